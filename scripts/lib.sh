@@ -1,0 +1,114 @@
+# What the scripts share: packages, a private installation, a private server.
+# Sourced by bash scripts that have set -euo pipefail and TOP, the top of the tree.
+#
+# Nothing here touches the system's PostgreSQL.  The server is run from a private
+# copy of the installation: PostgreSQL finds its share and library directories
+# relative to its own binary, so a copied bin/ beside linked rest is enough to
+# install the extension where nobody else sees it.  No root is needed for that.
+
+PGVER=${PGVER:-15}
+SYSTEM_BIN=/usr/lib/postgresql/$PGVER/bin
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# ensure_packages NAME...: install what is missing of these Debian packages
+ensure_packages() {
+	local p missing=() as_root=()
+	for p in "$@"; do
+		dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+	done
+	[ ${#missing[@]} -eq 0 ] && return
+	if [ "$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null || die "please install as root: ${missing[*]}"
+		as_root=(sudo)
+	fi
+	say "installing: ${missing[*]}"
+	# create_main_cluster: no server of the system's is wanted
+	{ "${as_root[@]}" apt-get update -q &&
+	  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+	} >"$WORK/apt.log" 2>&1 || { tail -20 "$WORK/apt.log" >&2; die "cannot install ${missing[*]}"; }
+}
+
+# make_work_dir NAME: a temporary directory in WORK, removed at exit with all that runs in it
+make_work_dir() {
+	WORK=$(mktemp -d "${TMPDIR:-/tmp}/pgmq-$1.XXXXXX")
+	chmod 755 "$WORK"
+	trap cleanup EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+}
+
+cleanup() {
+	local status=$? pidfile
+	trap - EXIT
+	for pidfile in "$WORK"/*/postmaster.pid "$WORK"/build/tmp_check/*/pgdata/postmaster.pid; do
+		[ -f "$pidfile" ] && kill -QUIT "$(head -1 "$pidfile")" 2>/dev/null
+	done
+	if [ -n "${KEEP_WORK:-}" ]; then say "kept: $WORK"; else rm -rf "$WORK"; fi
+	exit $status
+}
+
+# as_postgres COMMAND...: the server refuses to run as root
+as_postgres() {
+	if [ "$(id -u)" -eq 0 ]; then
+		setpriv --reuid=postgres --regid=postgres --init-groups env HOME="$WORK" "$@"
+	else
+		"$@"
+	fi
+}
+
+# make_private_install: a copy of the installation below $WORK/root, its programs in BIN
+make_private_install() {
+	local root=$WORK/root share=/usr/share/postgresql/$PGVER lib=/usr/lib/postgresql/$PGVER/lib f
+	[ -x "$SYSTEM_BIN/postgres" ] || die "no PostgreSQL $PGVER in $SYSTEM_BIN"
+	BIN=$root$SYSTEM_BIN
+	mkdir -p "$BIN" "$root$share/extension" "$root$lib/bitcode" "$root/usr/include"
+	cp "$SYSTEM_BIN"/* "$BIN/"
+	# pg_config is a wrapper in some packages' bin directories; this one is the real one
+	for f in "$share"/*; do [ "$(basename "$f")" = extension ] || ln -s "$f" "$root$share/"; done
+	ln -s "$share"/extension/* "$root$share/extension/"
+	for f in "$lib"/*; do [ "$(basename "$f")" = bitcode ] || ln -s "$f" "$root$lib/"; done
+	ln -s /usr/include/* "$root/usr/include/"
+	ln -s /usr/share/locale "$root/usr/share/locale"
+	# An installed pgmq of the system's must not be written through its links
+	rm -f "$root$lib/pgmq.so" "$root$share"/extension/pgmq*
+	PG_CONFIG=$BIN/pg_config
+	export PATH=$BIN:$PATH
+}
+
+# build_extension MAKE-ARGUMENT...: build a copy of the tree in $WORK/build and install it privately
+build_extension() {
+	mkdir -p "$WORK/build"
+	(cd "$TOP" && git ls-files -z --cached --others --exclude-standard 2>/dev/null | xargs -0 -r tar cf - --ignore-failed-read 2>/dev/null) |
+		tar xf - -C "$WORK/build"
+	[ -f "$WORK/build/Makefile" ] || die "cannot copy the tree"
+	make -C "$WORK/build" -s PG_CONFIG="$PG_CONFIG" with_llvm=no "$@" >"$WORK/build.log" 2>&1 &&
+		make -C "$WORK/build" -s PG_CONFIG="$PG_CONFIG" with_llvm=no install >>"$WORK/build.log" 2>&1 ||
+		{ cat "$WORK/build.log" >&2; die "the build failed"; }
+	[ "$(id -u)" -ne 0 ] || chown -R postgres: "$WORK/build"
+}
+
+# start_server NAME [SETTING=VALUE...]: a fresh cluster on a socket in $WORK/NAME.sock; sets PGHOST, PGPORT, PGUSER
+start_server() {
+	local name=$1 setting; shift
+	mkdir -p "$WORK/$name" "$WORK/$name.sock"
+	[ "$(id -u)" -ne 0 ] || chown postgres: "$WORK/$name" "$WORK/$name.sock"
+	as_postgres "$BIN/initdb" -D "$WORK/$name" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$WORK/$name.initdb" 2>&1 ||
+		{ cat "$WORK/$name.initdb" >&2; die "initdb failed"; }
+	{
+		echo "listen_addresses = ''"
+		echo "unix_socket_directories = '$WORK/$name.sock'"
+		echo "max_connections = 400"
+		echo "max_prepared_transactions = 50"
+		for setting in "$@"; do echo "$setting"; done
+	} | as_postgres tee -a "$WORK/$name/postgresql.conf" >/dev/null
+	as_postgres "$BIN/pg_ctl" -D "$WORK/$name" -l "$WORK/$name/log" -w -s start ||
+		{ cat "$WORK/$name/log" >&2; die "the server does not start"; }
+	export PGHOST=$WORK/$name.sock PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
+}
+
+# stop_server NAME
+stop_server() {
+	as_postgres "$BIN/pg_ctl" -D "$WORK/$1" -m fast -w -s stop
+}

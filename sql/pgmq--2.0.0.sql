@@ -1,0 +1,346 @@
+\echo Use "CREATE EXTENSION pgmq" to load this file. \quit
+
+-- This script runs as a superuser when somebody who is none installs the
+-- extension (trusted = true), and the schema may have been there before, owned
+-- by anybody.  Hence: every name is qualified, nothing is replaced, nothing is
+-- skipped because it exists already.  @extowner@ is who runs CREATE EXTENSION.
+
+------------------------------------------------------------ types and tables
+
+CREATE TYPE pgmq.message_record AS (
+    msg_id bigint,
+    read_ct integer,
+    enqueued_at timestamp with time zone,
+    last_read_at timestamp with time zone,
+    vt timestamp with time zone,
+    message pg_catalog.jsonb,
+    headers pg_catalog.jsonb
+);
+COMMENT ON TYPE pgmq.message_record IS 'A message as read and pop hand it out';
+
+CREATE TYPE pgmq.queue_record AS (
+    queue_name character varying,
+    is_partitioned boolean,
+    is_unlogged boolean,
+    created_at timestamp with time zone
+);
+COMMENT ON TYPE pgmq.queue_record IS 'A queue as list_queues shows it';
+
+CREATE TYPE pgmq.metrics_result AS (
+    queue_name pg_catalog.text,
+    queue_length bigint,
+    newest_msg_age_sec integer,
+    oldest_msg_age_sec integer,
+    total_messages bigint,
+    scrape_time timestamp with time zone,
+    queue_visible_length bigint,
+    default_partition_length bigint
+);
+COMMENT ON TYPE pgmq.metrics_result IS 'The numbers of a queue as metrics shows them';
+
+CREATE TABLE pgmq.meta (
+    queue_name character varying NOT NULL CONSTRAINT meta_queue_name_key UNIQUE,
+    is_partitioned boolean NOT NULL,
+    is_unlogged boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE pgmq.meta IS 'The queues, each under the spelling it was created with';
+
+-- A queue's identity is its lower-cased name.  Not unique: a database taken
+-- over from an older version may hold two spellings of one queue, and a dump
+-- of it must load.
+CREATE INDEX meta_identity_idx ON pgmq.meta (pg_catalog.lower(queue_name));
+
+SELECT pg_catalog.pg_extension_config_dump('pgmq.meta', '');
+
+-- The installing role owns what it may want to grant.
+ALTER TABLE pgmq.meta OWNER TO @extowner@;
+
+-- Monitoring may look at everything, as it may with the published extension.
+GRANT USAGE ON SCHEMA pgmq TO pg_monitor;
+GRANT SELECT ON TABLE pgmq.meta TO pg_monitor;
+ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON TABLES TO pg_monitor;
+ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON SEQUENCES TO pg_monitor;
+
+------------------------------------------------------------------------- send
+
+CREATE FUNCTION pgmq.send(queue_name pg_catalog.text, msg pg_catalog.jsonb)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send';
+COMMENT ON FUNCTION pgmq.send(pg_catalog.text, pg_catalog.jsonb) IS
+    'Send a message; returns its msg_id';
+
+CREATE FUNCTION pgmq.send(queue_name pg_catalog.text, msg pg_catalog.jsonb, headers pg_catalog.jsonb)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_headers';
+COMMENT ON FUNCTION pgmq.send(pg_catalog.text, pg_catalog.jsonb, pg_catalog.jsonb) IS
+    'Send a message with headers; returns its msg_id';
+
+CREATE FUNCTION pgmq.send(queue_name pg_catalog.text, msg pg_catalog.jsonb, delay integer)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_delay';
+COMMENT ON FUNCTION pgmq.send(pg_catalog.text, pg_catalog.jsonb, integer) IS
+    'Send a message that becomes visible after delay seconds; returns its msg_id';
+
+CREATE FUNCTION pgmq.send(queue_name pg_catalog.text, msg pg_catalog.jsonb, delay timestamp with time zone)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_at';
+COMMENT ON FUNCTION pgmq.send(pg_catalog.text, pg_catalog.jsonb, timestamp with time zone) IS
+    'Send a message that becomes visible at a time; returns its msg_id';
+
+CREATE FUNCTION pgmq.send(
+    queue_name pg_catalog.text,
+    msg pg_catalog.jsonb,
+    headers pg_catalog.jsonb,
+    delay integer
+)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_headers_delay';
+COMMENT ON FUNCTION pgmq.send(pg_catalog.text, pg_catalog.jsonb, pg_catalog.jsonb, integer) IS
+    'Send a message with headers that becomes visible after delay seconds; returns its msg_id';
+
+CREATE FUNCTION pgmq.send(
+    queue_name pg_catalog.text,
+    msg pg_catalog.jsonb,
+    headers pg_catalog.jsonb,
+    delay timestamp with time zone
+)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_headers_at';
+COMMENT ON FUNCTION pgmq.send(pg_catalog.text, pg_catalog.jsonb, pg_catalog.jsonb, timestamp with time zone) IS
+    'Send a message with headers that becomes visible at a time; returns its msg_id';
+
+CREATE FUNCTION pgmq.send_batch(queue_name pg_catalog.text, msgs pg_catalog.jsonb[])
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch';
+COMMENT ON FUNCTION pgmq.send_batch(pg_catalog.text, pg_catalog.jsonb[]) IS
+    'Send many messages; returns their msg_ids in array order';
+
+CREATE FUNCTION pgmq.send_batch(queue_name pg_catalog.text, msgs pg_catalog.jsonb[], headers pg_catalog.jsonb[])
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_headers';
+COMMENT ON FUNCTION pgmq.send_batch(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[]) IS
+    'Send many messages with headers; returns their msg_ids in array order';
+
+CREATE FUNCTION pgmq.send_batch(queue_name pg_catalog.text, msgs pg_catalog.jsonb[], delay integer)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_delay';
+COMMENT ON FUNCTION pgmq.send_batch(pg_catalog.text, pg_catalog.jsonb[], integer) IS
+    'Send many messages that become visible after delay seconds; returns their msg_ids in array order';
+
+CREATE FUNCTION pgmq.send_batch(queue_name pg_catalog.text, msgs pg_catalog.jsonb[], delay timestamp with time zone)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_at';
+COMMENT ON FUNCTION pgmq.send_batch(pg_catalog.text, pg_catalog.jsonb[], timestamp with time zone) IS
+    'Send many messages that become visible at a time; returns their msg_ids in array order';
+
+CREATE FUNCTION pgmq.send_batch(
+    queue_name pg_catalog.text,
+    msgs pg_catalog.jsonb[],
+    headers pg_catalog.jsonb[],
+    delay integer
+)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_headers_delay';
+COMMENT ON FUNCTION pgmq.send_batch(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[], integer) IS
+    'Send many messages with headers that become visible after delay seconds; returns their msg_ids in array order';
+
+CREATE FUNCTION pgmq.send_batch(
+    queue_name pg_catalog.text,
+    msgs pg_catalog.jsonb[],
+    headers pg_catalog.jsonb[],
+    delay timestamp with time zone
+)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_headers_at';
+COMMENT ON FUNCTION pgmq.send_batch(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[], timestamp with time zone) IS
+    'Send many messages with headers that become visible at a time; returns their msg_ids in array order';
+
+CREATE FUNCTION pgmq._send_batch(
+    queue_name pg_catalog.text,
+    msgs pg_catalog.jsonb[],
+    headers pg_catalog.jsonb[],
+    delay timestamp with time zone
+)
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__send_batch';
+COMMENT ON FUNCTION pgmq._send_batch(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[], timestamp with time zone) IS
+    'Private: send_batch without its checks';
+
+CREATE FUNCTION pgmq._validate_batch_params(msgs pg_catalog.jsonb[], headers pg_catalog.jsonb[])
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__validate_batch_params';
+COMMENT ON FUNCTION pgmq._validate_batch_params(pg_catalog.jsonb[], pg_catalog.jsonb[]) IS
+    'Private: the checks of send_batch';
+
+----------------------------------------------------------------- read and pop
+
+CREATE FUNCTION pgmq.read(
+    queue_name pg_catalog.text,
+    vt integer,
+    qty integer,
+    conditional pg_catalog.jsonb DEFAULT '{}'
+)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_read';
+COMMENT ON FUNCTION pgmq.read(pg_catalog.text, integer, integer, pg_catalog.jsonb) IS
+    'Take up to qty visible messages and hide them for vt seconds; with conditional, only those whose body contains it';
+
+CREATE FUNCTION pgmq.read_with_poll(
+    queue_name pg_catalog.text,
+    vt integer,
+    qty integer,
+    max_poll_seconds integer DEFAULT 5,
+    poll_interval_ms integer DEFAULT 100,
+    conditional pg_catalog.jsonb DEFAULT '{}'
+)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_read_with_poll';
+COMMENT ON FUNCTION pgmq.read_with_poll(pg_catalog.text, integer, integer, integer, integer, pg_catalog.jsonb) IS
+    'Like read, but wait up to max_poll_seconds for a message; poll_interval_ms is the longest time between two looks';
+
+CREATE FUNCTION pgmq.pop(queue_name pg_catalog.text, qty integer DEFAULT 1)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_pop';
+COMMENT ON FUNCTION pgmq.pop(pg_catalog.text, integer) IS
+    'Take up to qty visible messages and delete them at once';
+
+------------------------------------------------------ delete, archive, set_vt
+
+CREATE FUNCTION pgmq.delete(queue_name pg_catalog.text, msg_id bigint)
+RETURNS boolean LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_delete';
+COMMENT ON FUNCTION pgmq.delete(pg_catalog.text, bigint) IS
+    'Delete a message; false if there is none';
+
+CREATE FUNCTION pgmq.delete(queue_name pg_catalog.text, msg_ids bigint[])
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_delete_array';
+COMMENT ON FUNCTION pgmq.delete(pg_catalog.text, bigint[]) IS
+    'Delete messages; returns the msg_ids that existed';
+
+CREATE FUNCTION pgmq.archive(queue_name pg_catalog.text, msg_id bigint)
+RETURNS boolean LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_archive';
+COMMENT ON FUNCTION pgmq.archive(pg_catalog.text, bigint) IS
+    'Move a message to the archive; false if there is none';
+
+CREATE FUNCTION pgmq.archive(queue_name pg_catalog.text, msg_ids bigint[])
+RETURNS SETOF bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_archive_array';
+COMMENT ON FUNCTION pgmq.archive(pg_catalog.text, bigint[]) IS
+    'Move messages to the archive; returns the msg_ids that existed';
+
+CREATE FUNCTION pgmq.set_vt(queue_name pg_catalog.text, msg_id bigint, vt integer)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_set_vt';
+COMMENT ON FUNCTION pgmq.set_vt(pg_catalog.text, bigint, integer) IS
+    'Make a message visible vt seconds from now; returns it';
+
+CREATE FUNCTION pgmq.set_vt(queue_name pg_catalog.text, msg_id bigint, vt timestamp with time zone)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_set_vt_at';
+COMMENT ON FUNCTION pgmq.set_vt(pg_catalog.text, bigint, timestamp with time zone) IS
+    'Make a message visible at a time; returns it';
+
+CREATE FUNCTION pgmq.set_vt(queue_name pg_catalog.text, msg_ids bigint[], vt integer)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_set_vt_array';
+COMMENT ON FUNCTION pgmq.set_vt(pg_catalog.text, bigint[], integer) IS
+    'Make messages visible vt seconds from now; returns them';
+
+CREATE FUNCTION pgmq.set_vt(queue_name pg_catalog.text, msg_ids bigint[], vt timestamp with time zone)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_set_vt_array_at';
+COMMENT ON FUNCTION pgmq.set_vt(pg_catalog.text, bigint[], timestamp with time zone) IS
+    'Make messages visible at a time; returns them';
+
+----------------------------------------------------------------------- queues
+
+CREATE FUNCTION pgmq.create(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_create_non_partitioned';
+COMMENT ON FUNCTION pgmq.create(pg_catalog.text) IS
+    'Create a queue; harmless if it exists';
+
+CREATE FUNCTION pgmq.create_non_partitioned(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_create_non_partitioned';
+COMMENT ON FUNCTION pgmq.create_non_partitioned(pg_catalog.text) IS
+    'Create a queue; harmless if it exists';
+
+CREATE FUNCTION pgmq.create_unlogged(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_create_unlogged';
+COMMENT ON FUNCTION pgmq.create_unlogged(pg_catalog.text) IS
+    'Create a queue whose messages do not survive a crash; harmless if it exists';
+
+CREATE FUNCTION pgmq.drop_queue(queue_name pg_catalog.text)
+RETURNS boolean LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_drop_queue';
+COMMENT ON FUNCTION pgmq.drop_queue(pg_catalog.text) IS
+    'Drop a queue and its archive; false if there is none';
+
+CREATE FUNCTION pgmq.drop_queue(queue_name pg_catalog.text, partitioned boolean)
+RETURNS boolean LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_drop_queue_partitioned';
+COMMENT ON FUNCTION pgmq.drop_queue(pg_catalog.text, boolean) IS
+    'Deprecated: use drop_queue(queue_name)';
+
+CREATE FUNCTION pgmq.purge_queue(queue_name pg_catalog.text)
+RETURNS bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_purge_queue';
+COMMENT ON FUNCTION pgmq.purge_queue(pg_catalog.text) IS
+    'Remove all messages of a queue; returns how many';
+
+CREATE FUNCTION pgmq.list_queues()
+RETURNS SETOF pgmq.queue_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_list_queues';
+COMMENT ON FUNCTION pgmq.list_queues() IS
+    'All queues';
+
+CREATE FUNCTION pgmq.detach_archive(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_detach_archive';
+COMMENT ON FUNCTION pgmq.detach_archive(pg_catalog.text) IS
+    'Deprecated: does nothing';
+
+---------------------------------------------------------------------- metrics
+
+CREATE FUNCTION pgmq.metrics(queue_name pg_catalog.text)
+RETURNS pgmq.metrics_result LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_metrics';
+COMMENT ON FUNCTION pgmq.metrics(pg_catalog.text) IS
+    'Length, ages and totals of a queue';
+
+CREATE FUNCTION pgmq.metrics_all()
+RETURNS SETOF pgmq.metrics_result LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_metrics_all';
+COMMENT ON FUNCTION pgmq.metrics_all() IS
+    'Length, ages and totals of every queue';
+
+---------------------------------------------------------------------- helpers
+
+CREATE FUNCTION pgmq.acquire_queue_lock(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_acquire_queue_lock';
+COMMENT ON FUNCTION pgmq.acquire_queue_lock(pg_catalog.text) IS
+    'Wait until no other transaction creates or drops the queue; held until the end of this one';
+
+CREATE FUNCTION pgmq.format_table_name(queue_name pg_catalog.text, prefix pg_catalog.text)
+RETURNS pg_catalog.text LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_format_table_name';
+COMMENT ON FUNCTION pgmq.format_table_name(pg_catalog.text, pg_catalog.text) IS
+    'The bare name of a table of the queue: prefix q or a';
+
+CREATE FUNCTION pgmq.validate_queue_name(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_validate_queue_name';
+COMMENT ON FUNCTION pgmq.validate_queue_name(pg_catalog.text) IS
+    'An error for a name that create refuses for its length';
+
+CREATE FUNCTION pgmq._belongs_to_pgmq(table_name pg_catalog.text)
+RETURNS boolean LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__belongs_to_pgmq';
+COMMENT ON FUNCTION pgmq._belongs_to_pgmq(pg_catalog.text) IS
+    'Private: whether a table is a member of the extension';

@@ -1,0 +1,180 @@
+/*
+ * finish.c
+ *	  Take messages out (delete, archive) and re-time them (set_vt).
+ *
+ * None of these looks at vt: a leased message can be finished by anybody who
+ * knows its msg_id.  Arrays lock their messages in msg_id order, because the
+ * index on msg_id is walked in order.
+ */
+#include "pgmq.h"
+
+#include "catalog/pg_type_d.h"
+
+PG_FUNCTION_INFO_V1(pgmq_delete);
+PG_FUNCTION_INFO_V1(pgmq_delete_array);
+PG_FUNCTION_INFO_V1(pgmq_archive);
+PG_FUNCTION_INFO_V1(pgmq_archive_array);
+PG_FUNCTION_INFO_V1(pgmq_set_vt);
+PG_FUNCTION_INFO_V1(pgmq_set_vt_at);
+PG_FUNCTION_INFO_V1(pgmq_set_vt_array);
+PG_FUNCTION_INFO_V1(pgmq_set_vt_array_at);
+
+#define WHERE_ID " WHERE msg_id OPERATOR(pg_catalog.=) $1"
+#define WHERE_IDS " WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
+
+static const PlanSpec delete_plan = {
+	PLAN_DELETE,
+	"DELETE FROM {queue}" WHERE_ID,
+	1, {INT8OID}
+};
+
+static const PlanSpec delete_array_plan = {
+	PLAN_DELETE_ARRAY,
+	"DELETE FROM {queue}" WHERE_IDS " RETURNING msg_id",
+	1, {INT8ARRAYOID}
+};
+
+#define MOVE(where) \
+	"WITH gone AS (DELETE FROM {queue}" where " RETURNING " MESSAGE_COLUMNS ")" \
+	" INSERT INTO {archive} (" MESSAGE_COLUMNS ")" \
+	" SELECT " MESSAGE_COLUMNS " FROM gone"
+
+static const PlanSpec archive_plan = {
+	PLAN_ARCHIVE,
+	MOVE(WHERE_ID),
+	1, {INT8OID}
+};
+
+static const PlanSpec archive_array_plan = {
+	PLAN_ARCHIVE_ARRAY,
+	MOVE(WHERE_IDS) " RETURNING msg_id",
+	1, {INT8ARRAYOID}
+};
+
+/* $2: seconds from now, or a time; what is past means now, NULL is NULL */
+#define SET_VT_IN \
+	"UPDATE {queue} SET vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $2"
+#define SET_VT_AT \
+	"UPDATE {queue} SET vt = CASE WHEN $2 IS NOT NULL" \
+	" THEN GREATEST($2, pg_catalog.clock_timestamp()) END"
+#define RETURNING_MESSAGE " RETURNING " MESSAGE_COLUMNS
+
+static const PlanSpec set_vt_plan = {
+	PLAN_SET_VT,
+	SET_VT_IN WHERE_ID RETURNING_MESSAGE,
+	2, {INT8OID, INTERVALOID}
+};
+
+static const PlanSpec set_vt_at_plan = {
+	PLAN_SET_VT_AT,
+	SET_VT_AT WHERE_ID RETURNING_MESSAGE,
+	2, {INT8OID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec set_vt_array_plan = {
+	PLAN_SET_VT_ARRAY,
+	SET_VT_IN WHERE_IDS RETURNING_MESSAGE,
+	2, {INT8ARRAYOID, INTERVALOID}
+};
+
+static const PlanSpec set_vt_array_at_plan = {
+	PLAN_SET_VT_ARRAY_AT,
+	SET_VT_AT WHERE_IDS RETURNING_MESSAGE,
+	2, {INT8ARRAYOID, TIMESTAMPTZOID}
+};
+
+/* Run a statement whose $1 is the call's second argument */
+static uint64
+run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
+{
+	QueueName	name;
+	Datum		ids;
+	bool		null;
+	uint64		processed;
+
+	name_from_arg(fcinfo, 0, &name);
+	arg_to_param(fcinfo, 1, &ids, &null);
+	SPI_connect();
+	processed = plan_run(&name, spec, &ids, &null, dest);
+	SPI_finish();
+	return processed;
+}
+
+/* pgmq.delete(queue_name text, msg_id bigint) -> boolean */
+Datum
+pgmq_delete(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(run_on_ids(fcinfo, &delete_plan, NULL) > 0);
+}
+
+/* pgmq.delete(queue_name text, msg_ids bigint[]) -> SETOF bigint */
+Datum
+pgmq_delete_array(PG_FUNCTION_ARGS)
+{
+	run_on_ids(fcinfo, &delete_array_plan, result_scalars(fcinfo));
+	return (Datum) 0;
+}
+
+/* pgmq.archive(queue_name text, msg_id bigint) -> boolean */
+Datum
+pgmq_archive(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(run_on_ids(fcinfo, &archive_plan, NULL) > 0);
+}
+
+/* pgmq.archive(queue_name text, msg_ids bigint[]) -> SETOF bigint */
+Datum
+pgmq_archive_array(PG_FUNCTION_ARGS)
+{
+	run_on_ids(fcinfo, &archive_array_plan, result_scalars(fcinfo));
+	return (Datum) 0;
+}
+
+static Datum
+set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
+{
+	QueueName	name;
+	Datum		values[2];
+	bool		nulls[2];
+	MessageSet *messages;
+
+	name_from_arg(fcinfo, 0, &name);
+	arg_to_param(fcinfo, 1, &values[0], &nulls[0]);
+	arg_to_param(fcinfo, 2, &values[1], &nulls[1]);
+	if (seconds && !nulls[1])
+		values[1] = interval_from_seconds(PG_GETARG_INT32(2));
+	messages = result_messages(fcinfo);
+	SPI_connect();
+	plan_run(&name, spec, values, nulls, result_dest(messages));
+	SPI_finish();
+	result_finish(messages);
+	return (Datum) 0;
+}
+
+/* pgmq.set_vt(queue_name text, msg_id bigint, vt integer) -> SETOF message_record */
+Datum
+pgmq_set_vt(PG_FUNCTION_ARGS)
+{
+	return set_vt(fcinfo, &set_vt_plan, true);
+}
+
+/* pgmq.set_vt(queue_name text, msg_id bigint, vt timestamptz) -> SETOF message_record */
+Datum
+pgmq_set_vt_at(PG_FUNCTION_ARGS)
+{
+	return set_vt(fcinfo, &set_vt_at_plan, false);
+}
+
+/* pgmq.set_vt(queue_name text, msg_ids bigint[], vt integer) -> SETOF message_record */
+Datum
+pgmq_set_vt_array(PG_FUNCTION_ARGS)
+{
+	return set_vt(fcinfo, &set_vt_array_plan, true);
+}
+
+/* pgmq.set_vt(queue_name text, msg_ids bigint[], vt timestamptz) -> SETOF message_record */
+Datum
+pgmq_set_vt_array_at(PG_FUNCTION_ARGS)
+{
+	return set_vt(fcinfo, &set_vt_array_at_plan, false);
+}

@@ -1,0 +1,269 @@
+/*
+ * name.c
+ *	  Queue name -> valid, canonical, table names.
+ *
+ * Nothing else knows that the queue "Orders" lives in pgmq.q_orders and its
+ * archive in pgmq.a_orders.  Every identifier that ends up in SQL is quoted
+ * here, and quoted always: a name may hold spaces, dots, quotes, percent signs
+ * and backslashes.
+ */
+#include "pgmq.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/formatting.h"
+#include "utils/lsyscache.h"
+
+/*
+ * Bytes, not characters: "archived_at_idx_" + name is the longest identifier
+ * made from a name, and 63 bytes is what the server keeps of one.
+ */
+#define MAX_QUEUE_NAME_BYTES 47
+
+PG_FUNCTION_INFO_V1(pgmq_format_table_name);
+PG_FUNCTION_INFO_V1(pgmq_validate_queue_name);
+
+/*
+ * The characters that the published interface refuses.  Quoting makes them
+ * harmless, but programs rely on the error.
+ */
+static void
+check_characters(const char *name, int len)
+{
+	int			i;
+
+	for (i = 0; i < len; i++)
+	{
+		if (name[i] == '$' || name[i] == ';' || name[i] == '\'' ||
+			(name[i] == '-' && i + 1 < len && name[i + 1] == '-'))
+			ereport(ERROR,
+					(errcode(ERRCODE_RAISE_EXCEPTION),
+					 errmsg("queue name contains invalid characters: $, ;, --, or \\'")));
+	}
+}
+
+/*
+ * As lower() does under the database's collation.  What is lower-case ASCII
+ * already stays as it is under every collation; that is the fast path of
+ * every call.
+ */
+static char *
+lower_name(const char *name, int len)
+{
+	int			i;
+
+	for (i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) name[i];
+
+		if (c >= 0x80 || (c >= 'A' && c <= 'Z'))
+			return str_tolower(name, len, DEFAULT_COLLATION_OID);
+	}
+	return pnstrdup(name, len);
+}
+
+/*
+ * The identity of a queue.  A name of any length is taken, because only
+ * create() limits it; one that is too long for a table becomes an identity
+ * that no table can have: cut between characters and filled up to the last
+ * byte, which leaves no room for the prefix.
+ */
+void
+name_canonical(const text *queue_name, QueueName *name)
+{
+	const char *raw = VARDATA_ANY(queue_name);
+	int			len = VARSIZE_ANY_EXHDR(queue_name);
+	char	   *lower;
+	int			lower_len;
+
+	check_characters(raw, len);
+	lower = lower_name(raw, len);
+	lower_len = strlen(lower);
+	memset(name, 0, sizeof(*name));
+	if (lower_len > NAMEDATALEN - 1)
+	{
+		lower_len = pg_mbcliplen(lower, lower_len, NAMEDATALEN - 1);
+		memset(name->canonical, '~', NAMEDATALEN - 1);
+	}
+	memcpy(name->canonical, lower, lower_len);
+	pfree(lower);
+}
+
+void
+name_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("null values cannot be formatted as an SQL identifier")));
+	name_canonical(PG_GETARG_TEXT_PP(argno), name);
+}
+
+static void
+check_length(const char *name, int len)
+{
+	if (len > MAX_QUEUE_NAME_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("queue name is too long, maximum length is 47 characters"),
+				 errdetail("The name has %d bytes; a byte counts as one character.", len)));
+	if (len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("queue_name cannot be NULL or empty")));
+}
+
+/*
+ * What a queue that is about to be made must satisfy, on top of what every
+ * function asks of a name.  Both spellings become part of identifiers, and
+ * lower() may lengthen a name.
+ */
+void
+name_validate_new(const text *queue_name, QueueName *name)
+{
+	const char *raw = VARDATA_ANY(queue_name);
+	int			len = VARSIZE_ANY_EXHDR(queue_name);
+
+	check_length(raw, len);
+	name_canonical(queue_name, name);
+	check_length(name->canonical, strlen(name->canonical));
+}
+
+/* "q_orders", not quoted; palloc'd */
+static char *
+bare_table(const QueueName *name, char prefix)
+{
+	return psprintf("%c_%s", prefix, name->canonical);
+}
+
+/* The quoted, qualified name of the queue's table or its archive; palloc'd */
+const char *
+name_table(const QueueName *name, char prefix)
+{
+	return quote_qualified_identifier(PGMQ_SCHEMA, bare_table(name, prefix));
+}
+
+/* The quoted, qualified sequence that the queue's ids come from; palloc'd */
+const char *
+name_sequence(const QueueName *name)
+{
+	return quote_qualified_identifier(PGMQ_SCHEMA,
+									  psprintf("q_%s_msg_id_seq", name->canonical));
+}
+
+/* A quoted identifier made from the canonical name, not qualified; palloc'd */
+char *
+name_object(const QueueName *name, const char *prefix, const char *suffix)
+{
+	return pstrdup(quote_identifier(psprintf("%s%s%s", prefix,
+											 name->canonical, suffix)));
+}
+
+/* InvalidOid if there is no such table */
+Oid
+name_relid(const QueueName *name, char prefix)
+{
+	char	   *table = bare_table(name, prefix);
+	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
+
+	if (!OidIsValid(schema) || strlen(table) >= NAMEDATALEN)
+		return InvalidOid;
+	return get_relname_relid(table, schema);
+}
+
+/*
+ * The message is the server's own for a missing table, as programs know it;
+ * the rest says what it means here.
+ */
+void
+name_require_queue(const QueueName *name)
+{
+	if (OidIsValid(name_relid(name, QUEUE_TABLE)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("relation \"%s.%s\" does not exist", PGMQ_SCHEMA,
+					bare_table(name, QUEUE_TABLE)),
+			 errdetail("There is no queue \"%s\".", name->canonical),
+			 errhint("Create the queue first using pgmq.create().")));
+}
+
+/* Put the names in place of {queue}, {archive} and {sequence}; palloc'd */
+char *
+name_expand(const char *sql_template, const QueueName *name)
+{
+	const struct
+	{
+		const char *token;
+		const char *value;
+	}			tokens[] = {
+		{"{queue}", name_table(name, QUEUE_TABLE)},
+		{"{archive}", name_table(name, ARCHIVE_TABLE)},
+		{"{sequence}", name_sequence(name)}
+	};
+	StringInfoData sql;
+	const char *p = sql_template;
+
+	initStringInfo(&sql);
+	while (*p)
+	{
+		int			i;
+
+		for (i = 0; i < lengthof(tokens); i++)
+		{
+			size_t		len = strlen(tokens[i].token);
+
+			if (strncmp(p, tokens[i].token, len) == 0)
+			{
+				appendStringInfoString(&sql, tokens[i].value);
+				p += len;
+				break;
+			}
+		}
+		if (i == lengthof(tokens))
+			appendStringInfoChar(&sql, *p++);
+	}
+	return sql.data;
+}
+
+/*
+ * pgmq.format_table_name(queue_name text, prefix text) -> text
+ *
+ * lower(prefix || '_' || queue_name), not quoted; NULL for NULL.
+ */
+Datum
+pgmq_format_table_name(PG_FUNCTION_ARGS)
+{
+	text	   *queue_name;
+	text	   *prefix;
+	char	   *joined;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	queue_name = PG_GETARG_TEXT_PP(0);
+	prefix = PG_GETARG_TEXT_PP(1);
+	check_characters(VARDATA_ANY(queue_name), VARSIZE_ANY_EXHDR(queue_name));
+	joined = psprintf("%s_%s", text_to_cstring(prefix), text_to_cstring(queue_name));
+	PG_RETURN_TEXT_P(cstring_to_text(lower_name(joined, strlen(joined))));
+}
+
+/*
+ * pgmq.validate_queue_name(queue_name text) -> void
+ *
+ * An error for a name that create() would refuse for its length.
+ */
+Datum
+pgmq_validate_queue_name(PG_FUNCTION_ARGS)
+{
+	text	   *queue_name;
+
+	if (!PG_ARGISNULL(0))
+	{
+		queue_name = PG_GETARG_TEXT_PP(0);
+		check_length(VARDATA_ANY(queue_name), VARSIZE_ANY_EXHDR(queue_name));
+	}
+	PG_RETURN_VOID();
+}

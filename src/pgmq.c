@@ -1,0 +1,25 @@
+/*
+ * pgmq.c
+ *	  The module: magic and settings.
+ */
+#include "pgmq.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+void
+_PG_init(void)
+{
+	DefineCustomIntVariable("pgmq.plan_cache_size",
+							"Number of queues whose prepared statements a session keeps.",
+							"The least recently used queue's statements go first.",
+							&plan_max_queues,
+							256, 1, INT_MAX / 2,
+							PGC_USERSET, 0,
+							NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("pgmq");
+}

@@ -1,0 +1,141 @@
+/*
+ * pgmq.h
+ *	  What the modules share.  A file calls its own floor and those below:
+ *	  ground (name), state (plan, horizon), verbs (send, read, finish, wait,
+ *	  admin, metrics), roof (pgmq).
+ */
+#ifndef PGMQ_H
+#define PGMQ_H
+
+#include "postgres.h"
+
+#include "compat.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/timestamp.h"
+
+#define PGMQ_SCHEMA "pgmq"
+
+/* ---- name.c: from what the caller typed to the tables ---- */
+
+/*
+ * The one identity of a queue: its lower-cased name.  Zero-padded, so that it
+ * serves as a hash key.
+ */
+typedef struct QueueName
+{
+	char		canonical[NAMEDATALEN];
+} QueueName;
+
+#define QUEUE_TABLE 'q'
+#define ARCHIVE_TABLE 'a'
+
+extern void name_canonical(const text *queue_name, QueueName *name);
+extern void name_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name);
+extern void name_validate_new(const text *queue_name, QueueName *name);
+extern Oid	name_relid(const QueueName *name, char prefix);
+extern const char *name_table(const QueueName *name, char prefix);
+extern const char *name_sequence(const QueueName *name);
+extern char *name_object(const QueueName *name, const char *prefix, const char *suffix);
+extern char *name_expand(const char *sql_template, const QueueName *name);
+extern void name_require_queue(const QueueName *name);
+
+/* ---- plan.c: the prepared statements of a queue in this backend ---- */
+
+typedef enum PlanKind
+{
+	PLAN_SEND,
+	PLAN_SEND_DELAYED,
+	PLAN_SEND_AT,
+	PLAN_SEND_BATCH,
+	PLAN_SEND_BATCH_DELAYED,
+	PLAN_SEND_BATCH_AT,
+	PLAN_READ,
+	PLAN_READ_WHERE,
+	PLAN_POP,
+	PLAN_DELETE,
+	PLAN_DELETE_ARRAY,
+	PLAN_ARCHIVE,
+	PLAN_ARCHIVE_ARRAY,
+	PLAN_SET_VT,
+	PLAN_SET_VT_AT,
+	PLAN_SET_VT_ARRAY,
+	PLAN_SET_VT_ARRAY_AT,
+	PLAN_KINDS
+} PlanKind;
+
+#define PLAN_MAX_ARGS 6
+
+/*
+ * A statement as it stands beside the function that runs it.  name_expand()
+ * puts the queue's names in.
+ */
+typedef struct PlanSpec
+{
+	PlanKind	kind;
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[PLAN_MAX_ARGS];
+} PlanSpec;
+
+/* The columns of pgmq.message_record, in its order */
+#define MESSAGE_COLUMNS \
+	"msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers"
+
+extern int	plan_max_queues;
+
+extern uint64 plan_run(const QueueName *name, const PlanSpec *spec,
+					   const Datum *values, const bool *nulls,
+					   DestReceiver *dest);
+extern void plan_forget(const QueueName *name);
+
+/* ---- result.c: rows into the set a function returns ---- */
+
+typedef struct MessageSet MessageSet;
+
+extern MessageSet *result_messages(FunctionCallInfo fcinfo);
+extern DestReceiver *result_dest(MessageSet *set);
+extern void result_finish(MessageSet *set);
+extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);
+extern void result_read_only_sql(FunctionCallInfo fcinfo, const char *sql);
+
+/* ---- horizon.c: where a read may start ---- */
+
+typedef struct Floors
+{
+	int64		fresh;			/* no fresh message has a lower msg_id */
+	TimestampTz due;			/* no deferred message has an earlier vt */
+} Floors;
+
+extern void horizon_floors(const QueueName *name, Floors *floors);
+
+/* ---- wait.c: the wait loop; knows no SQL ---- */
+
+typedef bool (*WaitAttempt) (void *arg);
+extern bool wait_for(WaitAttempt attempt, void *arg,
+					 int max_seconds, int interval_ms);
+
+/*
+ * A number of seconds from now, for "clock_timestamp() + $n".  Never backwards:
+ * no visibility time before the moment of its writing is ever stored.
+ */
+static inline Datum
+interval_from_seconds(int32 seconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = (TimeOffset) Max(seconds, 0) * USECS_PER_SEC;
+	return IntervalPGetDatum(interval);
+}
+
+/*
+ * An argument that may be NULL, as SPI wants it.
+ */
+static inline void
+arg_to_param(FunctionCallInfo fcinfo, int argno, Datum *value, bool *null)
+{
+	*null = PG_ARGISNULL(argno);
+	*value = *null ? (Datum) 0 : PG_GETARG_DATUM(argno);
+}
+
+#endif							/* PGMQ_H */

@@ -1,0 +1,168 @@
+/*
+ * result.c
+ *	  Rows into the set that a function returns.
+ *
+ * Rows go from the executor straight into the caller's tuplestore, which
+ * lives in the context of the query that called us; nothing is copied on the
+ * way.
+ */
+#include "pgmq.h"
+
+#include "executor/tuptable.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "tcop/dest.h"
+#include "executor/tstoreReceiver.h"
+#include "utils/tuplesort.h"
+#include "utils/typcache.h"
+#include "catalog/pg_operator_d.h"
+#include "catalog/pg_type_d.h"
+
+/*
+ * A receiver of message rows that notes whether they came in msg_id order,
+ * which is what we promise.  They do as long as the statement runs through
+ * the index on msg_id; only when they don't is there anything to sort.
+ */
+struct MessageSet
+{
+	DestReceiver pub;			/* must be first */
+	DestReceiver *store;		/* writes to rsinfo->setResult */
+	ReturnSetInfo *rsinfo;
+	int64		last_id;
+	bool		ordered;
+};
+
+static void
+message_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+	MessageSet *set = (MessageSet *) self;
+
+	set->store->rStartup(set->store, operation, typeinfo);
+}
+
+static bool
+message_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	MessageSet *set = (MessageSet *) self;
+	bool		isnull;
+	Datum		msg_id = slot_getattr(slot, 1, &isnull);
+
+	if (!isnull)
+	{
+		set->ordered &= DatumGetInt64(msg_id) >= set->last_id;
+		set->last_id = DatumGetInt64(msg_id);
+	}
+	return set->store->receiveSlot(slot, set->store);
+}
+
+static void
+message_shutdown(DestReceiver *self)
+{
+	MessageSet *set = (MessageSet *) self;
+
+	set->store->rShutdown(set->store);
+}
+
+static void
+message_destroy(DestReceiver *self)
+{
+	MessageSet *set = (MessageSet *) self;
+
+	set->store->rDestroy(set->store);
+	pfree(set);
+}
+
+static DestReceiver *
+tuplestore_dest(ReturnSetInfo *rsinfo)
+{
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+
+	/* setDesc makes a table whose columns have other types an error (42804) */
+	SetTuplestoreDestReceiverParams(dest, rsinfo->setResult,
+									rsinfo->econtext->ecxt_per_query_memory,
+									false, rsinfo->setDesc,
+									"the queue's table does not have the columns of a queue");
+	return dest;
+}
+
+/* Call before SPI_connect(). */
+MessageSet *
+result_messages(FunctionCallInfo fcinfo)
+{
+	MessageSet *set = palloc0(sizeof(MessageSet));
+
+	InitMaterializedSRF(fcinfo, 0);
+	set->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	set->store = tuplestore_dest(set->rsinfo);
+	set->pub.rStartup = message_startup;
+	set->pub.receiveSlot = message_receive;
+	set->pub.rShutdown = message_shutdown;
+	set->pub.rDestroy = message_destroy;
+	set->pub.mydest = DestTuplestore;
+	set->last_id = PG_INT64_MIN;
+	set->ordered = true;
+	return set;
+}
+
+DestReceiver *
+result_dest(MessageSet *set)
+{
+	return &set->pub;
+}
+
+static void
+sort_by_msg_id(ReturnSetInfo *rsinfo)
+{
+	AttrNumber	column = 1;
+	Oid			less = Int8LessOperator;
+	Oid			collation = InvalidOid;
+	bool		nulls_first = false;
+	Tuplesortstate *sort;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
+	MemoryContext oldcontext;
+
+	sort = tuplesort_begin_heap(rsinfo->setDesc, 1, &column, &less, &collation,
+								&nulls_first, work_mem, NULL, TUPLESORT_NONE);
+	while (tuplestore_gettupleslot(rsinfo->setResult, true, false, slot))
+		tuplesort_puttupleslot(sort, slot);
+	tuplesort_performsort(sort);
+	tuplestore_clear(rsinfo->setResult);
+	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	while (tuplesort_gettupleslot(sort, true, false, slot, NULL))
+		tuplestore_puttupleslot(rsinfo->setResult, slot);
+	MemoryContextSwitchTo(oldcontext);
+	tuplesort_end(sort);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* All rows are in: see to their order. */
+void
+result_finish(MessageSet *set)
+{
+	if (!set->ordered)
+		sort_by_msg_id(set->rsinfo);
+}
+
+/* For a set of one scalar column.  Call before SPI_connect(). */
+DestReceiver *
+result_scalars(FunctionCallInfo fcinfo)
+{
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	return tuplestore_dest((ReturnSetInfo *) fcinfo->resultinfo);
+}
+
+/* The rows of a query without parameters, as they come */
+void
+result_read_only_sql(FunctionCallInfo fcinfo, const char *sql)
+{
+	SPIExecuteOptions options = {0};
+	int			rc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	options.dest = tuplestore_dest((ReturnSetInfo *) fcinfo->resultinfo);
+	SPI_connect();
+	rc = SPI_execute_extended(sql, &options);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_extended failed: %s", SPI_result_code_string(rc));
+	SPI_finish();
+}

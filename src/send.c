@@ -1,0 +1,317 @@
+/*
+ * send.c
+ *	  Put messages in.
+ *
+ * A message that can be had at once is fresh: vt and enqueued_at are the same
+ * reading of the clock.  It may be taken here, before the statement: a fresh
+ * message is found by its msg_id, never by its vt.  A message with a delay is
+ * deferred, is found by its vt, and so its clock is read inside the statement,
+ * after the statement has locked the table (horizon.c says why).
+ */
+#include "pgmq.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/array.h"
+
+PG_FUNCTION_INFO_V1(pgmq_send);
+PG_FUNCTION_INFO_V1(pgmq_send_headers);
+PG_FUNCTION_INFO_V1(pgmq_send_delay);
+PG_FUNCTION_INFO_V1(pgmq_send_at);
+PG_FUNCTION_INFO_V1(pgmq_send_headers_delay);
+PG_FUNCTION_INFO_V1(pgmq_send_headers_at);
+PG_FUNCTION_INFO_V1(pgmq_send_batch);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_headers);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_delay);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_at);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_headers_delay);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_headers_at);
+PG_FUNCTION_INFO_V1(pgmq__send_batch);
+PG_FUNCTION_INFO_V1(pgmq__validate_batch_params);
+
+/* One message: $1 message, $2 headers, $3 when */
+
+static const PlanSpec send_fresh = {
+	PLAN_SEND,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" VALUES ($3, $3, $1, $2)"
+	" RETURNING msg_id",
+	3, {JSONBOID, JSONBOID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec send_delayed = {
+	PLAN_SEND_DELAYED,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT c.now, c.now OPERATOR(pg_catalog.+) $3, $1, $2"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c"
+	" RETURNING msg_id",
+	3, {JSONBOID, JSONBOID, INTERVALOID}
+};
+
+static const PlanSpec send_at = {
+	PLAN_SEND_AT,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT c.now, GREATEST(c.now, $3), $1, $2"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c"
+	" RETURNING msg_id",
+	3, {JSONBOID, JSONBOID, TIMESTAMPTZOID}
+};
+
+/* Many messages: $1 messages, $2 headers, $3 when; ids come in array order */
+
+#define BATCH_ROWS \
+	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS m (message, headers)"
+
+static const PlanSpec send_batch_fresh = {
+	PLAN_SEND_BATCH,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT $3, $3, m.message, m.headers"
+	" FROM " BATCH_ROWS
+	" RETURNING msg_id",
+	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec send_batch_delayed = {
+	PLAN_SEND_BATCH_DELAYED,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT c.now, c.now OPERATOR(pg_catalog.+) $3, m.message, m.headers"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c, " BATCH_ROWS
+	" RETURNING msg_id",
+	3, {JSONBARRAYOID, JSONBARRAYOID, INTERVALOID}
+};
+
+static const PlanSpec send_batch_at = {
+	PLAN_SEND_BATCH_AT,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT c.now, GREATEST(c.now, $3), m.message, m.headers"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c, " BATCH_ROWS
+	" RETURNING msg_id",
+	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
+};
+
+/* How a call says when its messages become visible */
+typedef enum Delay
+{
+	DELAY_NONE,
+	DELAY_SECONDS,
+	DELAY_UNTIL
+} Delay;
+
+/* The three statements for a call with one message, or with many */
+typedef struct SendSpecs
+{
+	const PlanSpec *fresh;
+	const PlanSpec *delayed;
+	const PlanSpec *at;
+} SendSpecs;
+
+static const SendSpecs one_message = {&send_fresh, &send_delayed, &send_at};
+static const SendSpecs many_messages = {&send_batch_fresh, &send_batch_delayed, &send_batch_at};
+
+/*
+ * Insert what the arguments say.  A NULL delay goes through the statement
+ * whose vt it makes NULL, so that the error is the table's own (23502).
+ */
+static void
+insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
+				int headers_arg, Delay delay, int delay_arg, DestReceiver *dest)
+{
+	QueueName	name;
+	const PlanSpec *spec = specs->fresh;
+	Datum		values[3];
+	bool		nulls[3] = {false, true, false};
+
+	name_from_arg(fcinfo, 0, &name);
+	arg_to_param(fcinfo, 1, &values[0], &nulls[0]);
+	if (headers_arg > 0)
+		arg_to_param(fcinfo, headers_arg, &values[1], &nulls[1]);
+
+	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
+	if (delay != DELAY_NONE && PG_ARGISNULL(delay_arg))
+	{
+		spec = specs->delayed;
+		nulls[2] = true;
+	}
+	else if (delay == DELAY_SECONDS && PG_GETARG_INT32(delay_arg) > 0)
+	{
+		spec = specs->delayed;
+		values[2] = interval_from_seconds(PG_GETARG_INT32(delay_arg));
+	}
+	else if (delay == DELAY_UNTIL)
+	{
+		spec = specs->at;
+		values[2] = PG_GETARG_DATUM(delay_arg);
+	}
+	plan_run(&name, spec, values, nulls, dest);
+}
+
+/*
+ * One message.  A set-returning function that leaves isDone alone returns one
+ * row; no tuplestore is needed for that.  A trigger on the queue may have
+ * turned the insert down: then there is no row.
+ */
+static Datum
+send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
+{
+	Datum		msg_id = (Datum) 0;
+	bool		isnull = true;
+
+	SPI_connect();
+	insert_messages(fcinfo, &one_message, headers_arg, delay, delay_arg, NULL);
+	if (SPI_processed > 0)
+		msg_id = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	else
+		((ReturnSetInfo *) fcinfo->resultinfo)->isDone = ExprEndResult;
+	SPI_finish();
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(msg_id);
+}
+
+/* pgmq.send(queue_name text, msg jsonb) -> SETOF bigint */
+Datum
+pgmq_send(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 0, DELAY_NONE, 0);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, headers jsonb) -> SETOF bigint */
+Datum
+pgmq_send_headers(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 2, DELAY_NONE, 0);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, delay integer) -> SETOF bigint */
+Datum
+pgmq_send_delay(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 0, DELAY_SECONDS, 2);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, delay timestamptz) -> SETOF bigint */
+Datum
+pgmq_send_at(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 0, DELAY_UNTIL, 2);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, headers jsonb, delay integer) -> SETOF bigint */
+Datum
+pgmq_send_headers_delay(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 2, DELAY_SECONDS, 3);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, headers jsonb, delay timestamptz) -> SETOF bigint */
+Datum
+pgmq_send_headers_at(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 2, DELAY_UNTIL, 3);
+}
+
+/* Length of the first dimension; 0 for an empty array or NULL */
+static int
+first_dimension(FunctionCallInfo fcinfo, int argno)
+{
+	ArrayType  *array;
+
+	if (PG_ARGISNULL(argno))
+		return 0;
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	return ARR_NDIM(array) > 0 ? ARR_DIMS(array)[0] : 0;
+}
+
+static void
+validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg)
+{
+	int			msgs = first_dimension(fcinfo, msgs_arg);
+	int			headers;
+
+	if (msgs == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("msgs cannot be NULL or empty")));
+	if (headers_arg < 0 || PG_ARGISNULL(headers_arg))
+		return;
+	headers = first_dimension(fcinfo, headers_arg);
+	if (headers != msgs)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("headers array length (%d) must match msgs array length (%d)",
+						headers, msgs)));
+}
+
+static Datum
+insert_batch(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
+{
+	DestReceiver *dest = result_scalars(fcinfo);
+
+	SPI_connect();
+	insert_messages(fcinfo, &many_messages, headers_arg, delay, delay_arg, dest);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+static Datum
+send_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
+{
+	validate_batch(fcinfo, 1, headers_arg > 0 ? headers_arg : -1);
+	return insert_batch(fcinfo, headers_arg, delay, delay_arg);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[]) -> SETOF bigint */
+Datum
+pgmq_send_batch(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 0, DELAY_NONE, 0);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[]) -> SETOF bigint */
+Datum
+pgmq_send_batch_headers(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 2, DELAY_NONE, 0);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], delay integer) -> SETOF bigint */
+Datum
+pgmq_send_batch_delay(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 0, DELAY_SECONDS, 2);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], delay timestamptz) -> SETOF bigint */
+Datum
+pgmq_send_batch_at(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 0, DELAY_UNTIL, 2);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay integer) -> SETOF bigint */
+Datum
+pgmq_send_batch_headers_delay(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 2, DELAY_SECONDS, 3);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay timestamptz) -> SETOF bigint */
+Datum
+pgmq_send_batch_headers_at(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 2, DELAY_UNTIL, 3);
+}
+
+/* pgmq._send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay timestamptz) -> SETOF bigint */
+Datum
+pgmq__send_batch(PG_FUNCTION_ARGS)
+{
+	return insert_batch(fcinfo, 2, DELAY_UNTIL, 3);
+}
+
+/* pgmq._validate_batch_params(msgs jsonb[], headers jsonb[]) -> void */
+Datum
+pgmq__validate_batch_params(PG_FUNCTION_ARGS)
+{
+	validate_batch(fcinfo, 0, 1);
+	PG_RETURN_VOID();
+}
