@@ -127,8 +127,8 @@ name_validate_new(const text *queue_name, QueueName *name)
 	const char *raw = VARDATA_ANY(queue_name);
 	int			len = VARSIZE_ANY_EXHDR(queue_name);
 
-	check_length(raw, len);
 	name_canonical(queue_name, name);
+	check_length(raw, len);
 	check_length(name->canonical, strlen(name->canonical));
 }
 
