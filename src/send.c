@@ -11,6 +11,7 @@
 #include "pgmq.h"
 
 #include "catalog/pg_type_d.h"
+#include "funcapi.h"
 #include "utils/array.h"
 
 PG_FUNCTION_INFO_V1(pgmq_send);
@@ -145,26 +146,37 @@ insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
 }
 
 /*
- * One message.  A set-returning function that leaves isDone alone returns one
- * row; no tuplestore is needed for that.  A trigger on the queue may have
- * turned the insert down: then there is no row.
+ * One message: a set of one row, which needs no tuplestore.  The second call
+ * ends the set.  Leaving isDone alone would not: beside a longer set in a
+ * select list the server would call, and send, again for each of its rows.
+ * A trigger on the queue may have turned the insert down: then there is no row.
  */
 static Datum
 send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 {
+	FuncCallContext *call;
 	Datum		msg_id = (Datum) 0;
 	bool		isnull = true;
+	bool		sent;
 
+	if (!SRF_IS_FIRSTCALL())
+	{
+		call = SRF_PERCALL_SETUP();
+		SRF_RETURN_DONE(call);
+	}
 	SPI_connect();
 	insert_messages(fcinfo, &one_message, headers_arg, delay, delay_arg, NULL);
-	if (SPI_processed > 0)
+	sent = SPI_processed > 0;
+	if (sent)
 		msg_id = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	else
-		((ReturnSetInfo *) fcinfo->resultinfo)->isDone = ExprEndResult;
 	SPI_finish();
+
+	call = SRF_FIRSTCALL_INIT();
+	if (!sent)
+		SRF_RETURN_DONE(call);
 	if (isnull)
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(msg_id);
+		SRF_RETURN_NEXT_NULL(call);
+	SRF_RETURN_NEXT(call, msg_id);
 }
 
 /* pgmq.send(queue_name text, msg jsonb) -> SETOF bigint */
