@@ -32,8 +32,10 @@ PG_FUNCTION_INFO_V1(pgmq_metrics_all);
 	" c.now, m.visible, NULL::bigint" \
 	" FROM c, m"
 
+/* Never negative; NULL of an empty queue stays NULL */
 #define AGE(since) \
-	" GREATEST(0, pg_catalog.round(EXTRACT(epoch FROM c.now OPERATOR(pg_catalog.-) " since ")))::integer"
+	" pg_catalog.round(EXTRACT(epoch FROM" \
+	" GREATEST(c.now, " since ") OPERATOR(pg_catalog.-) " since "))::integer"
 
 #define METRICS_COLUMNS 8
 
