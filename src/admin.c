@@ -248,14 +248,14 @@ drop_queue(const QueueName *name)
 
 	SPI_connect();
 	lock_queue(name);
-	existed = OidIsValid(name_relid(name, QUEUE_TABLE));
+	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
 	if (existed)
 	{
 		drop_table(name, QUEUE_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
+		/* Every spelling: an adopted database may have several for one queue */
+		run_with_texts("DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
 	}
-	/* Every spelling: an adopted database may have several for one queue */
-	existed |= run_with_texts("DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical) > 0;
 	SPI_finish();
 	plan_forget(name);
 	return existed;
