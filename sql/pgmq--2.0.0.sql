@@ -344,3 +344,9 @@ RETURNS boolean LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__belongs_to_pgmq';
 COMMENT ON FUNCTION pgmq._belongs_to_pgmq(pg_catalog.text) IS
     'Private: whether a table is a member of the extension';
+
+CREATE FUNCTION pgmq.rescan(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_rescan';
+COMMENT ON FUNCTION pgmq.rescan(pg_catalog.text) IS
+    'Have the next read look everywhere, also where only writes around the functions can have put messages';

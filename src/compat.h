@@ -30,4 +30,25 @@
 extern PGDLLEXPORT void _PG_init(void);
 #endif
 
+/* 16 renamed RelFileNode to RelFileLocator. */
+#if PG_VERSION_NUM < 160000
+#define RelationFileNumber(rel) ((rel)->rd_node.relNode)
+#else
+#define RelationFileNumber(rel) ((rel)->rd_locator.relNumber)
+#endif
+
+/* 17 named a backend by its PGPROC number, also in VirtualTransactionId. */
+#if PG_VERSION_NUM < 170000
+#define VirtualTransactionProc(vxid) BackendIdGetProc((vxid).backendId)
+#define ProcLocalTransactionId(proc) ((proc)->lxid)
+#else
+#define VirtualTransactionProc(vxid) ProcNumberGetProc((vxid).procNumber)
+#define ProcLocalTransactionId(proc) ((proc)->vxid.lxid)
+#endif
+
+/* 17 brought shared memory that needs no preloading. */
+#if PG_VERSION_NUM >= 170000
+#define HAVE_NAMED_DSM_SEGMENTS
+#endif
+
 #endif							/* PGMQ_COMPAT_H */

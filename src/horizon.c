@@ -1,12 +1,740 @@
 /*
  * horizon.c
  *	  Where a read may start.
+ *
+ * A read that began at the front of the indexes would walk, every time, past
+ * all that was consumed and can't be vacuumed yet, and past every message that
+ * other readers hold.  So each queue has a slot, in shared memory where there
+ * is some, with two pairs of positions:
+ *
+ * - The FLOORS are true (floors.c): in front of them lies nothing, for ever.
+ * - The MARKS are likely: up to them everything has been handed out.  A read
+ *	 starts at the marks and moves them on.  What they have passed wrongly (a
+ *	 message whose read was rolled back, or whose sender committed late) lies
+ *	 between floors and marks, and is found by the reads that start at the
+ *	 floors: one every SWEEP_INTERVAL, any read that comes back short, and
+ *	 every read after the rollback of one in front of it, because that takes
+ *	 the marks back.
+ *
+ * What was written around this extension may lie below the floors; a read that
+ * is still short looks there at most once per pgmq.rescan_interval.
+ *
+ * Both pairs are hints only, nothing of them is on disk.  A slot belongs to a
+ * file: a table that is truncated, rewritten or re-created starts anew.  A
+ * slot that another queue needs is taken from the queue that was not read for
+ * longest, which then starts anew.
  */
 #include "pgmq.h"
 
-void
-horizon_floors(const QueueName *name, Floors *floors)
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "portability/instr_time.h"
+#include "storage/lmgr.h"
+#include "storage/spin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "floors.h"
+
+PG_FUNCTION_INFO_V1(pgmq_rescan);
+
+/* setting: pgmq.rescan_interval, in milliseconds */
+int			horizon_rescan_interval = 1000;
+
+/* How far floors may lag behind: messages handed out, and microseconds */
+#define MOVE_AFTER_MESSAGES 16
+#define MOVE_INTERVAL 50000
+
+/* How long a message may stay behind the marks: microseconds */
+#define SWEEP_INTERVAL 50000
+
+/*
+ * Sweeps and rescans take at most one part in so many of the time.  That
+ * matters only where floors stand still, or where much was written below them.
+ */
+#define SWEEP_SHARE 10
+#define RESCAN_SHARE 100
+
+/* A look from the floors that took no longer costs nothing worth sparing. */
+#define CHEAP_SWEEP 2000
+
+#define RESCAN_MICROSECONDS (horizon_rescan_interval * INT64CONST(1000))
+
+#define NO_FLOORS ((Floors) {PG_INT64_MIN, DT_NOBEGIN})
+
+typedef struct Slot
 {
-	floors->fresh = PG_INT64_MIN;
-	floors->due = DT_NOBEGIN;
+	uint64		key;			/* database and file; 0: free */
+	uint32		generation;		/* changes when floors start anew */
+	uint32		handed;			/* messages since the last candidate */
+	/* by ticks(), microseconds */
+	int64		last_used;
+	int64		next_move;
+	int64		next_sweep;
+	int64		next_rescan;
+	int64		sweep_cost;		/* of the last look from the floors */
+	Floors		floors;
+	Floors		marks;
+	int64		last_id;		/* drawn when the floors were last moved */
+} Slot;
+
+#define SLOTS_PER_BUCKET 4
+
+typedef struct Bucket
+{
+	slock_t		mutex;			/* held for a few assignments only */
+	Slot		slots[SLOTS_PER_BUCKET];
+} Bucket;
+
+#define AMPLE_BUCKETS 1024
+#define SCANT_BUCKETS 16
+
+static Bucket *Buckets = NULL;
+static int	NumBuckets = 0;
+
+/*
+ * Microseconds by a clock that nobody sets and that all processes share: what
+ * is done how often must not depend on the time of day.
+ */
+static int64
+ticks(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+static int
+number_of_buckets(bool ample)
+{
+	return ample ? AMPLE_BUCKETS : SCANT_BUCKETS;
+}
+
+Size
+horizon_shared_size(bool ample)
+{
+	return sizeof(Bucket) * number_of_buckets(ample);
+}
+
+static void
+init_buckets(void *area)
+{
+	Bucket	   *buckets = area;
+	int			i;
+
+	memset(buckets, 0, sizeof(Bucket) * NumBuckets);
+	for (i = 0; i < NumBuckets; i++)
+		SpinLockInit(&buckets[i].mutex);
+}
+
+/* Shared if possible, else this backend's own */
+static void
+attach(void)
+{
+	Bucket	   *buckets;
+
+	if (Buckets != NULL)
+		return;
+	NumBuckets = number_of_buckets(shared_is_ample());
+	buckets = shared_area("pgmq-horizon-v1", sizeof(Bucket) * NumBuckets, init_buckets);
+	if (buckets == NULL)
+	{
+		NumBuckets = number_of_buckets(false);
+		buckets = MemoryContextAllocExtended(TopMemoryContext, sizeof(Bucket) * NumBuckets, 0);
+		init_buckets(buckets);
+	}
+	Buckets = buckets;
+}
+
+static Bucket *
+bucket_of(uint64 key)
+{
+	return &Buckets[murmurhash32((uint32) (key ^ (key >> 32))) % NumBuckets];
+}
+
+/*
+ * The queue's slot; the caller holds the bucket's mutex.  Without "create"
+ * NULL if it has none any more.
+ */
+static Slot *
+find_slot(Bucket *bucket, uint64 key, bool create)
+{
+	Slot	   *oldest = &bucket->slots[0];
+	uint32		generation;
+	int			i;
+
+	for (i = 0; i < SLOTS_PER_BUCKET; i++)
+	{
+		Slot	   *slot = &bucket->slots[i];
+
+		if (slot->key == key)
+			return slot;
+		if (slot->last_used < oldest->last_used)
+			oldest = slot;
+	}
+	if (!create)
+		return NULL;
+	generation = oldest->generation + 1;
+	memset(oldest, 0, sizeof(*oldest));
+	oldest->key = key;
+	oldest->generation = generation;
+	oldest->floors = oldest->marks = NO_FLOORS;
+	return oldest;
+}
+
+static void
+start_anew(Slot *slot)
+{
+	slot->floors = slot->marks = NO_FLOORS;
+	slot->generation++;
+}
+
+/* ---- marks that this transaction moved, and that its rollback takes back ---- */
+
+typedef struct MovedMark
+{
+	uint64		key;
+	int64		fresh;			/* where the first read of the transaction started */
+} MovedMark;
+
+#define MOVED_MARKS 16
+
+/* Fixed size: the callback below must not allocate.  What overflows is left to the sweeps. */
+static MovedMark Moved[MOVED_MARKS];
+static int	NumMoved = 0;
+
+static void
+note_moved(uint64 key, int64 fresh)
+{
+	int			i;
+
+	for (i = 0; i < NumMoved; i++)
+	{
+		if (Moved[i].key == key)
+		{
+			Moved[i].fresh = Min(Moved[i].fresh, fresh);
+			return;
+		}
+	}
+	if (NumMoved < MOVED_MARKS)
+		Moved[NumMoved++] = (MovedMark) {key, fresh};
+}
+
+/* Nothing here can fail: no allocation, no look-up, a spinlock at most. */
+static void
+take_marks_back(void)
+{
+	int			i;
+
+	for (i = 0; i < NumMoved; i++)
+	{
+		Bucket	   *bucket = bucket_of(Moved[i].key);
+		Slot	   *slot;
+
+		SpinLockAcquire(&bucket->mutex);
+		slot = find_slot(bucket, Moved[i].key, false);
+		if (slot != NULL)
+		{
+			slot->marks.fresh = Min(slot->marks.fresh, Moved[i].fresh);
+			slot->marks.due = slot->floors.due;
+		}
+		SpinLockRelease(&bucket->mutex);
+	}
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			take_marks_back();
+			NumMoved = 0;
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PREPARE:
+			NumMoved = 0;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
+{
+	/* Perhaps more than this subtransaction moved: that costs a short walk. */
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		take_marks_back();
+}
+
+static void
+register_callbacks(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+	registered = true;
+}
+
+/* ---- the queue's table ---- */
+
+/* By name: an adopted table may have its columns in another order */
+static bool
+find_columns(QueueTable *table)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+	int			i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		bool		time = att->atttypid == TIMESTAMPTZOID;
+
+		if (att->attisdropped)
+			continue;
+		if (att->atttypid == INT8OID && strcmp(NameStr(att->attname), "msg_id") == 0)
+			table->id_attno = att->attnum;
+		else if (time && strcmp(NameStr(att->attname), "vt") == 0)
+			table->vt_attno = att->attnum;
+		else if (time && strcmp(NameStr(att->attname), "enqueued_at") == 0)
+			table->enqueued_attno = att->attnum;
+	}
+	return table->id_attno && table->vt_attno && table->enqueued_attno;
+}
+
+/*
+ * By shape: the first column decides.  An index on vt that holds all messages,
+ * as older versions made it, does as well, only slower; one with another
+ * predicate than ours is none of ours, and is told by its name.
+ */
+static bool
+find_indexes(QueueTable *table)
+{
+	List	   *oids = RelationGetIndexList(table->rel);
+	Oid			vt_named = name_index_relid(&table->name, "_vt_idx");
+	ListCell   *lc;
+
+	foreach(lc, oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		AttrNumber	first = index->rd_index->indkey.values[0];
+
+		if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid)
+		{
+			if (first == table->id_attno && index->rd_index->indisprimary)
+				table->id_index = RelationGetRelid(index);
+			else if (first == table->vt_attno && RelationGetRelid(index) == vt_named)
+				table->vt_index = RelationGetRelid(index);
+		}
+		index_close(index, AccessShareLock);
+	}
+	list_free(oids);
+	return OidIsValid(table->id_index) && OidIsValid(table->vt_index);
+}
+
+/* Have a look at the table; false if it can't have floors */
+static bool
+open_table(const QueueName *name, QueueTable *table)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+
+	memset(table, 0, sizeof(*table));
+	table->name = *name;
+	table->rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+	if (table->rel == NULL)
+		return false;
+	/* What lies in inheritance children can't be looked at here */
+	if (table->rel->rd_rel->relkind == RELKIND_RELATION &&
+		!table->rel->rd_rel->relhassubclass &&
+		find_columns(table) && find_indexes(table))
+	{
+		table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(table->rel);
+		return true;
+	}
+	table_close(table->rel, AccessShareLock);
+	table->rel = NULL;
+	return false;
+}
+
+/* ---- one read ---- */
+
+struct Horizon
+{
+	QueueTable	table;			/* rel is NULL if there is nothing to know */
+	bool		locked_before;	/* this transaction had written to the queue */
+	bool		likely;			/* uses marks and moves them */
+	HorizonLook look;
+	uint32		generation;
+	Floors		floors;			/* as they were known when the read began */
+	TimestampTz start_due;
+	int64		look_began;		/* by ticks() */
+};
+
+/*
+ * The floors of others only ever help: each is true by itself, so the highest
+ * is the one to keep, unless they were started anew meanwhile.
+ */
+static void
+publish_floors(Horizon *h, const Floors *floors)
+{
+	Bucket	   *bucket = bucket_of(h->table.key);
+	Slot	   *slot;
+
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	if (slot != NULL && slot->generation == h->generation)
+	{
+		slot->floors.fresh = Max(slot->floors.fresh, floors->fresh);
+		slot->floors.due = Max(slot->floors.due, floors->due);
+	}
+	SpinLockRelease(&bucket->mutex);
+}
+
+/* See whether the floors can be moved, before this read has written anything. */
+static void
+maybe_move_floors(Horizon *h)
+{
+	Bucket	   *bucket = bucket_of(h->table.key);
+	int64		now = ticks();
+	Slot	   *slot;
+	bool		time_for_candidate;
+	Floors		floors;
+
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, true);
+	slot->last_used = now;
+	h->generation = slot->generation;
+	h->floors = slot->floors;
+	time_for_candidate = slot->handed >= MOVE_AFTER_MESSAGES || now >= slot->next_move;
+	SpinLockRelease(&bucket->mutex);
+
+	if (h->locked_before || (!time_for_candidate && !floors_pending(h->table.key)) ||
+		!floors_may_move(&h->table))
+		return;
+	if (time_for_candidate)
+	{
+		int64		last_id;
+		bool		has_last_id = floors_last_id(&h->table.name, &last_id);
+
+		SpinLockAcquire(&bucket->mutex);
+		slot = find_slot(bucket, h->table.key, true);
+		slot->handed = 0;
+		slot->next_move = now + MOVE_INTERVAL;
+		if (has_last_id)
+			slot->last_id = last_id;
+		SpinLockRelease(&bucket->mutex);
+	}
+	if (floors_move(&h->table, time_for_candidate, &h->floors, &floors))
+		publish_floors(h, &floors);
+}
+
+/* From the floors when it is time for a sweep, else from the marks */
+static void
+choose_start(Horizon *h)
+{
+	Bucket	   *bucket = bucket_of(h->table.key);
+	int64		now = ticks();
+	Slot	   *slot;
+
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, true);
+	h->generation = slot->generation;
+	h->floors = slot->floors;
+	h->look = HORIZON_FROM_FLOORS;
+	if (h->likely && now < slot->next_sweep)
+	{
+		h->look = HORIZON_FROM_MARKS;
+		h->start_due = Max(slot->floors.due, slot->marks.due);
+	}
+	else
+	{
+		h->start_due = slot->floors.due;
+		/* One sweep at a time */
+		if (h->likely)
+			slot->next_sweep = now + SWEEP_INTERVAL;
+	}
+	SpinLockRelease(&bucket->mutex);
+	h->look_began = ticks();
+}
+
+/*
+ * Begin a read.  "everything" says that it takes whatever is visible: a read
+ * with a condition passes messages by, so it neither uses the marks nor moves
+ * them; nor does one under row security or with a fixed snapshot, which
+ * doesn't see all there is.
+ */
+Horizon *
+horizon_begin(const QueueName *name, bool everything)
+{
+	Horizon    *h = palloc0(sizeof(Horizon));
+
+	h->floors = NO_FLOORS;
+	h->start_due = DT_NOBEGIN;
+	h->look = HORIZON_EVERYWHERE;
+	if (!open_table(name, &h->table))
+		return h;
+	attach();
+	register_callbacks();
+	h->locked_before = CheckRelationLockedByMe(h->table.rel, RowExclusiveLock, true);
+	h->likely = everything && !IsolationUsesXactSnapshot() &&
+		!h->table.rel->rd_rel->relrowsecurity;
+	maybe_move_floors(h);
+	choose_start(h);
+	return h;
+}
+
+/*
+ * Whether a deferred message may be due, and in what range of vt.  This looks
+ * at the index itself, for a fraction of what a statement costs; mostly there
+ * is none.
+ */
+bool
+horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until)
+{
+	Snapshot	snapshot;
+	TimestampTz vt;
+	bool		found;
+
+	*from = h->start_due;
+	*until = now;
+	if (h->look == HORIZON_BELOW_FLOORS)
+	{
+		if (h->floors.due == DT_NOBEGIN)
+			return false;
+		*from = DT_NOBEGIN;
+		*until = Min(now, h->floors.due - 1);
+	}
+	if (*from > *until)
+		return false;
+	if (h->table.rel == NULL)
+		return true;
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ?
+								GetTransactionSnapshot() : GetLatestSnapshot());
+	found = floors_earliest_due(&h->table, snapshot, *from, *until, &vt);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * In what range of msg_id to look for fresh messages; false if there is none.
+ * A reader that wants "limit" messages (0: no limit) also reserves as many
+ * ids, so that one who comes before it has locked anything starts behind them.
+ * Only ids that were drawn are reserved: a mark must not run ahead of what is
+ * sent later.
+ */
+bool
+horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
+{
+	Bucket	   *bucket;
+	Slot	   *slot;
+
+	*from = h->floors.fresh;
+	*until = PG_INT64_MAX;
+	if (h->look == HORIZON_BELOW_FLOORS)
+	{
+		if (h->floors.fresh == PG_INT64_MIN)
+			return false;
+		*from = PG_INT64_MIN;
+		*until = h->floors.fresh - 1;
+	}
+	else if (h->look == HORIZON_FROM_MARKS)
+	{
+		bucket = bucket_of(h->table.key);
+		SpinLockAcquire(&bucket->mutex);
+		slot = find_slot(bucket, h->table.key, false);
+		if (slot != NULL && slot->generation == h->generation)
+		{
+			*from = Max(h->floors.fresh, slot->marks.fresh);
+			if (limit > 0 && limit < slot->last_id && *from <= slot->last_id - limit)
+				slot->marks.fresh = *from + limit;
+		}
+		SpinLockRelease(&bucket->mutex);
+		note_moved(h->table.key, *from);
+	}
+	else if (h->likely)
+		note_moved(h->table.key, *from);
+	return true;
+}
+
+/*
+ * After a look below the floors; the caller holds the mutex.  If there was
+ * something, the floors are wrong: others wrote below them, and may have
+ * written more.  All start anew.
+ */
+static void
+after_rescan(Slot *slot, const HorizonFinds *finds, int64 now, int64 cost)
+{
+	slot->next_rescan = now + Max(RESCAN_MICROSECONDS, cost * RESCAN_SHARE);
+	if (finds->messages > 0)
+		start_anew(slot);
+}
+
+/*
+ * After a look from the floors or the marks; the caller holds the mutex.  What
+ * a sweep has left behind lies right behind what it took, so a sweep that took
+ * all it wanted puts the mark there, backwards too.
+ */
+static void
+move_marks(Slot *slot, const HorizonFinds *finds, HorizonLook look)
+{
+	if (finds->due_exhausted)
+		slot->marks.due = Max(slot->marks.due, finds->due_until);
+	if (finds->fresh_messages == 0)
+		return;
+	if (look == HORIZON_FROM_FLOORS && !finds->fresh_exhausted)
+		slot->marks.fresh = finds->fresh_highest + 1;
+	else
+		slot->marks.fresh = Max(slot->marks.fresh, finds->fresh_highest + 1);
+}
+
+/* The look is over: move the marks on, and say when to sweep and rescan again. */
+void
+horizon_found(Horizon *h, const HorizonFinds *finds)
+{
+	Bucket	   *bucket;
+	Slot	   *slot;
+	int64		now;
+	int64		cost;
+
+	if (h->table.rel == NULL)
+		return;
+	bucket = bucket_of(h->table.key);
+	now = ticks();
+	cost = now - h->look_began;
+
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	if (slot != NULL && slot->generation == h->generation)
+	{
+		slot->handed += finds->messages;
+		if (h->look == HORIZON_BELOW_FLOORS)
+			after_rescan(slot, finds, now, cost);
+		else if (h->likely)
+			move_marks(slot, finds, h->look);
+		if (h->likely && h->look == HORIZON_FROM_FLOORS)
+		{
+			slot->sweep_cost = cost;
+			slot->next_sweep = now + Max(SWEEP_INTERVAL, cost * SWEEP_SHARE);
+		}
+	}
+	SpinLockRelease(&bucket->mutex);
+}
+
+/*
+ * Whether to look from the floors after a look from the marks: there may be
+ * something between them.  Not when they are the same, and not again so soon
+ * where that takes long.
+ */
+static bool
+worth_a_sweep(const Horizon *h, const Slot *slot, int64 now)
+{
+	return (slot->marks.fresh > h->floors.fresh || slot->marks.due > h->floors.due) &&
+		(slot->sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep);
+}
+
+/*
+ * The read is short of messages: whether to look further in front, where
+ * messages are not likely to be, and then where none can be but for what
+ * others wrote.
+ */
+bool
+horizon_look_again(Horizon *h)
+{
+	Bucket	   *bucket;
+	Slot	   *slot;
+	int64		now = ticks();
+	bool		again = false;
+
+	if (h->look == HORIZON_BELOW_FLOORS || h->look == HORIZON_EVERYWHERE)
+		return false;
+	bucket = bucket_of(h->table.key);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	if (slot != NULL && slot->generation == h->generation)
+	{
+		if (h->look == HORIZON_FROM_MARKS && worth_a_sweep(h, slot, now))
+		{
+			h->look = HORIZON_FROM_FLOORS;
+			h->start_due = h->floors.due;
+			again = true;
+		}
+		else if ((h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN) &&
+				 now >= slot->next_rescan)
+		{
+			/* Nobody else need do it meanwhile */
+			slot->next_rescan = now + RESCAN_MICROSECONDS;
+			h->look = HORIZON_BELOW_FLOORS;
+			again = true;
+		}
+	}
+	SpinLockRelease(&bucket->mutex);
+	h->look_began = now;
+	return again;
+}
+
+/*
+ * The read is over.  If it found nothing and its transaction has written
+ * nothing at all, let go of the lock that its statement took: a session that
+ * polls inside a transaction must not hold up the floors.  The statement has
+ * touched no row, so there is nothing that the lock still protects.
+ */
+void
+horizon_end(Horizon *h, uint64 messages)
+{
+	int			i;
+
+	if (h->table.rel == NULL)
+		return;
+	if (messages == 0 && !h->locked_before &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	{
+		for (i = 0; i < 16 && CheckRelationLockedByMe(h->table.rel, RowExclusiveLock, false); i++)
+			UnlockRelationOid(RelationGetRelid(h->table.rel), RowExclusiveLock);
+	}
+	table_close(h->table.rel, AccessShareLock);
+}
+
+/*
+ * pgmq.rescan(queue_name text) -> void
+ *
+ * The next read looks everywhere.
+ */
+Datum
+pgmq_rescan(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	QueueTable	table;
+	Bucket	   *bucket;
+	Slot	   *slot;
+
+	name_from_arg(fcinfo, 0, &name);
+	name_require_queue(&name);
+	if (!open_table(&name, &table))
+		PG_RETURN_VOID();
+	attach();
+	bucket = bucket_of(table.key);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, table.key, false);
+	if (slot != NULL)
+		start_anew(slot);
+	SpinLockRelease(&bucket->mutex);
+	table_close(table.rel, AccessShareLock);
+	PG_RETURN_VOID();
 }

@@ -162,16 +162,33 @@ name_object(const QueueName *name, const char *prefix, const char *suffix)
 											 name->canonical, suffix)));
 }
 
-/* InvalidOid if there is no such table */
+/* InvalidOid if the schema has no such relation */
+static Oid
+relid_of(const char *relation)
+{
+	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
+
+	if (!OidIsValid(schema) || strlen(relation) >= NAMEDATALEN)
+		return InvalidOid;
+	return get_relname_relid(relation, schema);
+}
+
 Oid
 name_relid(const QueueName *name, char prefix)
 {
-	char	   *table = bare_table(name, prefix);
-	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
+	return relid_of(bare_table(name, prefix));
+}
 
-	if (!OidIsValid(schema) || strlen(table) >= NAMEDATALEN)
-		return InvalidOid;
-	return get_relname_relid(table, schema);
+Oid
+name_index_relid(const QueueName *name, const char *suffix)
+{
+	return relid_of(psprintf("q_%s%s", name->canonical, suffix));
+}
+
+Oid
+name_sequence_relid(const QueueName *name)
+{
+	return name_index_relid(name, "_msg_id_seq");
 }
 
 /*

@@ -21,5 +21,15 @@ _PG_init(void)
 							PGC_USERSET, 0,
 							NULL, NULL, NULL);
 
+	DefineCustomIntVariable("pgmq.rescan_interval",
+							"Least time between two looks for messages that were written around the functions.",
+							"A read that is short of messages then looks where the functions can't have left any.",
+							&horizon_rescan_interval,
+							1000, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	shared_init();
+
 	MarkGUCPrefixReserved("pgmq");
 }

@@ -33,6 +33,8 @@ typedef struct QueueName
 extern void name_canonical(const text *queue_name, QueueName *name);
 extern void name_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name);
 extern void name_validate_new(const text *queue_name, QueueName *name);
+extern Oid	name_index_relid(const QueueName *name, const char *suffix);
+extern Oid	name_sequence_relid(const QueueName *name);
 extern Oid	name_relid(const QueueName *name, char prefix);
 extern const char *name_table(const QueueName *name, char prefix);
 extern const char *name_sequence(const QueueName *name);
@@ -50,9 +52,12 @@ typedef enum PlanKind
 	PLAN_SEND_BATCH,
 	PLAN_SEND_BATCH_DELAYED,
 	PLAN_SEND_BATCH_AT,
-	PLAN_READ,
-	PLAN_READ_WHERE,
-	PLAN_POP,
+	PLAN_READ_DUE,
+	PLAN_READ_DUE_WHERE,
+	PLAN_READ_FRESH,
+	PLAN_READ_FRESH_WHERE,
+	PLAN_POP_DUE,
+	PLAN_POP_FRESH,
 	PLAN_DELETE,
 	PLAN_DELETE_ARRAY,
 	PLAN_ARCHIVE,
@@ -95,19 +100,57 @@ typedef struct MessageSet MessageSet;
 
 extern MessageSet *result_messages(FunctionCallInfo fcinfo);
 extern DestReceiver *result_dest(MessageSet *set);
+extern int64 result_highest(MessageSet *set);
 extern void result_finish(MessageSet *set);
 extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);
 extern void result_read_only_sql(FunctionCallInfo fcinfo, const char *sql);
 
-/* ---- horizon.c: where a read may start ---- */
+/* ---- shared.c: where shared memory comes from ---- */
 
+extern void shared_init(void);
+extern bool shared_is_ample(void);
+extern void *shared_area(const char *name, Size size, void (*init) (void *area));
+
+/* ---- floors.c, horizon.c: where a read may start ---- */
+
+/* Positions in the two indexes */
 typedef struct Floors
 {
-	int64		fresh;			/* no fresh message has a lower msg_id */
-	TimestampTz due;			/* no deferred message has an earlier vt */
+	int64		fresh;			/* a msg_id */
+	TimestampTz due;			/* a vt */
 } Floors;
 
-extern void horizon_floors(const QueueName *name, Floors *floors);
+/* A read looks from the first of these that it may, and goes on when it is short */
+typedef enum HorizonLook
+{
+	HORIZON_FROM_MARKS,
+	HORIZON_FROM_FLOORS,
+	HORIZON_BELOW_FLOORS,
+	HORIZON_EVERYWHERE			/* nothing is known about this table */
+} HorizonLook;
+
+/* What one look has found */
+typedef struct HorizonFinds
+{
+	int64		messages;
+	bool		due_exhausted;	/* no deferred message up to due_until is left */
+	TimestampTz due_until;
+	int64		fresh_messages;
+	bool		fresh_exhausted;
+	int64		fresh_highest;	/* of the fresh messages */
+} HorizonFinds;
+
+typedef struct Horizon Horizon;
+
+extern int	horizon_rescan_interval;
+
+extern Size horizon_shared_size(bool ample);
+extern Horizon *horizon_begin(const QueueName *name, bool everything);
+extern bool horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until);
+extern bool horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until);
+extern void horizon_found(Horizon *h, const HorizonFinds *finds);
+extern bool horizon_look_again(Horizon *h);
+extern void horizon_end(Horizon *h, uint64 messages);
 
 /* ---- wait.c: the wait loop; knows no SQL ---- */
 

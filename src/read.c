@@ -3,11 +3,11 @@
  *	  Hand messages out: read, read_with_poll, pop.
  *
  * A read takes what is due, then what is fresh.  Deferred messages (delayed,
- * leased, re-timed) are found through the partial index on (vt, msg_id),
- * fresh ones through the primary key; each arm stops at the first rows it
- * gets, so that nothing that lies in front of them is walked past.  Append
- * runs its arms in turn and the outer LIMIT stops pulling, so no row is locked
- * that is not handed out.
+ * leased, re-timed) are found through the partial index on (vt, msg_id), fresh
+ * ones through the primary key, each from where horizon.c says.  These are two
+ * statements, the first of which runs only if something may be due, and the
+ * second only if the first left something to ask for: so no row is locked that
+ * is not handed out, and the common read is one index scan.
  *
  * Two readers never get the same message: the sub-select locks the row, and
  * a row that another transaction has locked is skipped; one that another
@@ -27,67 +27,102 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 #define DEFAULT_POLL_SECONDS 5
 #define DEFAULT_POLL_INTERVAL_MS 100
 
-/* $1 quantity (NULL: all), $2 now, $3 due floor, $4 fresh floor */
-#define TAKE_VISIBLE(filter) \
+/* $1 how many (NULL: all), $2 .. $3 the range that horizon.c gives */
+#define TAKE_DUE(filter) \
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
-	"SELECT msg_id FROM (" \
 	"SELECT msg_id FROM {queue}" \
 	" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at" \
-	" AND vt OPERATOR(pg_catalog.<=) $2 AND vt OPERATOR(pg_catalog.>=) $3" filter \
-	" ORDER BY vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED) AS due" \
-	" UNION ALL " \
-	"SELECT msg_id FROM (" \
+	" AND vt OPERATOR(pg_catalog.>=) $2 AND vt OPERATOR(pg_catalog.<=) $3" filter \
+	" ORDER BY vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED))"
+
+#define TAKE_FRESH(filter) \
+	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue}" \
 	" WHERE vt OPERATOR(pg_catalog.=) enqueued_at" \
-	" AND msg_id OPERATOR(pg_catalog.>=) $4" filter \
-	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED) AS fresh" \
-	" LIMIT $1))"
+	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter \
+	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED))"
 
-/* $5 the lease */
+/* $4 the lease */
 #define LEASE \
 	"UPDATE {queue} SET read_ct = read_ct OPERATOR(pg_catalog.+) 1," \
 	" last_read_at = pg_catalog.clock_timestamp()," \
-	" vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $5" \
+	" vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $4" \
 	" WHERE "
 
-static const PlanSpec read_plan = {
-	PLAN_READ,
-	LEASE TAKE_VISIBLE("") " RETURNING " MESSAGE_COLUMNS,
-	5, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INTERVALOID}
+/* $5 what the body must contain */
+#define CONTAINS " AND message OPERATOR(pg_catalog.@>) $5"
+
+#define RETURNING_MESSAGES " RETURNING " MESSAGE_COLUMNS
+
+static const PlanSpec read_due = {
+	PLAN_READ_DUE,
+	LEASE TAKE_DUE("") RETURNING_MESSAGES,
+	4, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID}
 };
 
-/* $6 what the body must contain */
-static const PlanSpec read_where_plan = {
-	PLAN_READ_WHERE,
-	LEASE TAKE_VISIBLE(" AND message OPERATOR(pg_catalog.@>) $6") " RETURNING " MESSAGE_COLUMNS,
-	6, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INTERVALOID, JSONBOID}
+static const PlanSpec read_fresh = {
+	PLAN_READ_FRESH,
+	LEASE TAKE_FRESH("") RETURNING_MESSAGES,
+	4, {INT8OID, INT8OID, INT8OID, INTERVALOID}
 };
 
-static const PlanSpec pop_plan = {
-	PLAN_POP,
-	"DELETE FROM {queue} WHERE " TAKE_VISIBLE("") " RETURNING " MESSAGE_COLUMNS,
-	4, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID}
+static const PlanSpec read_due_where = {
+	PLAN_READ_DUE_WHERE,
+	LEASE TAKE_DUE(CONTAINS) RETURNING_MESSAGES,
+	5, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID}
 };
+
+static const PlanSpec read_fresh_where = {
+	PLAN_READ_FRESH_WHERE,
+	LEASE TAKE_FRESH(CONTAINS) RETURNING_MESSAGES,
+	5, {INT8OID, INT8OID, INT8OID, INTERVALOID, JSONBOID}
+};
+
+static const PlanSpec pop_due = {
+	PLAN_POP_DUE,
+	"DELETE FROM {queue} WHERE " TAKE_DUE("") RETURNING_MESSAGES,
+	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec pop_fresh = {
+	PLAN_POP_FRESH,
+	"DELETE FROM {queue} WHERE " TAKE_FRESH("") RETURNING_MESSAGES,
+	3, {INT8OID, INT8OID, INT8OID}
+};
+
+/* The statements for what is due and for what is fresh */
+typedef struct ReadSpecs
+{
+	const PlanSpec *due;
+	const PlanSpec *fresh;
+} ReadSpecs;
+
+static const ReadSpecs read_any = {&read_due, &read_fresh};
+static const ReadSpecs read_where = {&read_due_where, &read_fresh_where};
+static const ReadSpecs pop_any = {&pop_due, &pop_fresh};
 
 /* What one call asks for, good for any number of attempts */
 typedef struct Request
 {
 	QueueName	name;
-	const PlanSpec *spec;
-	Datum		values[PLAN_MAX_ARGS];
-	bool		nulls[PLAN_MAX_ARGS];
+	const ReadSpecs *specs;
+	bool		unlimited;
+	int64		quantity;
+	Datum		lease;
+	bool		lease_null;
+	Datum		conditional;
 	MessageSet *messages;
 } Request;
 
 static void
-request_init(Request *request, FunctionCallInfo fcinfo, const PlanSpec *spec, int qty_arg)
+request_init(Request *request, FunctionCallInfo fcinfo, const ReadSpecs *specs, int qty_arg)
 {
 	memset(request, 0, sizeof(*request));
 	name_from_arg(fcinfo, 0, &request->name);
-	request->spec = spec;
-	request->nulls[0] = PG_ARGISNULL(qty_arg);
-	if (!request->nulls[0])
-		request->values[0] = Int64GetDatum(PG_GETARG_INT32(qty_arg));
+	request->specs = specs;
+	request->unlimited = PG_ARGISNULL(qty_arg);
+	if (!request->unlimited)
+		request->quantity = PG_GETARG_INT32(qty_arg);
 	request->messages = result_messages(fcinfo);
 }
 
@@ -97,16 +132,65 @@ request_lease(Request *request, FunctionCallInfo fcinfo, int vt_arg, int conditi
 {
 	Jsonb	   *conditional;
 
-	request->nulls[4] = PG_ARGISNULL(vt_arg);
-	if (!request->nulls[4])
-		request->values[4] = interval_from_seconds(PG_GETARG_INT32(vt_arg));
+	request->lease_null = PG_ARGISNULL(vt_arg);
+	if (!request->lease_null)
+		request->lease = interval_from_seconds(PG_GETARG_INT32(vt_arg));
 	if (PG_ARGISNULL(conditional_arg))
 		return;
 	conditional = PG_GETARG_JSONB_P(conditional_arg);
 	if (JB_ROOT_IS_OBJECT(conditional) && JB_ROOT_COUNT(conditional) == 0)
 		return;
-	request->spec = &read_where_plan;
-	request->values[5] = JsonbPGetDatum(conditional);
+	request->specs = &read_where;
+	request->conditional = JsonbPGetDatum(conditional);
+}
+
+/* Take up to "limit" messages in a range of one of the indexes */
+static uint64
+take(Request *request, const PlanSpec *spec, int64 limit, Datum from, Datum until)
+{
+	Datum		values[PLAN_MAX_ARGS];
+	bool		nulls[PLAN_MAX_ARGS] = {false};
+
+	values[0] = Int64GetDatum(limit);
+	nulls[0] = request->unlimited;
+	values[1] = from;
+	values[2] = until;
+	values[3] = request->lease;
+	nulls[3] = request->lease_null;
+	values[4] = request->conditional;
+	return plan_run(&request->name, spec, values, nulls, result_dest(request->messages));
+}
+
+/* What is due, then what is fresh, from where the horizon says */
+static uint64
+look(Request *request, Horizon *h, int64 wanted)
+{
+	HorizonFinds finds = {0};
+	TimestampTz due_from;
+	int64		from;
+	int64		until;
+
+	finds.due_until = GetCurrentTimestamp();
+	finds.due_exhausted = true;
+	if (horizon_due(h, finds.due_until, &due_from, &finds.due_until))
+	{
+		finds.messages = take(request, request->specs->due, wanted,
+							  TimestampTzGetDatum(due_from),
+							  TimestampTzGetDatum(finds.due_until));
+		finds.due_exhausted = request->unlimited || finds.messages < wanted;
+		(void) result_highest(request->messages);
+	}
+	if (finds.due_exhausted &&
+		horizon_fresh(h, request->unlimited ? 0 : wanted - finds.messages, &from, &until))
+	{
+		finds.fresh_messages = take(request, request->specs->fresh, wanted - finds.messages,
+									Int64GetDatum(from), Int64GetDatum(until));
+		finds.messages += finds.fresh_messages;
+		finds.fresh_exhausted = request->unlimited || finds.messages < wanted;
+		finds.fresh_highest = result_highest(request->messages);
+	}
+	horizon_found(h, &finds);
+	return finds.messages;
 }
 
 /* One attempt: whether it got anything */
@@ -114,16 +198,15 @@ static bool
 request_run(void *arg)
 {
 	Request    *request = arg;
-	Floors		floors;
-	uint64		got;
+	Horizon    *h;
+	int64		got = 0;
 
 	SPI_connect();
-	horizon_floors(&request->name, &floors);
-	request->values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	request->values[2] = TimestampTzGetDatum(floors.due);
-	request->values[3] = Int64GetDatum(floors.fresh);
-	got = plan_run(&request->name, request->spec, request->values, request->nulls,
-				   result_dest(request->messages));
+	h = horizon_begin(&request->name, request->specs != &read_where);
+	do
+		got += look(request, h, request->quantity - got);
+	while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
+	horizon_end(h, got);
 	SPI_finish();
 	return got > 0;
 }
@@ -134,7 +217,7 @@ pgmq_read(PG_FUNCTION_ARGS)
 {
 	Request		request;
 
-	request_init(&request, fcinfo, &read_plan, 2);
+	request_init(&request, fcinfo, &read_any, 2);
 	request_lease(&request, fcinfo, 1, 3);
 	request_run(&request);
 	result_finish(request.messages);
@@ -152,7 +235,7 @@ pgmq_read_with_poll(PG_FUNCTION_ARGS)
 	int			max_seconds = PG_ARGISNULL(3) ? DEFAULT_POLL_SECONDS : PG_GETARG_INT32(3);
 	int			interval_ms = PG_ARGISNULL(4) ? DEFAULT_POLL_INTERVAL_MS : PG_GETARG_INT32(4);
 
-	request_init(&request, fcinfo, &read_plan, 2);
+	request_init(&request, fcinfo, &read_any, 2);
 	request_lease(&request, fcinfo, 1, 5);
 	wait_for(request_run, &request, max_seconds, interval_ms);
 	result_finish(request.messages);
@@ -165,7 +248,7 @@ pgmq_pop(PG_FUNCTION_ARGS)
 {
 	Request		request;
 
-	request_init(&request, fcinfo, &pop_plan, 1);
+	request_init(&request, fcinfo, &pop_any, 1);
 	request_run(&request);
 	result_finish(request.messages);
 	return (Datum) 0;

@@ -29,6 +29,7 @@ struct MessageSet
 	DestReceiver *store;		/* writes to rsinfo->setResult */
 	ReturnSetInfo *rsinfo;
 	int64		last_id;
+	int64		highest;		/* since result_highest() was called */
 	bool		ordered;
 };
 
@@ -51,6 +52,7 @@ message_receive(TupleTableSlot *slot, DestReceiver *self)
 	{
 		set->ordered &= DatumGetInt64(msg_id) >= set->last_id;
 		set->last_id = DatumGetInt64(msg_id);
+		set->highest = Max(set->highest, set->last_id);
 	}
 	return set->store->receiveSlot(slot, set->store);
 }
@@ -99,7 +101,7 @@ result_messages(FunctionCallInfo fcinfo)
 	set->pub.rShutdown = message_shutdown;
 	set->pub.rDestroy = message_destroy;
 	set->pub.mydest = DestTuplestore;
-	set->last_id = PG_INT64_MIN;
+	set->last_id = set->highest = PG_INT64_MIN;
 	set->ordered = true;
 	return set;
 }
@@ -108,6 +110,16 @@ DestReceiver *
 result_dest(MessageSet *set)
 {
 	return &set->pub;
+}
+
+/* The highest msg_id since the last call */
+int64
+result_highest(MessageSet *set)
+{
+	int64		highest = set->highest;
+
+	set->highest = PG_INT64_MIN;
+	return highest;
 }
 
 static void

@@ -1,0 +1,102 @@
+/*
+ * shared.c
+ *	  Where shared memory comes from.
+ *
+ * From PostgreSQL 17 on a named segment, which needs no preloading.  Before,
+ * an area that was reserved because the library is in
+ * shared_preload_libraries, or else a small one from the slop that the server
+ * keeps for such uses.  When there is none left the caller gets NULL and must
+ * do without.
+ */
+#include "pgmq.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#ifdef HAVE_NAMED_DSM_SEGMENTS
+#include "storage/dsm_registry.h"
+#endif
+
+/* Set in the postmaster, and inherited or set again in every backend */
+static bool preloaded = false;
+
+#ifndef HAVE_NAMED_DSM_SEGMENTS
+static shmem_request_hook_type next_request_hook = NULL;
+
+static void
+request_areas(void)
+{
+	if (next_request_hook)
+		next_request_hook();
+	RequestAddinShmemSpace(horizon_shared_size(true));
+}
+#endif
+
+/* Called while the library is loaded */
+void
+shared_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	preloaded = true;
+#ifndef HAVE_NAMED_DSM_SEGMENTS
+	next_request_hook = shmem_request_hook;
+	shmem_request_hook = request_areas;
+#endif
+}
+
+/* Whether there is room for more than a few kB */
+bool
+shared_is_ample(void)
+{
+#ifdef HAVE_NAMED_DSM_SEGMENTS
+	return true;
+#else
+	return preloaded;
+#endif
+}
+
+#ifdef HAVE_NAMED_DSM_SEGMENTS
+
+/*
+ * The layout's version is in the name: a segment lives until the server is
+ * restarted, and a later library with another layout must not attach to it.
+ */
+void *
+shared_area(const char *name, Size size, void (*init) (void *area))
+{
+	bool		found;
+
+	return GetNamedDSMSegment(name, size, init, &found);
+}
+
+#else
+
+void *
+shared_area(const char *name, Size size, void (*init) (void *area))
+{
+	void	   *volatile area = NULL;
+	MemoryContext context = CurrentMemoryContext;
+	bool		found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	PG_TRY();
+	{
+		area = ShmemInitStruct(name, size, &found);
+		if (!found)
+			init(area);
+	}
+	PG_CATCH();
+	{
+		/* "not enough shared memory": nothing is left behind but the error */
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		HOLD_INTERRUPTS();		/* the error let go of the lock's */
+	}
+	PG_END_TRY();
+	LWLockRelease(AddinShmemInitLock);
+	return area;
+}
+
+#endif
