@@ -10,6 +10,7 @@
 #include "pgmq.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -162,16 +163,34 @@ name_object(const QueueName *name, const char *prefix, const char *suffix)
 											 name->canonical, suffix)));
 }
 
-/* InvalidOid if there is no such table */
+/*
+ * InvalidOid if there is no such table.  An index or a sequence is none: the
+ * queue "orders" has a relation q_orders_vt_idx, which is no queue "orders_vt_idx".
+ */
 Oid
 name_relid(const QueueName *name, char prefix)
 {
 	char	   *table = bare_table(name, prefix);
 	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
+	Oid			relid;
 
 	if (!OidIsValid(schema) || strlen(table) >= NAMEDATALEN)
 		return InvalidOid;
-	return get_relname_relid(table, schema);
+	relid = get_relname_relid(table, schema);
+	if (OidIsValid(relid))
+	{
+		switch (get_rel_relkind(relid))
+		{
+			case RELKIND_RELATION:
+			case RELKIND_PARTITIONED_TABLE:
+			case RELKIND_FOREIGN_TABLE:
+			case RELKIND_VIEW:
+				break;
+			default:
+				relid = InvalidOid;
+		}
+	}
+	return relid;
 }
 
 /*
