@@ -53,21 +53,31 @@ run_ddl(const char *fmt,...)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
 }
 
-/* Run a statement on text parameters; how many rows it processed */
+/*
+ * Run a statement on text parameters; how many rows it processed.  By the
+ * latest snapshot, whatever the isolation level of the caller: these statements
+ * go with DDL, which sees what is committed now.  By an older snapshot, a queue
+ * that another session has made meanwhile would be dropped without its record.
+ */
 static uint64
 run_with_texts(const char *sql, int nargs, const char *const *args)
 {
 	Oid			types[2] = {TEXTOID, TEXTOID};
 	Datum		values[2];
+	SPIPlanPtr	plan;
 	int			rc;
 	int			i;
 
 	Assert(nargs <= lengthof(types));
 	for (i = 0; i < nargs; i++)
 		values[i] = CStringGetTextDatum(args[i]);
-	rc = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	rc = SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
+							  InvalidSnapshot, false, true, 0);
 	if (rc < 0)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
 	return SPI_processed;
 }
 
@@ -132,6 +142,20 @@ register_queue(const QueueName *name, const char *spelling)
 	" headers pg_catalog.jsonb"
 
 /*
+ * CREATE TABLE IF NOT EXISTS takes a relation of any kind for the table: the
+ * index of another queue, for one, may have the name.
+ */
+static void
+require_table(const QueueName *name, char prefix)
+{
+	if (!OidIsValid(name_relid(name, prefix)))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("relation %s exists and is not a table", name_table(name, prefix)),
+				 errhint("Choose another name for the queue.")));
+}
+
+/*
  * The queue's table.  The second index holds the deferred messages only, so a
  * message that is sent without delay goes into one index.
  */
@@ -145,6 +169,8 @@ create_queue_table(const QueueName *name, bool unlogged)
 			"msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
 			TABLE_COLUMNS("") ")",
 			unlogged ? "UNLOGGED " : "", table);
+
+	require_table(name, QUEUE_TABLE);
 
 	/*
 	 * The ids of an unlogged queue must not start again after a crash: its
@@ -162,6 +188,7 @@ create_archive_table(const QueueName *name)
 			TABLE_COLUMNS(" archived_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),")
 			")",
 			name_table(name, ARCHIVE_TABLE));
+	require_table(name, ARCHIVE_TABLE);
 }
 
 static void

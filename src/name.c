@@ -10,6 +10,7 @@
 #include "pgmq.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -173,10 +174,29 @@ relid_of(const char *relation)
 	return get_relname_relid(relation, schema);
 }
 
+/*
+ * InvalidOid if there is no such table.  An index or a sequence is none: the
+ * queue "orders" has a relation q_orders_vt_idx, which is no queue "orders_vt_idx".
+ */
 Oid
 name_relid(const QueueName *name, char prefix)
 {
-	return relid_of(bare_table(name, prefix));
+	Oid			relid = relid_of(bare_table(name, prefix));
+
+	if (OidIsValid(relid))
+	{
+		switch (get_rel_relkind(relid))
+		{
+			case RELKIND_RELATION:
+			case RELKIND_PARTITIONED_TABLE:
+			case RELKIND_FOREIGN_TABLE:
+			case RELKIND_VIEW:
+				break;
+			default:
+				relid = InvalidOid;
+		}
+	}
+	return relid;
 }
 
 Oid

@@ -168,7 +168,15 @@ send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 	insert_messages(fcinfo, &one_message, headers_arg, delay, delay_arg, NULL);
 	sent = SPI_processed > 0;
 	if (sent)
+	{
+		/* The value of any other type would be taken for a number */
+		if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("the queue's table does not have the columns of a queue"),
+					 errdetail("The column msg_id is not of type bigint.")));
 		msg_id = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	}
 	SPI_finish();
 
 	call = SRF_FIRSTCALL_INIT();

@@ -1,0 +1,291 @@
+"""The measuring of bench/run.
+
+Three arms take turns: ours, the best plain SQL for the very same tables
+("hand"), and the PL/pgSQL pgmq ("peer"), each in a database of its own on one
+server.  A round is one pgbench run of one arm.  Before it the arm's tables are
+emptied, filled to the same state and vacuumed, outside of the measuring.
+
+Every client reads its backend's CPU time and the clock, through the server,
+after a few warming operations and again at its end, so that connecting and
+the first planning count for nobody.
+"""
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import psycopg
+
+# 60 bytes
+BODY = '{"id": 1234567, "event": "order.created", "customer": 12345}'
+BATCH = "{%s}" % ",".join('"%s"' % BODY.replace('"', '\\"') for _ in range(100))
+
+# Where one message a call is taken, and where a hundred
+BACKLOG, DEEP_BACKLOG = 20000, 100000
+
+TAKE = """msg_id = ANY (ARRAY(
+  SELECT msg_id FROM (SELECT msg_id FROM hand.q WHERE vt <> enqueued_at AND vt <= now()
+    ORDER BY vt, msg_id LIMIT {n} FOR UPDATE SKIP LOCKED) AS due
+  UNION ALL
+  SELECT msg_id FROM (SELECT msg_id FROM hand.q WHERE vt = enqueued_at
+    ORDER BY msg_id LIMIT {n} FOR UPDATE SKIP LOCKED) AS fresh
+  LIMIT {n}))"""
+LEASE = """UPDATE hand.q SET read_ct = read_ct + 1, last_read_at = clock_timestamp(),
+  vt = clock_timestamp() + interval '30 s' WHERE """ + TAKE
+COLUMNS = "msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers"
+
+
+class Op:
+    """One row of the table: what a client runs, and the state it starts from."""
+
+    def __init__(self, title, ours, hand, backlog=0, takes=0, warm=10, cpu_target=None):
+        self.title, self.script = title, {"ours": ours, "hand": hand, "peer": ours}
+        self.backlog, self.takes, self.warm = backlog, takes, warm
+        self.cpu_target = cpu_target
+
+    def most_per_client(self, clients):
+        """How often it may run in a round: no more than a third of the backlog goes."""
+        if not self.takes:
+            return 1000000
+        return max(self.backlog // 3 // self.takes // clients - self.warm, 3)
+
+
+# The operations; \gset takes a read's row to the client, as a consumer does.
+# A set cannot be had that way, so the hundred ids are put into an array on the
+# server, in all arms.
+OPS = {
+    "send": Op("send",
+               "SELECT pgmq.send('q', :body::jsonb);",
+               "INSERT INTO hand.q (vt, message) VALUES (now(), :body::jsonb) RETURNING msg_id;",
+               cpu_target=0.5),
+    "send100": Op("send_batch(100)",
+                  "SELECT pgmq.send_batch('q', :batch::jsonb[]);",
+                  "INSERT INTO hand.q (vt, message) SELECT now(), unnest(:batch::jsonb[])"
+                  " RETURNING msg_id;",
+                  cpu_target=0.6),
+    "read1": Op("read(1) + delete",
+                "SELECT * FROM pgmq.read('q', 30, 1) \\gset\n"
+                "SELECT pgmq.delete('q', :msg_id::bigint);",
+                LEASE.format(n=1) + " RETURNING " + COLUMNS + " \\gset\n"
+                "DELETE FROM hand.q WHERE msg_id = :msg_id;",
+                BACKLOG, 1, cpu_target=0.25),
+    "read100": Op("read(100) + delete(array)",
+                  "SELECT array_agg(msg_id) AS ids FROM pgmq.read('q', 30, 100) \\gset\n"
+                  "SELECT pgmq.delete('q', :ids::bigint[]);",
+                  "WITH r AS (" + LEASE.format(n=100) + " RETURNING " + COLUMNS + ")"
+                  " SELECT array_agg(msg_id) AS ids FROM r \\gset\n"
+                  "DELETE FROM hand.q WHERE msg_id = ANY (:ids::bigint[]) RETURNING msg_id;",
+                  DEEP_BACKLOG, 100, warm=2, cpu_target=0.25),
+    "pop": Op("pop",
+              "SELECT * FROM pgmq.pop('q');",
+              "DELETE FROM hand.q WHERE " + TAKE.format(n=1) + " RETURNING " + COLUMNS + ";",
+              BACKLOG, 1),
+    "archive": Op("archive",
+                  "\\set id :client_id * :last + :n\n"
+                  "SELECT pgmq.archive('q', :id::bigint);",
+                  "\\set id :client_id * :last + :n\n"
+                  "WITH gone AS (DELETE FROM hand.q WHERE msg_id = :id RETURNING " + COLUMNS + ")"
+                  " INSERT INTO hand.a (" + COLUMNS + ") SELECT " + COLUMNS + " FROM gone;",
+                  BACKLOG, 1),
+}
+
+TABLES = {"ours": ("pgmq.q_q", "pgmq.a_q"), "hand": ("hand.q", "hand.a"), "peer": ("pgmq.q_q", "pgmq.a_q")}
+DATABASE = {"ours": "bench_ours", "hand": "bench_ours", "peer": "bench_peer"}
+
+# Plain prepared SQL is at its best with the plans that ours is given
+OPTIONS = {"ours": "", "peer": "",
+           "hand": "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+                   " -c enable_bitmapscan=off -c enable_sort=off -c jit=off"}
+
+# sum_exec_runtime in nanoseconds; without it clock ticks, which are coarse
+if os.path.exists("/proc/self/schedstat"):
+    CPU_SECONDS = "split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::float8 / 1e9"
+else:
+    CPU_SECONDS = ("(SELECT sum(f::float8) FROM unnest((string_to_array(regexp_replace("
+                   "pg_read_file('/proc/self/stat'), '^.*\\) ', ''), ' '))[12:13]) AS f) / %d"
+                   % os.sysconf("SC_CLK_TCK"))
+
+FRAME = """\\set n :n + 1
+\\if :n = :first
+INSERT INTO bench.mark SELECT :client_id, 0, {cpu}, clock_timestamp();
+\\elif :n = :last
+INSERT INTO bench.mark SELECT :client_id, 1, {cpu}, clock_timestamp();
+\\else
+{op}
+\\endif
+"""
+
+
+class Bench:
+    def __init__(self, args):
+        self.args = args
+        self.arms = ["ours", "hand"] + (["peer"] if args.peer else [])
+        self.conn = {}
+        with psycopg.connect(dbname="postgres", autocommit=True) as conn:
+            for database in sorted({DATABASE[arm] for arm in self.arms}):
+                conn.execute("CREATE DATABASE " + database)
+        for arm in self.arms:
+            self.conn[arm] = psycopg.connect(dbname=DATABASE[arm], autocommit=True, options=OPTIONS[arm])
+        ours = self.conn["ours"]
+        self.server = ours.execute("SHOW server_version").fetchone()[0]
+        ours.execute("CREATE EXTENSION pgmq")
+        ours.execute("SELECT pgmq.create('q')")
+        ours.execute("CREATE SCHEMA hand")
+        ours.execute("CREATE TABLE hand.q (LIKE pgmq.q_q INCLUDING ALL)")
+        ours.execute("CREATE TABLE hand.a (LIKE pgmq.a_q INCLUDING ALL)")
+        ours.execute("CREATE EXTENSION pg_walinspect")
+        if args.peer:
+            self.conn["peer"].execute(open(args.peer, encoding="utf-8").read())
+            self.conn["peer"].execute("SELECT pgmq.create('q')")
+        for database in {DATABASE[arm]: arm for arm in self.arms}.values():
+            self.conn[database].execute("CREATE SCHEMA bench")
+            self.conn[database].execute("CREATE UNLOGGED TABLE bench.mark"
+                                        " (client int, phase int, cpu float8, at timestamptz)")
+        self.files = {}
+        for key, op in OPS.items():
+            for arm in self.arms:
+                path = os.path.join(args.scratch, "%s-%s.pgbench" % (key, arm))
+                with open(path, "w") as file:
+                    # pgbench ends a statement at a semicolon, a backslash command at the line
+                    file.write(FRAME.format(cpu=CPU_SECONDS, op=op.script[arm]))
+                self.files[key, arm] = path
+
+    def fill(self, arm, messages):
+        """The same state before each round of each arm."""
+        queue, archive = TABLES[arm]
+        conn = self.conn[arm]
+        conn.execute("TRUNCATE %s, %s, bench.mark RESTART IDENTITY" % (queue, archive))
+        if messages:
+            conn.execute("INSERT INTO %s (vt, message) SELECT now(), %%s::jsonb"
+                         " FROM generate_series(1, %%s)" % queue, (BODY, messages))
+            conn.execute("VACUUM (ANALYZE) %s, %s" % (queue, archive))
+
+    def round(self, key, arm, clients, sync, ops):
+        """Run it; operations per second, and CPU seconds per operation."""
+        op = OPS[key]
+        self.fill(arm, op.backlog)
+        last = op.warm + ops + 1
+        command = ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-t", str(last),
+                   "-f", self.files[key, arm], "-D", "n=0", "-D", "first=%d" % op.warm,
+                   "-D", "last=%d" % last, "-D", "body=" + BODY, "-D", "batch=" + BATCH,
+                   DATABASE[arm]]
+        env = dict(os.environ, PGOPTIONS=OPTIONS[arm] + " -c synchronous_commit=" + sync)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        if done.returncode or "aborted" in done.stderr:
+            sys.exit("%s\n%s" % (done.stdout, done.stderr))
+        wall, cpu, marks = self.conn[arm].execute(
+            "SELECT extract(epoch FROM max(at) FILTER (WHERE phase = 1) - min(at) FILTER (WHERE phase = 0)),"
+            " sum(CASE phase WHEN 1 THEN cpu ELSE -cpu END), count(*) FROM bench.mark").fetchone()
+        assert marks == 2 * clients, done.stdout
+        return clients * ops / float(wall), cpu / (clients * ops)
+
+    def row(self, key, clients, sync):
+        """All rounds of one row: medians per arm, and of the ratios round by round."""
+        op, ops, results = OPS[key], {}, {arm: [] for arm in self.arms}
+        for arm in self.arms:
+            # Not counted: finds out how many operations make a round
+            trial = max(3, 40 // clients)
+            rate, _ = self.round(key, arm, clients, sync, min(trial, op.most_per_client(clients)))
+            ops[arm] = int(min(max(rate * self.args.seconds / clients, 3), op.most_per_client(clients)))
+        for number in range(self.args.rounds):
+            turn = number % len(self.arms)
+            for arm in self.arms[turn:] + self.arms[:turn]:
+                results[arm].append(self.round(key, arm, clients, sync, ops[arm]))
+        row = {"key": key, "clients": clients, "sync": sync}
+        for arm in self.arms:
+            row[arm] = [statistics.median(r[i] for r in results[arm]) for i in (0, 1)]
+            row["x" + arm] = [statistics.median(our[i] / their[i] for our, their in
+                                                zip(results["ours"], results[arm])) for i in (0, 1)]
+        return row
+
+    def wal_per_message(self, arm):
+        """Bytes of a send, a read and a delete, each a transaction of its own."""
+        conn, cycles = self.conn[arm], 2000
+        self.fill(arm, 0)
+        if arm == "hand":
+            send = "INSERT INTO hand.q (vt, message) VALUES (now(), %s::jsonb)"
+            read = LEASE.format(n=1) + " RETURNING msg_id"
+            delete = "DELETE FROM hand.q WHERE msg_id = %s"
+        else:
+            send = "SELECT pgmq.send('q', %s::jsonb)"
+            read = "SELECT msg_id FROM pgmq.read('q', 30, 1)"
+            delete = "SELECT pgmq.delete('q', %s)"
+        conn.execute("CHECKPOINT")
+        for cycle in range(200 + cycles):
+            if cycle == 200:            # the pages in use have been logged in full by now
+                start = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
+            conn.execute(send, (BODY,))
+            msg_id, = conn.execute(read).fetchone()
+            assert conn.execute(delete, (msg_id,)).rowcount == 1
+        end = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
+        conn.execute("CHECKPOINT")      # so that it can be read
+        total, = conn.execute("SELECT %s::pg_lsn - %s::pg_lsn", (end, start)).fetchone()
+        full, = self.conn["ours"].execute("SELECT coalesce(sum(fpi_size), 0) FROM pg_get_wal_stats(%s, %s)",
+                                          (start, end)).fetchone()
+        return float(total - full) / cycles, float(full) / cycles
+
+
+def number(value):
+    return "%.2f" % value
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--scratch", required=True)
+    parser.add_argument("--peer")
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--clients")
+    parser.add_argument("--sync")
+    parser.add_argument("--only")
+    args = parser.parse_args()
+    args.rounds = args.rounds or (3 if args.quick else 5)
+    args.seconds = args.seconds or (0.3 if args.quick else 0.7)
+    clients = [int(c) for c in (args.clients or ("1,4" if args.quick else "1,4,16")).split(",")]
+    syncs = (args.sync or ("off" if args.quick else "off,on")).split(",")
+    keys = args.only.split(",") if args.only else list(OPS)
+
+    began = time.monotonic()
+    bench = Bench(args)
+    peer = "peer" in bench.arms
+    print("PostgreSQL %s, %d cores; ours against hand-written SQL and the peer;"
+          " medians of %d rounds\n" % (bench.server, os.cpu_count(), args.rounds))
+    print("| operation | clients | sync. commit | ours: per second | ours: CPU us"
+          " | hand: throughput | hand: CPU | peer: throughput | peer: CPU |")
+    print("|---|--:|---|--:|--:|--:|--:|--:|--:|", flush=True)
+    rows = []
+    for key in keys:
+        for sync in syncs:
+            for count in clients:
+                row = bench.row(key, count, sync)
+                rows.append(row)
+                ratios = row["xhand"] + (row["xpeer"] if peer else [])
+                print("| %s | %d | %s | %.0f | %.0f | %s |" % (
+                    OPS[key].title, count, sync, row["ours"][0], row["ours"][1] * 1e6,
+                    " | ".join([number(r) for r in ratios] + ["-"] * (4 - len(ratios)))), flush=True)
+
+    print("\n| WAL bytes per message (send, read, delete of 60 bytes) | full pages apart |\n|---|--:|")
+    wal = {arm: bench.wal_per_message(arm) for arm in bench.arms}
+    for arm, (size, full) in wal.items():
+        print("| %s | %.0f (+ %.0f) |" % (arm, size, full))
+
+    print("\n| target | wanted | worst row | |\n|---|--:|--:|---|")
+    targets = [("throughput against hand, " + OPS[key].title, ">=", 0.9,
+                min(r["xhand"][0] for r in rows if r["key"] == key)) for key in keys]
+    targets += [("CPU against the peer, " + OPS[key].title, "<=", OPS[key].cpu_target,
+                 max(r["xpeer"][1] for r in rows if r["key"] == key))
+                for key in keys if peer and OPS[key].cpu_target]
+    targets.append(("WAL bytes per message", "<=", 800, wal["ours"][0]))
+    for what, sign, wanted, got in targets:
+        met = got >= wanted if sign == ">=" else got <= wanted
+        print("| %s | %s %g | %s | %s |" % (what, sign, wanted,
+                                            number(got) if wanted < 10 else "%.0f" % got,
+                                            "met" if met else "MISSED"))
+    print("\n%.0f s" % (time.monotonic() - began))
+
+
+main()
