@@ -1,0 +1,317 @@
+"""The invariants, checked on the clients' logs and what the tables hold at the end."""
+import collections
+import glob
+import json
+import os
+
+INVARIANTS = (
+    ("lost", "every committed send was delivered, purged, or was still there"),
+    ("late", "what is visible is handed out within a second of asking"),
+    ("drained", "ordinary reads drain a queue in the end"),
+    ("lease", "nothing is handed out while a committed lease on it runs"),
+    ("gone", "nothing comes back after a committed delete, archive, pop or purge"),
+    ("count", "read_ct counts the committed hand-outs"),
+    ("phantom", "nothing is handed out that was not committed"),
+    ("durable", "what was committed stays committed"),
+)
+
+SHOWN = 3       # violations of each kind that are reported with their history
+
+FOREVER = float("inf")
+SECOND = 1000000
+
+# The events of calls: start, end, transaction, queue, ...
+CALLS = ("S", "R", "O", "F", "V", "P")
+
+# An auto-committed call that failed with one of these has certainly done nothing
+CERTAIN = ("QueryCanceled", "SerializationFailure", "DeadlockDetected", "LockNotAvailable")
+
+
+class Tx:
+    def __init__(self, client, number, isolation):
+        self.client = client
+        self.number = number
+        self.isolation = isolation
+        self.xid = None
+        self.asked = None       # when the commit was asked for
+        self.end = FOREVER      # when it was known to be over
+        self.acknowledged = False
+        self.aborted = None
+        self.outcome = None     # True, False, or None: not known
+        self.events = []
+        self.savepoints = {}
+        self.maybe = None       # what an auto-committed call would have done
+
+    def __str__(self):
+        return "%s/%d%s" % (self.client, self.number,
+                            {True: " committed", False: " aborted", None: " unknown"}[self.outcome])
+
+
+class Key:
+    """The story of one message"""
+
+    def __init__(self):
+        self.sends = []         # (tx, queue, msg_id, delay, how)
+        self.handouts = []      # (tx, start, end, kind, row, lease, clock)
+        self.finishes = []      # (tx, start, how)
+        self.retimed = []       # (tx, start, row)
+        self.maybe_finished = False
+
+
+def read_logs(log_dir):
+    """All transactions, the restarts, and what auditors found"""
+    transactions, restarts, found = [], [], []
+    for path in sorted(glob.glob(os.path.join(log_dir, "*.log"))):
+        client = os.path.basename(path)[:-4]
+        by_number = {}
+        with open(path) as lines:
+            for line in lines:
+                if not line.endswith("\n"):
+                    break       # killed while it wrote
+                event = json.loads(line)
+                kind = event[0]
+                if kind == "RESTART":
+                    restarts.append((event[1], event[2]))
+                    continue
+                if kind in ("LOST", "LEFT"):
+                    found.append(event)
+                    continue
+                number = event[3] if kind in CALLS else event[2]
+                if kind == "B":
+                    by_number[number] = Tx(client, number, event[3])
+                    transactions.append(by_number[number])
+                    if (number, "maybe") in by_number:
+                        by_number[number].maybe = by_number[(number, "maybe")]
+                    continue
+                if kind in ("MS", "MR", "MF"):
+                    by_number[(number, "maybe")] = event
+                    continue
+                tx = by_number.get(number)
+                if tx is None:
+                    continue    # an error outside of any transaction
+                if kind == "X":
+                    tx.asked, tx.xid = event[1], event[3]
+                elif kind == "C":
+                    tx.acknowledged, tx.end = True, event[1]
+                elif kind == "A":
+                    tx.aborted = tx.aborted or event[3]
+                elif kind == "SP":
+                    tx.savepoints[event[3]] = len(tx.events)
+                elif kind == "RT":
+                    del tx.events[tx.savepoints[event[3]]:]
+                elif kind in CALLS:
+                    tx.events.append(event)
+    return transactions, restarts, found
+
+
+class Checker:
+    def __init__(self, log_dir, xid_committed, archived):
+        """xid_committed(xids) -> {xid: bool}; archived {queue: [(key, read_ct)]}"""
+        self.transactions, self.restarts, self.found = read_logs(log_dir)
+        self.archived = archived
+        self.keys = collections.defaultdict(Key)
+        self.violations = collections.defaultdict(list)
+        self.slack = collections.Counter()      # hand-outs that nobody knows, by queue
+        self.resolve(xid_committed)
+        self.collect()
+
+    def violate(self, invariant, key, text):
+        self.violations[invariant].append((key, text))
+
+    def resolve(self, xid_committed):
+        """Who has committed.  The server knows, but for xids that a crash made it forget."""
+        ask = []
+        for tx in self.transactions:
+            if tx.isolation == "auto":
+                if tx.acknowledged:
+                    tx.outcome = True
+                elif tx.aborted and tx.aborted.startswith(CERTAIN):
+                    tx.outcome = False
+            elif tx.asked is None:
+                tx.outcome = False
+            elif tx.xid is None:
+                tx.outcome = tx.acknowledged
+            elif any(tx.asked < when and tx.xid >= next_xid for when, next_xid in self.restarts):
+                tx.outcome = False
+            else:
+                ask.append(tx)
+        outcomes = xid_committed(sorted({tx.xid for tx in ask}))
+        for tx in ask:
+            tx.outcome = outcomes[tx.xid]
+        for tx in self.transactions:
+            if tx.acknowledged and not tx.outcome:
+                self.violate("durable", None, "%s, xid %s, was acknowledged" % (tx, tx.xid))
+
+    def collect(self):
+        for tx in self.transactions:
+            if tx.outcome is None and tx.maybe:
+                event = tx.maybe
+                if event[0] == "MR":
+                    self.slack[event[3]] += 1
+                elif event[0] == "MS":
+                    for key in event[4]:
+                        self.keys[key].sends.append((tx, event[3], None, 0, "maybe"))
+                else:
+                    for _, key in event[5]:
+                        self.keys[key].maybe_finished = True
+            for event in tx.events:
+                kind, start, end, _, queue = event[:5]
+                if kind == "S":
+                    for key, msg_id in event[5]:
+                        self.keys[key].sends.append((tx, queue, msg_id, event[6], event[7]))
+                elif kind == "R":
+                    for row in event[8]:
+                        self.keys[row[5]].handouts.append((tx, start, end, "read", row, event[6], None))
+                    if tx.outcome and event[8] and tx.isolation != "auto" and tx.xid is None:
+                        self.violate("durable", event[8][0][5], "%s: read without an xid" % tx)
+                elif kind == "O":
+                    for row in event[6]:
+                        self.keys[row[5]].handouts.append((tx, start, end, "pop", row, None, row[6]))
+                        self.keys[row[5]].finishes.append((tx, start, "pop"))
+                elif kind == "F":
+                    for _, key in event[6]:
+                        self.keys[key].finishes.append((tx, start, event[5]))
+                elif kind == "V":
+                    for row in event[6]:
+                        self.keys[row[5]].retimed.append((tx, start, row))
+                elif kind == "P":
+                    for key in event[6]:
+                        self.keys[key].finishes.append((tx, start, "purge"))
+                    if event[5] != len(event[6]):
+                        self.violate("lost", None, "%s: purge_queue said %d of %d messages"
+                                     % (tx, event[5], len(event[6])))
+
+    # ---- the invariants ----
+
+    def check(self):
+        for event in self.found:
+            if event[0] == "LOST":
+                for msg_id, key, detail in event[4]:
+                    self.violate("late", key, "queue %s, msg_id %d: untouched from %.3f to %.3f, while"
+                                 " readers asked (%s)" % (event[3], msg_id, event[2], event[1], detail))
+            else:
+                for msg_id, key, detail in event[4]:
+                    self.violate("drained", key, "queue %s, msg_id %d: left over by the last reads (%s)"
+                                 % (event[3], msg_id, detail))
+        archived = {}
+        for queue, rows in self.archived.items():
+            for key, read_ct in rows:
+                if key in archived:
+                    self.violate("gone", key, "archived twice")
+                archived[key] = read_ct
+        for key, story in self.keys.items():
+            self.check_ends(key, story, archived)
+            self.check_handouts(key, story)
+        return self.violations
+
+    def check_ends(self, key, story, archived):
+        sent = [send for send in story.sends if send[0].outcome is not False]
+        certain = [send for send in sent if send[0].outcome]
+        ends = [finish for finish in story.finishes if finish[0].outcome]
+        if len(ends) > 1:
+            self.violate("gone", key, "taken out %d times" % len(ends))
+        if certain and not ends and not story.maybe_finished:
+            self.violate("lost", key, "sent, and nowhere to be found")
+        if key in archived and not story.maybe_finished and not any(e[2] == "archive" for e in ends):
+            self.violate("gone", key, "in the archive, but never archived")
+        if key not in archived and any(e[2] == "archive" for e in ends):
+            self.violate("lost", key, "archived, but not in the archive")
+        if not sent and any(h[0].outcome for h in story.handouts):
+            self.violate("phantom", key, "handed out, though its send was rolled back")
+        for tx, start, how in ends:
+            for handout in story.handouts:
+                if handout[1] > tx.end and handout[0] is not tx:
+                    self.violate("gone", key, "handed out by %s after the %s of %s" % (handout[0], how, tx))
+
+    def check_handouts(self, key, story):
+        reads = sorted((h for h in story.handouts if h[3] == "read" and h[0].outcome),
+                       key=lambda h: h[4][1])
+        pops = [h for h in story.handouts if h[3] == "pop" and h[0].outcome]
+        queue = story.sends[0][1] if story.sends else None
+        # Every hand-out, committed or not, writes its lease
+        for tx, start, end, kind, row, lease, clock in story.handouts:
+            if kind == "read" and row[4] < row[3] + lease * SECOND:
+                self.violate("lease", key, "%s got a lease of %d us instead of %d s"
+                             % (tx, row[4] - row[3], lease))
+            if kind == "pop" and clock < row[4]:
+                self.violate("lease", key, "%s popped it before its vt" % tx)
+        counts = [h[4][1] for h in reads]
+        last = counts[-1] if counts else 0
+        missing = last - len(set(counts))
+        if len(set(counts)) < len(counts):
+            self.violate("count", key, "read_ct of the committed reads: %s" % counts)
+        elif missing > self.slack[queue]:
+            self.violate("count", key, "read_ct of the committed reads: %s, and %d reads unknown"
+                         % (counts, self.slack[queue]))
+        for pop in pops:
+            if not last <= pop[4][1] <= last + self.slack[queue]:
+                self.violate("count", key, "popped with read_ct %d after reads %s" % (pop[4][1], counts))
+        delayed = [s for s in story.sends if s[0].outcome and s[3] and s[4] == "in"]
+        for send in delayed:
+            first = reads[0] if reads and counts[0] == 1 else None
+            touched = any(v[2][1] == 0 for v in story.retimed)
+            if first and not touched and first[4][3] < first[4][2] + send[3] * SECOND:
+                self.violate("lease", key, "delayed by %d s, but %s read it after %.6f s" %
+                             (send[3], first[0], (first[4][3] - first[4][2]) / SECOND))
+        for one, two in zip(reads, reads[1:]):
+            if two[4][1] != one[4][1] + 1:
+                continue
+            until = self.lease_of(one, story)
+            if until is not None and two[4][3] < until:
+                self.violate("lease", key, "%s read it %.6f s before the lease of %s ended"
+                             % (two[0], (until - two[4][3]) / SECOND, one[0]))
+
+    def lease_of(self, read, story):
+        """The vt that held after a read: its own, or what the last set_vt made of it"""
+        changes = sorted((v for v in story.retimed if v[0].outcome and v[2][1] == read[4][1]),
+                         key=lambda v: v[1])
+        if not changes:
+            return read[4][4]
+        last = changes[-1]
+        # Whose end isn't known, or who overlaps, may have come after the last
+        return min(v[2][4] for v in changes if v is last or v[0].end > last[1])
+
+    # ---- the report ----
+
+    def history(self, key):
+        lines = []
+        story = self.keys[key]
+        for tx, queue, msg_id, delay, how in story.sends:
+            lines.append((tx.events[0][1] if tx.events else 0, "sent to %s as %s, delay %s %s by %s (%s), over at %.3f"
+                          % (queue, msg_id, how, delay, tx, tx.isolation, tx.end)))
+        for tx, start, end, kind, row, lease, clock in story.handouts:
+            lines.append((start, "%s by %s (%s), lease %s, read_ct %d, last_read_at %s, vt %s, over at %.3f"
+                          % (kind, tx, tx.isolation, lease, row[1], row[3], row[4], tx.end)))
+        for tx, start, how in story.finishes:
+            if how != "pop":
+                lines.append((start, "%s by %s (%s), over at %.3f" % (how, tx, tx.isolation, tx.end)))
+        for tx, start, row in story.retimed:
+            lines.append((start, "set_vt by %s (%s): vt %s, over at %.3f" % (tx, tx.isolation, row[4], tx.end)))
+        for when, next_xid in self.restarts:
+            lines.append((when, "-- restart, next xid %d" % next_xid))
+        return ["    %.3f %s" % line for line in sorted(lines)]
+
+    def report(self, say):
+        """Print it; how many invariants are broken"""
+        for name, promise in INVARIANTS:
+            broken = self.violations[name]
+            if not broken:
+                continue
+            say("%d violations: %s" % (len(broken), promise))
+            for key, text in broken[:SHOWN]:
+                say("  message %s: %s" % (key, text))
+                if key is not None:
+                    for line in self.history(key):
+                        say(line)
+        return sum(1 for name, _ in INVARIANTS if self.violations[name])
+
+    def figures(self):
+        count = collections.Counter()
+        for story in self.keys.values():
+            count["committed sends"] += any(s[0].outcome for s in story.sends)
+            count["committed hand-outs"] += sum(1 for h in story.handouts if h[0].outcome)
+            count["hand-outs taken back"] += sum(1 for h in story.handouts if h[0].outcome is False)
+            count["purged"] += any(f[2] == "purge" and f[0].outcome for f in story.finishes)
+        count["restarts"] = len(self.restarts)
+        count["calls of unknown outcome"] = sum(1 for tx in self.transactions if tx.outcome is None)
+        return ", ".join("%d %s" % (n, what) for what, n in count.items())
