@@ -10,6 +10,7 @@
 #include <stdarg.h>
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
@@ -203,6 +204,24 @@ create_indexes(const QueueName *name, const char *spelling)
 			name_table(name, ARCHIVE_TABLE));
 }
 
+/*
+ * Another queue's table may have the name of our index or sequence.  The
+ * index would be skipped then, and the sequence get another name than the one
+ * that metrics() looks for.
+ */
+static void
+require_own(const QueueName *name, const char *suffix, char relkind)
+{
+	const char *relname = psprintf("q_%s%s", name->canonical, suffix);
+	Oid			relid = get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false));
+
+	if (OidIsValid(relid) && get_rel_relkind(relid) != relkind)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation \"%s\" exists and belongs to another queue", relname),
+				 errhint("Choose another name for the queue.")));
+}
+
 /* A queue that exists keeps its kind: say so instead of pretending. */
 static void
 notice_other_kind(const QueueName *name, bool unlogged)
@@ -236,6 +255,8 @@ create_queue(FunctionCallInfo fcinfo, bool unlogged)
 	create_queue_table(&name, unlogged);
 	create_archive_table(&name);
 	create_indexes(&name, spelling);
+	require_own(&name, "_vt_idx", RELKIND_INDEX);
+	require_own(&name, "_msg_id_seq", RELKIND_SEQUENCE);
 	register_queue(&name, spelling);
 	SPI_finish();
 }

@@ -25,8 +25,8 @@ $node->safe_psql('postgres', q{
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-# Seconds of a lease, and what the script of each kind of client repeats.  KEY is
-# different in every repetition of every client.
+# Seconds of a lease, and what the script of each kind of client repeats.  KEY differs
+# from one repetition and client to the next.
 my $LEASE = 2;
 my %repeat = (
 	# one message at a time
@@ -95,8 +95,8 @@ SELECT coalesce(max(a), 0) AS id FROM pgmq.archive('fast', :'ids'::bigint[]) AS 
 \echo fast :id
 });
 
-# Far more repetitions than any client gets to: a crash ends them all
-my $REPETITIONS = 50_000;
+# Repetitions in a script; it then starts over, until the crash
+my $REPETITIONS = 5_000;
 my $next_key = 1;
 my @clients;
 
@@ -117,6 +117,7 @@ sub start_client
 		(my $block = $text) =~ s/\bKEY\b/$key/g;
 		print $fh $block;
 	}
+	print $fh "\\i $script\n";
 	close $fh;
 	$next_key += $REPETITIONS;
 	$client->{run} = IPC::Run::start(

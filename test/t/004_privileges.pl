@@ -146,8 +146,8 @@ run('owned', 'boss', "SELECT pgmq.send_batch('jobs', array_fill('{}'::jsonb, '{1
 
 check_minimum('sender', [ 'INSERT ON pgmq.q_jobs', 'SELECT ON pgmq.q_jobs' ],
 	[ [ "SELECT pgmq.send('jobs', '{}') > 1", 't' ],
-	  [ "SELECT pgmq.send('jobs', '{}', 1) > 1", 't' ],
-	  [ "SELECT pgmq.send('jobs', '{}', now()) > 1", 't' ],
+	  [ "SELECT pgmq.send('jobs', '{}', 3600) > 1", 't' ],
+	  [ "SELECT pgmq.send('jobs', '{}', now() + interval '1 hour') > 1", 't' ],
 	  [ "SELECT count(*) FROM pgmq.send_batch('jobs', '{1,2}'::jsonb[])", '2' ] ]);
 check_minimum('reader', [ 'SELECT ON pgmq.q_jobs', 'UPDATE ON pgmq.q_jobs' ],
 	[ [ "SELECT msg_id FROM pgmq.read('jobs', 600, 1)", '2' ],
