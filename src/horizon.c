@@ -67,6 +67,9 @@ int			horizon_rescan_interval = 1000;
 /* A look from the floors that took no longer costs nothing worth sparing. */
 #define CHEAP_SWEEP 2000
 
+/* What handing out a message may take; the rest of a look is walking */
+#define MESSAGE_COST 50
+
 #define RESCAN_MICROSECONDS (horizon_rescan_interval * INT64CONST(1000))
 
 #define NO_FLOORS ((Floors) {PG_INT64_MIN, DT_NOBEGIN})
@@ -81,7 +84,8 @@ typedef struct Slot
 	int64		next_move;
 	int64		next_sweep;
 	int64		next_rescan;
-	int64		sweep_cost;		/* of the last look from the floors */
+	int64		sweep_cost;		/* of the last look from the floors, */
+	int64		usual_sweep_cost;	/* and the smaller of the last two */
 	Floors		floors;
 	Floors		marks;
 	int64		last_id;		/* drawn when the floors were last moved */
@@ -617,7 +621,7 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 		return;
 	bucket = bucket_of(h->table.key);
 	now = ticks();
-	cost = now - h->look_began;
+	cost = Max(now - h->look_began - finds->messages * MESSAGE_COST, 0);
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
@@ -630,29 +634,19 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 			move_marks(slot, finds, h->look);
 		if (h->likely && h->look == HORIZON_FROM_FLOORS)
 		{
+			/* One long look may have had to plan, or to wait for a processor */
+			slot->usual_sweep_cost = Min(slot->sweep_cost, cost);
 			slot->sweep_cost = cost;
-			slot->next_sweep = now + Max(SWEEP_INTERVAL, cost * SWEEP_SHARE);
+			slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
 		}
 	}
 	SpinLockRelease(&bucket->mutex);
 }
 
 /*
- * Whether to look from the floors after a look from the marks: there may be
- * something between them.  Not when they are the same, and not again so soon
- * where that takes long.
- */
-static bool
-worth_a_sweep(const Horizon *h, const Slot *slot, int64 now)
-{
-	return (slot->marks.fresh > h->floors.fresh || slot->marks.due > h->floors.due) &&
-		(slot->sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep);
-}
-
-/*
  * The read is short of messages: whether to look further in front, where
  * messages are not likely to be, and then where none can be but for what
- * others wrote.
+ * others wrote.  Not again so soon where that takes long.
  */
 bool
 horizon_look_again(Horizon *h)
@@ -667,22 +661,22 @@ horizon_look_again(Horizon *h)
 	bucket = bucket_of(h->table.key);
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
-	if (slot != NULL && slot->generation == h->generation)
+	if (slot == NULL || slot->generation != h->generation)
+		again = false;
+	else if (h->look == HORIZON_FROM_MARKS &&
+			 (slot->marks.fresh > h->floors.fresh || slot->marks.due > h->floors.due))
 	{
-		if (h->look == HORIZON_FROM_MARKS && worth_a_sweep(h, slot, now))
-		{
-			h->look = HORIZON_FROM_FLOORS;
-			h->start_due = h->floors.due;
-			again = true;
-		}
-		else if ((h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN) &&
-				 now >= slot->next_rescan)
-		{
-			/* Nobody else need do it meanwhile */
-			slot->next_rescan = now + RESCAN_MICROSECONDS;
-			h->look = HORIZON_BELOW_FLOORS;
-			again = true;
-		}
+		again = slot->usual_sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep;
+		h->look = HORIZON_FROM_FLOORS;
+		h->start_due = h->floors.due;
+	}
+	else if ((h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN) &&
+			 now >= slot->next_rescan)
+	{
+		again = true;
+		/* Nobody else need do it meanwhile */
+		slot->next_rescan = now + RESCAN_MICROSECONDS;
+		h->look = HORIZON_BELOW_FLOORS;
 	}
 	SpinLockRelease(&bucket->mutex);
 	h->look_began = now;

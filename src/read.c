@@ -145,7 +145,7 @@ request_lease(Request *request, FunctionCallInfo fcinfo, int vt_arg, int conditi
 }
 
 /* Take up to "limit" messages in a range of one of the indexes */
-static uint64
+static int64
 take(Request *request, const PlanSpec *spec, int64 limit, Datum from, Datum until)
 {
 	Datum		values[PLAN_MAX_ARGS];
@@ -161,18 +161,21 @@ take(Request *request, const PlanSpec *spec, int64 limit, Datum from, Datum unti
 	return plan_run(&request->name, spec, values, nulls, result_dest(request->messages));
 }
 
-/* What is due, then what is fresh, from where the horizon says */
-static uint64
-look(Request *request, Horizon *h, int64 wanted)
+/*
+ * What was due at a moment, then what is fresh, from where the horizon says.
+ * The moment is one before the read began to take anything, so that a message
+ * that it took without a lease is not due again in its next look.
+ */
+static int64
+look(Request *request, Horizon *h, TimestampTz moment, int64 wanted)
 {
 	HorizonFinds finds = {0};
 	TimestampTz due_from;
 	int64		from;
 	int64		until;
 
-	finds.due_until = GetCurrentTimestamp();
 	finds.due_exhausted = true;
-	if (horizon_due(h, finds.due_until, &due_from, &finds.due_until))
+	if (horizon_due(h, moment, &due_from, &finds.due_until))
 	{
 		finds.messages = take(request, request->specs->due, wanted,
 							  TimestampTzGetDatum(due_from),
@@ -193,18 +196,23 @@ look(Request *request, Horizon *h, int64 wanted)
 	return finds.messages;
 }
 
-/* One attempt: whether it got anything */
+/*
+ * One attempt: whether it got anything.  All its looks mean the same "now": what
+ * the first of them leased for no time at all is due again, but not in this call.
+ */
 static bool
 request_run(void *arg)
 {
 	Request    *request = arg;
+	TimestampTz moment = GetCurrentTimestamp() - 1;
 	Horizon    *h;
+	TimestampTz now = GetCurrentTimestamp();
 	int64		got = 0;
 
 	SPI_connect();
 	h = horizon_begin(&request->name, request->specs != &read_where);
 	do
-		got += look(request, h, request->quantity - got);
+		got += look(request, h, moment, request->quantity - got);
 	while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
 	horizon_end(h, got);
 	SPI_finish();

@@ -1,6 +1,8 @@
 -- read and pop: the lease, the order, the quantity, the condition.
 \set VERBOSITY terse
 \set SHOW_CONTEXT never
+-- messages are re-timed by hand here, around the functions: look for that every time
+SET pgmq.rescan_interval = 0;
 SELECT pgmq.create('r');
 SELECT * FROM pgmq.read('r', 30, 1) \gdesc
 SELECT * FROM pgmq.pop('r') \gdesc
