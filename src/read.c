@@ -206,7 +206,6 @@ request_run(void *arg)
 	Request    *request = arg;
 	TimestampTz moment = GetCurrentTimestamp() - 1;
 	Horizon    *h;
-	TimestampTz now = GetCurrentTimestamp();
 	int64		got = 0;
 
 	SPI_connect();
