@@ -194,7 +194,8 @@ class Bench:
             msg_id, = conn.execute(read).fetchone()
             assert conn.execute(delete, (msg_id,)).rowcount == 1
         end = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
-        conn.execute("CHECKPOINT")      # so that it can be read
+        # Flushed, so that it can be read; a checkpoint would remove it
+        conn.execute("SELECT pg_logical_emit_message(true, 'bench', 'flush')")
         total, = conn.execute("SELECT %s::pg_lsn - %s::pg_lsn", (end, start)).fetchone()
         full, = self.conn["ours"].execute("SELECT coalesce(sum(fpi_size), 0) FROM pg_get_wal_stats(%s, %s)",
                                           (start, end)).fetchone()
