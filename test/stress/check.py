@@ -74,7 +74,7 @@ def read_logs(log_dir):
                 if kind == "RESTART":
                     restarts.append((event[1], event[2]))
                     continue
-                if kind in ("LOST", "LEFT"):
+                if kind in ("LOST", "LEFT", "WATCHED"):
                     found.append(event)
                     continue
                 number = event[3] if kind in CALLS else event[2]
@@ -196,7 +196,7 @@ class Checker:
                 for msg_id, key, detail in event[4]:
                     self.violate("late", key, "queue %s, msg_id %d: untouched from %.3f to %.3f, while"
                                  " readers asked (%s)" % (event[3], msg_id, event[2], event[1], detail))
-            else:
+            elif event[0] == "LEFT":
                 for msg_id, key, detail in event[4]:
                     self.violate("drained", key, "queue %s, msg_id %d: left over by the last reads (%s)"
                                  % (event[3], msg_id, detail))
@@ -331,6 +331,10 @@ class Checker:
             count["committed hand-outs"] += sum(1 for h in story.handouts if h[0].outcome)
             count["hand-outs taken back"] += sum(1 for h in story.handouts if h[0].outcome is False)
             count["purged"] += any(f[2] == "purge" and f[0].outcome for f in story.finishes)
+        for event in self.found:
+            if event[0] == "WATCHED":
+                count["watched for a second"] += event[4]
+                count["watched in vain"] += event[5]
         count["restarts"] = len(self.restarts)
         count["calls of unknown outcome"] = sum(1 for tx in self.transactions if tx.outcome is None)
         return ", ".join("%d %s" % (n, what) for what, n in count.items())

@@ -73,7 +73,7 @@ class Worker(Session):
             return self.send_some(queue)
         self.begin(self.isolation())
         self.send_some(queue)
-        self.end()
+        self.end(0.1, 0.05)
 
     def do_send_long(self, queue):
         if self.depth(queue) > DEPTH:
@@ -186,7 +186,7 @@ class Worker(Session):
         self.end()
 
     SHORT = ((do_send, 12), (do_consume, 4), (do_consume_auto, 2), (do_read_where, 1), (do_pop, 2),
-             (do_finish, 4), (do_set_vt, 2), (do_read_again, 2))
+             (do_finish, 4), (do_set_vt, 2), (do_read_again, 3))
     LONG = ((do_send_long, 5), (do_consume_long, 3), (do_expire, 1))
 
     def step(self):
@@ -268,6 +268,7 @@ class Auditor(Session):
         xid, ids, when = self.mark
         if self.shorts < 3 or self.short_since < when + self.AT_MOST:
             if time.monotonic() > when + 5:
+                self.log.put("WATCHED", time.monotonic(), when, self.queue, 0, len(ids))
                 self.mark = None        # too deep a queue to say anything
             return
         lost = self.rows("SELECT msg_id, message->>'k', " + "xmin::text || ' ' || ctid::text || ' ' ||"
@@ -275,6 +276,7 @@ class Auditor(Session):
                          " WHERE msg_id = ANY (%%s) AND xmax::text = %%s" % self.queue,
                          ids, str(xid % 2**32))
         self.mark = None
+        self.log.put("WATCHED", time.monotonic(), when, self.queue, len(ids), 0)
         if lost:
             self.log.put("LOST", time.monotonic(), when, self.queue, lost)
             if not self.shared.lost.value:
@@ -317,11 +319,13 @@ class Housekeeper(Session):
 
 
 class Finisher(Session):
-    """Ends prepared transactions"""
+    """Ends prepared transactions, some only after so long that a restart may come before"""
 
     def step(self):
         for (gid,) in self.rows("SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'stress-%%'"
-                                " AND prepared < clock_timestamp() - random() * interval '1.5 s'"):
+                                " AND prepared < clock_timestamp() -"
+                                " CASE hashtext(gid) & 7 WHEN 0 THEN interval '4 s'"
+                                " ELSE (hashtext(gid) & 2047) * interval '0.7 ms' END"):
             self.execute("%s PREPARED '%s'" % ("ROLLBACK" if self.rng.random() < 0.3 else "COMMIT", gid))
         self.nap(0.1)
 
