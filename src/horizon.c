@@ -29,6 +29,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
@@ -491,7 +492,11 @@ horizon_begin(const QueueName *name, bool everything)
 	h->floors = NO_FLOORS;
 	h->start_due = DT_NOBEGIN;
 	h->look = HORIZON_EVERYWHERE;
-	if (!open_table(name, &h->table))
+	/*
+	 * A standby doesn't know who holds locks on its primary, and what it
+	 * believed would outlive its promotion.  The statement fails there anyway.
+	 */
+	if (RecoveryInProgress() || !open_table(name, &h->table))
 		return h;
 	attach();
 	register_callbacks();
@@ -720,7 +725,7 @@ pgmq_rescan(PG_FUNCTION_ARGS)
 
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
-	if (!open_table(&name, &table))
+	if (RecoveryInProgress() || !open_table(&name, &table))
 		PG_RETURN_VOID();
 	attach();
 	bucket = bucket_of(table.key);
