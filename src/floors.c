@@ -234,18 +234,21 @@ first_row(const QueueTable *table, Relation index, Snapshot snapshot,
 	return found;
 }
 
-/* The lowest fresh msg_id from "from" up that the snapshot sees */
+/* The lowest fresh msg_id in from .. until that the snapshot sees */
 static bool
-lowest_fresh(const QueueTable *table, Snapshot snapshot, int64 from, int64 *msg_id)
+lowest_fresh(const QueueTable *table, Snapshot snapshot,
+			 int64 from, int64 until, int64 *msg_id)
 {
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	Relation	index = index_open(table->id_index, AccessShareLock);
 	Datum		value;
 	bool		found;
 
-	ScanKeyInit(&key, table->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
+	ScanKeyInit(&keys[0], table->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
 				Int64GetDatum(from));
-	found = first_row(table, index, snapshot, &key, 1, true, table->id_attno, &value);
+	ScanKeyInit(&keys[1], table->id_attno, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(until));
+	found = first_row(table, index, snapshot, keys, 2, true, table->id_attno, &value);
 	if (found)
 		*msg_id = DatumGetInt64(value);
 	index_close(index, AccessShareLock);
@@ -285,11 +288,28 @@ probe(const QueueTable *table, const Floors *old, Floors *floors)
 	int64		msg_id;
 	TimestampTz vt;
 
-	if (lowest_fresh(table, snapshot, old->fresh, &msg_id))
-		floors->fresh = Min(floors->fresh, msg_id);
+	if (lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
+		floors->fresh = msg_id;
 	if (floors_earliest_due(table, snapshot, old->due, floors->due, &vt))
 		floors->due = Min(floors->due, vt);
 	UnregisterSnapshot(snapshot);
+}
+
+/* Whether a snapshot of now sees anything in front of the floors */
+bool
+floors_are_wrong(const QueueTable *table, const Floors *floors)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		wrong = false;
+	int64		msg_id;
+	TimestampTz vt;
+
+	if (floors->fresh > PG_INT64_MIN)
+		wrong = lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
+	if (!wrong && floors->due > DT_NOBEGIN)
+		wrong = floors_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
+	UnregisterSnapshot(snapshot);
+	return wrong;
 }
 
 /*

@@ -84,7 +84,8 @@ typedef struct Slot
 	int64		last_used;
 	int64		next_move;
 	int64		next_sweep;
-	int64		next_rescan;
+	int64		last_rescan;
+	int64		rescan_cost;	/* of that one */
 	int64		sweep_cost;		/* of the last look from the floors, */
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
 	Floors		floors;
@@ -423,6 +424,8 @@ maybe_move_floors(Horizon *h)
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, true);
+	if (slot->last_used == 0)
+		slot->last_rescan = now;	/* there were no floors to look below */
 	slot->last_used = now;
 	h->generation = slot->generation;
 	h->floors = slot->floors;
@@ -522,13 +525,6 @@ horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until)
 
 	*from = h->start_due;
 	*until = now;
-	if (h->look == HORIZON_BELOW_FLOORS)
-	{
-		if (h->floors.due == DT_NOBEGIN)
-			return false;
-		*from = DT_NOBEGIN;
-		*until = Min(now, h->floors.due - 1);
-	}
 	if (*from > *until)
 		return false;
 	if (h->table.rel == NULL)
@@ -556,14 +552,7 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 
 	*from = h->floors.fresh;
 	*until = PG_INT64_MAX;
-	if (h->look == HORIZON_BELOW_FLOORS)
-	{
-		if (h->floors.fresh == PG_INT64_MIN)
-			return false;
-		*from = PG_INT64_MIN;
-		*until = h->floors.fresh - 1;
-	}
-	else if (h->look == HORIZON_FROM_MARKS)
+	if (h->look == HORIZON_FROM_MARKS)
 	{
 		bucket = bucket_of(h->table.key);
 		SpinLockAcquire(&bucket->mutex);
@@ -580,19 +569,6 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 	else if (h->likely)
 		note_moved(h->table.key, *from);
 	return true;
-}
-
-/*
- * After a look below the floors; the caller holds the mutex.  If there was
- * something, the floors are wrong: others wrote below them, and may have
- * written more.  All start anew.
- */
-static void
-after_rescan(Slot *slot, const HorizonFinds *finds, int64 now, int64 cost)
-{
-	slot->next_rescan = now + Max(RESCAN_MICROSECONDS, cost * RESCAN_SHARE);
-	if (finds->messages > 0)
-		start_anew(slot);
 }
 
 /*
@@ -633,9 +609,7 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 	if (slot != NULL && slot->generation == h->generation)
 	{
 		slot->handed += finds->messages;
-		if (h->look == HORIZON_BELOW_FLOORS)
-			after_rescan(slot, finds, now, cost);
-		else if (h->likely)
+		if (h->likely)
 			move_marks(slot, finds, h->look);
 		if (h->likely && h->look == HORIZON_FROM_FLOORS)
 		{
@@ -646,6 +620,52 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 		}
 	}
 	SpinLockRelease(&bucket->mutex);
+}
+
+/*
+ * The time of the last rescan is kept, not that of the next: each session's own
+ * setting decides how long it puts up with it.
+ */
+static bool
+rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
+{
+	return (h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN) &&
+		now - slot->last_rescan >= Max(RESCAN_MICROSECONDS, slot->rescan_cost * RESCAN_SHARE);
+}
+
+/*
+ * Whether there is anything below the floors.  Then they are wrong: others
+ * wrote below them, and may have written more, so all start anew.  This looks
+ * at what there is, not at what this read would take: one with a condition, or
+ * under row security, must not use up a rescan that the others count on.
+ */
+static bool
+look_below_floors(Horizon *h)
+{
+	Bucket	   *bucket = bucket_of(h->table.key);
+	int64		began = ticks();
+	bool		wrong = floors_are_wrong(&h->table, &h->floors);
+	Slot	   *slot;
+
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	if (slot != NULL && slot->generation == h->generation)
+	{
+		slot->rescan_cost = ticks() - began;
+		if (wrong)
+		{
+			start_anew(slot);
+			h->generation = slot->generation;
+		}
+	}
+	SpinLockRelease(&bucket->mutex);
+	if (wrong)
+	{
+		h->look = HORIZON_FROM_FLOORS;
+		h->floors = NO_FLOORS;
+		h->start_due = DT_NOBEGIN;
+	}
+	return wrong;
 }
 
 /*
@@ -660,8 +680,9 @@ horizon_look_again(Horizon *h)
 	Slot	   *slot;
 	int64		now = ticks();
 	bool		again = false;
+	bool		rescan = false;
 
-	if (h->look == HORIZON_BELOW_FLOORS || h->look == HORIZON_EVERYWHERE)
+	if (h->look == HORIZON_EVERYWHERE)
 		return false;
 	bucket = bucket_of(h->table.key);
 	SpinLockAcquire(&bucket->mutex);
@@ -675,16 +696,15 @@ horizon_look_again(Horizon *h)
 		h->look = HORIZON_FROM_FLOORS;
 		h->start_due = h->floors.due;
 	}
-	else if ((h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN) &&
-			 now >= slot->next_rescan)
+	else if (rescan_is_due(h, slot, now))
 	{
-		again = true;
-		/* Nobody else need do it meanwhile */
-		slot->next_rescan = now + RESCAN_MICROSECONDS;
-		h->look = HORIZON_BELOW_FLOORS;
+		slot->last_rescan = now;	/* nobody else need do it meanwhile */
+		rescan = true;
 	}
 	SpinLockRelease(&bucket->mutex);
-	h->look_began = now;
+	if (rescan)
+		again = look_below_floors(h);
+	h->look_began = ticks();
 	return again;
 }
 
