@@ -90,6 +90,7 @@ typedef struct Slot
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
 	Floors		floors;
 	Floors		marks;
+	uint32		setbacks;		/* how often the marks were moved backwards */
 	int64		last_id;		/* drawn when the floors were last moved */
 } Slot;
 
@@ -253,6 +254,7 @@ take_marks_back(void)
 		{
 			slot->marks.fresh = Min(slot->marks.fresh, Moved[i].fresh);
 			slot->marks.due = slot->floors.due;
+			slot->setbacks++;
 		}
 		SpinLockRelease(&bucket->mutex);
 	}
@@ -387,6 +389,7 @@ struct Horizon
 	bool		likely;			/* uses marks and moves them */
 	HorizonLook look;
 	uint32		generation;
+	uint32		setbacks;		/* of the slot, when the look began */
 	Floors		floors;			/* as they were known when the read began */
 	TimestampTz start_due;
 	int64		look_began;		/* by ticks() */
@@ -463,6 +466,7 @@ choose_start(Horizon *h)
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, true);
 	h->generation = slot->generation;
+	h->setbacks = slot->setbacks;
 	h->floors = slot->floors;
 	h->look = HORIZON_FROM_FLOORS;
 	if (h->likely && now < slot->next_sweep)
@@ -534,6 +538,9 @@ horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until)
 								GetTransactionSnapshot() : GetLatestSnapshot());
 	found = floors_earliest_due(&h->table, snapshot, *from, *until, &vt);
 	UnregisterSnapshot(snapshot);
+	/* Others may pass by what this read takes: that takes their mark back. */
+	if (found)
+		note_moved(h->table.key, PG_INT64_MAX);
 	return found;
 }
 
@@ -574,19 +581,31 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 /*
  * After a look from the floors or the marks; the caller holds the mutex.  What
  * a sweep has left behind lies right behind what it took, so a sweep that took
- * all it wanted puts the mark there, backwards too.
+ * all it wanted puts the marks there, backwards too.  Looks that were on their
+ * way meanwhile must not move them on again: they haven't seen what lies there.
  */
 static void
-move_marks(Slot *slot, const HorizonFinds *finds, HorizonLook look)
+move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
 {
-	if (finds->due_exhausted)
+	bool		sweep = h->look == HORIZON_FROM_FLOORS;
+	bool		current = slot->setbacks == h->setbacks;
+	int64		next = finds->fresh_messages > 0 ? finds->fresh_highest + 1 : PG_INT64_MIN;
+
+	if (sweep && !finds->due_exhausted)
+	{
+		slot->marks.due = slot->floors.due;
+		slot->setbacks++;
+	}
+	else if (sweep && finds->fresh_messages > 0 && !finds->fresh_exhausted &&
+			 next < slot->marks.fresh)
+	{
+		slot->marks.fresh = next;
+		slot->setbacks++;
+	}
+	else if (current)
+		slot->marks.fresh = Max(slot->marks.fresh, next);
+	if (finds->due_exhausted && current)
 		slot->marks.due = Max(slot->marks.due, finds->due_until);
-	if (finds->fresh_messages == 0)
-		return;
-	if (look == HORIZON_FROM_FLOORS && !finds->fresh_exhausted)
-		slot->marks.fresh = finds->fresh_highest + 1;
-	else
-		slot->marks.fresh = Max(slot->marks.fresh, finds->fresh_highest + 1);
 }
 
 /* The look is over: move the marks on, and say when to sweep and rescan again. */
@@ -610,7 +629,7 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 	{
 		slot->handed += finds->messages;
 		if (h->likely)
-			move_marks(slot, finds, h->look);
+			move_marks(slot, finds, h);
 		if (h->likely && h->look == HORIZON_FROM_FLOORS)
 		{
 			/* One long look may have had to plan, or to wait for a processor */
@@ -695,6 +714,7 @@ horizon_look_again(Horizon *h)
 		again = slot->usual_sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep;
 		h->look = HORIZON_FROM_FLOORS;
 		h->start_due = h->floors.due;
+		h->setbacks = slot->setbacks;
 	}
 	else if (rescan_is_due(h, slot, now))
 	{
