@@ -320,7 +320,7 @@ bool
 floors_may_move(const QueueTable *table)
 {
 	return !IsolationUsesXactSnapshot() &&
-		!CheckRelationLockedByMe(table->rel, RowExclusiveLock, true);
+		!table->locked_before;
 }
 
 /*

@@ -12,6 +12,7 @@ typedef struct QueueTable
 {
 	QueueName	name;
 	Relation	rel;
+	bool		locked_before;	/* this transaction had written to the queue */
 	uint64		key;			/* database and file: what floors are kept by */
 	AttrNumber	id_attno;
 	AttrNumber	vt_attno;

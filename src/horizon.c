@@ -33,12 +33,15 @@
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "portability/instr_time.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "storage/spin.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -356,26 +359,55 @@ find_indexes(QueueTable *table)
 	return OidIsValid(table->id_index) && OidIsValid(table->vt_index);
 }
 
-/* Have a look at the table; false if it can't have floors */
+/*
+ * Whether the caller may take messages.  Who may not must not move marks, nor
+ * use up sweeps: a call that fails costs the others nothing.
+ */
 static bool
-open_table(const QueueName *name, QueueTable *table)
+may_take(Oid relid)
+{
+	AclMode		taking = ACL_UPDATE | ACL_DELETE;
+
+	return pg_class_aclcheck(relid, GetUserId(), taking) == ACLCHECK_OK ||
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK;
+}
+
+static bool
+held_by_me(Oid relid, bool orstronger)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, RowExclusiveLock, orstronger);
+}
+
+/*
+ * Have a look at the table; false if it can't have floors.  A read takes the
+ * lock of its statement here already: a weaker one first would make it wait
+ * with that in hand, and deadlock with who waits for a stronger one.
+ */
+static bool
+open_table(const QueueName *name, LOCKMODE lockmode, QueueTable *table)
 {
 	Oid			relid = name_relid(name, QUEUE_TABLE);
 
 	memset(table, 0, sizeof(*table));
 	table->name = *name;
-	table->rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+	if (!OidIsValid(relid))
+		return false;
+	table->locked_before = held_by_me(relid, true);
+	table->rel = try_table_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
 	/* What lies in inheritance children can't be looked at here */
 	if (table->rel->rd_rel->relkind == RELKIND_RELATION &&
 		!table->rel->rd_rel->relhassubclass &&
-		find_columns(table) && find_indexes(table))
+		may_take(relid) && find_columns(table) && find_indexes(table))
 	{
 		table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(table->rel);
 		return true;
 	}
-	table_close(table->rel, AccessShareLock);
+	table_close(table->rel, lockmode);
 	table->rel = NULL;
 	return false;
 }
@@ -385,7 +417,6 @@ open_table(const QueueName *name, QueueTable *table)
 struct Horizon
 {
 	QueueTable	table;			/* rel is NULL if there is nothing to know */
-	bool		locked_before;	/* this transaction had written to the queue */
 	bool		likely;			/* uses marks and moves them */
 	HorizonLook look;
 	uint32		generation;
@@ -435,7 +466,7 @@ maybe_move_floors(Horizon *h)
 	time_for_candidate = slot->handed >= MOVE_AFTER_MESSAGES || now >= slot->next_move;
 	SpinLockRelease(&bucket->mutex);
 
-	if (h->locked_before || (!time_for_candidate && !floors_pending(h->table.key)) ||
+	if (h->table.locked_before || (!time_for_candidate && !floors_pending(h->table.key)) ||
 		!floors_may_move(&h->table))
 		return;
 	if (time_for_candidate)
@@ -503,11 +534,10 @@ horizon_begin(const QueueName *name, bool everything)
 	 * A standby doesn't know who holds locks on its primary, and what it
 	 * believed would outlive its promotion.  The statement fails there anyway.
 	 */
-	if (RecoveryInProgress() || !open_table(name, &h->table))
+	if (RecoveryInProgress() || !open_table(name, RowExclusiveLock, &h->table))
 		return h;
 	attach();
 	register_callbacks();
-	h->locked_before = CheckRelationLockedByMe(h->table.rel, RowExclusiveLock, true);
 	h->likely = everything && !IsolationUsesXactSnapshot() &&
 		!h->table.rel->rd_rel->relrowsecurity;
 	maybe_move_floors(h);
@@ -728,32 +758,49 @@ horizon_look_again(Horizon *h)
 	return again;
 }
 
+/* Whether a statement that touches no row may call functions of the users' */
+static bool
+runs_code_of_others(Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+
+	return rel->rd_rel->relrowsecurity ||
+		(triggers != NULL &&
+		 (triggers->trig_update_before_statement || triggers->trig_update_after_statement ||
+		  triggers->trig_delete_before_statement || triggers->trig_delete_after_statement));
+}
+
 /*
  * The read is over.  If it found nothing and its transaction has written
- * nothing at all, let go of the lock that its statement took: a session that
- * polls inside a transaction must not hold up the floors.  The statement has
- * touched no row, so there is nothing that the lock still protects.
+ * nothing at all, let go of the locks that it and its statements took: a
+ * session that polls inside a transaction must not hold up the floors.  No row
+ * was touched, so there is nothing that the lock still protects.  What a
+ * trigger has locked is not ours to release.
  */
 void
 horizon_end(Horizon *h, uint64 messages)
 {
-	int			i;
+	Oid			relid;
+	bool		release;
+	LOCKTAG		tag;
 
 	if (h->table.rel == NULL)
 		return;
-	if (messages == 0 && !h->locked_before &&
-		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
-	{
-		for (i = 0; i < 16 && CheckRelationLockedByMe(h->table.rel, RowExclusiveLock, false); i++)
-			UnlockRelationOid(RelationGetRelid(h->table.rel), RowExclusiveLock);
-	}
-	table_close(h->table.rel, AccessShareLock);
+	relid = RelationGetRelid(h->table.rel);
+	release = messages == 0 && !h->table.locked_before &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		!runs_code_of_others(h->table.rel);
+	table_close(h->table.rel, NoLock);
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	while (release && held_by_me(relid, false))
+		release = LockRelease(&tag, RowExclusiveLock, false);
 }
 
 /*
  * pgmq.rescan(queue_name text) -> void
  *
- * The next read looks everywhere.
+ * The next read looks everywhere.  That costs it something, so this is for who
+ * may read the queue.
  */
 Datum
 pgmq_rescan(PG_FUNCTION_ARGS)
@@ -765,7 +812,10 @@ pgmq_rescan(PG_FUNCTION_ARGS)
 
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
-	if (RecoveryInProgress() || !open_table(&name, &table))
+	if (!may_take(name_relid(&name, QUEUE_TABLE)))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
+					   get_rel_name(name_relid(&name, QUEUE_TABLE)));
+	if (RecoveryInProgress() || !open_table(&name, AccessShareLock, &table))
 		PG_RETURN_VOID();
 	attach();
 	bucket = bucket_of(table.key);
