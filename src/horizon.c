@@ -32,6 +32,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
@@ -332,7 +333,8 @@ find_columns(QueueTable *table)
 /*
  * By shape: the first column decides.  An index on vt that holds all messages,
  * as older versions made it, does as well, only slower; one with another
- * predicate than ours is none of ours, and is told by its name.
+ * predicate than ours is none of ours, and is told by its name.  The first entry
+ * must be the earliest.
  */
 static bool
 find_indexes(QueueTable *table)
@@ -350,7 +352,8 @@ find_indexes(QueueTable *table)
 		{
 			if (first == table->id_attno && index->rd_index->indisprimary)
 				table->id_index = RelationGetRelid(index);
-			else if (first == table->vt_attno && RelationGetRelid(index) == vt_named)
+			else if (first == table->vt_attno && RelationGetRelid(index) == vt_named &&
+					 (index->rd_indoption[0] & INDOPTION_DESC) == 0)
 				table->vt_index = RelationGetRelid(index);
 		}
 		index_close(index, AccessShareLock);
