@@ -123,10 +123,18 @@ floors_last_id(const QueueName *name, int64 *last_id)
 	HeapTupleHeader tuple;
 	Form_pg_sequence_data data;
 
-	/* Not through SQL: a reader needs no right on the sequence */
-	seq = OidIsValid(seqid) ? try_relation_open(seqid, AccessShareLock) : NULL;
-	if (seq == NULL)
+	/*
+	 * Not through SQL: a reader needs no right on the sequence.  Nor does it
+	 * wait for it, for this is no more than a hint.
+	 */
+	if (!OidIsValid(seqid) || !ConditionalLockRelationOid(seqid, AccessShareLock))
 		return false;
+	seq = try_relation_open(seqid, NoLock);
+	if (seq == NULL)
+	{
+		UnlockRelationOid(seqid, AccessShareLock);
+		return false;
+	}
 	if (seq->rd_rel->relkind != RELKIND_SEQUENCE)
 	{
 		relation_close(seq, AccessShareLock);
@@ -144,8 +152,9 @@ floors_last_id(const QueueName *name, int64 *last_id)
 }
 
 /*
- * A vacuum sets its flag before it locks its table and keeps it to its end; if
- * the transaction has ended since it was listed, leaving it out is right too.
+ * A vacuum sets its flag before it locks its table and keeps it to its end.
+ * The flag is read first: if the transaction is still the same after that, the
+ * flag was its own and not that of its successor.
  */
 static bool
 is_vacuum(VirtualTransactionId vxid)
@@ -155,9 +164,10 @@ is_vacuum(VirtualTransactionId vxid)
 	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
 		return false;
 	proc = VirtualTransactionProc(vxid);
-	return proc != NULL &&
-		ProcLocalTransactionId(proc) == vxid.localTransactionId &&
-		(proc->statusFlags & PROC_IN_VACUUM) != 0;
+	if (proc == NULL || (proc->statusFlags & PROC_IN_VACUUM) == 0)
+		return false;
+	pg_read_barrier();
+	return ProcLocalTransactionId(proc) == vxid.localTransactionId;
 }
 
 static void
