@@ -9,8 +9,9 @@ import time
 
 import psycopg
 
-BODY = '{"id": 1234567, "event": "order.created", "customer": 12345}'
-CPU = "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::float8 / 1e3"
+from common import BODY, CPU_SECONDS, FRAME, marks_table, run_marked
+
+CPU = "SELECT 1e6 * " + CPU_SECONDS
 
 # What lies behind the depth, to be read while measuring
 AVAILABLE = 12000
@@ -178,58 +179,37 @@ def tps(process):
     return float(next(line for line in out.splitlines() if line.startswith("tps =")).split()[2])
 
 
-def cpu_of_backends(conn, database):
-    """CPU microseconds so far of the database's client backends, from the kernel."""
-    pids = conn.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-                        " AND backend_type = 'client backend'", (database,)).fetchall()
-    total = {}
-    for pid, in pids:
-        try:
-            with open("/proc/%d/schedstat" % pid) as file:
-                total[pid] = int(file.read().split()[0]) / 1e3
-        except FileNotFoundError:
-            pass
-    return total
-
-
 def consumers(args):
-    """CPU per message of 1 to 256 clients that read and delete from one queue at once."""
+    """CPU per message of 1 to 256 clients that read from one queue at once."""
     arms = ["ours"] + (["peer"] if args.peer else [])
     counts = [int(c) for c in args.clients.split(",")]
-    watch = connect("postgres")
+    conns = {arm: connect(arm) for arm in arms}
     print("| batch | synchronous_commit | who | " + " | ".join("%d clients" % c for c in counts) + " |")
     print("|--:|---|---|" + "--:|" * len(counts), flush=True)
+    for conn in conns.values():
+        marks_table(conn)
     for batch in (1, 100):
+        path = os.path.join(args.scratch, "read%d.pgbench" % batch)
+        with open(path, "w") as file:
+            file.write(FRAME.format(cpu=CPU_SECONDS, op="SELECT count(*) FROM pgmq.read('q', 3600, %d);" % batch))
         for sync in ("off", "on"):
             for arm in arms:
                 row, base = [], None
                 for count in counts:
-                    conn = connect(arm)
-                    conn.execute("SELECT pgmq.drop_queue('q')")
-                    conn.execute("SELECT pgmq.create('q')")
-                    messages = args.messages if batch > 1 else args.messages // 4
-                    send(conn, messages)
-                    conn.execute("VACUUM ANALYZE pgmq.q_q")
-                    script = "SELECT count(*) FROM pgmq.read('q', 3600, %d);\n" % batch
-                    load = pgbench(arm, script, count, args.seconds, args.scratch, sync)
-                    time.sleep(args.seconds * 0.3)
-                    before, seq = cpu_of_backends(watch, arm), conn.execute(
-                        "SELECT count(*) FROM pgmq.q_q WHERE read_ct > 0").fetchone()[0]
-                    time.sleep(args.seconds * 0.5)
-                    after, end = cpu_of_backends(watch, arm), conn.execute(
-                        "SELECT count(*) FROM pgmq.q_q WHERE read_ct > 0").fetchone()[0]
-                    tps(load)
-                    me = conn.info.backend_pid
-                    cpu = sum(after[p] - before[p] for p in before if p in after and p != me)
-                    done = end - seq
-                    if end >= messages - 256 * batch:
-                        row.append("ran dry")
-                    elif base is None:
-                        base = cpu / done
-                        row.append("%.0f us" % base)
-                    else:
-                        row.append("%.2f" % (cpu / done / base))
-                    conn.close()
+                    results = []
+                    for _ in range(args.rounds):
+                        # Every client reads as often, the queue does not run dry
+                        ops = max(args.reads // batch // count, 2)
+                        conn = conns[arm]
+                        conn.execute("SELECT pgmq.drop_queue('q')")
+                        conn.execute("SELECT pgmq.create('q')")
+                        send(conn, (ops + 5) * count * batch * 5 // 4)
+                        conn.execute("VACUUM ANALYZE pgmq.q_q")
+                        results.append(run_marked(conn, path, count, 3, 3 + ops + 1,
+                                                  "-c synchronous_commit=" + sync)[1] * 1e6 / batch)
+                    cpu = statistics.median(results)
+                    base = base or cpu
+                    row.append("%.1f us" % cpu if count == counts[0] else "%.2f" % (cpu / base))
                 print("| %d | %s | %s | %s |" % (batch, sync, arm, " | ".join(row)), flush=True)
 
 
@@ -282,11 +262,10 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--consumers", action="store_true")
     parser.add_argument("--clients", default="1,16,64,256")
-    parser.add_argument("--messages", type=int, default=600000)
-    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--reads", type=int, default=25000, help="messages read in a round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steady", type=int)
     args = parser.parse_args()
-    args.seconds = int(args.seconds)
     with psycopg.connect(dbname="postgres", autocommit=True) as conn:
         conn.execute("CREATE DATABASE ours")
         conn.execute("CREATE DATABASE peer")

@@ -12,14 +12,13 @@ the first planning count for nobody.
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import time
 
 import psycopg
 
-# 60 bytes
-BODY = '{"id": 1234567, "event": "order.created", "customer": 12345}'
+from common import BODY, CPU_SECONDS, FRAME, marks_table, run_marked
+
 BATCH = "{%s}" % ",".join('"%s"' % BODY.replace('"', '\\"') for _ in range(100))
 
 # Where one message a call is taken, and where a hundred
@@ -66,8 +65,8 @@ OPS = {
                "INSERT INTO hand.q (vt, message) VALUES (now(), :body::jsonb) RETURNING msg_id;",
                cpu_target=0.5),
     "send100": Op("send_batch(100)",
-                  "SELECT pgmq.send_batch('q', :batch::jsonb[]);",
-                  "INSERT INTO hand.q (vt, message) SELECT now(), unnest(:batch::jsonb[])"
+                  "SELECT pgmq.send_batch('q', (SELECT msgs FROM bench.batch));",
+                  "INSERT INTO hand.q (vt, message) SELECT now(), unnest((SELECT msgs FROM bench.batch))"
                   " RETURNING msg_id;",
                   cpu_target=0.6),
     "read1": Op("read(1) + delete",
@@ -103,25 +102,6 @@ OPTIONS = {"ours": "", "peer": "",
            "hand": "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
                    " -c enable_bitmapscan=off -c enable_sort=off -c jit=off"}
 
-# sum_exec_runtime in nanoseconds; without it clock ticks, which are coarse
-if os.path.exists("/proc/self/schedstat"):
-    CPU_SECONDS = "split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::float8 / 1e9"
-else:
-    CPU_SECONDS = ("(SELECT sum(f::float8) FROM unnest((string_to_array(regexp_replace("
-                   "pg_read_file('/proc/self/stat'), '^.*\\) ', ''), ' '))[12:13]) AS f) / %d"
-                   % os.sysconf("SC_CLK_TCK"))
-
-FRAME = """\\set n :n + 1
-\\if :n = :first
-INSERT INTO bench.mark SELECT :client_id, 0, {cpu}, clock_timestamp();
-\\elif :n = :last
-INSERT INTO bench.mark SELECT :client_id, 1, {cpu}, clock_timestamp();
-\\else
-{op}
-\\endif
-"""
-
-
 class Bench:
     def __init__(self, args):
         self.args = args
@@ -144,9 +124,9 @@ class Bench:
             self.conn["peer"].execute(open(args.peer, encoding="utf-8").read())
             self.conn["peer"].execute("SELECT pgmq.create('q')")
         for database in {DATABASE[arm]: arm for arm in self.arms}.values():
-            self.conn[database].execute("CREATE SCHEMA bench")
-            self.conn[database].execute("CREATE UNLOGGED TABLE bench.mark"
-                                        " (client int, phase int, cpu float8, at timestamptz)")
+            marks_table(self.conn[database])
+            # In a table: making an array from text is the client's affair, and the same in all arms
+            self.conn[database].execute("CREATE TABLE bench.batch AS SELECT %s::jsonb[] AS msgs", (BATCH,))
         self.files = {}
         for key, op in OPS.items():
             for arm in self.arms:
@@ -160,7 +140,7 @@ class Bench:
         """The same state before each round of each arm; the leased messages are the older ones."""
         queue, archive = TABLES[arm]
         conn = self.conn[arm]
-        conn.execute("TRUNCATE %s, %s, bench.mark RESTART IDENTITY" % (queue, archive))
+        conn.execute("TRUNCATE %s, %s RESTART IDENTITY" % (queue, archive))
         if messages:
             conn.execute("INSERT INTO %s (vt, message, read_ct, last_read_at)"
                          " SELECT now() + interval '1 h', %%s::jsonb, 1, now()"
@@ -173,20 +153,9 @@ class Bench:
         """Run it; operations per second, and CPU seconds per operation."""
         op = OPS[key]
         self.fill(arm, op.backlog, op.leased)
-        last = op.warm + ops + 1
-        command = ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-t", str(last),
-                   "-f", self.files[key, arm], "-D", "n=0", "-D", "first=%d" % op.warm,
-                   "-D", "last=%d" % last, "-D", "body=" + BODY, "-D", "batch=" + BATCH,
-                   DATABASE[arm]]
-        env = dict(os.environ, PGOPTIONS=OPTIONS[arm] + " -c synchronous_commit=" + sync)
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        if done.returncode or "aborted" in done.stderr:
-            sys.exit("%s\n%s" % (done.stdout, done.stderr))
-        wall, cpu, marks = self.conn[arm].execute(
-            "SELECT extract(epoch FROM max(at) FILTER (WHERE phase = 1) - min(at) FILTER (WHERE phase = 0)),"
-            " sum(CASE phase WHEN 1 THEN cpu ELSE -cpu END), count(*) FROM bench.mark").fetchone()
-        assert marks == 2 * clients, done.stdout
-        return clients * ops / float(wall), cpu / (clients * ops)
+        return run_marked(self.conn[arm], self.files[key, arm], clients, op.warm, op.warm + ops + 1,
+                          OPTIONS[arm] + " -c synchronous_commit=" + sync,
+                          (("body", BODY),))
 
     def row(self, key, clients, sync):
         """All rounds of one row: medians per arm, and of the ratios round by round."""
@@ -227,7 +196,8 @@ class Bench:
             msg_id, = conn.execute(read).fetchone()
             assert conn.execute(delete, (msg_id,)).rowcount == 1
         end = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
-        conn.execute("CHECKPOINT")      # so that it can be read
+        # Flushed, so that it can be read; a checkpoint would remove it
+        conn.execute("SELECT pg_logical_emit_message(true, 'bench', 'flush')")
         total, = conn.execute("SELECT %s::pg_lsn - %s::pg_lsn", (end, start)).fetchone()
         full, = self.conn["ours"].execute("SELECT coalesce(sum(fpi_size), 0) FROM pg_get_wal_stats(%s, %s)",
                                           (start, end)).fetchone()

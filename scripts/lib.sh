@@ -24,7 +24,7 @@ ensure_packages() {
 		as_root=(sudo)
 	fi
 	say "installing: ${missing[*]}"
-	# create_main_cluster: no server of the system's is wanted
+	# Debian's server package makes a cluster of its own when it is new; nothing here uses it
 	{ "${as_root[@]}" apt-get update -q &&
 	  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 	} >"$WORK/apt.log" 2>&1 || { tail -20 "$WORK/apt.log" >&2; die "cannot install ${missing[*]}"; }
@@ -77,12 +77,23 @@ make_private_install() {
 	export PATH=$BIN:$PATH
 }
 
+# copy_tree DIRECTORY: the sources as they are, without what a build left behind.  Git
+# says what they are, where it can: a copy without .git, or of another owner, is taken whole.
+copy_tree() {
+	if git -C "$TOP" ls-files -z --cached --others --exclude-standard >"$WORK/files" 2>/dev/null && [ -s "$WORK/files" ]; then
+		# a file that was deleted is in the list, too
+		(cd "$TOP" && xargs -0 sh -c 'for f; do [ ! -e "$f" ] || printf "%s\0" "$f"; done' - <"$WORK/files") >"$WORK/files.there"
+	else
+		(cd "$TOP" && find . -path ./.git -prune -o -type f ! -name '*.o' ! -name '*.so' ! -name '*.bc' -print0) >"$WORK/files.there"
+	fi
+	tar cf - -C "$TOP" --null -T "$WORK/files.there" | tar xf - -C "$1"
+	[ -f "$1/Makefile" ] || die "cannot copy the tree"
+}
+
 # build_extension MAKE-ARGUMENT...: build a copy of the tree in $WORK/build and install it privately
 build_extension() {
 	mkdir -p "$WORK/build"
-	(cd "$TOP" && git ls-files -z --cached --others --exclude-standard 2>/dev/null | xargs -0 -r tar cf - --ignore-failed-read 2>/dev/null) |
-		tar xf - -C "$WORK/build"
-	[ -f "$WORK/build/Makefile" ] || die "cannot copy the tree"
+	copy_tree "$WORK/build"
 	make -C "$WORK/build" -s PG_CONFIG="$PG_CONFIG" with_llvm=no "$@" >"$WORK/build.log" 2>&1 &&
 		make -C "$WORK/build" -s PG_CONFIG="$PG_CONFIG" with_llvm=no install >>"$WORK/build.log" 2>&1 ||
 		{ cat "$WORK/build.log" >&2; die "the build failed"; }

@@ -34,7 +34,8 @@ class Tx:
         self.isolation = isolation
         self.xid = None
         self.asked = None       # when the commit was asked for
-        self.end = FOREVER      # when it was known to be over
+        self.end = FOREVER      # when it was known to have committed
+        self.last = None        # when its client last said anything of it, and what
         self.acknowledged = False
         self.aborted = None
         self.outcome = None     # True, False, or None: not known
@@ -89,6 +90,8 @@ def read_logs(log_dir):
                 tx = by_number.get(number)
                 if tx is None:
                     continue    # an error outside of any transaction
+                if kind in "CAT":
+                    tx.last = (event[1], {"C": "committed", "A": "aborted", "T": "prepared"}[kind])
                 if kind == "X":
                     tx.asked, tx.xid = event[1], event[3]
                 elif kind == "C":
@@ -162,6 +165,10 @@ class Checker:
                 elif kind == "R":
                     for row in event[8]:
                         self.keys[row[5]].handouts.append((tx, start, end, "read", row, event[6], None))
+                    # With a lease of no time at all it is due again, but not in this call
+                    for key, times in collections.Counter(row[5] for row in event[8]).items():
+                        if times > 1:
+                            self.violate("lease", key, "%s got it %d times from one read" % (tx, times))
                     if tx.outcome and event[8] and tx.isolation != "auto" and tx.xid is None:
                         self.violate("durable", event[8][0][5], "%s: read without an xid" % tx)
                 elif kind == "O":
@@ -274,21 +281,33 @@ class Checker:
     # ---- the report ----
 
     def history(self, key):
+        """All that the logs say of a message, in the order of time"""
         lines = []
         story = self.keys[key]
+        involved = set()
+
+        def add(when, tx, text):
+            involved.add(tx)
+            lines.append((when, "%s (%s): %s" % (tx, tx.isolation.lower(), text)))
+
         for tx, queue, msg_id, delay, how in story.sends:
-            lines.append((tx.events[0][1] if tx.events else 0, "sent to %s as %s, delay %s %s by %s (%s), over at %.3f"
-                          % (queue, msg_id, how, delay, tx, tx.isolation, tx.end)))
+            start = [e[1] for e in tx.events if e[0] == "S" and any(m[0] == key for m in e[5])]
+            add(start[0] if start else 0, tx, "sent to %s as msg_id %s, delay %s %d s" % (queue, msg_id, how, delay))
         for tx, start, end, kind, row, lease, clock in story.handouts:
-            lines.append((start, "%s by %s (%s), lease %s, read_ct %d, last_read_at %s, vt %s, over at %.3f"
-                          % (kind, tx, tx.isolation, lease, row[1], row[3], row[4], tx.end)))
+            add(start, tx, "%s, lease %s s, returned %.3f: read_ct %d, last_read_at %s, vt %s"
+                % (kind, lease, end, row[1], row[3], row[4]))
         for tx, start, how in story.finishes:
             if how != "pop":
-                lines.append((start, "%s by %s (%s), over at %.3f" % (how, tx, tx.isolation, tx.end)))
+                add(start, tx, how)
         for tx, start, row in story.retimed:
-            lines.append((start, "set_vt by %s (%s): vt %s, over at %.3f" % (tx, tx.isolation, row[4], tx.end)))
-        for when, next_xid in self.restarts:
-            lines.append((when, "-- restart, next xid %d" % next_xid))
+            add(start, tx, "set_vt to %s" % row[4])
+        for tx in involved:
+            if tx.last:
+                lines.append((tx.last[0], "%s/%d: %s" % (tx.client, tx.number, tx.last[1])))
+        if lines:
+            first, last = min(lines)[0], max(lines)[0]
+            lines.extend((when, "restart, next xid %d" % next_xid)
+                         for when, next_xid in self.restarts if first < when < last)
         return ["    %.3f %s" % line for line in sorted(lines)]
 
     def report(self, say):

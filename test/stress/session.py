@@ -208,6 +208,7 @@ class Session:
         """messages: (msg_id, key)"""
         if not messages:
             return
+        messages = sorted(set(messages))
         if not self.in_tx:
             self.log.put("MF", time.monotonic(), self.tx + 1, queue, how, messages)
         ids = [message[0] for message in messages]
