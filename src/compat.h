@@ -46,6 +46,24 @@ extern PGDLLEXPORT void _PG_init(void);
 #define ProcLocalTransactionId(proc) ((proc)->vxid.lxid)
 #endif
 
+/* 17 taught LockHeldByMe() about stronger locks. */
+#if PG_VERSION_NUM < 170000
+#include "storage/lock.h"
+static inline bool
+lock_held_by_me(const LOCKTAG *locktag, LOCKMODE lockmode, bool orstronger)
+{
+	if (LockHeldByMe(locktag, lockmode))
+		return true;
+	while (orstronger && ++lockmode <= MaxLockMode)
+	{
+		if (LockHeldByMe(locktag, lockmode))
+			return true;
+	}
+	return false;
+}
+#define LockHeldByMe(locktag, lockmode, orstronger) lock_held_by_me(locktag, lockmode, orstronger)
+#endif
+
 /* 17 brought shared memory that needs no preloading. */
 #if PG_VERSION_NUM >= 170000
 #define HAVE_NAMED_DSM_SEGMENTS

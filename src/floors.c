@@ -123,10 +123,18 @@ floors_last_id(const QueueName *name, int64 *last_id)
 	HeapTupleHeader tuple;
 	Form_pg_sequence_data data;
 
-	/* Not through SQL: a reader needs no right on the sequence */
-	seq = OidIsValid(seqid) ? try_relation_open(seqid, AccessShareLock) : NULL;
-	if (seq == NULL)
+	/*
+	 * Not through SQL: a reader needs no right on the sequence.  Nor does it
+	 * wait for it, for this is no more than a hint.
+	 */
+	if (!OidIsValid(seqid) || !ConditionalLockRelationOid(seqid, AccessShareLock))
 		return false;
+	seq = try_relation_open(seqid, NoLock);
+	if (seq == NULL)
+	{
+		UnlockRelationOid(seqid, AccessShareLock);
+		return false;
+	}
 	if (seq->rd_rel->relkind != RELKIND_SEQUENCE)
 	{
 		relation_close(seq, AccessShareLock);
@@ -144,8 +152,9 @@ floors_last_id(const QueueName *name, int64 *last_id)
 }
 
 /*
- * A vacuum sets its flag before it locks its table and keeps it to its end; if
- * the transaction has ended since it was listed, leaving it out is right too.
+ * A vacuum sets its flag before it locks its table and keeps it to its end.
+ * The flag is read first: if the transaction is still the same after that, the
+ * flag was its own and not that of its successor.
  */
 static bool
 is_vacuum(VirtualTransactionId vxid)
@@ -155,9 +164,10 @@ is_vacuum(VirtualTransactionId vxid)
 	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
 		return false;
 	proc = VirtualTransactionProc(vxid);
-	return proc != NULL &&
-		ProcLocalTransactionId(proc) == vxid.localTransactionId &&
-		(proc->statusFlags & PROC_IN_VACUUM) != 0;
+	if (proc == NULL || (proc->statusFlags & PROC_IN_VACUUM) == 0)
+		return false;
+	pg_read_barrier();
+	return ProcLocalTransactionId(proc) == vxid.localTransactionId;
 }
 
 static void
@@ -234,18 +244,21 @@ first_row(const QueueTable *table, Relation index, Snapshot snapshot,
 	return found;
 }
 
-/* The lowest fresh msg_id from "from" up that the snapshot sees */
+/* The lowest fresh msg_id in from .. until that the snapshot sees */
 static bool
-lowest_fresh(const QueueTable *table, Snapshot snapshot, int64 from, int64 *msg_id)
+lowest_fresh(const QueueTable *table, Snapshot snapshot,
+			 int64 from, int64 until, int64 *msg_id)
 {
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	Relation	index = index_open(table->id_index, AccessShareLock);
 	Datum		value;
 	bool		found;
 
-	ScanKeyInit(&key, table->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
+	ScanKeyInit(&keys[0], table->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
 				Int64GetDatum(from));
-	found = first_row(table, index, snapshot, &key, 1, true, table->id_attno, &value);
+	ScanKeyInit(&keys[1], table->id_attno, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(until));
+	found = first_row(table, index, snapshot, keys, 2, true, table->id_attno, &value);
 	if (found)
 		*msg_id = DatumGetInt64(value);
 	index_close(index, AccessShareLock);
@@ -285,11 +298,28 @@ probe(const QueueTable *table, const Floors *old, Floors *floors)
 	int64		msg_id;
 	TimestampTz vt;
 
-	if (lowest_fresh(table, snapshot, old->fresh, &msg_id))
-		floors->fresh = Min(floors->fresh, msg_id);
+	if (lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
+		floors->fresh = msg_id;
 	if (floors_earliest_due(table, snapshot, old->due, floors->due, &vt))
 		floors->due = Min(floors->due, vt);
 	UnregisterSnapshot(snapshot);
+}
+
+/* Whether a snapshot of now sees anything in front of the floors */
+bool
+floors_are_wrong(const QueueTable *table, const Floors *floors)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		wrong = false;
+	int64		msg_id;
+	TimestampTz vt;
+
+	if (floors->fresh > PG_INT64_MIN)
+		wrong = lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
+	if (!wrong && floors->due > DT_NOBEGIN)
+		wrong = floors_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
+	UnregisterSnapshot(snapshot);
+	return wrong;
 }
 
 /*
@@ -300,7 +330,7 @@ bool
 floors_may_move(const QueueTable *table)
 {
 	return !IsolationUsesXactSnapshot() &&
-		!CheckRelationLockedByMe(table->rel, RowExclusiveLock, true);
+		!table->locked_before;
 }
 
 /*

@@ -12,6 +12,7 @@ typedef struct QueueTable
 {
 	QueueName	name;
 	Relation	rel;
+	bool		locked_before;	/* this transaction had written to the queue */
 	uint64		key;			/* database and file: what floors are kept by */
 	AttrNumber	id_attno;
 	AttrNumber	vt_attno;
@@ -25,6 +26,7 @@ extern bool floors_may_move(const QueueTable *table);
 extern bool floors_pending(uint64 key);
 extern bool floors_move(const QueueTable *table, bool time_for_candidate,
 						const Floors *old, Floors *floors);
+extern bool floors_are_wrong(const QueueTable *table, const Floors *floors);
 extern bool floors_earliest_due(const QueueTable *table, Snapshot snapshot,
 								TimestampTz from, TimestampTz until, TimestampTz *vt);
 

@@ -29,15 +29,20 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type_d.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "portability/instr_time.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "storage/spin.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -83,11 +88,13 @@ typedef struct Slot
 	int64		last_used;
 	int64		next_move;
 	int64		next_sweep;
-	int64		next_rescan;
+	int64		last_rescan;
+	int64		rescan_cost;	/* of that one */
 	int64		sweep_cost;		/* of the last look from the floors, */
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
 	Floors		floors;
 	Floors		marks;
+	uint32		setbacks;		/* how often the marks were moved backwards */
 	int64		last_id;		/* drawn when the floors were last moved */
 } Slot;
 
@@ -251,6 +258,7 @@ take_marks_back(void)
 		{
 			slot->marks.fresh = Min(slot->marks.fresh, Moved[i].fresh);
 			slot->marks.due = slot->floors.due;
+			slot->setbacks++;
 		}
 		SpinLockRelease(&bucket->mutex);
 	}
@@ -325,7 +333,8 @@ find_columns(QueueTable *table)
 /*
  * By shape: the first column decides.  An index on vt that holds all messages,
  * as older versions made it, does as well, only slower; one with another
- * predicate than ours is none of ours, and is told by its name.
+ * predicate than ours is none of ours, and is told by its name.  The first entry
+ * must be the earliest.
  */
 static bool
 find_indexes(QueueTable *table)
@@ -343,7 +352,8 @@ find_indexes(QueueTable *table)
 		{
 			if (first == table->id_attno && index->rd_index->indisprimary)
 				table->id_index = RelationGetRelid(index);
-			else if (first == table->vt_attno && RelationGetRelid(index) == vt_named)
+			else if (first == table->vt_attno && RelationGetRelid(index) == vt_named &&
+					 (index->rd_indoption[0] & INDOPTION_DESC) == 0)
 				table->vt_index = RelationGetRelid(index);
 		}
 		index_close(index, AccessShareLock);
@@ -352,26 +362,55 @@ find_indexes(QueueTable *table)
 	return OidIsValid(table->id_index) && OidIsValid(table->vt_index);
 }
 
-/* Have a look at the table; false if it can't have floors */
+/*
+ * Whether the caller may take messages.  Who may not must not move marks, nor
+ * use up sweeps: a call that fails costs the others nothing.
+ */
 static bool
-open_table(const QueueName *name, QueueTable *table)
+may_take(Oid relid)
+{
+	AclMode		taking = ACL_UPDATE | ACL_DELETE;
+
+	return pg_class_aclcheck(relid, GetUserId(), taking) == ACLCHECK_OK ||
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK;
+}
+
+static bool
+held_by_me(Oid relid, bool orstronger)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, RowExclusiveLock, orstronger);
+}
+
+/*
+ * Have a look at the table; false if it can't have floors.  A read takes the
+ * lock of its statement here already: a weaker one first would make it wait
+ * with that in hand, and deadlock with who waits for a stronger one.
+ */
+static bool
+open_table(const QueueName *name, LOCKMODE lockmode, QueueTable *table)
 {
 	Oid			relid = name_relid(name, QUEUE_TABLE);
 
 	memset(table, 0, sizeof(*table));
 	table->name = *name;
-	table->rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+	if (!OidIsValid(relid))
+		return false;
+	table->locked_before = held_by_me(relid, true);
+	table->rel = try_table_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
 	/* What lies in inheritance children can't be looked at here */
 	if (table->rel->rd_rel->relkind == RELKIND_RELATION &&
 		!table->rel->rd_rel->relhassubclass &&
-		find_columns(table) && find_indexes(table))
+		may_take(relid) && find_columns(table) && find_indexes(table))
 	{
 		table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(table->rel);
 		return true;
 	}
-	table_close(table->rel, AccessShareLock);
+	table_close(table->rel, lockmode);
 	table->rel = NULL;
 	return false;
 }
@@ -381,10 +420,10 @@ open_table(const QueueName *name, QueueTable *table)
 struct Horizon
 {
 	QueueTable	table;			/* rel is NULL if there is nothing to know */
-	bool		locked_before;	/* this transaction had written to the queue */
 	bool		likely;			/* uses marks and moves them */
 	HorizonLook look;
 	uint32		generation;
+	uint32		setbacks;		/* of the slot, when the look began */
 	Floors		floors;			/* as they were known when the read began */
 	TimestampTz start_due;
 	int64		look_began;		/* by ticks() */
@@ -422,13 +461,15 @@ maybe_move_floors(Horizon *h)
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, true);
+	if (slot->last_used == 0)
+		slot->last_rescan = now;	/* there were no floors to look below */
 	slot->last_used = now;
 	h->generation = slot->generation;
 	h->floors = slot->floors;
 	time_for_candidate = slot->handed >= MOVE_AFTER_MESSAGES || now >= slot->next_move;
 	SpinLockRelease(&bucket->mutex);
 
-	if (h->locked_before || (!time_for_candidate && !floors_pending(h->table.key)) ||
+	if (h->table.locked_before || (!time_for_candidate && !floors_pending(h->table.key)) ||
 		!floors_may_move(&h->table))
 		return;
 	if (time_for_candidate)
@@ -459,6 +500,7 @@ choose_start(Horizon *h)
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, true);
 	h->generation = slot->generation;
+	h->setbacks = slot->setbacks;
 	h->floors = slot->floors;
 	h->look = HORIZON_FROM_FLOORS;
 	if (h->likely && now < slot->next_sweep)
@@ -491,11 +533,14 @@ horizon_begin(const QueueName *name, bool everything)
 	h->floors = NO_FLOORS;
 	h->start_due = DT_NOBEGIN;
 	h->look = HORIZON_EVERYWHERE;
-	if (!open_table(name, &h->table))
+	/*
+	 * A standby doesn't know who holds locks on its primary, and what it
+	 * believed would outlive its promotion.  The statement fails there anyway.
+	 */
+	if (RecoveryInProgress() || !open_table(name, RowExclusiveLock, &h->table))
 		return h;
 	attach();
 	register_callbacks();
-	h->locked_before = CheckRelationLockedByMe(h->table.rel, RowExclusiveLock, true);
 	h->likely = everything && !IsolationUsesXactSnapshot() &&
 		!h->table.rel->rd_rel->relrowsecurity;
 	maybe_move_floors(h);
@@ -517,13 +562,6 @@ horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until)
 
 	*from = h->start_due;
 	*until = now;
-	if (h->look == HORIZON_BELOW_FLOORS)
-	{
-		if (h->floors.due == DT_NOBEGIN)
-			return false;
-		*from = DT_NOBEGIN;
-		*until = Min(now, h->floors.due - 1);
-	}
 	if (*from > *until)
 		return false;
 	if (h->table.rel == NULL)
@@ -533,6 +571,9 @@ horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until)
 								GetTransactionSnapshot() : GetLatestSnapshot());
 	found = floors_earliest_due(&h->table, snapshot, *from, *until, &vt);
 	UnregisterSnapshot(snapshot);
+	/* Others may pass by what this read takes: that takes their mark back. */
+	if (found)
+		note_moved(h->table.key, PG_INT64_MAX);
 	return found;
 }
 
@@ -551,14 +592,7 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 
 	*from = h->floors.fresh;
 	*until = PG_INT64_MAX;
-	if (h->look == HORIZON_BELOW_FLOORS)
-	{
-		if (h->floors.fresh == PG_INT64_MIN)
-			return false;
-		*from = PG_INT64_MIN;
-		*until = h->floors.fresh - 1;
-	}
-	else if (h->look == HORIZON_FROM_MARKS)
+	if (h->look == HORIZON_FROM_MARKS)
 	{
 		bucket = bucket_of(h->table.key);
 		SpinLockAcquire(&bucket->mutex);
@@ -578,34 +612,33 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 }
 
 /*
- * After a look below the floors; the caller holds the mutex.  If there was
- * something, the floors are wrong: others wrote below them, and may have
- * written more.  All start anew.
- */
-static void
-after_rescan(Slot *slot, const HorizonFinds *finds, int64 now, int64 cost)
-{
-	slot->next_rescan = now + Max(RESCAN_MICROSECONDS, cost * RESCAN_SHARE);
-	if (finds->messages > 0)
-		start_anew(slot);
-}
-
-/*
  * After a look from the floors or the marks; the caller holds the mutex.  What
  * a sweep has left behind lies right behind what it took, so a sweep that took
- * all it wanted puts the mark there, backwards too.
+ * all it wanted puts the marks there, backwards too.  Looks that were on their
+ * way meanwhile must not move them on again: they haven't seen what lies there.
  */
 static void
-move_marks(Slot *slot, const HorizonFinds *finds, HorizonLook look)
+move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
 {
-	if (finds->due_exhausted)
+	bool		sweep = h->look == HORIZON_FROM_FLOORS;
+	bool		current = slot->setbacks == h->setbacks;
+	int64		next = finds->fresh_messages > 0 ? finds->fresh_highest + 1 : PG_INT64_MIN;
+
+	if (sweep && !finds->due_exhausted)
+	{
+		slot->marks.due = slot->floors.due;
+		slot->setbacks++;
+	}
+	else if (sweep && finds->fresh_messages > 0 && !finds->fresh_exhausted &&
+			 next < slot->marks.fresh)
+	{
+		slot->marks.fresh = next;
+		slot->setbacks++;
+	}
+	else if (current)
+		slot->marks.fresh = Max(slot->marks.fresh, next);
+	if (finds->due_exhausted && current)
 		slot->marks.due = Max(slot->marks.due, finds->due_until);
-	if (finds->fresh_messages == 0)
-		return;
-	if (look == HORIZON_FROM_FLOORS && !finds->fresh_exhausted)
-		slot->marks.fresh = finds->fresh_highest + 1;
-	else
-		slot->marks.fresh = Max(slot->marks.fresh, finds->fresh_highest + 1);
 }
 
 /* The look is over: move the marks on, and say when to sweep and rescan again. */
@@ -628,10 +661,8 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 	if (slot != NULL && slot->generation == h->generation)
 	{
 		slot->handed += finds->messages;
-		if (h->look == HORIZON_BELOW_FLOORS)
-			after_rescan(slot, finds, now, cost);
-		else if (h->likely)
-			move_marks(slot, finds, h->look);
+		if (h->likely)
+			move_marks(slot, finds, h);
 		if (h->likely && h->look == HORIZON_FROM_FLOORS)
 		{
 			/* One long look may have had to plan, or to wait for a processor */
@@ -641,6 +672,52 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 		}
 	}
 	SpinLockRelease(&bucket->mutex);
+}
+
+/*
+ * The time of the last rescan is kept, not that of the next: each session's own
+ * setting decides how long it puts up with it.
+ */
+static bool
+rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
+{
+	return (h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN) &&
+		now - slot->last_rescan >= Max(RESCAN_MICROSECONDS, slot->rescan_cost * RESCAN_SHARE);
+}
+
+/*
+ * Whether there is anything below the floors.  Then they are wrong: others
+ * wrote below them, and may have written more, so all start anew.  This looks
+ * at what there is, not at what this read would take: one with a condition, or
+ * under row security, must not use up a rescan that the others count on.
+ */
+static bool
+look_below_floors(Horizon *h)
+{
+	Bucket	   *bucket = bucket_of(h->table.key);
+	int64		began = ticks();
+	bool		wrong = floors_are_wrong(&h->table, &h->floors);
+	Slot	   *slot;
+
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	if (slot != NULL && slot->generation == h->generation)
+	{
+		slot->rescan_cost = ticks() - began;
+		if (wrong)
+		{
+			start_anew(slot);
+			h->generation = slot->generation;
+		}
+	}
+	SpinLockRelease(&bucket->mutex);
+	if (wrong)
+	{
+		h->look = HORIZON_FROM_FLOORS;
+		h->floors = NO_FLOORS;
+		h->start_due = DT_NOBEGIN;
+	}
+	return wrong;
 }
 
 /*
@@ -655,8 +732,9 @@ horizon_look_again(Horizon *h)
 	Slot	   *slot;
 	int64		now = ticks();
 	bool		again = false;
+	bool		rescan = false;
 
-	if (h->look == HORIZON_BELOW_FLOORS || h->look == HORIZON_EVERYWHERE)
+	if (h->look == HORIZON_EVERYWHERE)
 		return false;
 	bucket = bucket_of(h->table.key);
 	SpinLockAcquire(&bucket->mutex);
@@ -669,46 +747,63 @@ horizon_look_again(Horizon *h)
 		again = slot->usual_sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep;
 		h->look = HORIZON_FROM_FLOORS;
 		h->start_due = h->floors.due;
+		h->setbacks = slot->setbacks;
 	}
-	else if ((h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN) &&
-			 now >= slot->next_rescan)
+	else if (rescan_is_due(h, slot, now))
 	{
-		again = true;
-		/* Nobody else need do it meanwhile */
-		slot->next_rescan = now + RESCAN_MICROSECONDS;
-		h->look = HORIZON_BELOW_FLOORS;
+		slot->last_rescan = now;	/* nobody else need do it meanwhile */
+		rescan = true;
 	}
 	SpinLockRelease(&bucket->mutex);
-	h->look_began = now;
+	if (rescan)
+		again = look_below_floors(h);
+	h->look_began = ticks();
 	return again;
+}
+
+/* Whether a statement that touches no row may call functions of the users' */
+static bool
+runs_code_of_others(Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+
+	return rel->rd_rel->relrowsecurity ||
+		(triggers != NULL &&
+		 (triggers->trig_update_before_statement || triggers->trig_update_after_statement ||
+		  triggers->trig_delete_before_statement || triggers->trig_delete_after_statement));
 }
 
 /*
  * The read is over.  If it found nothing and its transaction has written
- * nothing at all, let go of the lock that its statement took: a session that
- * polls inside a transaction must not hold up the floors.  The statement has
- * touched no row, so there is nothing that the lock still protects.
+ * nothing at all, let go of the locks that it and its statements took: a
+ * session that polls inside a transaction must not hold up the floors.  No row
+ * was touched, so there is nothing that the lock still protects.  What a
+ * trigger has locked is not ours to release.
  */
 void
 horizon_end(Horizon *h, uint64 messages)
 {
-	int			i;
+	Oid			relid;
+	bool		release;
+	LOCKTAG		tag;
 
 	if (h->table.rel == NULL)
 		return;
-	if (messages == 0 && !h->locked_before &&
-		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
-	{
-		for (i = 0; i < 16 && CheckRelationLockedByMe(h->table.rel, RowExclusiveLock, false); i++)
-			UnlockRelationOid(RelationGetRelid(h->table.rel), RowExclusiveLock);
-	}
-	table_close(h->table.rel, AccessShareLock);
+	relid = RelationGetRelid(h->table.rel);
+	release = messages == 0 && !h->table.locked_before &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		!runs_code_of_others(h->table.rel);
+	table_close(h->table.rel, NoLock);
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	while (release && held_by_me(relid, false))
+		release = LockRelease(&tag, RowExclusiveLock, false);
 }
 
 /*
  * pgmq.rescan(queue_name text) -> void
  *
- * The next read looks everywhere.
+ * The next read looks everywhere.  That costs it something, so this is for who
+ * may read the queue.
  */
 Datum
 pgmq_rescan(PG_FUNCTION_ARGS)
@@ -720,7 +815,10 @@ pgmq_rescan(PG_FUNCTION_ARGS)
 
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
-	if (!open_table(&name, &table))
+	if (!may_take(name_relid(&name, QUEUE_TABLE)))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
+					   get_rel_name(name_relid(&name, QUEUE_TABLE)));
+	if (RecoveryInProgress() || !open_table(&name, AccessShareLock, &table))
 		PG_RETURN_VOID();
 	attach();
 	bucket = bucket_of(table.key);

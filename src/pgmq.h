@@ -125,7 +125,6 @@ typedef enum HorizonLook
 {
 	HORIZON_FROM_MARKS,
 	HORIZON_FROM_FLOORS,
-	HORIZON_BELOW_FLOORS,
 	HORIZON_EVERYWHERE			/* nothing is known about this table */
 } HorizonLook;
 

@@ -68,6 +68,8 @@ shared_area(const char *name, Size size, void (*init) (void *area))
 {
 	bool		found;
 
+	if (!IsUnderPostmaster)		/* a stand-alone backend has no segments */
+		return NULL;
 	return GetNamedDSMSegment(name, size, init, &found);
 }
 
