@@ -180,18 +180,31 @@ def tps(process):
 
 
 def consumers(args):
-    """CPU per message of 1 to 256 clients that read from one queue at once."""
-    arms = ["ours"] + (["peer"] if args.peer else [])
+    """CPU per message of 1 to 256 clients that read from one queue at once.
+
+    "by id" is what the server itself needs for as many clients: the same change
+    to the same table, by plain SQL, each client on messages of its own.
+    """
+    arms = ["ours", "by id"] + (["peer"] if args.peer else [])
     counts = [int(c) for c in args.clients.split(",")]
-    conns = {arm: connect(arm) for arm in arms}
+    conns = {arm: connect("ours" if arm == "by id" else arm) for arm in arms}
     print("| batch | synchronous_commit | who | " + " | ".join("%d clients" % c for c in counts) + " |")
     print("|--:|---|---|" + "--:|" * len(counts), flush=True)
-    for conn in conns.values():
-        marks_table(conn)
+    for arm in arms:
+        if arm != "by id":
+            marks_table(conns[arm])
     for batch in (1, 100):
-        path = os.path.join(args.scratch, "read%d.pgbench" % batch)
-        with open(path, "w") as file:
-            file.write(FRAME.format(cpu=CPU_SECONDS, op="SELECT count(*) FROM pgmq.read('q', 3600, %d);" % batch))
+        ops_of = {"ours": "SELECT count(*) FROM pgmq.read('q', 3600, %d);" % batch,
+                  "by id": "\\set id (:client_id * :last + :n) * {0} + 1\n"
+                  "WITH u AS (UPDATE pgmq.q_q SET read_ct = read_ct + 1, last_read_at = clock_timestamp(),"
+                  " vt = clock_timestamp() + interval '1 h' WHERE msg_id BETWEEN :id AND :id + {0} - 1"
+                  " RETURNING msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers)"
+                  " SELECT count(*) FROM u;".format(batch)}
+        ops_of["peer"] = ops_of["ours"]
+        paths = {arm: os.path.join(args.scratch, "%s%d.pgbench" % (arm[:2], batch)) for arm in arms}
+        for arm in arms:
+            with open(paths[arm], "w") as file:
+                file.write(FRAME.format(cpu=CPU_SECONDS, op=ops_of[arm]))
         for sync in ("off", "on"):
             for arm in arms:
                 row, base = [], None
@@ -203,9 +216,9 @@ def consumers(args):
                         conn = conns[arm]
                         conn.execute("SELECT pgmq.drop_queue('q')")
                         conn.execute("SELECT pgmq.create('q')")
-                        send(conn, (ops + 5) * count * batch * 5 // 4)
+                        send(conn, (ops + 5) * count * batch * 5 // 4 + batch)
                         conn.execute("VACUUM ANALYZE pgmq.q_q")
-                        results.append(run_marked(conn, path, count, 3, 3 + ops + 1,
+                        results.append(run_marked(conn, paths[arm], count, 3, 3 + ops + 1,
                                                   "-c synchronous_commit=" + sync)[1] * 1e6 / batch)
                     cpu = statistics.median(results)
                     base = base or cpu
@@ -273,7 +286,7 @@ def main():
     with connect("ours") as conn:
         conn.execute("CREATE EXTENSION pgmq")
     if args.peer:
-        with connect("peer") as conn:
+        with psycopg.connect(dbname="peer", autocommit=True) as conn:
             conn.execute(open(args.peer, encoding="utf-8").read())
     if args.steady:
         steady(args)
