@@ -376,12 +376,24 @@ may_take(Oid relid)
 }
 
 static bool
-held_by_me(Oid relid, bool orstronger)
+held_by_me(Oid relid, LOCKMODE lockmode, bool orstronger)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	return LockHeldByMe(&tag, RowExclusiveLock, orstronger);
+	return LockHeldByMe(&tag, lockmode, orstronger);
+}
+
+/* Let go of a lock that was taken since horizon_begin() */
+static void
+let_go(Oid relid, LOCKMODE lockmode)
+{
+	LOCKTAG		tag;
+	bool		released = true;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	while (released && held_by_me(relid, lockmode, false))
+		released = LockRelease(&tag, lockmode, false);
 }
 
 /*
@@ -398,7 +410,7 @@ open_table(const QueueName *name, LOCKMODE lockmode, QueueTable *table)
 	table->name = *name;
 	if (!OidIsValid(relid))
 		return false;
-	table->locked_before = held_by_me(relid, true);
+	table->locked_before = held_by_me(relid, RowExclusiveLock, true);
 	table->rel = try_table_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
@@ -420,6 +432,7 @@ open_table(const QueueName *name, LOCKMODE lockmode, QueueTable *table)
 struct Horizon
 {
 	QueueTable	table;			/* rel is NULL if there is nothing to know */
+	bool		indexes_locked_before;
 	bool		likely;			/* uses marks and moves them */
 	HorizonLook look;
 	uint32		generation;
@@ -519,6 +532,16 @@ choose_start(Horizon *h)
 	h->look_began = ticks();
 }
 
+/* Whether there are such locks on the indexes as our statements take and keep */
+static bool
+has_locked_indexes(const QueueTable *table)
+{
+	return held_by_me(table->id_index, RowShareLock, false) ||
+		held_by_me(table->id_index, RowExclusiveLock, false) ||
+		held_by_me(table->vt_index, RowShareLock, false) ||
+		held_by_me(table->vt_index, RowExclusiveLock, false);
+}
+
 /*
  * Begin a read.  "everything" says that it takes whatever is visible: a read
  * with a condition passes messages by, so it neither uses the marks nor moves
@@ -541,6 +564,7 @@ horizon_begin(const QueueName *name, bool everything)
 		return h;
 	attach();
 	register_callbacks();
+	h->indexes_locked_before = has_locked_indexes(&h->table);
 	h->likely = everything && !IsolationUsesXactSnapshot() &&
 		!h->table.rel->rd_rel->relrowsecurity;
 	maybe_move_floors(h);
@@ -777,26 +801,31 @@ runs_code_of_others(Relation rel)
  * The read is over.  If it found nothing and its transaction has written
  * nothing at all, let go of the locks that it and its statements took: a
  * session that polls inside a transaction must not hold up the floors.  No row
- * was touched, so there is nothing that the lock still protects.  What a
- * trigger has locked is not ours to release.
+ * was touched, so there is nothing that the lock still protects.  The locks on
+ * indexes go with it: REINDEX takes the table's first, and would deadlock with
+ * the next read of a session that kept only the others.  What a trigger has
+ * locked is not ours to release.
  */
 void
 horizon_end(Horizon *h, uint64 messages)
 {
 	Oid			relid;
 	bool		release;
-	LOCKTAG		tag;
 
 	if (h->table.rel == NULL)
 		return;
 	relid = RelationGetRelid(h->table.rel);
-	release = messages == 0 && !h->table.locked_before &&
+	release = messages == 0 && !h->table.locked_before && !h->indexes_locked_before &&
 		!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 		!runs_code_of_others(h->table.rel);
 	table_close(h->table.rel, NoLock);
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	while (release && held_by_me(relid, false))
-		release = LockRelease(&tag, RowExclusiveLock, false);
+	if (!release)
+		return;
+	let_go(h->table.id_index, RowShareLock);
+	let_go(h->table.id_index, RowExclusiveLock);
+	let_go(h->table.vt_index, RowShareLock);
+	let_go(h->table.vt_index, RowExclusiveLock);
+	let_go(relid, RowExclusiveLock);
 }
 
 /*

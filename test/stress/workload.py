@@ -131,6 +131,16 @@ class Worker(Session):
             self.read(queue, 1, self.rng.randint(0, 1))
         self.end(0.75)
 
+    def do_read_late(self, queue):
+        """In a snapshot that is older than what there is to read"""
+        self.begin(self.rng.choice(ISOLATION[1:]))
+        self.value("SELECT 1")
+        self.nap(self.rng.uniform(0.05, 0.4))
+        for _ in range(3):
+            self.hold(queue, self.read(queue, 1, 1))
+            self.nap(self.rng.uniform(0, 0.1))
+        self.end(0.3)
+
     def do_read_where(self, queue):
         self.begin(self.isolation())
         got = self.read(queue, self.quantity(), self.rng.randint(0, 3), self.rng.randrange(8))
@@ -186,7 +196,8 @@ class Worker(Session):
         self.end()
 
     SHORT = ((do_send, 12), (do_consume, 4), (do_consume_auto, 2), (do_read_where, 1), (do_pop, 2),
-             (do_finish, 4), (do_set_vt, 2), (do_read_again, 3))
+             (do_finish, 4), (do_set_vt, 2), (do_read_again, 3),
+             (do_read_late, 1))
     LONG = ((do_send_long, 5), (do_consume_long, 3), (do_expire, 1))
 
     def step(self):
