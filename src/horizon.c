@@ -11,10 +11,10 @@
  * - The MARKS are likely: up to them everything has been handed out.  A read
  *	 starts at the marks and moves them on.  What they have passed wrongly (a
  *	 message whose read was rolled back, or whose sender committed late) lies
- *	 between floors and marks, and is found by the reads that start at the
- *	 floors: one every SWEEP_INTERVAL, any read that comes back short, and
- *	 every read after the rollback of one in front of it, because that takes
- *	 the marks back.
+ *	 between floors and marks, and is found by sweeps, reads that start at
+ *	 the floors: one every SWEEP_INTERVAL, one after each rollback of a read,
+ *	 further ones as long as they find something, and any read that comes back
+ *	 short.
  *
  * What was written around this extension may lie below the floors; a read that
  * is still short looks there at most once per pgmq.rescan_interval.
@@ -94,7 +94,8 @@ typedef struct Slot
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
 	Floors		floors;
 	Floors		marks;
-	uint32		setbacks;		/* how often the marks were moved backwards */
+	int64		sweep_fresh;	/* how far the sweep has come that is under way */
+	uint32		setbacks;		/* how often something came back in front of the marks */
 	int64		last_id;		/* drawn when the floors were last moved */
 } Slot;
 
@@ -200,6 +201,7 @@ find_slot(Bucket *bucket, uint64 key, bool create)
 	oldest->key = key;
 	oldest->generation = generation;
 	oldest->floors = oldest->marks = NO_FLOORS;
+	oldest->sweep_fresh = PG_INT64_MIN;
 	return oldest;
 }
 
@@ -207,38 +209,46 @@ static void
 start_anew(Slot *slot)
 {
 	slot->floors = slot->marks = NO_FLOORS;
+	slot->sweep_fresh = PG_INT64_MIN;
 	slot->generation++;
 }
 
-/* ---- marks that this transaction moved, and that its rollback takes back ---- */
-
-typedef struct MovedMark
-{
-	uint64		key;
-	int64		fresh;			/* where the first read of the transaction started */
-} MovedMark;
+/* ---- queues that this transaction has read, and that its rollback has swept ---- */
 
 #define MOVED_MARKS 16
 
 /* Fixed size: the callback below must not allocate.  What overflows is left to the sweeps. */
-static MovedMark Moved[MOVED_MARKS];
+static uint64 Moved[MOVED_MARKS];
 static int	NumMoved = 0;
 
 static void
-note_moved(uint64 key, int64 fresh)
+note_moved(uint64 key)
 {
 	int			i;
 
 	for (i = 0; i < NumMoved; i++)
 	{
-		if (Moved[i].key == key)
-		{
-			Moved[i].fresh = Min(Moved[i].fresh, fresh);
+		if (Moved[i] == key)
 			return;
-		}
 	}
 	if (NumMoved < MOVED_MARKS)
-		Moved[NumMoved++] = (MovedMark) {key, fresh};
+		Moved[NumMoved++] = key;
+}
+
+/*
+ * Something has come back in front of the marks; the caller holds the mutex.
+ * The next read begins a sweep.  Fresh messages are left to sweeps, which one
+ * reader makes at a time: with the mark set back, all of them would walk over
+ * what the others hold.  What is due comes before what is fresh, so for that
+ * the mark goes back.
+ */
+static void
+set_back(Slot *slot)
+{
+	slot->marks.due = slot->floors.due;
+	slot->sweep_fresh = PG_INT64_MIN;
+	slot->next_sweep = 0;
+	slot->setbacks++;
 }
 
 /* Nothing here can fail: no allocation, no look-up, a spinlock at most. */
@@ -249,17 +259,13 @@ take_marks_back(void)
 
 	for (i = 0; i < NumMoved; i++)
 	{
-		Bucket	   *bucket = bucket_of(Moved[i].key);
+		Bucket	   *bucket = bucket_of(Moved[i]);
 		Slot	   *slot;
 
 		SpinLockAcquire(&bucket->mutex);
-		slot = find_slot(bucket, Moved[i].key, false);
+		slot = find_slot(bucket, Moved[i], false);
 		if (slot != NULL)
-		{
-			slot->marks.fresh = Min(slot->marks.fresh, Moved[i].fresh);
-			slot->marks.due = slot->floors.due;
-			slot->setbacks++;
-		}
+			set_back(slot);
 		SpinLockRelease(&bucket->mutex);
 	}
 }
@@ -439,6 +445,7 @@ struct Horizon
 	uint32		setbacks;		/* of the slot, when the look began */
 	Floors		floors;			/* as they were known when the read began */
 	TimestampTz start_due;
+	int64		start_fresh;	/* not for a look from the marks, which are read later */
 	int64		look_began;		/* by ticks() */
 };
 
@@ -524,6 +531,9 @@ choose_start(Horizon *h)
 	else
 	{
 		h->start_due = slot->floors.due;
+		h->start_fresh = slot->floors.fresh;
+		if (h->likely)
+			h->start_fresh = Max(h->start_fresh, slot->sweep_fresh);
 		/* One sweep at a time */
 		if (h->likely)
 			slot->next_sweep = now + SWEEP_INTERVAL;
@@ -555,6 +565,7 @@ horizon_begin(const QueueName *name, bool everything)
 
 	h->floors = NO_FLOORS;
 	h->start_due = DT_NOBEGIN;
+	h->start_fresh = PG_INT64_MIN;
 	h->look = HORIZON_EVERYWHERE;
 	/*
 	 * A standby doesn't know who holds locks on its primary, and what it
@@ -597,7 +608,7 @@ horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until)
 	UnregisterSnapshot(snapshot);
 	/* Others may pass by what this read takes: that takes their mark back. */
 	if (found)
-		note_moved(h->table.key, PG_INT64_MAX);
+		note_moved(h->table.key);
 	return found;
 }
 
@@ -614,7 +625,7 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 	Bucket	   *bucket;
 	Slot	   *slot;
 
-	*from = h->floors.fresh;
+	*from = h->start_fresh;
 	*until = PG_INT64_MAX;
 	if (h->look == HORIZON_FROM_MARKS)
 	{
@@ -628,41 +639,56 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 				slot->marks.fresh = *from + limit;
 		}
 		SpinLockRelease(&bucket->mutex);
-		note_moved(h->table.key, *from);
+		note_moved(h->table.key);
 	}
 	else if (h->likely)
-		note_moved(h->table.key, *from);
+		note_moved(h->table.key);
 	return true;
 }
 
 /*
- * After a look from the floors or the marks; the caller holds the mutex.  What
- * a sweep has left behind lies right behind what it took, so a sweep that took
- * all it wanted puts the marks there, backwards too.  Looks that were on their
- * way meanwhile must not move them on again: they haven't seen what lies there.
+ * After a look from the floors or the marks; the caller holds the mutex.  Looks
+ * that were on their way when something came back must not move the due mark
+ * past it: they haven't seen what lies there.
  */
 static void
 move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
 {
-	bool		sweep = h->look == HORIZON_FROM_FLOORS;
-	bool		current = slot->setbacks == h->setbacks;
-	int64		next = finds->fresh_messages > 0 ? finds->fresh_highest + 1 : PG_INT64_MIN;
-
-	if (sweep && !finds->due_exhausted)
-	{
-		slot->marks.due = slot->floors.due;
-		slot->setbacks++;
-	}
-	else if (sweep && finds->fresh_messages > 0 && !finds->fresh_exhausted &&
-			 next < slot->marks.fresh)
-	{
-		slot->marks.fresh = next;
-		slot->setbacks++;
-	}
-	else if (current)
-		slot->marks.fresh = Max(slot->marks.fresh, next);
-	if (finds->due_exhausted && current)
+	if (finds->fresh_messages > 0)
+		slot->marks.fresh = Max(slot->marks.fresh, finds->fresh_highest + 1);
+	if (finds->due_exhausted && slot->setbacks == h->setbacks)
 		slot->marks.due = Max(slot->marks.due, finds->due_until);
+}
+
+/*
+ * After a sweep that took all it wanted: where it found something in front of
+ * the marks there may be more, right behind, and the next read goes on from
+ * there.  Else the sweep is over.
+ */
+static void
+after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, int64 cost)
+{
+	int64		next = finds->fresh_highest + 1;
+
+	/* One long look may have had to plan, or to wait for a processor */
+	slot->usual_sweep_cost = Min(slot->sweep_cost, cost);
+	slot->sweep_cost = cost;
+	if (slot->setbacks != h->setbacks)
+		return;					/* begin anew, at once */
+	if (!finds->due_exhausted)
+	{
+		/* There is more that is due, and what is fresh is not swept yet */
+		set_back(slot);
+		return;
+	}
+	if (finds->fresh_messages > 0 && !finds->fresh_exhausted && next < slot->marks.fresh)
+	{
+		slot->sweep_fresh = next;
+		slot->next_sweep = 0;
+		return;
+	}
+	slot->sweep_fresh = PG_INT64_MIN;
+	slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
 }
 
 /* The look is over: move the marks on, and say when to sweep and rescan again. */
@@ -688,12 +714,7 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 		if (h->likely)
 			move_marks(slot, finds, h);
 		if (h->likely && h->look == HORIZON_FROM_FLOORS)
-		{
-			/* One long look may have had to plan, or to wait for a processor */
-			slot->usual_sweep_cost = Min(slot->sweep_cost, cost);
-			slot->sweep_cost = cost;
-			slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
-		}
+			after_sweep(slot, finds, h, now, cost);
 	}
 	SpinLockRelease(&bucket->mutex);
 }
@@ -740,6 +761,7 @@ look_below_floors(Horizon *h)
 		h->look = HORIZON_FROM_FLOORS;
 		h->floors = NO_FLOORS;
 		h->start_due = DT_NOBEGIN;
+		h->start_fresh = PG_INT64_MIN;
 	}
 	return wrong;
 }
@@ -771,6 +793,7 @@ horizon_look_again(Horizon *h)
 		again = slot->usual_sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep;
 		h->look = HORIZON_FROM_FLOORS;
 		h->start_due = h->floors.due;
+		h->start_fresh = h->floors.fresh;
 		h->setbacks = slot->setbacks;
 	}
 	else if (rescan_is_due(h, slot, now))
