@@ -335,15 +335,16 @@ floors_may_move(const QueueTable *table)
 
 /*
  * Go on with the queue's candidate, and take one if there is none and the
- * caller thinks that it is time.  True if "floors" got new values.  "old" is
- * what is known to be true now.
+ * caller thinks that it is time; "holders" says how many that one has.  True if
+ * "floors" got new values.  "old" is what is known to be true now.
  */
 bool
 floors_move(const QueueTable *table, bool time_for_candidate,
-			const Floors *old, Floors *floors)
+			const Floors *old, Floors *floors, int *holders)
 {
 	Candidate  *candidate = candidate_place(table->key);
 
+	*holders = 0;
 	if (candidate->key != table->key)
 	{
 		if (!time_for_candidate)
@@ -351,6 +352,7 @@ floors_move(const QueueTable *table, bool time_for_candidate,
 		candidate_take(candidate, table);
 		if (candidate->key == 0)
 			return false;
+		*holders = candidate->nholders;
 	}
 	if (!candidate_counts(candidate))
 		return false;

@@ -25,7 +25,7 @@ extern bool floors_last_id(const QueueName *name, int64 *last_id);
 extern bool floors_may_move(const QueueTable *table);
 extern bool floors_pending(uint64 key);
 extern bool floors_move(const QueueTable *table, bool time_for_candidate,
-						const Floors *old, Floors *floors);
+						const Floors *old, Floors *floors, int *holders);
 extern bool floors_are_wrong(const QueueTable *table, const Floors *floors);
 extern bool floors_earliest_due(const QueueTable *table, Snapshot snapshot,
 								TimestampTz from, TimestampTz until, TimestampTz *vt);

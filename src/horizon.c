@@ -59,6 +59,12 @@ int			horizon_rescan_interval = 1000;
 #define MOVE_AFTER_MESSAGES 16
 #define MOVE_INTERVAL 50000
 
+/*
+ * Listing the holders and waiting for each takes time; with hundreds of them
+ * floors move the less often.  Microseconds a holder.
+ */
+#define MOVE_PAUSE 20
+
 /* How long a message may stay behind the marks: microseconds */
 #define SWEEP_INTERVAL 50000
 
@@ -87,6 +93,7 @@ typedef struct Slot
 	/* by ticks(), microseconds */
 	int64		last_used;
 	int64		next_move;
+	int64		no_move_before;
 	int64		next_sweep;
 	int64		last_rescan;
 	int64		rescan_cost;	/* of that one */
@@ -478,6 +485,7 @@ maybe_move_floors(Horizon *h)
 	Slot	   *slot;
 	bool		time_for_candidate;
 	Floors		floors;
+	int			holders;
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, true);
@@ -486,7 +494,8 @@ maybe_move_floors(Horizon *h)
 	slot->last_used = now;
 	h->generation = slot->generation;
 	h->floors = slot->floors;
-	time_for_candidate = slot->handed >= MOVE_AFTER_MESSAGES || now >= slot->next_move;
+	time_for_candidate = now >= slot->next_move ||
+		(slot->handed >= MOVE_AFTER_MESSAGES && now >= slot->no_move_before);
 	SpinLockRelease(&bucket->mutex);
 
 	if (h->table.locked_before || (!time_for_candidate && !floors_pending(h->table.key)) ||
@@ -505,8 +514,15 @@ maybe_move_floors(Horizon *h)
 			slot->last_id = last_id;
 		SpinLockRelease(&bucket->mutex);
 	}
-	if (floors_move(&h->table, time_for_candidate, &h->floors, &floors))
+	if (floors_move(&h->table, time_for_candidate, &h->floors, &floors, &holders))
 		publish_floors(h, &floors);
+	if (holders > 0)
+	{
+		SpinLockAcquire(&bucket->mutex);
+		slot = find_slot(bucket, h->table.key, true);
+		slot->no_move_before = now + holders * MOVE_PAUSE;
+		SpinLockRelease(&bucket->mutex);
+	}
 }
 
 /* From the floors when it is time for a sweep, else from the marks */
