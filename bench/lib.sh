@@ -20,7 +20,7 @@ fetch_peer() {
 # bench_prepare BENCHMARK-ARGUMENT...: packages, the peer (in PEER) unless --no-peer, the build
 bench_prepare() {
 	make_work_dir bench
-	ensure_packages "postgresql-$PGVER" "postgresql-server-dev-$PGVER" postgresql-contrib \
+	ensure_packages "postgresql-$PGVER" "postgresql-server-dev-$PGVER" \
 		python3-psycopg gcc make git
 	PEER=()
 	if [[ " $* " != *" --no-peer "* ]]; then

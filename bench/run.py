@@ -204,6 +204,40 @@ class Bench:
         return float(total - full) / cycles, float(full) / cycles
 
 
+# The calls alone: so many in one statement, without a client's round trips and commits
+CALLS = {
+    "send": ("SELECT count(*) FROM generate_series(1, 1000) AS g,"
+             " LATERAL pgmq.send('q', jsonb_build_object('id', g, 'event', 'order.created', 'customer', 12345))",
+             1000, 0, 0.5),
+    "send_batch(100)": ("SELECT count(*) FROM generate_series(1, 50) AS g,"
+                        " LATERAL pgmq.send_batch('q', CASE WHEN g > 0 THEN (SELECT msgs FROM bench.batch) END)",
+                        50, 0, 0.6),
+    "read(1) + delete": ("SELECT count(pgmq.delete('q', m.msg_id)) FROM generate_series(1, 500) AS g,"
+                         " LATERAL pgmq.read('q', 30 + 0 * g, 1) AS m", 500, 20000, 0.25),
+    "read(100) + delete(array)": ("SELECT count(d) FROM generate_series(1, 30) AS g,"
+                                  " LATERAL (SELECT array_agg(msg_id) AS ids FROM pgmq.read('q', 30 + 0 * g, 100)) AS m,"
+                                  " LATERAL pgmq.delete('q', m.ids) AS d", 30, 100000, 0.25),
+}
+
+
+def calls_alone(bench, rounds):
+    """Medians, over rounds in turns, of our CPU per call and of its ratio to the peer's."""
+    print("\n| calls in one statement | ours: CPU us | peer: CPU | wanted |\n|---|--:|--:|--:|")
+    for title, (query, count, backlog, wanted) in CALLS.items():
+        results = {"ours": [], "peer": []}
+        for _ in range(rounds):
+            for arm in results:
+                conn = bench.conn[arm]
+                bench.fill(arm, backlog)
+                conn.execute(query)         # plans, and reads the catalog
+                before = conn.execute("SELECT " + CPU_SECONDS).fetchone()[0]
+                conn.execute(query)
+                results[arm].append((conn.execute("SELECT " + CPU_SECONDS).fetchone()[0] - before) / count * 1e6)
+        print("| %s | %.0f | %s | %g |" % (
+            title, statistics.median(results["ours"]),
+            number(statistics.median(o / p for o, p in zip(results["ours"], results["peer"]))), wanted), flush=True)
+
+
 def number(value):
     return "%.2f" % value
 
@@ -219,6 +253,7 @@ def main():
     parser.add_argument("--clients")
     parser.add_argument("--sync")
     parser.add_argument("--only")
+    parser.add_argument("--calls", action="store_true")
     args = parser.parse_args()
     args.rounds = args.rounds or (3 if args.quick else 5)
     args.seconds = args.seconds or (0.3 if args.quick else 0.5)
@@ -244,6 +279,9 @@ def main():
                 print("| %s | %d | %s | %.0f | %.0f | %s |" % (
                     OPS[key].title, count, sync, row["ours"][0], row["ours"][1] * 1e6,
                     " | ".join([number(r) for r in ratios] + ["-"] * (4 - len(ratios)))), flush=True)
+
+    if peer and not args.only:
+        calls_alone(bench, args.rounds)
 
     print("\n| WAL per message (send, read, delete of 60 bytes) | bytes | in full pages |\n|---|--:|--:|")
     wal = {arm: bench.wal_per_message(arm) for arm in bench.arms}
