@@ -260,6 +260,8 @@ def main():
     clients = [int(c) for c in (args.clients or ("1,4" if args.quick else "1,4,16")).split(",")]
     syncs = (args.sync or ("off" if args.quick else "off,on")).split(",")
     keys = args.only.split(",") if args.only else [key for key in OPS if key not in EXTRA]
+    if args.calls:
+        keys = []
 
     began = time.monotonic()
     bench = Bench(args)

@@ -92,6 +92,8 @@ sub memory
 		                          'Sequence values', 'PgStat Pending', 'PgStat Shared Ref', 'PgStat Shared Ref Hash',
 		                          'LOCALLOCK hash')
 		            THEN 'relations'
+		            -- from 18 on this very query keeps the path of each context
+		            WHEN name IN ('ExprContext', 'tuplestore tuples', 'pg_get_backend_memory_contexts') THEN 'the look itself'
 		            ELSE 'else' END,
 		       count(*), sum(total_bytes)
 		  FROM pg_backend_memory_contexts GROUP BY 1}))
@@ -130,7 +132,9 @@ foreach my $queues (5_000, $QUEUES)
 		"$queues queues: no more plans than after 1,000");
 	cmp_ok($at{$queues}{plans}{bytes}, '<=', 1.02 * $at{1_000}{plans}{bytes},
 		"$queues queues: no more memory in plans than after 1,000");
-	cmp_ok($at{$queues}{else}{bytes}, '<=', 1.05 * $at{1_000}{else}{bytes},
+	# The server's own bookkeeping may take a few bytes a queue (18 does); anything
+	# that we kept of a queue would take its name's 64 at least
+	cmp_ok($at{$queues}{else}{bytes}, '<=', 1.05 * $at{1_000}{else}{bytes} + 32 * $queues,
 		"$queues queues: no more memory elsewhere than after 1,000");
 }
 cmp_ok($at{$QUEUES}{plans}{bytes} / $KEPT, '<', 200 * 1024, 'the plans of a queue for three verbs take less than 200 kB');
