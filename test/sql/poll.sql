@@ -67,7 +67,7 @@ SELECT :{?host} AS has_host \gset
 \set host ''
 \endif
 \set ECHO none
-SELECT dblink_connect('poller', format('host=%L dbname=%L application_name=poller', :'host', current_database())) \gset
+SELECT dblink_connect('poller', format('host=%L dbname=%L user=%L application_name=poller', :'host', current_database(), current_user)) \gset
 \set ECHO all
 SELECT dblink_send_query('poller', $$ SELECT msg_id, message FROM pgmq.read_with_poll('p', 30, 5, 600, 600000) $$);
 DO $$
