@@ -12,7 +12,7 @@ SELECT p.oid, p.proname, p.prokind,
   FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
   JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
  WHERE e.extname = 'pgmq';
--- published, but not there: what later issues bring
+-- published, but not there yet
 SELECT signature FROM published EXCEPT SELECT signature FROM installed ORDER BY 1;
 -- there under a published name, but not published: must be none
 SELECT signature FROM installed
