@@ -220,26 +220,26 @@ start_anew(Slot *slot)
 	slot->generation++;
 }
 
-/* ---- queues that this transaction has read, and that its rollback has swept ---- */
+/* ---- queues that this transaction has read: its rollback asks for a sweep of them ---- */
 
-#define MOVED_MARKS 16
+#define READ_QUEUES 16
 
 /* Fixed size: the callback below must not allocate.  What overflows is left to the sweeps. */
-static uint64 Moved[MOVED_MARKS];
-static int	NumMoved = 0;
+static uint64 Read[READ_QUEUES];
+static int	NumRead = 0;
 
 static void
-note_moved(uint64 key)
+note_read(uint64 key)
 {
 	int			i;
 
-	for (i = 0; i < NumMoved; i++)
+	for (i = 0; i < NumRead; i++)
 	{
-		if (Moved[i] == key)
+		if (Read[i] == key)
 			return;
 	}
-	if (NumMoved < MOVED_MARKS)
-		Moved[NumMoved++] = key;
+	if (NumRead < READ_QUEUES)
+		Read[NumRead++] = key;
 }
 
 /*
@@ -260,17 +260,17 @@ set_back(Slot *slot)
 
 /* Nothing here can fail: no allocation, no look-up, a spinlock at most. */
 static void
-take_marks_back(void)
+ask_for_sweeps(void)
 {
 	int			i;
 
-	for (i = 0; i < NumMoved; i++)
+	for (i = 0; i < NumRead; i++)
 	{
-		Bucket	   *bucket = bucket_of(Moved[i]);
+		Bucket	   *bucket = bucket_of(Read[i]);
 		Slot	   *slot;
 
 		SpinLockAcquire(&bucket->mutex);
-		slot = find_slot(bucket, Moved[i], false);
+		slot = find_slot(bucket, Read[i], false);
 		if (slot != NULL)
 			set_back(slot);
 		SpinLockRelease(&bucket->mutex);
@@ -284,13 +284,13 @@ at_transaction_end(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
-			take_marks_back();
-			NumMoved = 0;
+			ask_for_sweeps();
+			NumRead = 0;
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
 		case XACT_EVENT_PREPARE:
-			NumMoved = 0;
+			NumRead = 0;
 			break;
 		default:
 			break;
@@ -302,7 +302,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId 
 {
 	/* Perhaps more than this subtransaction moved: that costs a short walk. */
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		take_marks_back();
+		ask_for_sweeps();
 }
 
 static void
@@ -624,7 +624,7 @@ horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until)
 	UnregisterSnapshot(snapshot);
 	/* Others may pass by what this read takes: that takes their mark back. */
 	if (found)
-		note_moved(h->table.key);
+		note_read(h->table.key);
 	return found;
 }
 
@@ -655,10 +655,10 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 				slot->marks.fresh = *from + limit;
 		}
 		SpinLockRelease(&bucket->mutex);
-		note_moved(h->table.key);
+		note_read(h->table.key);
 	}
 	else if (h->likely)
-		note_moved(h->table.key);
+		note_read(h->table.key);
 	return true;
 }
 

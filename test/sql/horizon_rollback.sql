@@ -1,5 +1,5 @@
 -- What a rolled-back read has taken is the next to be handed out, also where
--- there is more behind it: a rollback takes the marks back, to a savepoint too.
+-- there is more behind it: a rollback asks for a sweep, one to a savepoint too.
 \set VERBOSITY terse
 SET pgmq.rescan_interval = '1d';
 SELECT pgmq.create('back');
