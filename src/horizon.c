@@ -520,7 +520,7 @@ maybe_move_floors(Horizon *h)
 	{
 		SpinLockAcquire(&bucket->mutex);
 		slot = find_slot(bucket, h->table.key, true);
-		slot->no_move_before = now + holders * MOVE_PAUSE;
+		slot->no_move_before = now + (int64) holders * MOVE_PAUSE;
 		SpinLockRelease(&bucket->mutex);
 	}
 }

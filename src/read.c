@@ -158,7 +158,7 @@ take(Request *request, const PlanSpec *spec, int64 limit, Datum from, Datum unti
 	values[3] = request->lease;
 	nulls[3] = request->lease_null;
 	values[4] = request->conditional;
-	return plan_run(&request->name, spec, values, nulls, result_dest(request->messages));
+	return (int64) plan_run(&request->name, spec, values, nulls, result_dest(request->messages));
 }
 
 /*
