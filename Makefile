@@ -33,7 +33,11 @@ EXTRA_CLEAN += expected
 endif
 include $(PGXS)
 
-$(OBJS): $(PRIVATE_HEADERS)
+$(OBJS): $(PRIVATE_HEADERS) | $(CURDIR)/src
+
+# With VPATH builds there is none yet
+$(CURDIR)/src:
+	mkdir -p $@
 
 # With VPATH builds: pg_regress looks for expected/ where it runs.
 .PHONY: link-expected

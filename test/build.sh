@@ -40,7 +40,7 @@ exported "$WORK/build/pgmq.so" | diff "$WORK/symbols" -
 result $? "nothing is exported but what SQL needs"
 
 # A tree that can't be written, and a build beside it
-mkdir -p "$WORK/vpath/tree" "$WORK/vpath/build/src"
+mkdir -p "$WORK/vpath/tree" "$WORK/vpath/build"
 copy_tree "$WORK/vpath/tree"
 [ "$(id -u)" -ne 0 ] || chown -R postgres: "$WORK/vpath/build"
 chmod -R a-w "$WORK/vpath/tree"
