@@ -48,6 +48,16 @@ make_chroot() {
 	say "made in $((SECONDS - started)) s"
 }
 
+# prepare_chroot VERSION: sets CHROOT, and makes it if nobody else is doing so
+prepare_chroot() {
+	[ "$(id -u)" -eq 0 ] || die "PostgreSQL $1 needs a chroot of Debian $(suite_of "$1"), and that needs root"
+	CHROOT=$PGMQ_CHROOTS/pg$1
+	mkdir -p "$PGMQ_CHROOTS"
+	lock_file "$CHROOT.lock"
+	make_chroot "$1"
+	unlock_file
+}
+
 # What the machine needs to reach its packages may have changed since the chroot was made: names, archive, proxies.
 refresh_chroot() {
 	cp -L /etc/resolv.conf /etc/hosts "$CHROOT/etc/"
@@ -70,11 +80,8 @@ remove_stale_runs() {
 # memory and processes are in namespaces of their own and go with it, also when it is killed.
 in_chroot() {
 	local version=$1 dir run_fd status=0; shift
-	[ "$(id -u)" -eq 0 ] || die "PostgreSQL $version needs a chroot of Debian $(suite_of "$version"), and that needs root"
-	CHROOT=$PGMQ_CHROOTS/pg$version
-	mkdir -p "$PGMQ_CHROOTS"
+	prepare_chroot "$version"
 	lock_file "$CHROOT.lock"
-	make_chroot "$version"
 	refresh_chroot "$version"
 	remove_stale_runs
 	dir=$(mktemp -d "$CHROOT/srv/pgmq.XXXXXX")
