@@ -77,7 +77,7 @@ int			horizon_rescan_interval = 1000;
 
 /*
  * A look from the floors that took no longer costs nothing worth sparing.
- * Under valgrind, where everything takes fifty times as long, so does this.
+ * Under valgrind, where everything takes fifty times as long, all are cheap.
  */
 #ifndef CHEAP_SWEEP
 #define CHEAP_SWEEP 2000
