@@ -87,4 +87,9 @@ lock_held_by_me(const LOCKTAG *locktag, LOCKMODE lockmode, bool orstronger)
 #define HAVE_NAMED_DSM_SEGMENTS
 #endif
 
+/* 17 has a memory context's methods raise the error for lack of memory (test/faults). */
+#if PG_VERSION_NUM >= 170000
+#define HAVE_ALLOC_FLAGS
+#endif
+
 #endif							/* PGMQ_COMPAT_H */

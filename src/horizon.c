@@ -313,13 +313,15 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId 
 static void
 register_callbacks(void)
 {
-	static bool registered = false;
+	static bool xact_registered = false;
+	static bool subxact_registered = false;
 
-	if (registered)
-		return;
-	RegisterXactCallback(at_transaction_end, NULL);
-	RegisterSubXactCallback(at_subtransaction_end, NULL);
-	registered = true;
+	if (!xact_registered)
+		RegisterXactCallback(at_transaction_end, NULL);
+	xact_registered = true;
+	if (!subxact_registered)
+		RegisterSubXactCallback(at_subtransaction_end, NULL);
+	subxact_registered = true;
 }
 
 /* ---- the queue's table ---- */
