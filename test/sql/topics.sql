@@ -226,6 +226,13 @@ PREPARE TRANSACTION 'topics';
 SELECT pgmq.send_topic('k', '1');
 COMMIT PREPARED 'topics';
 SELECT pgmq.send_topic('k', '1');
+-- as pg_restore --disable-triggers does it
+ALTER TABLE pgmq.topic_bindings DISABLE TRIGGER ALL;
+INSERT INTO pgmq.topic_bindings VALUES ('without', 'audit');
+ALTER TABLE pgmq.topic_bindings ENABLE TRIGGER ALL;
+SELECT pgmq.send_topic('without', '1');
+DELETE FROM pgmq.topic_bindings WHERE pattern = 'without';
+ALTER TABLE pgmq.topic_bindings ENABLE ALWAYS TRIGGER topic_bindings_changed, ENABLE ALWAYS TRIGGER topic_bindings_truncated;
 -- as replication applies it
 SET session_replication_role = replica;
 DELETE FROM pgmq.topic_bindings WHERE queue_name = 'Orders';
