@@ -23,11 +23,15 @@
  *	  reading query is taken.  What commits later than this snapshot sends its
  *	  invalidation later, and the mark is on again for the next call.
  *
- * 3. Own changes.  The trigger marks as stale at once.  What is read while this
+ * 3. Own changes.  The trigger marks as stale at once; the server does so again when
+ *	  the statement ends, and when it is rolled back.  What is read while this
  *	  transaction holds a lock for writing on the table may contain changes that
  *	  are never committed.  It counts only as long as the same subtransaction of
  *	  the same transaction runs: their ids are not used again, so that a rollback,
- *	  also one to a savepoint, or PREPARE TRANSACTION need no callback.
+ *	  also one to a savepoint, or PREPARE TRANSACTION need no callback.  (A trigger of
+ *	  somebody else's may read in the middle of a statement that then fails, before
+ *	  our trigger has fired: then there is nothing that the server could undo.  A read
+ *	  there may also still find the bindings from before the statement.)
  *
  * 4. Fixed snapshots.  Under REPEATABLE READ a transaction sees the bindings of
  *	  its snapshot, and what it reads counts for itself only.  It may use what an

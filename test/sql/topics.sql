@@ -258,6 +258,32 @@ DROP TRIGGER a_before ON pgmq.topic_bindings;
 DROP TRIGGER a_after ON pgmq.topic_bindings;
 DROP TRIGGER z_after ON pgmq.topic_bindings;
 DROP FUNCTION sends();
+-- one that reads the bindings for the first time in a session, when rows are in that never get committed
+DELETE FROM pgmq.topic_bindings WHERE queue_name = 'Orders';
+CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF new.pattern = 'bad' THEN
+		RAISE 'refused, seen by then: %', pgmq.send_topic('k', '1');
+	END IF;
+	RETURN new;
+END $$;
+CREATE TRIGGER refuses BEFORE INSERT ON pgmq.topic_bindings FOR EACH ROW EXECUTE FUNCTION refuses();
+\c -
+\set VERBOSITY terse
+SET client_min_messages = warning;
+INSERT INTO pgmq.topic_bindings VALUES ('k', 'Orders'), ('bad', 'Orders');
+SELECT pgmq.send_topic('k', '1');
+\c -
+\set VERBOSITY terse
+SET client_min_messages = warning;
+BEGIN;
+SAVEPOINT s;
+INSERT INTO pgmq.topic_bindings VALUES ('k', 'Orders'), ('bad', 'Orders');
+ROLLBACK TO s;
+SELECT pgmq.send_topic('k', '1');
+COMMIT;
+DROP TRIGGER refuses ON pgmq.topic_bindings;
+DROP FUNCTION refuses();
 
 -- a queue that is dropped loses its bindings
 SELECT pgmq.drop_queue('ORDERS');
