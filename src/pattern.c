@@ -24,7 +24,6 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(pgmq_validate_routing_key);
 PG_FUNCTION_INFO_V1(pgmq_validate_topic_pattern);
