@@ -1,8 +1,8 @@
 /*
  * pgmq.h
  *	  What the modules share.  A file calls its own floor and those below:
- *	  ground (name), state (plan, horizon), verbs (send, read, finish, wait,
- *	  admin, metrics), roof (pgmq).
+ *	  ground (name, pattern), state (plan, horizon, bindings), verbs (send, read,
+ *	  finish, wait, topic, admin, metrics), roof (pgmq).
  */
 #ifndef PGMQ_H
 #define PGMQ_H
@@ -41,6 +41,13 @@ extern const char *name_sequence(const QueueName *name);
 extern char *name_object(const QueueName *name, const char *prefix, const char *suffix);
 extern char *name_expand(const char *sql_template, const QueueName *name);
 extern void name_require_queue(const QueueName *name);
+
+/*
+ * The advisory lock of a queue, in SQL: who creates or drops it holds it, who
+ * needs it to stay shares it.
+ */
+#define QUEUE_LOCK_KEY(canonical) \
+	"pg_catalog.hashtext('pgmq.queue_' OPERATOR(pg_catalog.||) " canonical ")"
 
 /* ---- plan.c: the prepared statements of a queue in this backend ---- */
 
@@ -104,6 +111,7 @@ extern int64 result_highest(MessageSet *set);
 extern void result_finish(MessageSet *set);
 extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);
 extern void result_read_only_sql(FunctionCallInfo fcinfo, const char *sql);
+extern void result_stable_sql(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params);
 
 /* ---- shared.c: where shared memory comes from ---- */
 
@@ -150,6 +158,32 @@ extern bool horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
 extern void horizon_end(Horizon *h, uint64 messages);
+
+/* ---- send.c: put messages in ---- */
+
+/* How a call says when its messages become visible */
+typedef enum Delay
+{
+	DELAY_NONE,
+	DELAY_SECONDS,
+	DELAY_UNTIL
+} Delay;
+
+/* What a call sends, to one queue or to many */
+typedef struct Outgoing
+{
+	const PlanSpec *spec;
+	Datum		values[3];
+	bool		nulls[3];
+} Outgoing;
+
+extern void send_take_one(FunctionCallInfo fcinfo, int headers_arg,
+						  Delay delay, int delay_arg, Outgoing *out);
+extern void send_take_many(FunctionCallInfo fcinfo, int headers_arg,
+						   Delay delay, int delay_arg, Outgoing *out);
+extern void send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest);
+extern Datum send_returned_id(uint64 row, bool *isnull);
+extern void send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg);
 
 /* ---- wait.c: the wait loop; knows no SQL ---- */
 
