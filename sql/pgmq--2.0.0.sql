@@ -205,6 +205,26 @@ AS 'MODULE_PATHNAME', 'pgmq_pop';
 COMMENT ON FUNCTION pgmq.pop(pg_catalog.text, integer) IS
     'Take up to qty visible messages and delete them at once';
 
+CREATE PROCEDURE pgmq.wait(
+    queue_name pg_catalog.text,
+    timeout_ms integer DEFAULT 5000,
+    INOUT ready boolean DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_wait';
+COMMENT ON PROCEDURE pgmq.wait(pg_catalog.text, integer, boolean) IS
+    'Wait up to timeout_ms milliseconds until there is something to read, without holding a snapshot; whether there is';
+
+CREATE PROCEDURE pgmq.wait_any(
+    queue_names pg_catalog.text[],
+    timeout_ms integer DEFAULT 5000,
+    INOUT ready pg_catalog.text[] DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_wait_any';
+COMMENT ON PROCEDURE pgmq.wait_any(pg_catalog.text[], integer, pg_catalog.text[]) IS
+    'Like wait, for any of several queues; the names of those with something to read';
+
 ------------------------------------------------------ delete, archive, set_vt
 
 CREATE FUNCTION pgmq.delete(queue_name pg_catalog.text, msg_id bigint)

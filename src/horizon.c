@@ -224,7 +224,7 @@ start_anew(Slot *slot)
 
 #define READ_QUEUES 16
 
-/* Fixed size: the callback below must not allocate.  What overflows is left to the sweeps. */
+/* Fixed size: what follows a rollback must not allocate.  What overflows is left to the sweeps. */
 static uint64 Read[READ_QUEUES];
 static int	NumRead = 0;
 
@@ -277,44 +277,19 @@ ask_for_sweeps(void)
 	}
 }
 
-static void
-at_transaction_end(XactEvent event, void *arg)
+/* A transaction or a part of it was rolled back (xact.c) */
+void
+horizon_rolled_back(void)
 {
-	switch (event)
-	{
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-			ask_for_sweeps();
-			NumRead = 0;
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_PREPARE:
-			NumRead = 0;
-			break;
-		default:
-			break;
-	}
-}
-
-static void
-at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
-{
-	/* Perhaps more than this subtransaction moved: that costs a short walk. */
-	if (event == SUBXACT_EVENT_ABORT_SUB)
+	if (Buckets != NULL)
 		ask_for_sweeps();
 }
 
-static void
-register_callbacks(void)
+/* The transaction is over (xact.c) */
+void
+horizon_forget(void)
 {
-	static bool registered = false;
-
-	if (registered)
-		return;
-	RegisterXactCallback(at_transaction_end, NULL);
-	RegisterSubXactCallback(at_subtransaction_end, NULL);
-	registered = true;
+	NumRead = 0;
 }
 
 /* ---- the queue's table ---- */
@@ -454,6 +429,8 @@ struct Horizon
 	TimestampTz start_due;
 	int64		start_fresh;	/* not for a look from the marks, which are read later */
 	int64		look_began;		/* by ticks() */
+	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
+	bool		looked_below;	/* and found nothing below the floors */
 };
 
 /*
@@ -590,13 +567,19 @@ horizon_begin(const QueueName *name, bool everything)
 	if (RecoveryInProgress() || !open_table(name, RowExclusiveLock, &h->table))
 		return h;
 	attach();
-	register_callbacks();
 	h->indexes_locked_before = has_locked_indexes(&h->table);
 	h->likely = everything && !IsolationUsesXactSnapshot() &&
 		!h->table.rel->rd_rel->relrowsecurity;
 	maybe_move_floors(h);
 	choose_start(h);
 	return h;
+}
+
+/* Whether anything is known about this table */
+bool
+horizon_knows(const Horizon *h)
+{
+	return h->table.rel != NULL;
 }
 
 /*
@@ -802,26 +785,88 @@ horizon_look_again(Horizon *h)
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
 	if (slot == NULL || slot->generation != h->generation)
-		again = false;
+		h->sweep_in = 1;		/* begin anew */
 	else if (h->look == HORIZON_FROM_MARKS &&
 			 (slot->marks.fresh > h->floors.fresh || slot->marks.due > h->floors.due))
 	{
 		again = slot->usual_sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep;
+		if (!again)
+			h->sweep_in = slot->next_sweep - now;
 		h->look = HORIZON_FROM_FLOORS;
 		h->start_due = h->floors.due;
 		h->start_fresh = h->floors.fresh;
 		h->setbacks = slot->setbacks;
 	}
-	else if (rescan_is_due(h, slot, now))
+	else
 	{
-		slot->last_rescan = now;	/* nobody else need do it meanwhile */
-		rescan = true;
+		h->look = HORIZON_FROM_FLOORS;	/* or from marks that are the same */
+		rescan = rescan_is_due(h, slot, now);
+		if (rescan)
+			slot->last_rescan = now;	/* nobody else need do it meanwhile */
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (rescan)
+	{
 		again = look_below_floors(h);
+		h->looked_below = !again;
+	}
 	h->look_began = ticks();
 	return again;
+}
+
+/*
+ * How many messages there are to be taken, up to "limit", in this look: one
+ * that takes nothing.  Call horizon_look_again() if there is none.
+ */
+int64
+horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
+{
+	HorizonFinds finds = {0};
+	TimestampTz due_from;
+	Snapshot	snapshot;
+	int64		from;
+	int64		until;
+	bool		due = horizon_due(h, moment, &due_from, &finds.due_until);
+
+	(void) horizon_fresh(h, 0, &from, &until);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (due)
+		finds.messages = floors_takeable_due(&h->table, snapshot, due_from,
+											 finds.due_until, limit);
+	if (finds.messages < limit)
+		finds.messages += floors_takeable_fresh(&h->table, snapshot, from, until,
+												limit - finds.messages);
+	UnregisterSnapshot(snapshot);
+	/* A message that is seen stays where it is, in front of the marks or not. */
+	finds.due_exhausted = finds.fresh_exhausted = !due;
+	if (finds.messages == 0)
+		horizon_found(h, &finds);
+	return finds.messages;
+}
+
+/*
+ * After a read that was short: when there is a reason for another, and how sure
+ * that is.  False if nothing can be told about this table.
+ */
+bool
+horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
+{
+	Snapshot	snapshot;
+	bool		below = h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN;
+
+	if (h->table.rel == NULL)
+		return false;
+	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ?
+								GetTransactionSnapshot() : GetLatestSnapshot());
+	if (!floors_earliest_due(&h->table, snapshot, moment + 1, outlook->until, &outlook->next))
+		outlook->next = DT_NOEND;
+	UnregisterSnapshot(snapshot);
+	outlook->conclusive = h->sweep_in == 0;
+	if (!outlook->conclusive)
+		outlook->next = Min(outlook->next, GetCurrentTimestamp() + Max(h->sweep_in, 1000));
+	outlook->thorough = outlook->conclusive && h->look == HORIZON_FROM_FLOORS &&
+		(!below || h->looked_below);
+	return true;
 }
 
 /* Whether a statement that touches no row may call functions of the users' */

@@ -1,8 +1,8 @@
 /*
  * pgmq.h
  *	  What the modules share.  A file calls its own floor and those below:
- *	  ground (name), state (plan, horizon), verbs (send, read, finish, wait,
- *	  admin, metrics), roof (pgmq).
+ *	  ground (name), state (plan, horizon, wake), verbs (send, read, peek, finish,
+ *	  wait, admin, metrics), roof (pgmq).
  */
 #ifndef PGMQ_H
 #define PGMQ_H
@@ -58,6 +58,8 @@ typedef enum PlanKind
 	PLAN_READ_FRESH_WHERE,
 	PLAN_POP_DUE,
 	PLAN_POP_FRESH,
+	PLAN_NEXT_DUE,
+	PLAN_PEEK,
 	PLAN_DELETE,
 	PLAN_DELETE_ARRAY,
 	PLAN_ARCHIVE,
@@ -111,6 +113,15 @@ extern void shared_init(void);
 extern bool shared_is_ample(void);
 extern void *shared_area(const char *name, Size size, void (*init) (void *area));
 
+/* What an attempt says about the next; "until" is told to it */
+typedef struct Outlook
+{
+	TimestampTz until;			/* look no further ahead than this */
+	TimestampTz next;			/* a message becomes due, or else DT_NOEND */
+	bool		conclusive;		/* nothing was left out that would have taken long */
+	bool		thorough;		/* nothing comes until then, or until a transaction ends */
+} Outlook;
+
 /* ---- floors.c, horizon.c: where a read may start ---- */
 
 /* Positions in the two indexes */
@@ -149,13 +160,74 @@ extern bool horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, Timestam
 extern bool horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
+extern bool horizon_knows(const Horizon *h);
+extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
+extern bool horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook);
 extern void horizon_end(Horizon *h, uint64 messages);
+extern void horizon_rolled_back(void);
+extern void horizon_forget(void);
+
+/* ---- wake.c: who waits for a queue, and who is woken ---- */
+
+#define WAKE_NOBODY (-1)
+
+/* How a wait ended: without a message, with some taken, with some seen */
+typedef enum WakeEnd
+{
+	WAKE_EMPTY,
+	WAKE_TOOK,
+	WAKE_SAW
+} WakeEnd;
+
+extern Size wake_shared_size(bool ample);
+extern void wake_mark(const QueueName *name, int64 messages);
+extern void wake_mark_due(const QueueName *name, TimestampTz due);
+extern void wake_mark_taken(const QueueName *name, int64 messages);
+extern void wake_mark_all(void);
+extern void wake_committed(void);
+extern void wake_rolled_back(void);
+extern void wake_subtransaction_rolled_back(SubTransactionId id);
+extern void wake_forget(void);
+extern int	wake_join(const QueueName *name, bool picky, int interval_ms);
+extern bool wake_joined(void);
+extern void wake_look(int place);
+extern bool wake_sleep(int place, const Outlook *outlook, TimestampTz *due, bool *timed);
+extern bool wake_called(int place, TimestampTz *due, bool *timed);
+extern void wake_leave(int place, WakeEnd end, int64 messages, TimestampTz next);
+extern void wake_leave_all(void);
+
+/* ---- xact.c: what is done when transactions end ---- */
+
+extern void xact_init(void);
+
+/* ---- read.c: hand messages out ---- */
+
+extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, Outlook *outlook);
 
 /* ---- wait.c: the wait loop; knows no SQL ---- */
 
-typedef bool (*WaitAttempt) (void *arg);
-extern bool wait_for(WaitAttempt attempt, void *arg,
-					 int max_seconds, int interval_ms);
+/*
+ * Try a queue, by its index among those that are waited for; returns the
+ * number of messages got or seen, and says in "outlook" how it goes on.
+ */
+typedef int64 (*WaitAttempt) (void *arg, int queue, Outlook *outlook);
+
+typedef struct WaitRequest
+{
+	const QueueName *queues;
+	int			nqueues;
+	WaitAttempt attempt;
+	void	   *arg;
+	int64		timeout_ms;		/* 0 or less: one attempt */
+	int			interval_ms;	/* longest time between two attempts */
+	WakeEnd		success;		/* WAKE_TOOK or WAKE_SAW */
+	bool		picky;			/* may pass by what another would take */
+	bool		unwakeable;		/* could not see what it was woken for */
+} WaitRequest;
+
+extern int	wait_recheck_interval;
+
+extern bool wait_for(const WaitRequest *request);
 
 /*
  * A number of seconds from now, for "clock_timestamp() + $n".  Never backwards:

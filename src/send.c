@@ -108,6 +108,15 @@ typedef struct SendSpecs
 static const SendSpecs one_message = {&send_fresh, &send_delayed, &send_at};
 static const SendSpecs many_messages = {&send_batch_fresh, &send_batch_delayed, &send_batch_at};
 
+/* When messages become visible that were just sent with a delay, or a moment later */
+static TimestampTz
+visible_at(bool seconds, Datum when)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return seconds ? now + DatumGetIntervalP(when)->time : Max(now, DatumGetTimestampTz(when));
+}
+
 /*
  * Insert what the arguments say.  A NULL delay goes through the statement
  * whose vt it makes NULL, so that the error is the table's own (23502).
@@ -120,6 +129,7 @@ insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
 	const PlanSpec *spec = specs->fresh;
 	Datum		values[3];
 	bool		nulls[3] = {false, true, false};
+	uint64		sent;
 
 	name_from_arg(fcinfo, 0, &name);
 	arg_to_param(fcinfo, 1, &values[0], &nulls[0]);
@@ -142,7 +152,11 @@ insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
 		spec = specs->at;
 		values[2] = PG_GETARG_DATUM(delay_arg);
 	}
-	plan_run(&name, spec, values, nulls, dest);
+	sent = plan_run(&name, spec, values, nulls, dest);
+	if (spec == specs->fresh)
+		wake_mark(&name, sent);
+	else if (sent > 0)
+		wake_mark_due(&name, visible_at(spec == specs->delayed, values[2]));
 }
 
 /*

@@ -15,7 +15,9 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #ifdef HAVE_NAMED_DSM_SEGMENTS
+#include "access/xact.h"
 #include "storage/dsm_registry.h"
+#include "utils/resowner.h"
 #endif
 
 /* Set in the postmaster, and inherited or set again in every backend */
@@ -30,6 +32,7 @@ request_areas(void)
 	if (next_request_hook)
 		next_request_hook();
 	RequestAddinShmemSpace(horizon_shared_size(true));
+	RequestAddinShmemSpace(wake_shared_size(true));
 }
 #endif
 
@@ -62,15 +65,36 @@ shared_is_ample(void)
 /*
  * The layout's version is in the name: a segment lives until the server is
  * restarted, and a later library with another layout must not attach to it.
+ *
+ * The server may have no segment to give.  What the failed attempt has locked
+ * goes with a subtransaction.
  */
 void *
 shared_area(const char *name, Size size, void (*init) (void *area))
 {
+	void	   *volatile area = NULL;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	bool		found;
 
 	if (!IsUnderPostmaster)		/* a stand-alone backend has no segments */
 		return NULL;
-	return GetNamedDSMSegment(name, size, init, &found);
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		area = GetNamedDSMSegment(name, size, init, &found);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return area;
 }
 
 #else
