@@ -97,6 +97,9 @@ typedef struct Slot
 	int64		next_sweep;
 	int64		last_rescan;
 	int64		rescan_cost;	/* of that one */
+	uint64		clean_at;		/* transactions_ended() when nothing lay below the floors, */
+	uint64		empty_at;		/* and when there was no message to be had at all */
+	TimestampTz empty_until;	/* as long as that does not change */
 	int64		sweep_cost;		/* of the last look from the floors, */
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
 	Floors		floors;
@@ -217,6 +220,7 @@ start_anew(Slot *slot)
 {
 	slot->floors = slot->marks = NO_FLOORS;
 	slot->sweep_fresh = PG_INT64_MIN;
+	slot->empty_until = 0;
 	slot->generation++;
 }
 
@@ -430,7 +434,8 @@ struct Horizon
 	int64		start_fresh;	/* not for a look from the marks, which are read later */
 	int64		look_began;		/* by ticks() */
 	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
-	bool		looked_below;	/* and found nothing below the floors */
+	uint64		ended;			/* transactions_ended(), before the read */
+	TimestampTz empty_until;	/* nothing to be had until then, or else DT_NOBEGIN */
 };
 
 /*
@@ -545,6 +550,44 @@ has_locked_indexes(const QueueTable *table)
 		held_by_me(table->vt_index, RowExclusiveLock, false);
 }
 
+/* Whether a statement that touches no row may call functions of the users' */
+static bool
+runs_code_of_others(Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+
+	return rel->rd_rel->relrowsecurity ||
+		(triggers != NULL &&
+		 (triggers->trig_update_before_statement || triggers->trig_update_after_statement ||
+		  triggers->trig_delete_before_statement || triggers->trig_delete_after_statement));
+}
+
+/*
+ * Until when the queue is known to be empty; DT_NOBEGIN: not known.  Who has no right
+ * to all that a read or a pop does, or has written to the queue itself, or has
+ * triggers for empty statements, must go and look.
+ */
+static TimestampTz
+known_empty(const Horizon *h)
+{
+	AclMode		all = ACL_SELECT | ACL_UPDATE | ACL_DELETE;
+	Oid			relid = RelationGetRelid(h->table.rel);
+	Bucket	   *bucket = bucket_of(h->table.key);
+	TimestampTz until = DT_NOBEGIN;
+	Slot	   *slot;
+
+	if (h->table.locked_before || IsolationUsesXactSnapshot() ||
+		runs_code_of_others(h->table.rel) ||
+		pg_class_aclmask(relid, GetUserId(), all, ACLMASK_ALL) != all)
+		return DT_NOBEGIN;
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	if (slot != NULL && slot->empty_at == h->ended && slot->empty_until > 0)
+		until = slot->empty_until;
+	SpinLockRelease(&bucket->mutex);
+	return until;
+}
+
 /*
  * Begin a read.  "everything" says that it takes whatever is visible: a read
  * with a condition passes messages by, so it neither uses the marks nor moves
@@ -567,12 +610,33 @@ horizon_begin(const QueueName *name, bool everything)
 	if (RecoveryInProgress() || !open_table(name, RowExclusiveLock, &h->table))
 		return h;
 	attach();
+	h->ended = transactions_ended();
 	h->indexes_locked_before = has_locked_indexes(&h->table);
 	h->likely = everything && !IsolationUsesXactSnapshot() &&
 		!h->table.rel->rd_rel->relrowsecurity;
-	maybe_move_floors(h);
+	h->empty_until = known_empty(h);
+	if (h->empty_until == DT_NOBEGIN)
+		maybe_move_floors(h);
 	choose_start(h);
 	return h;
+}
+
+/*
+ * Whether nothing need be looked at: no transaction has ended since somebody found
+ * the queue empty.  Then "outlook", which may be NULL, is what was found.
+ */
+bool
+horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook)
+{
+	if (h->empty_until <= moment)
+		return false;
+	if (outlook != NULL)
+	{
+		outlook->next = h->empty_until;
+		outlook->conclusive = outlook->thorough = true;
+		outlook->ended = h->ended;
+	}
+	return true;
 }
 
 /* Whether anything is known about this table */
@@ -753,6 +817,8 @@ look_below_floors(Horizon *h)
 			start_anew(slot);
 			h->generation = slot->generation;
 		}
+		else
+			slot->clean_at = h->ended;
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (wrong)
@@ -806,10 +872,7 @@ horizon_look_again(Horizon *h)
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (rescan)
-	{
 		again = look_below_floors(h);
-		h->looked_below = !again;
-	}
 	h->look_began = ticks();
 	return again;
 }
@@ -845,14 +908,16 @@ horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 }
 
 /*
- * After a read that was short: when there is a reason for another, and how sure
- * that is.  False if nothing can be told about this table.
+ * After a read that wanted something and found nothing: when there is a reason for
+ * another, and how sure that is.  False if nothing can be told about this table.
  */
 bool
 horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
 {
+	Bucket	   *bucket;
+	Slot	   *slot;
 	Snapshot	snapshot;
-	bool		below = h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN;
+	bool		clean;
 
 	if (h->table.rel == NULL)
 		return false;
@@ -864,21 +929,22 @@ horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
 	outlook->conclusive = h->sweep_in == 0;
 	if (!outlook->conclusive)
 		outlook->next = Min(outlook->next, GetCurrentTimestamp() + Max(h->sweep_in, 1000));
-	outlook->thorough = outlook->conclusive && h->look == HORIZON_FROM_FLOORS &&
-		(!below || h->looked_below);
+
+	bucket = bucket_of(h->table.key);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	clean = slot != NULL && slot->generation == h->generation &&
+		(slot->clean_at == h->ended ||
+		 (h->floors.fresh == PG_INT64_MIN && h->floors.due == DT_NOBEGIN));
+	outlook->thorough = clean && outlook->conclusive && h->look == HORIZON_FROM_FLOORS;
+	if (outlook->thorough && h->likely && !h->table.locked_before)
+	{
+		slot->empty_at = h->ended;
+		slot->empty_until = Min(outlook->until, outlook->next);
+	}
+	SpinLockRelease(&bucket->mutex);
+	outlook->ended = h->ended;
 	return true;
-}
-
-/* Whether a statement that touches no row may call functions of the users' */
-static bool
-runs_code_of_others(Relation rel)
-{
-	TriggerDesc *triggers = rel->trigdesc;
-
-	return rel->rd_rel->relrowsecurity ||
-		(triggers != NULL &&
-		 (triggers->trig_update_before_statement || triggers->trig_update_after_statement ||
-		  triggers->trig_delete_before_statement || triggers->trig_delete_after_statement));
 }
 
 /*

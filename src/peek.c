@@ -80,6 +80,11 @@ count_messages(const QueueName *name, Outlook *outlook)
 	}
 	else
 	{
+		if (horizon_is_empty(h, moment, outlook))
+		{
+			horizon_end(h, 0);
+			return 0;
+		}
 		do
 			found = horizon_peek(h, moment, COUNT_LIMIT);
 		while (found == 0 && horizon_look_again(h));

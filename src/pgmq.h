@@ -9,9 +9,11 @@
 
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "port/atomics.h"
 #include "utils/timestamp.h"
 
 #define PGMQ_SCHEMA "pgmq"
@@ -119,7 +121,8 @@ typedef struct Outlook
 	TimestampTz until;			/* look no further ahead than this */
 	TimestampTz next;			/* a message becomes due, or else DT_NOEND */
 	bool		conclusive;		/* nothing was left out that would have taken long */
-	bool		thorough;		/* nothing comes until then, or until a transaction ends */
+	bool		thorough;		/* nothing comes until then, unless a transaction ends */
+	uint64		ended;			/* transactions_ended() before the attempt */
 } Outlook;
 
 /* ---- floors.c, horizon.c: where a read may start ---- */
@@ -160,6 +163,7 @@ extern bool horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, Timestam
 extern bool horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
+extern bool horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook);
 extern bool horizon_knows(const Horizon *h);
 extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
 extern bool horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook);
@@ -250,6 +254,18 @@ arg_to_param(FunctionCallInfo fcinfo, int argno, Datum *value, bool *null)
 {
 	*null = PG_ARGISNULL(argno);
 	*value = *null ? (Datum) 0 : PG_GETARG_DATUM(argno);
+}
+
+/*
+ * How many transactions that wrote something have ended in this cluster, parts that
+ * were rolled back included.  As long as that is the same, so is what there is to be
+ * seen.  Read without its lock, before the snapshot that it is compared with later.
+ */
+static inline uint64
+transactions_ended(void)
+{
+	pg_memory_barrier();
+	return *(volatile uint64 *) &TransamVariables->xactCompletionCount;
 }
 
 #endif							/* PGMQ_H */

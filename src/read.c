@@ -258,11 +258,14 @@ request_run(Request *request, Outlook *outlook)
 
 	SPI_connect();
 	h = horizon_begin(&request->name, request->specs != &read_where);
-	do
-		got += look(request, h, moment, request->quantity - got);
-	while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
-	if (got == 0 && outlook != NULL)
-		read_outlook(&request->name, h, moment, outlook);
+	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
+	{
+		do
+			got += look(request, h, moment, request->quantity - got);
+		while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
+		if (got == 0 && outlook != NULL && (request->unlimited || request->quantity > 0))
+			read_outlook(&request->name, h, moment, outlook);
+	}
 	horizon_end(h, got);
 	SPI_finish();
 	if (got > 0)

@@ -13,7 +13,6 @@
  */
 #include "pgmq.h"
 
-#include "access/transam.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
@@ -40,9 +39,8 @@ typedef struct Watch
 	int64		found;
 	TimestampTz due;			/* sleep no longer */
 	int64		next_look_ms;	/* the interval's end */
-	int64		foresight_ms;
-	uint64		ended;			/* transactions, when the last look began */
-	Outlook		outlook;		/* what it said */
+	bool		quiet;			/* there is nothing, until a transaction ends */
+	Outlook		outlook;		/* what the last look said */
 } Watch;
 
 typedef struct Wait
@@ -62,17 +60,6 @@ elapsed_ms(const Wait *wait)
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, wait->start);
 	return (int64) INSTR_TIME_GET_MILLISEC(now);
-}
-
-/*
- * How many transactions that wrote something have ended in this cluster.  Read
- * without its lock: what ends while we read is told apart by the next reading.
- */
-static uint64
-transactions_ended(void)
-{
-	pg_memory_barrier();
-	return *(volatile uint64 *) &TransamVariables->xactCompletionCount;
 }
 
 /* ---- sleeping ---- */
@@ -127,27 +114,25 @@ sleep_for(int64 ms)
 /* ---- looking ---- */
 
 /*
- * Try a queue.  Where nothing has happened since the last thorough look this one
- * sees further ahead.
+ * Try a queue.  Where nothing has happened since the last look this one sees further
+ * ahead, so that the next ones can be left out.
  */
 static void
 look(Wait *wait, int queue)
 {
 	Watch	   *watch = &wait->watches[queue];
-	uint64		ended = transactions_ended();
+	bool		still_quiet = watch->quiet && watch->outlook.ended == transactions_ended();
+	int64		foresight_ms = wait->interval_ms;
 
-	if (watch->outlook.thorough && watch->ended == ended)
-		watch->foresight_ms = Min(watch->foresight_ms * 2,
-								  Max(LONGEST_FORESIGHT_MS, wait->interval_ms));
-	else
-		watch->foresight_ms = wait->interval_ms;
+	if (still_quiet)
+		foresight_ms = Max(foresight_ms, LONGEST_FORESIGHT_MS);
 	if (watch->place != WAKE_NOBODY)
 		wake_look(watch->place);
 	memset(&watch->outlook, 0, sizeof(watch->outlook));
-	watch->outlook.until = GetCurrentTimestamp() + MICROSECONDS(watch->foresight_ms);
+	watch->outlook.until = GetCurrentTimestamp() + MICROSECONDS(foresight_ms);
 	watch->outlook.next = DT_NOEND;
 	watch->found = wait->request->attempt(wait->request->arg, queue, &watch->outlook);
-	watch->ended = ended;
+	watch->quiet = watch->outlook.thorough;
 	watch->next_look_ms = elapsed_ms(wait) + wait->interval_ms;
 }
 
@@ -189,8 +174,8 @@ time_to_sleep(const Wait *wait, Watch *watch)
 static bool
 nothing_new(const Watch *watch, TimestampTz now)
 {
-	return watch->outlook.thorough && now < watch->outlook.until &&
-		watch->ended == transactions_ended();
+	return watch->quiet && now < watch->outlook.until &&
+		watch->outlook.ended == transactions_ended();
 }
 
 /*

@@ -120,12 +120,20 @@ typedef struct Waiter
 	TimestampTz due;			/* sleeps no longer, if it looks at the clock */
 } Waiter;
 
+/*
+ * A queue by two hashes of its name, together 128 bits: places must be small where
+ * there are only a few kB for all of them.
+ */
+typedef struct WakeKey
+{
+	uint64		hash[2];
+} WakeKey;
+
 /* A queue that somebody waits for */
 typedef struct WakeQueue
 {
-	QueueName	name;
+	WakeKey		key;
 	Oid			database;
-	uint32		hash;
 	int32		next;			/* in its bucket, or the next free place */
 	uint32		generation;		/* how often something was announced */
 	int32		leader;			/* of the ordinary waiters */
@@ -151,7 +159,7 @@ typedef struct BoardSize
 } BoardSize;
 
 static const BoardSize ample_size = {1024, 2048, 4096};
-static const BoardSize scant_size = {16, 24, 48};
+static const BoardSize scant_size = {64, 256, 256};
 
 static bool Attached = false;	/* or found that there is nothing to attach to */
 static Board *TheBoard = NULL;
@@ -280,24 +288,40 @@ sleepers_remove(WakeQueue *queue, int32 waiter)
 
 /* ---- queues; the caller holds the mutex ---- */
 
-static uint32
-hash_of(const QueueName *name)
+static WakeKey
+key_of(const QueueName *name)
 {
-	return hash_bytes((const unsigned char *) name->canonical, strlen(name->canonical)) ^
-		murmurhash32(MyDatabaseId);
+	const unsigned char *bytes = (const unsigned char *) name->canonical;
+	int			length = strlen(name->canonical);
+	WakeKey		key;
+
+	key.hash[0] = hash_bytes_extended(bytes, length, MyDatabaseId);
+	key.hash[1] = hash_bytes_extended(bytes, length, ~(uint64) MyDatabaseId);
+	return key;
+}
+
+static bool
+same_key(const WakeKey *a, const WakeKey *b)
+{
+	return a->hash[0] == b->hash[0] && a->hash[1] == b->hash[1];
+}
+
+static int32 *
+bucket_of(const WakeKey *key)
+{
+	return &Buckets[key->hash[0] & (Dimensions.buckets - 1)];
 }
 
 static WakeQueue *
-find_queue(const QueueName *name, uint32 hash)
+find_queue(const WakeKey *key)
 {
-	int32		i = Buckets[hash & (Dimensions.buckets - 1)];
+	int32		i = *bucket_of(key);
 
 	while (i != WAKE_NOBODY)
 	{
 		WakeQueue  *queue = &Queues[i];
 
-		if (queue->hash == hash && queue->database == MyDatabaseId &&
-			strcmp(queue->name.canonical, name->canonical) == 0)
+		if (same_key(&queue->key, key) && queue->database == MyDatabaseId)
 			return queue;
 		i = queue->next;
 	}
@@ -306,9 +330,9 @@ find_queue(const QueueName *name, uint32 hash)
 
 /* NULL if there is no place left */
 static WakeQueue *
-add_queue(const QueueName *name, uint32 hash)
+add_queue(const WakeKey *key)
 {
-	int32	   *bucket = &Buckets[hash & (Dimensions.buckets - 1)];
+	int32	   *bucket = bucket_of(key);
 	int32		place = TheBoard->free_queue;
 	WakeQueue  *queue;
 
@@ -316,9 +340,8 @@ add_queue(const QueueName *name, uint32 hash)
 		return NULL;
 	queue = &Queues[place];
 	TheBoard->free_queue = queue->next;
-	queue->name = *name;
+	queue->key = *key;
 	queue->database = MyDatabaseId;
-	queue->hash = hash;
 	queue->generation = 0;
 	queue->leader = WAKE_NOBODY;
 	queue->ordinary.first = queue->ordinary.last = WAKE_NOBODY;
@@ -331,7 +354,7 @@ add_queue(const QueueName *name, uint32 hash)
 static void
 remove_queue(WakeQueue *queue)
 {
-	int32	   *link = &Buckets[queue->hash & (Dimensions.buckets - 1)];
+	int32	   *link = bucket_of(&queue->key);
 	int32		place = queue - Queues;
 
 	while (*link != place)
@@ -455,7 +478,7 @@ announce_some(WakeQueue *queue, Announcement *what, Calls *calls)
 }
 
 static void
-announce(const QueueName *name, uint32 hash, Announcement what)
+announce(const WakeKey *key, Announcement what)
 {
 	Calls		calls = {0};
 	bool		more;
@@ -465,7 +488,7 @@ announce(const QueueName *name, uint32 hash, Announcement what)
 		WakeQueue  *queue;
 
 		SpinLockAcquire(&TheBoard->mutex);
-		queue = find_queue(name, hash);
+		queue = find_queue(key);
 		if (queue != NULL)
 			announce_some(queue, &what, &calls);
 		SpinLockRelease(&TheBoard->mutex);
@@ -507,12 +530,11 @@ announce_to_all(void)
 
 typedef struct Mark
 {
-	uint32		hash;
+	WakeKey		key;
 	SubTransactionId taken_in;	/* the latest that took messages */
 	int64		messages;		/* there to be had with the commit */
 	int64		taken;			/* there to be had with a rollback */
 	TimestampTz due;			/* after the commit, the earliest becomes due */
-	QueueName	name;
 } Mark;
 
 static Mark Marks[MARKS];
@@ -527,22 +549,21 @@ static SubTransactionId AllTakenIn = InvalidSubTransactionId;
 static Mark *
 mark_of(const QueueName *name)
 {
-	uint32		hash;
+	WakeKey		key;
 	Mark	   *mark;
 	int			i;
 
 	attach();
-	hash = hash_of(name);
+	key = key_of(name);
 	for (i = NumMarks - 1; i >= 0; i--)
 	{
-		if (Marks[i].hash == hash && strcmp(Marks[i].name.canonical, name->canonical) == 0)
+		if (same_key(&Marks[i].key, &key))
 			return &Marks[i];
 	}
 	if (NumMarks == MARKS)
 		return NULL;
 	mark = &Marks[NumMarks++];
-	mark->hash = hash;
-	mark->name = *name;
+	mark->key = key;
 	mark->messages = mark->taken = 0;
 	mark->due = DT_NOEND;
 	mark->taken_in = InvalidSubTransactionId;
@@ -637,7 +658,7 @@ wake_committed(void)
 			Announcement what = {Marks[i].messages, Marks[i].due};
 
 			if (what.messages > 0 || what.due != DT_NOEND)
-				announce(&Marks[i].name, Marks[i].hash, what);
+				announce(&Marks[i].key, what);
 		}
 		if (AllCommitted)
 			announce_to_all();
@@ -663,7 +684,7 @@ rolled_back_since(SubTransactionId since)
 
 		if (what.messages == 0 || Marks[i].taken_in < since)
 			continue;
-		announce(&Marks[i].name, Marks[i].hash, what);
+		announce(&Marks[i].key, what);
 		Marks[i].taken_in = since - 1;
 	}
 	if (AllRolledBack && AllTakenIn >= since)
@@ -740,7 +761,7 @@ make_leader(WakeQueue *queue, int32 waiter)
 int
 wake_join(const QueueName *name, bool picky, int interval_ms)
 {
-	uint32		hash = hash_of(name);
+	WakeKey		key = key_of(name);
 	WakeQueue  *queue;
 	int32		place;
 	Waiter	   *me;
@@ -751,9 +772,9 @@ wake_join(const QueueName *name, bool picky, int interval_ms)
 
 	SpinLockAcquire(&TheBoard->mutex);
 	place = TheBoard->free_waiter;
-	queue = find_queue(name, hash);
+	queue = find_queue(&key);
 	if (queue == NULL && place != WAKE_NOBODY)
-		queue = add_queue(name, hash);
+		queue = add_queue(&key);
 	if (place != WAKE_NOBODY && queue != NULL)
 	{
 		me = &Waiters[place];
@@ -902,8 +923,7 @@ wake_leave(int place, WakeEnd end, int64 messages, TimestampTz next)
 {
 	Waiter	   *me = &Waiters[place];
 	WakeQueue  *queue = &Queues[me->queue];
-	QueueName	name = queue->name;
-	uint32		hash = queue->hash;
+	WakeKey		key = queue->key;
 	int32	   *link = &Mine;
 	Announcement owed = {0, DT_NOEND};
 	Calls		calls = {0};
@@ -933,7 +953,7 @@ wake_leave(int place, WakeEnd end, int64 messages, TimestampTz next)
 
 	make_calls(&calls);
 	if (owed.messages > 0)
-		announce(&name, hash, owed);
+		announce(&key, owed);
 }
 
 /* After an error, or at the end of the process: the others are told what I was. */
