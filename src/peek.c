@@ -63,16 +63,24 @@ check_rights(const QueueName *name)
 					   get_rel_name(relid));
 }
 
+/* Whether others may see and take what this user does not */
+static bool
+under_row_security(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+
+	return OidIsValid(relid) && check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
+}
+
 /* How many messages can be had, up to a limit; one look after the other, as a read does */
 static int64
 count_messages(const QueueName *name, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp();
 	Horizon    *h = horizon_begin(name, true);
-	Oid			relid = name_relid(name, QUEUE_TABLE);
 	int64		found = 0;
 
-	if (!horizon_knows(h) || check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+	if (!horizon_knows(h) || under_row_security(name))
 	{
 		Datum		limit = Int64GetDatum(COUNT_LIMIT);
 
@@ -131,6 +139,7 @@ static bool
 wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
 {
 	WaitRequest wait = {0};
+	int			i;
 
 	request->ready = palloc0(sizeof(bool) * request->nqueues);
 	wait.queues = request->queues;
@@ -140,6 +149,8 @@ wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
 	wait.timeout_ms = PG_ARGISNULL(1) ? DEFAULT_TIMEOUT_MS : PG_GETARG_INT32(1);
 	wait.interval_ms = INT_MAX;
 	wait.success = WAKE_SAW;
+	for (i = 0; i < request->nqueues; i++)
+		wait.picky |= under_row_security(&request->queues[i]);
 	return wait_for(&wait);
 }
 
