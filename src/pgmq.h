@@ -1,8 +1,8 @@
 /*
  * pgmq.h
  *	  What the modules share.  A file calls its own floor and those below:
- *	  ground (name), state (plan, horizon), verbs (send, read, finish, wait,
- *	  admin, metrics), roof (pgmq).
+ *	  ground (name), state (plan, horizon, announce), verbs (send, read, finish,
+ *	  wait, notify, admin, metrics), roof (pgmq).
  */
 #ifndef PGMQ_H
 #define PGMQ_H
@@ -12,6 +12,7 @@
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
 #define PGMQ_SCHEMA "pgmq"
@@ -111,6 +112,19 @@ extern void shared_init(void);
 extern bool shared_is_ample(void);
 extern void *shared_area(const char *name, Size size, void (*init) (void *area));
 
+/*
+ * Microseconds by a clock that nobody sets and that all processes share: what
+ * is done how often must not depend on the time of day.
+ */
+static inline int64
+ticks(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
 /* ---- floors.c, horizon.c: where a read may start ---- */
 
 /* Positions in the two indexes */
@@ -150,6 +164,19 @@ extern bool horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
 extern void horizon_end(Horizon *h, uint64 messages);
+
+/* ---- announce.c: when the listeners of a queue are told ---- */
+
+/* Zero-padded, so that it serves as a hash key */
+typedef struct Channel
+{
+	char		name[NAMEDATALEN];
+} Channel;
+
+extern Size announce_shared_size(bool ample);
+extern void announce_at_commit(const Channel *channel, int interval_ms);
+extern void announce_forget_last(const Channel *channel);
+extern bool announce_last(const Channel *channel, TimestampTz *at);
 
 /* ---- wait.c: the wait loop; knows no SQL ---- */
 
