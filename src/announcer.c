@@ -368,6 +368,8 @@ pgmq_announcer_main(Datum main_arg)
 	/* Nothing that it writes has to last, and the lock of NOTIFY is held until it is written. */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 
+	pgstat_report_activity(STATE_IDLE, NULL);
+
 	set_state(area, &me, ANNOUNCER_RUNNING);
 	announce_taken(me.db, false);	/* what one before us has left half done */
 	work(area, &me);

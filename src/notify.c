@@ -230,8 +230,10 @@ has_inserted(const TriggerData *trigdata)
 
 	if (!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) || TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
 		rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID ||
-		!pgstat_track_counts || rel->pgstat_info == NULL)
+		!rel->pgstat_enabled || !pgstat_track_counts)
 		return true;
+	if (rel->pgstat_info == NULL)
+		return false;			/* nothing has been counted in this session */
 	for (counts = rel->pgstat_info->trans; counts != NULL; counts = counts->upper)
 	{
 		if (counts->tuples_inserted > 0)
