@@ -38,7 +38,6 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "portability/instr_time.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/spin.h"
@@ -122,19 +121,6 @@ typedef struct Bucket
 
 static Bucket *Buckets = NULL;
 static int	NumBuckets = 0;
-
-/*
- * Microseconds by a clock that nobody sets and that all processes share: what
- * is done how often must not depend on the time of day.
- */
-static int64
-ticks(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
 
 static int
 number_of_buckets(bool ample)

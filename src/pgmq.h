@@ -1,8 +1,8 @@
 /*
  * pgmq.h
  *	  What the modules share.  A file calls its own floor and those below:
- *	  ground (name), state (plan, horizon, wake), verbs (send, read, peek, finish,
- *	  wait, admin, metrics), roof (pgmq).
+ *	  ground (name), state (plan, horizon, wake, announce), verbs (send, read, peek,
+ *	  finish, wait, notify, admin, metrics), roof (xact, pgmq).
  */
 #ifndef PGMQ_H
 #define PGMQ_H
@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "port/atomics.h"
+#include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
 #define PGMQ_SCHEMA "pgmq"
@@ -125,6 +126,19 @@ typedef struct Outlook
 	uint64		ended;			/* transactions_ended() before the attempt */
 } Outlook;
 
+/*
+ * Microseconds by a clock that nobody sets and that all processes share: what
+ * is done how often must not depend on the time of day.
+ */
+static inline int64
+ticks(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
 /* ---- floors.c, horizon.c: where a read may start ---- */
 
 /* Positions in the two indexes */
@@ -207,6 +221,19 @@ extern void xact_init(void);
 /* ---- read.c: hand messages out ---- */
 
 extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, Outlook *outlook);
+
+/* ---- announce.c: when the listeners of a queue are told ---- */
+
+/* Zero-padded, so that it serves as a hash key */
+typedef struct Channel
+{
+	char		name[NAMEDATALEN];
+} Channel;
+
+extern Size announce_shared_size(bool ample);
+extern void announce_at_commit(const Channel *channel, int interval_ms);
+extern void announce_forget_last(const Channel *channel);
+extern bool announce_last(const Channel *channel, TimestampTz *at);
 
 /* ---- wait.c: the wait loop; knows no SQL ---- */
 

@@ -33,6 +33,7 @@ request_areas(void)
 		next_request_hook();
 	RequestAddinShmemSpace(horizon_shared_size(true));
 	RequestAddinShmemSpace(wake_shared_size(true));
+	RequestAddinShmemSpace(announce_shared_size(true));
 }
 #endif
 

@@ -1,7 +1,6 @@
 /*
  * xact.c
- *	  What is done when transactions end, and in what order: the only
- *	  transaction callbacks.
+ *	  What reading and waiting do when transactions end, and in what order.
  *
  * An ERROR in XACT_EVENT_COMMIT is a PANIC of the whole cluster, so what is
  * called from here must be unable to fail: no allocation, no look-up, no lock

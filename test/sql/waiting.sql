@@ -147,7 +147,6 @@ SELECT msg_id FROM pgmq.read_with_poll('we', 30, 1, 600, 10);
 RESET pgmq.rescan_interval;
 -- the setting
 SHOW pgmq.recheck_interval;
-SET pgmq.recheck_interval = 0;
 SELECT pgmq.drop_queue(q) FROM unnest('{wa,wb,wc,we}'::text[]) AS q;
 REVOKE USAGE ON SCHEMA pgmq FROM regress_wait_stranger, regress_wait_looker, regress_wait_reader;
 DROP ROLE regress_wait_stranger, regress_wait_looker, regress_wait_reader;
