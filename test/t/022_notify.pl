@@ -462,8 +462,8 @@ foreach ([ 'python', [ '/usr/bin/python3' ], 'consumer.py' ], [ 'js', ['node'], 
 	local $ENV{PGHOST} = $node->host;
 	local $ENV{PGPORT} = $node->port;
 	local $ENV{PGDATABASE} = 'postgres';
-	my $user = sql('SELECT current_user');
-	local $ENV{PGUSER} = $user;
+	local $ENV{PGUSER} = sql('SELECT current_user');
+	delete local $ENV{NODE_EXTRA_CA_CERTS};		# of this machine, perhaps not in a chroot: node complains
 	my $client = IPC::Run::start([ @$command, $file ], '<', \undef, '>', \$out, '2>', \$err);
 	# It reads once, finds nothing, and waits
 	$node->poll_query_until('postgres',
