@@ -15,7 +15,12 @@ my $HOUR = 3600 * 1000;
 
 my $node = PostgreSQL::Test::Cluster->new('notify');
 $node->init(extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
-$node->append_conf("postgresql.conf", "restart_after_crash = on\n");
+$node->append_conf('postgresql.conf', q{
+restart_after_crash = on
+wal_level = replica
+max_wal_senders = 2
+synchronous_commit = local
+});
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION pgmq');
 
@@ -162,6 +167,37 @@ sub queue
 	is(count_now($l, $channel), 7, 'and nothing after that');
 	$l->{session}->quit;
 	$open->quit;
+}
+
+###################################################### a commit that takes long
+
+# A silent sender that hangs in its commit can't be seen yet, so what is announced meanwhile
+# does not stand for it.  It waits for a standby that never comes.
+{
+	my $channel = queue('late', $HOUR);
+	my $l = listener('postgres', $channel);
+	my $standby = sub { sql("ALTER SYSTEM SET synchronous_standby_names = '$_[0]'"); sql('SELECT pg_reload_conf()') };
+
+	sql("SELECT pgmq.send('late', '1')");
+	$standby->('nobody');
+	my $late = $node->background_psql('postgres');
+	until_true('a session that waits for standbys',
+		sub { $late->query_safe('SHOW synchronous_standby_names') =~ /nobody/ });
+	sql('CHECKPOINT');			# by the process that tells sessions whether there are any
+	$late->query_until(qr/begun/, "\\echo begun\nSET synchronous_commit = on;\nSELECT pgmq.send('late', '\"late\"');\n");
+	until_true('hangs in its commit', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") eq '1' });
+	sql("SELECT pgmq.update_notify_insert('late', $HOUR)");
+	is(count_now($l, $channel), 1, 'what has not been committed is not announced');
+	sql("SELECT pgmq.send('late', '1')") for 1 .. 2;
+	is(count_now($l, $channel), 2, 'others are announced');
+	sql("SELECT pgmq.update_notify_insert('late', $HOUR)");
+	wait_for($l, $channel, 3, 'by the announcer, too, which waits for no standby');
+	$standby->('');
+	until_true('the session commits', sub { sql(q{SELECT count(*) FROM pgmq.q_late WHERE message = '"late"'}) eq '1' });
+	sql("SELECT pgmq.update_notify_insert('late', $HOUR)");
+	wait_for($l, $channel, 4, 'then its message is announced');
+	$late->quit;
+	$l->{session}->quit;
 }
 
 ###################################################### nobody is left unannounced
@@ -426,8 +462,8 @@ foreach ([ 'python', [ '/usr/bin/python3' ], 'consumer.py' ], [ 'js', ['node'], 
 	local $ENV{PGHOST} = $node->host;
 	local $ENV{PGPORT} = $node->port;
 	local $ENV{PGDATABASE} = 'postgres';
-	my $user = sql('SELECT current_user');
-	local $ENV{PGUSER} = $user;
+	local $ENV{PGUSER} = sql('SELECT current_user');
+	delete local $ENV{NODE_EXTRA_CA_CERTS};		# of this machine, perhaps not in a chroot: node complains
 	my $client = IPC::Run::start([ @$command, $file ], '<', \undef, '>', \$out, '2>', \$err);
 	# It reads once, finds nothing, and waits
 	$node->poll_query_until('postgres',
