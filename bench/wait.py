@@ -34,6 +34,8 @@ def make_database(admin, name, peer=None):
         conn.execute("CREATE EXTENSION pgmq")
     if name == "unmarked":
         conn.execute("UPDATE pg_proc SET probin = '$libdir/pgmq_unmarked' WHERE probin = '$libdir/pgmq'")
+        conn.close()            # it has loaded the other library
+        conn = connect(name)
     conn.execute("SELECT pgmq.create('q')")
     conn.execute("SELECT pgmq.create('other')")
     marks_table(conn)
