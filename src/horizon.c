@@ -770,13 +770,14 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 
 /*
  * The time of the last rescan is kept, not that of the next: each session's own
- * setting decides how long it puts up with it.
+ * setting decides how long it puts up with it.  0 is every time, whatever it takes.
  */
 static bool
 rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
 {
 	return (h->floors.fresh > PG_INT64_MIN || h->floors.due > DT_NOBEGIN) &&
-		now - slot->last_rescan >= Max(RESCAN_MICROSECONDS, slot->rescan_cost * RESCAN_SHARE);
+		(horizon_rescan_interval == 0 ||
+		 now - slot->last_rescan >= Max(RESCAN_MICROSECONDS, slot->rescan_cost * RESCAN_SHARE));
 }
 
 /*
