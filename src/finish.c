@@ -131,12 +131,15 @@ pgmq_archive_array(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* With the commit the messages are due at another time, with a rollback at the old one. */
+/*
+ * With the commit the messages are due at another time, with a rollback at the old one.
+ * Without a time there would be an error, unless a trigger has made one.
+ */
 static void
-mark_retimed(const QueueName *name, uint64 messages, bool seconds, Datum when)
+mark_retimed(const QueueName *name, uint64 messages, bool seconds, Datum when, bool null)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz due = seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
+	TimestampTz due = null ? now : seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
 
 	wake_mark_taken(name, messages);
 	if (due <= now)
@@ -165,7 +168,7 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 	SPI_finish();
 	result_finish(messages);
 	if (processed > 0)
-		mark_retimed(&name, processed, seconds, values[1]);
+		mark_retimed(&name, processed, seconds, values[1], nulls[1]);
 	return (Datum) 0;
 }
 

@@ -170,8 +170,8 @@ mark_taken(Request *request, int64 messages)
 	Interval   *lease;
 
 	wake_mark_taken(&request->name, messages);
-	if (request->specs->fresh == &pop_fresh)
-		return;
+	if (request->specs->fresh == &pop_fresh || request->lease_null)
+		return;					/* no lease; or one that a trigger made */
 	lease = DatumGetIntervalP(request->lease);
 	wake_mark_due(&request->name, GetCurrentTimestamp() + lease->time);
 }

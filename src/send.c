@@ -153,8 +153,8 @@ insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
 		values[2] = PG_GETARG_DATUM(delay_arg);
 	}
 	sent = plan_run(&name, spec, values, nulls, dest);
-	if (spec == specs->fresh)
-		wake_mark(&name, sent);
+	if (spec == specs->fresh || nulls[2])
+		wake_mark(&name, sent);	/* without a time only if a trigger has made one */
 	else if (sent > 0)
 		wake_mark_due(&name, visible_at(spec == specs->delayed, values[2]));
 }

@@ -933,10 +933,10 @@ wake_leave(int place, WakeEnd end, int64 messages, TimestampTz next)
 
 	SpinLockAcquire(&TheBoard->mutex);
 	owed.messages = me->tokens;
-	if (end == WAKE_TOOK)
-		owed.messages = Max(me->tokens - 1, 0);
-	else if (end == WAKE_SAW)
-		owed.messages = messages - 1;
+	if (end != WAKE_EMPTY && me->tokens > 0)
+		owed.messages = me->tokens - 1;
+	else if (end == WAKE_SAW && queue->leader == place)
+		owed.messages = messages - 1;	/* nobody has announced them */
 
 	*link = me->next_of_mine;
 	sleepers_remove(queue, place);

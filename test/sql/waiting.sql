@@ -145,6 +145,16 @@ SELECT msg_id FROM pgmq.read('we', 30, -1);
 INSERT INTO pgmq.q_we (enqueued_at, vt, message) VALUES ('2020-01-01', '2020-01-02', '2');
 SELECT msg_id FROM pgmq.read_with_poll('we', 30, 1, 600, 10);
 RESET pgmq.rescan_interval;
+-- a trigger may make a time where there is none
+CREATE FUNCTION pg_temp.make_time() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.vt := coalesce(new.vt, clock_timestamp()); RETURN new; END $$;
+CREATE TRIGGER make_time BEFORE INSERT OR UPDATE ON pgmq.q_we FOR EACH ROW EXECUTE FUNCTION pg_temp.make_time();
+SELECT pgmq.purge_queue('we');
+SELECT count(*) FROM pgmq.send('we', '1', delay => NULL::integer);
+SELECT count(*) FROM pgmq.send('we', '1', delay => NULL::timestamptz);
+SELECT count(*) FROM pgmq.read('we', NULL, 1);
+SELECT count(*) FROM pgmq.q_we AS q, pgmq.set_vt('we', q.msg_id, NULL::integer);
+SELECT count(*) FROM pgmq.q_we AS q, pgmq.set_vt('we', q.msg_id, NULL::timestamptz);
+CALL pgmq.wait('we', 600000);
 -- the setting
 SHOW pgmq.recheck_interval;
 SELECT pgmq.drop_queue(q) FROM unnest('{wa,wb,wc,we}'::text[]) AS q;

@@ -305,6 +305,24 @@ $other->query_safe(qq{SELECT pgmq.send_batch('q', array_fill('1'::jsonb, ARRAY[$
 ok(until_true(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'herd' AND state = 'active'}) eq '0' }, 'none waits'),
 	"$crowd messages, and none waits any more");
 is($node->safe_psql('postgres', 'SELECT count(*), min(read_ct), max(read_ct) FROM pgmq.q_q'), "$crowd|1|1", 'each got one');
+
+# The same of those that only wait.  Nobody reads the messages, so there is something to see all the time.
+my $few = 20;
+$herd->query_safe(qq{SELECT dblink_disconnect('c' || i) FROM generate_series($few + 1, $crowd) AS i});
+$herd->query_safe(qq{SELECT count(*) FROM generate_series(1, $few) AS i, dblink_get_result('c' || i) AS r (message jsonb)}) for 1 .. 2;
+empty();
+$herd->query_safe(qq{SELECT dblink_send_query('c' || i, 'CALL pgmq.wait(''q'', 600000)') FROM generate_series(1, $few) AS i});
+my $WAITING = q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'herd' AND state = 'active'};
+my $ASLEEP = "$WAITING AND wait_event_type = 'Extension'";
+until_true(sub { $node->safe_psql('postgres', $ASLEEP) eq $few }, 'all wait');
+foreach my $left ($few - 5, $few - 10)
+{
+	$other->query_safe(q{SELECT pgmq.send_batch('q', '{1,2,3,4,5}')});
+	ok(until_true(sub { $node->safe_psql('postgres', $ASLEEP) eq $left }, "$left left"), "five messages end five waits of $few, $left are left");
+	# the next one would have been woken by now
+	usleep(100_000);
+	is($node->safe_psql('postgres', $WAITING), $left, 'and no more');
+}
 $herd->quit;
 empty();
 
