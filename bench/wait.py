@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import statistics
+import subprocess
 import threading
 import time
 
@@ -29,7 +30,8 @@ def make_database(admin, name, peer=None):
     if peer:
         with open(peer, encoding="utf-8") as script:
             conn.execute("CREATE SCHEMA IF NOT EXISTS pgmq")
-            conn.execute(script.read())
+            subprocess.run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", name], input=script.read(),
+                           text=True, check=True, stdout=subprocess.DEVNULL)
     else:
         conn.execute("CREATE EXTENSION pgmq")
     if name == "unmarked":
