@@ -14,7 +14,7 @@ SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull AS not_null
 SELECT (SELECT array_agg((attname, atttypid, attnotnull) ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'pgmq.q_a'::regclass AND attnum > 0)
      = ALL (SELECT array_agg((attname, atttypid, attnotnull) ORDER BY attnum) FROM pg_attribute
              WHERE attrelid IN ('pgmq.q_b'::regclass, 'pgmq.q_u'::regclass) AND attnum > 0 GROUP BY attrelid) AS same;
-SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'pgmq' AND tablename <> 'meta' ORDER BY tablename, indexname;
+SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'pgmq' AND tablename ~ '^[qa]_' ORDER BY tablename, indexname;
 -- an unlogged queue is unlogged, but its archive is not, nor the sequence: its ids never start again
 SELECT relname, relkind, relpersistence FROM pg_class
  WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'i', 'S') AND (relname LIKE '%\_u%' OR relname LIKE '%\_a%' AND relname NOT LIKE '%meta%') ORDER BY relname;

@@ -50,7 +50,7 @@ BEGIN
     ASSERT pgmq.drop_queue(big), 'drop';
     ASSERT to_regclass(q) IS NULL AND to_regclass(a) IS NULL, 'dropped';
     ASSERT NOT EXISTS (SELECT FROM pgmq.meta WHERE lower(queue_name) = small), 'meta';
-    ASSERT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relname NOT LIKE 'meta%'
+    ASSERT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relname !~ '^(meta|partition_config)'
                        AND relkind <> 'c'), 'left behind';
     RETURN 'ok';
 END $$;
@@ -163,7 +163,7 @@ SELECT call, pg_temp.attempt('SELECT ' || call) FROM (VALUES
     ('pgmq.acquire_queue_lock(''a''''b'')'), ('pgmq.format_table_name(''a;b'', ''q'')'), ('pgmq.format_table_name(''a--b'', ''q'')')) AS v (call);
 -- nothing of that left anything behind
 SELECT count(*) FROM pgmq.meta;
-SELECT relname FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind = 'r';
+SELECT relname FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind = 'r' AND relname ~ '^[qa]_';
 
 -- format_table_name: the bare table name, not quoted
 SELECT pgmq.format_table_name('Orders', 'q'), pgmq.format_table_name('a "b".C', 'A'), pgmq.format_table_name('', 'q'),

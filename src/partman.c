@@ -1,0 +1,306 @@
+/*
+ * partman.c
+ *	  All that is said to pg_partman is said here, in SQL.
+ *
+ * pg_partman is another extension.  It may come, go, move to another schema or
+ * to another version while sessions live, so it is looked up at each call.
+ * Versions 4 and 5 differ: the partition type is called 'native' in 4 and
+ * 'range' in 5, arguments stand in another order (hence they are always
+ * named), and only 4 analyzes the whole table unless told not to.
+ *
+ * A table goes by the unquoted text "schema.table" there.  So a name with a dot
+ * is out of reach, and partition names are cut where they get too long.  See
+ * partman_check_name().
+ */
+#include "partman.h"
+
+#include <ctype.h>
+
+#include "commands/extension.h"
+#include "utils/builtins.h"
+
+#include "admin.h"
+
+PG_FUNCTION_INFO_V1(pgmq__ensure_pg_partman_installed);
+PG_FUNCTION_INFO_V1(pgmq__get_pg_partman_schema);
+PG_FUNCTION_INFO_V1(pgmq__get_pg_partman_major_version);
+PG_FUNCTION_INFO_V1(pgmq__get_partition_col);
+PG_FUNCTION_INFO_V1(pgmq__extension_exists);
+
+/* False if pg_partman is not there; the caller has connected to SPI */
+bool
+partman_find(Partman *pm)
+{
+	if (run_with_texts("SELECT extnamespace::pg_catalog.regnamespace::pg_catalog.text,"
+					   " pg_catalog.split_part(extversion, '.', 1)"
+					   " FROM pg_catalog.pg_extension"
+					   " WHERE extname OPERATOR(pg_catalog.=) 'pg_partman'", 0, NULL) == 0)
+		return false;
+	pm->schema = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	pm->major = atoi(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
+	return true;
+}
+
+void
+partman_require(Partman *pm)
+{
+	if (!partman_find(pm))
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("pg_partman is required for partitioned queues"),
+				 errhint("Install it with CREATE EXTENSION pg_partman.")));
+}
+
+/* SQL with pg_partman's schema in place of {partman} */
+static char *
+in_schema(const Partman *pm, const char *sql)
+{
+	StringInfoData expanded;
+	const char *p;
+
+	initStringInfo(&expanded);
+	for (p = sql; *p; p++)
+	{
+		if (strncmp(p, "{partman}", 9) == 0)
+		{
+			appendStringInfoString(&expanded, pm->schema);
+			p += 8;
+		}
+		else
+			appendStringInfoChar(&expanded, *p);
+	}
+	return expanded.data;
+}
+
+/* Whether pg_partman maintains the table */
+bool
+partman_knows(const Partman *pm, const QueueName *name, char prefix)
+{
+	const char *parent = name_unquoted(name, prefix);
+
+	return run_with_texts(in_schema(pm, "SELECT FROM {partman}.part_config"
+									" WHERE parent_table OPERATOR(pg_catalog.=) $1"),
+						  1, &parent) > 0;
+}
+
+/*
+ * The longest thing that pg_partman appends to the name of a table with
+ * partitions of at least a day, and with shorter ones.
+ */
+#define SUFFIX_SQL \
+	"CASE WHEN $2::interval OPERATOR(pg_catalog.>=) '1 day'" \
+	" THEN '9999_99_99' ELSE '9999_99_99_999999' END"
+
+/*
+ * Refuse what pg_partman can't do.  It takes what follows a dot for something
+ * else.  And it counts characters where the server counts bytes (up to version
+ * 4): then the end of the name, which tells one partition from another, is
+ * cut.  With ids that needs more than 10^12 messages.
+ */
+void
+partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *set)
+{
+	const char *args[2];
+
+	if (strchr(name->canonical, '.') != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("queue \"%s\" cannot be partitioned", name->canonical),
+				 errdetail("pg_partman does not support table names with a dot."),
+				 errhint("Choose a name without a dot, or a queue that is not partitioned.")));
+	args[0] = strchr(name_unquoted(name, QUEUE_TABLE), '.') + 1;
+	args[1] = set->interval;
+	if (set->by_time &&
+		run_with_texts(in_schema(pm, "SELECT FROM {partman}.check_name_length($1, " SUFFIX_SQL ", true) AS partition"
+								 " WHERE pg_catalog.octet_length(partition) OPERATOR(pg_catalog.>)"
+								 " pg_catalog.current_setting('max_identifier_length')::integer"),
+					   2, args) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("queue \"%s\" cannot be partitioned by time", name->canonical),
+				 errdetail("pg_partman %d would cut the names of its partitions.", pm->major),
+				 errhint("Choose a shorter name; characters outside ASCII take more than one byte.")));
+}
+
+#define CREATE_PARENT_SQL \
+	"SELECT {partman}.create_parent(p_parent_table := $1, p_control := $2," \
+	" p_interval := $3, p_premake := $4::integer, p_type := $5)"
+
+/*
+ * infinite_time_partitions: partitions for the time to come are made although
+ * no message has come for a while.
+ */
+#define CONFIGURE_SQL \
+	"UPDATE {partman}.part_config SET retention = $2," \
+	" retention_keep_table = false, retention_keep_index = true," \
+	" automatic_maintenance = 'on', infinite_time_partitions = $3::boolean" \
+	" WHERE parent_table OPERATOR(pg_catalog.=) $1"
+
+/*
+ * pg_partman takes a relation that has the name of a partition for the
+ * partition and makes none.  What it should have made: one after the other
+ * without a hole, premake of them ahead of the current one.
+ */
+#define PARTITIONS_SQL \
+	"SELECT FROM pg_catalog.pg_inherits AS i" \
+	" JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid" \
+	" WHERE i.inhparent OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
+
+/* The table is there, partitioned, and has no partitions yet */
+void
+partman_create_parent(const Partman *pm, const QueueName *name, char prefix,
+					  const PartmanSet *set)
+{
+	const char *table = name_table(name, prefix);
+	const char *create_args[] = {name_unquoted(name, prefix), set->control, set->interval,
+		psprintf("%d", set->premake), pm->major >= 5 ? "range" : "native"};
+	const char *config_args[] = {create_args[0], set->retention, set->by_time ? "true" : "false"};
+	uint64		expected = (uint64) set->premake * (set->by_time ? 2 : 1) + 2;
+
+	run_with_texts(in_schema(pm, CREATE_PARENT_SQL), lengthof(create_args), create_args);
+	if (run_with_texts(PARTITIONS_SQL, 1, &table) < expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("pg_partman could not make all partitions of %s", table),
+				 errdetail("Another relation has the name of a partition."),
+				 errhint("Choose another name for the queue.")));
+	run_with_texts(in_schema(pm, CONFIGURE_SQL), lengthof(config_args), config_args);
+}
+
+#define FORGET_SQL \
+	"DELETE FROM {partman}.part_config WHERE parent_table OPERATOR(pg_catalog.=) $1"
+
+/*
+ * The template tables that pg_partman has made for the table.  They are no
+ * members of it, and so outlive it; then nothing but their names and columns
+ * tells them.
+ */
+#define TEMPLATES_SQL \
+	"SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)" \
+	" FROM pg_catalog.pg_class AS c" \
+	" JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace" \
+	" WHERE c.relname OPERATOR(pg_catalog.=) $1 AND c.relkind OPERATOR(pg_catalog.=) 'r'" \
+	" AND pg_catalog.pg_has_role(c.relowner, 'USAGE')" \
+	" AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute AS a" \
+	"  WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid" \
+	"  AND a.attname OPERATOR(pg_catalog.=) ANY ('{msg_id,read_ct,enqueued_at,vt,message}'))" \
+	" OPERATOR(pg_catalog.=) 5"
+
+#define NOT_OF_OTHERS_SQL \
+	" AND NOT EXISTS (SELECT FROM {partman}.part_config AS p WHERE p.template_table" \
+	" OPERATOR(pg_catalog.=) (n.nspname OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) c.relname))"
+
+/*
+ * Leave no trace of the table there, and none of it where pg_partman was: pm is
+ * NULL if it isn't any more.  A template table under another name is its
+ * owner's own and stays.
+ */
+void
+partman_forget(const Partman *pm, const QueueName *name, char prefix)
+{
+	const char *parent = name_unquoted(name, prefix);
+	const char *template = psprintf("template_" PGMQ_SCHEMA "_%s", strchr(parent, '.') + 1);
+	uint64		count;
+	uint64		i;
+	char	  **tables;
+
+	if (pm != NULL)
+		run_with_texts(in_schema(pm, FORGET_SQL), 1, &parent);
+	count = run_with_texts(pm == NULL ? TEMPLATES_SQL
+						   : in_schema(pm, TEMPLATES_SQL NOT_OF_OTHERS_SQL), 1, &template);
+	tables = palloc(sizeof(char *) * Max(count, 1));
+	for (i = 0; i < count; i++)
+		tables[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+	for (i = 0; i < count; i++)
+		run_ddl("DROP TABLE %s", tables[i]);
+}
+
+/* pgmq._ensure_pg_partman_installed() -> void */
+Datum
+pgmq__ensure_pg_partman_installed(PG_FUNCTION_ARGS)
+{
+	Partman		pm;
+
+	SPI_connect();
+	partman_require(&pm);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* pgmq._get_pg_partman_schema() -> text, quoted; NULL without pg_partman */
+Datum
+pgmq__get_pg_partman_schema(PG_FUNCTION_ARGS)
+{
+	Partman		pm;
+	bool		found;
+	MemoryContext caller = CurrentMemoryContext;
+	text	   *schema = NULL;
+
+	SPI_connect();
+	found = partman_find(&pm);
+	if (found)
+	{
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		schema = cstring_to_text(pm.schema);
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(schema);
+}
+
+/* pgmq._get_pg_partman_major_version() -> integer; NULL without pg_partman */
+Datum
+pgmq__get_pg_partman_major_version(PG_FUNCTION_ARGS)
+{
+	Partman		pm;
+	bool		found;
+
+	SPI_connect();
+	found = partman_find(&pm);
+	SPI_finish();
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32(pm.major);
+}
+
+/* As integer's input takes it, without what only newer servers take */
+static bool
+is_integer(const char *value)
+{
+	char	   *end;
+	long		number;
+
+	errno = 0;
+	number = strtol(value, &end, 10);
+	while (isspace((unsigned char) *end))
+		end++;
+	return end != value && *end == '\0' && errno == 0 &&
+		number >= PG_INT32_MIN && number <= PG_INT32_MAX;
+}
+
+/* An interval that is a number counts ids, another one is a time */
+bool
+partman_by_time(const char *partition_interval)
+{
+	return !is_integer(partition_interval);
+}
+
+/* pgmq._get_partition_col(partition_interval text) -> text: the column to partition by */
+Datum
+pgmq__get_partition_col(PG_FUNCTION_ARGS)
+{
+	if (!PG_ARGISNULL(0) && partman_by_time(text_to_cstring(PG_GETARG_TEXT_PP(0))))
+		PG_RETURN_TEXT_P(cstring_to_text("enqueued_at"));
+	PG_RETURN_TEXT_P(cstring_to_text("msg_id"));
+}
+
+/* pgmq._extension_exists(extension_name text) -> boolean: whether it is installed */
+Datum
+pgmq__extension_exists(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(!PG_ARGISNULL(0) &&
+				   OidIsValid(get_extension_oid(text_to_cstring(PG_GETARG_TEXT_PP(0)), true)));
+}
