@@ -124,7 +124,7 @@ partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *s
 
 #define CREATE_PARENT_SQL \
 	"SELECT {partman}.create_parent(p_parent_table := $1, p_control := $2," \
-	" p_interval := $3, p_premake := $4::integer, p_type := $5)"
+	" p_interval := $3, p_premake := $4::integer, p_type := $5, p_template_table := $6)"
 
 /*
  * infinite_time_partitions: partitions for the time to come are made although
@@ -146,6 +146,34 @@ partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *s
 	" JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid" \
 	" WHERE i.inhparent OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
 
+/* The name of the template table that pg_partman makes for a table */
+static const char *
+template_name(const QueueName *name, char prefix)
+{
+	return psprintf("template_%s_%s", PGMQ_SCHEMA,
+					strchr(name_unquoted(name, prefix), '.') + 1);
+}
+
+/*
+ * Where the name of pg_partman's schema must be quoted it fails to make its
+ * template table.  So make it; the result is its unquoted name.
+ */
+static const char *
+create_template(const Partman *pm, const QueueName *name, char prefix)
+{
+	const char *template = template_name(name, prefix);
+	const char *args[] = {pm->schema, template};
+
+	if (pm->schema[0] != '"')
+		return NULL;
+	run_ddl("CREATE TABLE %s.%s (LIKE %s)", pm->schema, quote_identifier(template),
+			name_table(name, prefix));
+	return run_for_text("SELECT nspname OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) $2"
+						" FROM pg_catalog.pg_namespace"
+						" WHERE oid OPERATOR(pg_catalog.=) $1::pg_catalog.regnamespace",
+						lengthof(args), args);
+}
+
 /* The table is there, partitioned, and has no partitions yet */
 void
 partman_create_parent(const Partman *pm, const QueueName *name, char prefix,
@@ -153,7 +181,8 @@ partman_create_parent(const Partman *pm, const QueueName *name, char prefix,
 {
 	const char *table = name_table(name, prefix);
 	const char *create_args[] = {name_unquoted(name, prefix), set->control, set->interval,
-		psprintf("%d", set->premake), pm->major >= 5 ? "range" : "native"};
+		psprintf("%d", set->premake), pm->major >= 5 ? "range" : "native",
+	create_template(pm, name, prefix)};
 	const char *config_args[] = {create_args[0], set->retention, set->by_time ? "true" : "false"};
 	uint64		expected = (uint64) set->premake * (set->by_time ? 2 : 1) + 2;
 
@@ -199,7 +228,7 @@ void
 partman_forget(const Partman *pm, const QueueName *name, char prefix)
 {
 	const char *parent = name_unquoted(name, prefix);
-	const char *template = psprintf("template_" PGMQ_SCHEMA "_%s", strchr(parent, '.') + 1);
+	const char *template = template_name(name, prefix);
 	uint64		count;
 	uint64		i;
 	char	  **tables;
