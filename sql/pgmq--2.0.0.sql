@@ -336,6 +336,41 @@ AS 'MODULE_PATHNAME', 'pgmq_detach_archive';
 COMMENT ON FUNCTION pgmq.detach_archive(pg_catalog.text) IS
     'Deprecated: does nothing';
 
+------------------------------------------------------------------ maintenance
+
+CREATE PROCEDURE pgmq.maintain()
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_maintain';
+COMMENT ON PROCEDURE pgmq.maintain() IS
+    'Do what is due for all queues: make partitions, move on what lies in default partitions, drop old partitions';
+
+CREATE FUNCTION pgmq.list_partitions(queue_name pg_catalog.text DEFAULT NULL)
+RETURNS TABLE (
+    queue pg_catalog.text,
+    partition pg_catalog.text,
+    lower_bound pg_catalog.text,
+    upper_bound pg_catalog.text,
+    messages bigint,
+    bytes bigint,
+    past_retention boolean,
+    held_back boolean
+)
+LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_list_partitions';
+COMMENT ON FUNCTION pgmq.list_partitions(pg_catalog.text) IS
+    'The partitions of a queue or of all queues, and which of them are held back by messages in them';
+
+CREATE FUNCTION pgmq.set_retention(
+    queue_name pg_catalog.text,
+    retention_interval pg_catalog.text,
+    drop_unread boolean DEFAULT false,
+    drop_consumed boolean DEFAULT false
+)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_set_retention';
+COMMENT ON FUNCTION pgmq.set_retention(pg_catalog.text, pg_catalog.text, boolean, boolean) IS
+    'When partitions of a queue and its archive are dropped';
+
 ---------------------------------------------------------------------- metrics
 
 CREATE FUNCTION pgmq.metrics(queue_name pg_catalog.text)

@@ -18,6 +18,7 @@
 
 #include "commands/extension.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #include "admin.h"
 
@@ -72,14 +73,29 @@ in_schema(const Partman *pm, const char *sql)
 	return expanded.data;
 }
 
+/*
+ * Run a statement with pg_partman's schema in place of {partman}.  Version 4
+ * sets search_path for the session and sets it back the same way, which would
+ * outlast a SET LOCAL of the caller's.  Not here.
+ */
+static uint64
+call_partman(const Partman *pm, const char *sql, int nargs, const char *const *args)
+{
+	int			nest = NewGUCNestLevel();
+	uint64		rows = run_with_texts(in_schema(pm, sql), nargs, args);
+
+	AtEOXact_GUC(false, nest);
+	return rows;
+}
+
 /* Whether pg_partman maintains the table */
 bool
 partman_knows(const Partman *pm, const QueueName *name, char prefix)
 {
 	const char *parent = name_unquoted(name, prefix);
 
-	return run_with_texts(in_schema(pm, "SELECT FROM {partman}.part_config"
-									" WHERE parent_table OPERATOR(pg_catalog.=) $1"),
+	return call_partman(pm, "SELECT FROM {partman}.part_config"
+									" WHERE parent_table OPERATOR(pg_catalog.=) $1",
 						  1, &parent) > 0;
 }
 
@@ -111,9 +127,9 @@ partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *s
 	args[0] = strchr(name_unquoted(name, QUEUE_TABLE), '.') + 1;
 	args[1] = set->interval;
 	if (set->by_time &&
-		run_with_texts(in_schema(pm, "SELECT FROM {partman}.check_name_length($1, " SUFFIX_SQL ", true) AS partition"
+		call_partman(pm, "SELECT FROM {partman}.check_name_length($1, " SUFFIX_SQL ", true) AS partition"
 								 " WHERE pg_catalog.octet_length(partition) OPERATOR(pg_catalog.>)"
-								 " pg_catalog.current_setting('max_identifier_length')::integer"),
+								 " pg_catalog.current_setting('max_identifier_length')::integer",
 					   2, args) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -186,14 +202,113 @@ partman_create_parent(const Partman *pm, const QueueName *name, char prefix,
 	const char *config_args[] = {create_args[0], set->retention, set->by_time ? "true" : "false"};
 	uint64		expected = (uint64) set->premake * (set->by_time ? 2 : 1) + 2;
 
-	run_with_texts(in_schema(pm, CREATE_PARENT_SQL), lengthof(create_args), create_args);
+	call_partman(pm, CREATE_PARENT_SQL, lengthof(create_args), create_args);
 	if (run_with_texts(PARTITIONS_SQL, 1, &table) < expected)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("pg_partman could not make all partitions of %s", table),
 				 errdetail("Another relation has the name of a partition."),
 				 errhint("Choose another name for the queue.")));
-	run_with_texts(in_schema(pm, CONFIGURE_SQL), lengthof(config_args), config_args);
+	call_partman(pm, CONFIGURE_SQL, lengthof(config_args), config_args);
+}
+
+/* False if pg_partman does not maintain the table */
+bool
+partman_config(const Partman *pm, const QueueName *name, char prefix, PartmanConfig *config)
+{
+	const char *parent = name_unquoted(name, prefix);
+	SPITupleTable *rows;
+
+	if (call_partman(pm, "SELECT partition_interval, premake, retention"
+								 " FROM {partman}.part_config"
+								 " WHERE parent_table OPERATOR(pg_catalog.=) $1", 1, &parent) == 0)
+		return false;
+	rows = SPI_tuptable;
+	config->interval = SPI_getvalue(rows->vals[0], rows->tupdesc, 1);
+	config->premake = atoi(SPI_getvalue(rows->vals[0], rows->tupdesc, 2));
+	config->retention = SPI_getvalue(rows->vals[0], rows->tupdesc, 3);
+	return true;
+}
+
+/* Have pg_partman drop what is older, with all that is in it; NULL: nothing */
+void
+partman_set_retention(const Partman *pm, const QueueName *name, char prefix,
+					  const char *retention)
+{
+	const char *args[] = {name_unquoted(name, prefix), retention};
+
+	call_partman(pm, "UPDATE {partman}.part_config SET retention = $2"
+							 " WHERE parent_table OPERATOR(pg_catalog.=) $1", lengthof(args), args);
+}
+
+/* Version 4 analyzes the whole table, unless told not to. */
+#define CREATE_IDS_SQL \
+	"SELECT {partman}.create_partition_id(p_parent_table := $1, p_partition_ids := $2::bigint[]%s)"
+#define CREATE_TIMES_SQL \
+	"SELECT {partman}.create_partition_time(p_parent_table := $1," \
+	" p_partition_times := $2::timestamp with time zone[]%s)"
+
+/* The partitions that begin at these bounds */
+void
+partman_create_partitions(const Partman *pm, const QueueName *name, char prefix,
+						  const PartSet *set, const int64 *lower, int count)
+{
+	StringInfoData array;
+	const char *args[2];
+	int			i;
+
+	initStringInfo(&array);
+	for (i = 0; i < count; i++)
+		appendStringInfo(&array, "%s\"%s\"", i == 0 ? "{" : ",", partset_key_text(set, lower[i]));
+	appendStringInfoChar(&array, '}');
+	args[0] = name_unquoted(name, prefix);
+	args[1] = array.data;
+	call_partman(pm, psprintf(set->by_time ? CREATE_TIMES_SQL : CREATE_IDS_SQL,
+										  pm->major >= 5 ? "" : ", p_analyze := false"),
+				   lengthof(args), args);
+}
+
+#define PARTITION_NAME_SQL \
+	"SELECT {partman}.check_name_length($2," \
+	" CASE WHEN $4::boolean THEN pg_catalog.to_char($3::timestamp with time zone, datetime_string)" \
+	" ELSE $3 END, true) FROM {partman}.part_config WHERE parent_table OPERATOR(pg_catalog.=) $1"
+
+/* What pg_partman would call the partition that begins there; not quoted */
+const char *
+partman_partition_name(const Partman *pm, const QueueName *name, char prefix,
+					   const PartSet *set, int64 lower)
+{
+	const char *parent = name_unquoted(name, prefix);
+	const char *args[] = {parent, strchr(parent, '.') + 1, partset_key_text(set, lower),
+	set->by_time ? "true" : "false"};
+	const char *partition = run_for_text(in_schema(pm, PARTITION_NAME_SQL),
+										 lengthof(args), args);
+
+	if (partition == NULL)
+		elog(ERROR, "pg_partman has no name for a partition of %s", parent);
+	return partition;
+}
+
+/* Give a partition that we have made what is on the owner's template table */
+void
+partman_inherit(const Partman *pm, const QueueName *name, char prefix, const char *partition)
+{
+	const char *args[] = {name_unquoted(name, prefix), PGMQ_SCHEMA, partition};
+
+	call_partman(pm, "SELECT {partman}.inherit_template_properties(p_parent_table := $1,"
+							 " p_child_schema := $2, p_child_tablename := $3)"
+							 " FROM {partman}.part_config WHERE parent_table OPERATOR(pg_catalog.=) $1"
+							 " AND template_table IS NOT NULL", lengthof(args), args);
+}
+
+/* All else that pg_partman does: subpartitions, subscriptions, its own bookkeeping */
+void
+partman_run_maintenance(const Partman *pm, const QueueName *name, char prefix)
+{
+	const char *parent = name_unquoted(name, prefix);
+
+	call_partman(pm, "SELECT {partman}.run_maintenance(p_parent_table := $1, p_analyze := false)",
+				   1, &parent);
 }
 
 #define FORGET_SQL \
@@ -234,7 +349,7 @@ partman_forget(const Partman *pm, const QueueName *name, char prefix)
 	char	  **tables;
 
 	if (pm != NULL)
-		run_with_texts(in_schema(pm, FORGET_SQL), 1, &parent);
+		call_partman(pm, FORGET_SQL, 1, &parent);
 	count = run_with_texts(pm == NULL ? TEMPLATES_SQL
 						   : in_schema(pm, TEMPLATES_SQL NOT_OF_OTHERS_SQL), 1, &template);
 	tables = palloc(sizeof(char *) * Max(count, 1));

@@ -5,7 +5,7 @@
 #ifndef PGMQ_PARTMAN_H
 #define PGMQ_PARTMAN_H
 
-#include "pgmq.h"
+#include "partset.h"
 
 typedef struct Partman
 {
@@ -23,6 +23,14 @@ typedef struct PartmanSet
 	bool		by_time;
 } PartmanSet;
 
+/* What pg_partman was told about a table */
+typedef struct PartmanConfig
+{
+	char	   *interval;
+	int			premake;
+	char	   *retention;		/* NULL: pg_partman drops nothing */
+} PartmanConfig;
+
 extern bool partman_by_time(const char *partition_interval);
 extern bool partman_find(Partman *pm);
 extern void partman_require(Partman *pm);
@@ -30,6 +38,17 @@ extern bool partman_knows(const Partman *pm, const QueueName *name, char prefix)
 extern void partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *set);
 extern void partman_create_parent(const Partman *pm, const QueueName *name, char prefix,
 								  const PartmanSet *set);
+extern bool partman_config(const Partman *pm, const QueueName *name, char prefix,
+						   PartmanConfig *config);
+extern void partman_set_retention(const Partman *pm, const QueueName *name, char prefix,
+								  const char *retention);
+extern void partman_create_partitions(const Partman *pm, const QueueName *name, char prefix,
+									  const PartSet *set, const int64 *lower, int count);
+extern const char *partman_partition_name(const Partman *pm, const QueueName *name,
+										  char prefix, const PartSet *set, int64 lower);
+extern void partman_inherit(const Partman *pm, const QueueName *name, char prefix,
+							const char *partition);
+extern void partman_run_maintenance(const Partman *pm, const QueueName *name, char prefix);
 extern void partman_forget(const Partman *pm, const QueueName *name, char prefix);
 
 #endif							/* PGMQ_PARTMAN_H */

@@ -8,6 +8,9 @@
 
 #include "utils/guc.h"
 
+#include "maintain.h"
+#include "worker.h"
+
 PG_MODULE_MAGIC;
 
 void
@@ -29,7 +32,16 @@ _PG_init(void)
 							PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
+	DefineCustomIntVariable("pgmq.maintenance_lock_timeout",
+							"How long maintenance waits for a lock before it tries again later.",
+							"Who uses the queue waits as long behind it.",
+							&maintain_lock_timeout,
+							100, 1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
 	shared_init();
+	worker_init();
 
 	MarkGUCPrefixReserved("pgmq");
 }
