@@ -57,7 +57,8 @@ CREATE TABLE pgmq.partition_config (
     queue_name character varying NOT NULL PRIMARY KEY,
     retention_interval pg_catalog.text,
     drop_unread boolean NOT NULL,
-    drop_consumed boolean NOT NULL
+    drop_consumed boolean NOT NULL,
+    converted_archive pg_catalog.text
 );
 COMMENT ON TABLE pgmq.partition_config IS 'When partitions of a partitioned queue are dropped; queue_name is lower-case';
 COMMENT ON COLUMN pgmq.partition_config.retention_interval IS
@@ -66,6 +67,9 @@ COMMENT ON COLUMN pgmq.partition_config.drop_unread IS
     'Whether they are dropped with the messages in them; otherwise when they are empty';
 COMMENT ON COLUMN pgmq.partition_config.drop_consumed IS
     'Whether partitions that are empty are dropped at any age, and an empty current one is truncated';
+
+COMMENT ON COLUMN pgmq.partition_config.converted_archive IS
+    'The table that was the archive before it was partitioned, as long as it is not attached';
 
 SELECT pg_catalog.pg_extension_config_dump('pgmq.partition_config', '');
 
@@ -335,6 +339,17 @@ RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_detach_archive';
 COMMENT ON FUNCTION pgmq.detach_archive(pg_catalog.text) IS
     'Deprecated: does nothing';
+
+CREATE FUNCTION pgmq.convert_archive_partitioned(
+    table_name pg_catalog.text,
+    partition_interval pg_catalog.text DEFAULT '10000',
+    retention_interval pg_catalog.text DEFAULT '100000',
+    leading_partition integer DEFAULT 10
+)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_convert_archive_partitioned';
+COMMENT ON FUNCTION pgmq.convert_archive_partitioned(pg_catalog.text, pg_catalog.text, pg_catalog.text, integer) IS
+    'Partition the archive of the queue table_name, with what is in it';
 
 ------------------------------------------------------------------ maintenance
 

@@ -128,7 +128,7 @@ require_no_partition(const QueueName *name, char prefix)
 	"pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) $1"
 
 /* The spelling under which the queue was made, or NULL if it is new to us */
-static char *
+char *
 registered_spelling(const QueueName *name)
 {
 	const char *canonical = name->canonical;
@@ -402,7 +402,7 @@ create_queue_index(const QueueName *name, const char *suffix, const char *defini
  * pg_partman takes a relation that has the name of the default partition for
  * just that, with the messages in it.
  */
-static void
+void
 require_no_default(const QueueName *name, char prefix)
 {
 	const char *relname = psprintf("%c_%s_default", prefix, name->canonical);
@@ -429,19 +429,28 @@ partition_table(const Partman *pm, const QueueName *name, char prefix,
 	set.control = !set.by_time ? "msg_id" :
 		prefix == QUEUE_TABLE ? "enqueued_at" : "archived_at";
 	set.retention = retention;
+	set.start = NULL;
 	partman_create_parent(pm, name, prefix, &set);
 }
 
-/* What the owner wants of a queue's partitions; kept the way it was first given */
+/*
+ * What the owner wants of a queue's partitions; kept the way it was first
+ * given.  A queue that the published extension has made has its retention with
+ * pg_partman, which would drop what is unread: it comes over to us.
+ */
 static void
-register_partitioned(const QueueName *name, const PartitionedQueue *queue)
+register_partitioned(const Partman *pm, const QueueName *name, const PartitionedQueue *queue)
 {
-	const char *args[] = {name->canonical, queue->retention,
-		queue->drop_unread ? "true" : "false", queue->drop_consumed ? "true" : "false"};
+	PartmanConfig config;
+	bool		takes_over = !queue->drop_unread &&
+		partman_config(pm, name, QUEUE_TABLE, &config) && config.retention != NULL;
+	const char *args[] = {name->canonical, takes_over ? config.retention : queue->retention,
+	queue->drop_unread ? "true" : "false", queue->drop_consumed ? "true" : "false"};
 
-	run_with_texts("INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
-				   " VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT DO NOTHING",
-				   lengthof(args), args);
+	if (run_with_texts("INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
+					   " VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT DO NOTHING",
+					   lengthof(args), args) > 0 && takes_over)
+		partman_set_retention(pm, name, QUEUE_TABLE, NULL);
 }
 
 /* Whether the queue that is there is partitioned by time; false if it isn't at all */
@@ -482,7 +491,7 @@ create_partitioned_tables(const Partman *pm, const QueueName *name, const char *
  * An interval of ids or of time, as it may be given.  What is no number or no
  * time at all is the server's own error.
  */
-static void
+void
 check_interval(const char *argument, const char *value, bool by_time, bool zero_too)
 {
 	const char *args[2];
@@ -544,7 +553,7 @@ pgmq_create_partitioned(PG_FUNCTION_ARGS)
 	create_partitioned_tables(&pm, &name, spelling, &queue);
 	register_queue(&name, spelling);
 	if (get_rel_relkind(name_relid(&name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
-		register_partitioned(&name, &queue);
+		register_partitioned(&pm, &name, &queue);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -573,7 +582,7 @@ is_partitioned(const QueueName *name)
  * unless it is the archive of a queue of such a name.
  */
 static void
-drop_converted_archive(const QueueName *name)
+drop_old_archive(const QueueName *name)
 {
 	QueueName	old;
 
@@ -593,9 +602,12 @@ forget_partitions(const QueueName *name)
 	const char *canonical = name->canonical;
 	Partman		pm;
 	bool		found = partman_find(&pm);
+	char	   *converted = run_for_text("DELETE FROM pgmq.partition_config"
+										 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
+										 " RETURNING converted_archive", 1, &canonical);
 
-	run_with_texts("DELETE FROM pgmq.partition_config"
-				   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical);
+	if (converted != NULL)
+		run_ddl("DROP TABLE IF EXISTS %s", quote_qualified_identifier(PGMQ_SCHEMA, converted));
 	partman_forget(found ? &pm : NULL, name, QUEUE_TABLE);
 	partman_forget(found ? &pm : NULL, name, ARCHIVE_TABLE);
 }
@@ -616,7 +628,7 @@ drop_queue(const QueueName *name)
 		partitioned = is_partitioned(name);
 		require_no_partition(name, QUEUE_TABLE);
 		require_no_partition(name, ARCHIVE_TABLE);
-		drop_converted_archive(name);
+		drop_old_archive(name);
 		drop_table(name, QUEUE_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
 		if (partitioned)

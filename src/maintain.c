@@ -278,6 +278,7 @@ static const struct
 	const char *what;
 	UpkeepStep	step;
 }			steps[] = {
+	{"converted archive", convert_step},
 	{"default partition", overrun_step},
 	{"new partitions", premake_step},
 	{"old partitions", retention_step},

@@ -21,6 +21,7 @@ typedef struct Upkeep
 	char	   *retention;
 	bool		drop_unread;
 	bool		drop_consumed;
+	char	   *converted;		/* the archive before its conversion, not attached yet */
 
 	/* What a step leaves for the next one of its kind */
 	int64		position;
@@ -31,11 +32,14 @@ typedef bool (*UpkeepStep) (Upkeep *upkeep);
 
 extern int	maintain_lock_timeout;
 
+extern bool convert_step(Upkeep *upkeep);
 extern bool overrun_step(Upkeep *upkeep);
 extern bool premake_step(Upkeep *upkeep);
 extern bool retention_step(Upkeep *upkeep);
 
 extern bool upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *pm);
+extern const char *table_columns(const char *table);
+extern int64 queue_last_id(const QueueName *name);
 extern int64 upkeep_current(const Upkeep *upkeep);
 extern void maintain_all(bool atomic, TimestampTz until);
 

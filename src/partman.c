@@ -140,7 +140,8 @@ partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *s
 
 #define CREATE_PARENT_SQL \
 	"SELECT {partman}.create_parent(p_parent_table := $1, p_control := $2," \
-	" p_interval := $3, p_premake := $4::integer, p_type := $5, p_template_table := $6)"
+	" p_interval := $3, p_premake := $4::integer, p_type := $5, p_template_table := $6," \
+	" p_start_partition := $7)"
 
 /*
  * infinite_time_partitions: partitions for the time to come are made although
@@ -148,7 +149,7 @@ partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *s
  */
 #define CONFIGURE_SQL \
 	"UPDATE {partman}.part_config SET retention = $2," \
-	" retention_keep_table = false, retention_keep_index = true," \
+	" retention_keep_table = false, retention_keep_index = $4::boolean," \
 	" automatic_maintenance = 'on', infinite_time_partitions = $3::boolean" \
 	" WHERE parent_table OPERATOR(pg_catalog.=) $1"
 
@@ -198,9 +199,11 @@ partman_create_parent(const Partman *pm, const QueueName *name, char prefix,
 	const char *table = name_table(name, prefix);
 	const char *create_args[] = {name_unquoted(name, prefix), set->control, set->interval,
 		psprintf("%d", set->premake), pm->major >= 5 ? "range" : "native",
-	create_template(pm, name, prefix)};
-	const char *config_args[] = {create_args[0], set->retention, set->by_time ? "true" : "false"};
-	uint64		expected = (uint64) set->premake * (set->by_time ? 2 : 1) + 2;
+	create_template(pm, name, prefix), set->start};
+	const char *config_args[] = {create_args[0], set->retention, set->by_time ? "true" : "false",
+	set->start == NULL ? "true" : "false"};
+	uint64		expected = !set->by_time ? (uint64) set->premake + 2 :
+		set->start == NULL ? 2 * (uint64) set->premake + 2 : 2;
 
 	call_partman(pm, CREATE_PARENT_SQL, lengthof(create_args), create_args);
 	if (run_with_texts(PARTITIONS_SQL, 1, &table) < expected)

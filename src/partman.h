@@ -21,6 +21,7 @@ typedef struct PartmanSet
 	const char *retention;		/* NULL: pg_partman drops nothing */
 	int			premake;
 	bool		by_time;
+	const char *start;			/* where the first partition begins; NULL: as pg_partman likes */
 } PartmanSet;
 
 /* What pg_partman was told about a table */

@@ -40,11 +40,15 @@
 
 /* ---- partitions ahead ---- */
 
-/* The last id that was handed out; 0 before the first one */
-static int64
-last_id(const QueueName *name)
+/* The last id that was handed out; 0 before the first one, and of an archive without a queue */
+int64
+queue_last_id(const QueueName *name)
 {
-	char	   *id = run_for_text(name_expand("SELECT CASE WHEN is_called THEN last_value ELSE 0 END"
+	char	   *id;
+
+	if (!OidIsValid(name_sequence_relid(name)))
+		return 0;
+	id = run_for_text(name_expand("SELECT CASE WHEN is_called THEN last_value ELSE 0 END"
 											  " FROM {sequence}", name), 0, NULL);
 
 	return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(id)));
@@ -62,7 +66,7 @@ upkeep_current(const Upkeep *upkeep)
 	if (upkeep->set->by_time)
 		return GetCurrentTimestamp();
 	if (upkeep->prefix == QUEUE_TABLE)
-		return last_id(upkeep->name);
+		return queue_last_id(upkeep->name);
 	id = run_for_text(psprintf("SELECT pg_catalog.max(msg_id) FROM %s", upkeep->set->parent), 0, NULL);
 	return id ? DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(id))) : 0;
 }
@@ -75,7 +79,7 @@ upkeep_current(const Upkeep *upkeep)
 bool
 premake_step(Upkeep *upkeep)
 {
-	int64		key = upkeep->set->by_time ? GetCurrentTimestamp() : last_id(upkeep->name);
+	int64		key = upkeep->set->by_time ? GetCurrentTimestamp() : queue_last_id(upkeep->name);
 	int			ahead;
 
 	if (upkeep->pm == NULL)
@@ -150,8 +154,8 @@ too_many(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 }
 
 /* All columns but generated ones, of which a table may have more than ours */
-static const char *
-columns_of(const char *table)
+const char *
+table_columns(const char *table)
 {
 	return run_for_text("SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum)"
 						" FROM pg_catalog.pg_attribute"
@@ -180,7 +184,7 @@ move_rows(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 	const char *partition = quote_qualified_identifier(PGMQ_SCHEMA, relname);
 	const char *type = set->by_time ? "timestamp with time zone" : "bigint";
 	const char *args[] = {partset_key_text(set, lower), partset_key_text(set, upper)};
-	const char *columns = columns_of(set->parent);
+	const char *columns = table_columns(set->parent);
 	int			nest;
 
 	lock_table(set->parent, "SHARE UPDATE EXCLUSIVE");
@@ -194,7 +198,7 @@ move_rows(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 							" INSERT INTO %s (%s) SELECT %s FROM moved",
 							table, set->column, type, set->column, type, columns,
 							partition, columns, columns), 2, args);
-	AtEOXact_GUC(true, nest);
+	AtEOXact_GUC(false, nest);
 	attach(set, partition, lower, upper);
 }
 
@@ -283,7 +287,8 @@ overrun_step(Upkeep *upkeep)
 	int64		lower;
 	int64		upper;
 
-	if (table == NULL)
+	/* Rows may wait here for the old archive, which convert_step() puts them into */
+	if (table == NULL || upkeep->converted != NULL)
 		return false;
 	if (!default_keys(upkeep, table, &lowest, &highest))
 	{

@@ -38,13 +38,14 @@ get_wishes(Upkeep *upkeep)
 {
 	const char *canonical = upkeep->name->canonical;
 	bool		archive = upkeep->prefix == ARCHIVE_TABLE;
-	bool		known = run_with_texts("SELECT retention_interval, drop_unread, drop_consumed"
+	bool		known = run_with_texts("SELECT retention_interval, drop_unread, drop_consumed, converted_archive"
 									   " FROM pgmq.partition_config"
 									   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical) > 0;
 
 	upkeep->retention = NULL;
 	upkeep->drop_unread = archive;
 	upkeep->drop_consumed = false;
+	upkeep->converted = NULL;
 	if (known)
 	{
 		HeapTuple	row = SPI_tuptable->vals[0];
@@ -53,6 +54,7 @@ get_wishes(Upkeep *upkeep)
 		upkeep->retention = SPI_getvalue(row, desc, 1);
 		upkeep->drop_unread = archive || strcmp(SPI_getvalue(row, desc, 2), "t") == 0;
 		upkeep->drop_consumed = !archive && strcmp(SPI_getvalue(row, desc, 3), "t") == 0;
+		upkeep->converted = archive ? SPI_getvalue(row, desc, 4) : NULL;
 	}
 	/* What pg_partman was told, by hand or by the published extension, it does anyway */
 	if (upkeep->pm != NULL && upkeep->config.retention != NULL)
