@@ -122,7 +122,7 @@ fetch_from_default(const PartSet *set, const char *old, int64 lower, int64 upper
 	const char *columns;
 	int			nest;
 
-	run_ddl("LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE", set->parent);
+	run_ddl("LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE", set->parent);
 	if (fallback == NULL)
 		return;
 	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", fallback);
@@ -292,6 +292,24 @@ copy_rights(const char *from, const char *to)
 		run_ddl("%s", SPI_getvalue(rows->vals[i], rows->tupdesc, 1));
 }
 
+/* Whoever calls, the partitions belong to the owner of the archive: he maintains them. */
+static void
+give_to_owner(const Conversion *c)
+{
+	Oid			relid = name_relid(c->name, ARCHIVE_TABLE);
+	PartSet    *set = partset_get(relid);
+	const char *owner = run_for_text("SELECT relowner::pg_catalog.regrole::pg_catalog.text"
+									 " FROM pg_catalog.pg_class"
+									 " WHERE oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass",
+									 1, &c->archive);
+	int			i;
+
+	for (i = 0; i < set->count; i++)
+		run_ddl("ALTER TABLE %s OWNER TO %s", partset_relation(set->partitions[i].relid), owner);
+	if (OidIsValid(set->default_relid))
+		run_ddl("ALTER TABLE %s OWNER TO %s", partset_relation(set->default_relid), owner);
+}
+
 /* Triggers and policies are their owner's to judge */
 static void
 warn_of_triggers(const char *old)
@@ -396,6 +414,7 @@ convert_archive(Conversion *c)
 	rename_index(index);
 	c->set.start = first_start(c);
 	create_new_archive(c, index);
+	give_to_owner(c);
 	if (at_once)
 		attach_at_once(c);
 	else

@@ -13,7 +13,7 @@
  * ways out, and every row is in exactly one place to whoever looks, at any time:
  *
  * Few rows are moved, within the transaction that makes their partition.
- * Nobody else reads or writes the default partition meanwhile.
+ * Nobody else writes to the queue meanwhile, which includes its readers.
  *
  * Many rows stay where they are: the default partition becomes the partition
  * that they need, and an empty one takes its place.  Nobody else uses the queue
@@ -21,6 +21,13 @@
  * the bounds.  The partition can be wider than others.  pg_partman takes all of
  * them for equal, and would drop it too early; from then on the dropping is
  * left to retention.c.
+ *
+ * Who sends decides on the partition first and locks it then.  If that is the
+ * default one, and waits for our lock, the server finds a partition for the
+ * row when we are done and fails the send.  So senders are kept from the
+ * queue's table itself while a partition is made that their ids can be in.  For
+ * partitions further ahead this is not necessary, and they can be made beside
+ * transactions that stay open.
  *
  * Either way the locks wait for those who have touched these rows and have not
  * ended their transactions, up to pgmq.maintenance_lock_timeout.
@@ -71,6 +78,26 @@ upkeep_current(const Upkeep *upkeep)
 	return id ? DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(id))) : 0;
 }
 
+static void
+lock_table(const char *table, const char *mode)
+{
+	run_ddl("LOCK TABLE ONLY %s IN %s MODE", table, mode);
+}
+
+static void
+make_partition(const Upkeep *upkeep, int64 lower, int64 current)
+{
+	if (lower < partset_add(&upkeep->step, current, 1))
+		lock_table(upkeep->set->parent, "SHARE ROW EXCLUSIVE");
+	partman_create_partitions(upkeep->pm, upkeep->name, upkeep->prefix, upkeep->set, &lower, 1);
+	if (partset_find(partset_get(upkeep->set->relid), lower) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("pg_partman made no partition of %s for %s", upkeep->set->parent,
+						partset_key_text(upkeep->set, lower)),
+				 errdetail("Another relation has its name.")));
+}
+
 /*
  * Make the next partition that is missing, one in a transaction.  Where the
  * owner's own partitions leave less room than pg_partman's need, nothing is
@@ -79,7 +106,8 @@ upkeep_current(const Upkeep *upkeep)
 bool
 premake_step(Upkeep *upkeep)
 {
-	int64		key = upkeep->set->by_time ? GetCurrentTimestamp() : queue_last_id(upkeep->name);
+	int64		current = upkeep->set->by_time ? GetCurrentTimestamp() : queue_last_id(upkeep->name);
+	int64		key = current;
 	int			ahead;
 
 	if (upkeep->pm == NULL)
@@ -100,14 +128,7 @@ premake_step(Upkeep *upkeep)
 		partset_room(upkeep->set, &upkeep->step, key, &lower, &upper);
 		if (partset_add(&upkeep->step, lower, 1) == upper)
 		{
-			partman_create_partitions(upkeep->pm, upkeep->name, upkeep->prefix,
-									  upkeep->set, &lower, 1);
-			if (partset_find(partset_get(upkeep->set->relid), lower) == NULL)
-				ereport(ERROR,
-						(errcode(ERRCODE_DUPLICATE_TABLE),
-						 errmsg("pg_partman made no partition of %s for %s", upkeep->set->parent,
-								partset_key_text(upkeep->set, lower)),
-						 errdetail("Another relation has its name.")));
+			make_partition(upkeep, lower, current);
 			return true;
 		}
 		key = upper;
@@ -116,12 +137,6 @@ premake_step(Upkeep *upkeep)
 }
 
 /* ---- the default partition ---- */
-
-static void
-lock_table(const char *table, const char *mode)
-{
-	run_ddl("LOCK TABLE ONLY %s IN %s MODE", table, mode);
-}
 
 /* The lowest and the highest key of the default partition; false if it is empty */
 static bool
@@ -187,7 +202,7 @@ move_rows(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 	const char *columns = table_columns(set->parent);
 	int			nest;
 
-	lock_table(set->parent, "SHARE UPDATE EXCLUSIVE");
+	lock_table(set->parent, "SHARE ROW EXCLUSIVE");
 	lock_table(table, "ACCESS EXCLUSIVE");
 	run_ddl("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY)", partition, set->parent);
 	partman_inherit(upkeep->pm, upkeep->name, upkeep->prefix, relname);

@@ -46,8 +46,8 @@
 #include "maintain.h"
 
 /* pgmq.databases, pgmq.maintenance_interval (in seconds) */
-char	   *worker_databases = NULL;
-int			worker_interval = 60;
+static char *worker_databases = NULL;
+static int	worker_interval = 60;
 
 /* A worker takes up no further step after that */
 #define WORK_SECONDS 3
