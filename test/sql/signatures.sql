@@ -8,7 +8,7 @@ COPY published FROM :'signatures';
 \set ECHO all
 CREATE TEMPORARY VIEW installed AS
 SELECT p.oid, p.proname, p.prokind,
-       p.proname || '(' || pg_get_function_arguments(p.oid) || ') -> ' || pg_get_function_result(p.oid) AS signature
+       p.proname || '(' || pg_get_function_arguments(p.oid) || ') -> ' || coalesce(pg_get_function_result(p.oid), 'procedure') AS signature
   FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
   JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
  WHERE e.extname = 'pgmq';
@@ -29,8 +29,8 @@ SELECT signature FROM installed
 -- volatility, strictness, security, parallel safety, cost and rows as published
 SELECT i.signature, p.provolatile, p.proisstrict, p.prosecdef, p.proparallel, p.procost, p.prorows, p.proconfig
   FROM installed i JOIN pg_proc p USING (oid)
- WHERE p.provolatile <> 'v' OR p.proisstrict OR p.prosecdef OR p.proparallel <> 'u' OR p.procost <> 100
-    OR p.prorows <> CASE WHEN p.proretset THEN 1000 ELSE 0 END OR p.proconfig IS NOT NULL
+ WHERE p.prokind = 'f' AND (p.provolatile <> 'v' OR p.proisstrict OR p.prosecdef OR p.proparallel <> 'u' OR p.procost <> 100
+    OR p.prorows <> CASE WHEN p.proretset THEN 1000 ELSE 0 END OR p.proconfig IS NOT NULL)
  ORDER BY 1;
 -- every function says what it is for
 SELECT signature FROM installed WHERE obj_description(oid, 'pg_proc') IS NULL;
