@@ -238,18 +238,16 @@ show_activity(const Maintenance *m, const Task *task)
 										name_table(&task->name, task->prefix), task->what));
 }
 
-/* Steps of one kind for one table, until there is nothing more to do */
-static void
+/* Steps of one kind for one table, until there is nothing more to do; how the last one went */
+static StepResult
 run_task(Maintenance *m, Task *task)
 {
+	StepResult	result = STEP_DONE;
 	int			attempts = 0;
 
 	show_activity(m, task);
-
 	while (!time_is_up(m))
 	{
-		StepResult	result;
-
 		CHECK_FOR_INTERRUPTS();
 		result = run_step(m, task);
 		if (!m->atomic)
@@ -268,6 +266,7 @@ run_task(Maintenance *m, Task *task)
 		else
 			pause_maintenance();
 	}
+	return result;
 }
 
 /* ---- all queues ---- */
@@ -285,9 +284,14 @@ static const struct
 	{"pg_partman", partman_step}
 };
 
+/*
+ * A table that is busy is left alone for now.  pg_partman is not asked to do
+ * what has just failed.
+ */
 static void
 maintain_table(Maintenance *m, const QueueName *name, char prefix)
 {
+	bool		failed = false;
 	int			i;
 
 	if (get_rel_relkind(name_relid(name, prefix)) != RELKIND_PARTITIONED_TABLE)
@@ -295,8 +299,14 @@ maintain_table(Maintenance *m, const QueueName *name, char prefix)
 	for (i = 0; i < lengthof(steps); i++)
 	{
 		Task		task = {*name, prefix, steps[i].what, steps[i].step, PG_INT64_MIN};
+		StepResult	result;
 
-		run_task(m, &task);
+		if (failed && steps[i].step == partman_step)
+			return;
+		result = run_task(m, &task);
+		if (result == STEP_BUSY)
+			return;
+		failed = failed || result == STEP_FAILED;
 	}
 }
 

@@ -277,22 +277,13 @@ turn_default(const Upkeep *upkeep, const char *table)
 	return true;
 }
 
-/* An empty default partition may still have been full once. */
-static void
-truncate_if_empty(const Upkeep *upkeep, const char *table)
-{
-	int64		lowest;
-	int64		highest;
-
-	if (run_with_texts("SELECT WHERE pg_catalog.pg_relation_size($1::pg_catalog.regclass)"
-					   " OPERATOR(pg_catalog.>) 0", 1, &table) == 0)
-		return;
-	lock_table(table, "ACCESS EXCLUSIVE");
-	if (!default_keys(upkeep, table, &lowest, &highest))
-		run_ddl("TRUNCATE TABLE ONLY %s", table);
-}
-
-/* Make room for rows of the default partition */
+/*
+ * Make room for rows of the default partition.
+ *
+ * It is not truncated when it is empty again.  Whoever looks by a snapshot that
+ * is older than the move, a dump for one, sees the rows where they were, as
+ * long as vacuum leaves them; they are not consumed.
+ */
 bool
 overrun_step(Upkeep *upkeep)
 {
@@ -305,12 +296,8 @@ overrun_step(Upkeep *upkeep)
 	/* Rows may wait here for the old archive, which convert_step() puts them into */
 	if (table == NULL || upkeep->converted != NULL)
 		return false;
-	if (!default_keys(upkeep, table, &lowest, &highest))
-	{
-		truncate_if_empty(upkeep, table);
-		return false;
-	}
-	if (upkeep->pm == NULL || !partset_room(upkeep->set, &upkeep->step, lowest, &lower, &upper))
+	if (upkeep->pm == NULL || !default_keys(upkeep, table, &lowest, &highest) ||
+		!partset_room(upkeep->set, &upkeep->step, lowest, &lower, &upper))
 		return false;
 	if (!too_many(upkeep, table, lower, upper) || !turn_default(upkeep, table))
 		move_rows(upkeep, table, lower, upper);
