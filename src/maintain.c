@@ -29,6 +29,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -375,6 +376,7 @@ pgmq_maintain(PG_FUNCTION_ARGS)
 	bool		atomic = fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic;
 
+	PreventCommandIfReadOnly("CALL");
 	SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
 	maintain_all(atomic, 0);
 	SPI_finish();

@@ -22,6 +22,10 @@ SELECT * FROM pgmq.list_partitions('p');
 SELECT * FROM pgmq.list_partitions('no such');
 SELECT default_partition_length FROM pgmq.metrics('p');
 CALL pgmq.maintain();
+BEGIN READ ONLY;
+CALL pgmq.maintain();
+ROLLBACK;
+\echo :LAST_ERROR_SQLSTATE
 -- a queue named like the default partition of another is just a queue
 SELECT pgmq.create('p_default');
 SELECT pgmq.send_batch('p_default', array_fill('1'::jsonb, '{3}'));
