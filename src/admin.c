@@ -414,6 +414,23 @@ require_no_default(const QueueName *name, char prefix)
 				 errhint("Choose another name for the queue.")));
 }
 
+/*
+ * pg_partman begins with a table without partitions.  One that has some and is
+ * not in its records was so before pg_partman was dropped and installed anew.
+ */
+static void
+require_no_partitions(const QueueName *name, char prefix)
+{
+	PartSet    *set = partset_get(name_relid(name, prefix));
+
+	if (set != NULL && (set->count > 0 || OidIsValid(set->default_relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_partman has no record of %s, which has partitions", set->parent),
+				 errdetail("Such records are lost when pg_partman is dropped."),
+				 errhint("Restore its row in part_config, or move the messages to a new queue.")));
+}
+
 /* Have pg_partman make the partitions of a table and maintain it, unless it does so already */
 static void
 partition_table(const Partman *pm, const QueueName *name, char prefix,
@@ -424,6 +441,7 @@ partition_table(const Partman *pm, const QueueName *name, char prefix,
 	if (get_rel_relkind(name_relid(name, prefix)) != RELKIND_PARTITIONED_TABLE ||
 		partman_knows(pm, name, prefix))
 		return;
+	require_no_partitions(name, prefix);
 	partman_check_name(pm, name, &set);
 	require_no_default(name, prefix);
 	set.control = !set.by_time ? "msg_id" :

@@ -92,7 +92,7 @@ sql_is(q{SELECT parent_table, control, partition_interval, premake, partition_ty
 	join("\n", map { join('|', "pgmq.$_->[0]", 'msg_id', 10, 2, $major >= 5 ? 'range' : 'native', $_->[1], 'f', 't', 'on') }
 		  [ 'a_orders', 100 ], [ 'q_orders', '' ]),
 	'pg_partman drops from the archive only');
-sql_is('SELECT * FROM pgmq.partition_config', 'orders|100|f|f', 'the retention of the queue is ours');
+sql_is('SELECT * FROM pgmq.partition_config', 'orders|100|f|f|', 'the retention of the queue is ours');
 sql_is("SELECT queue_name, is_partitioned, is_unlogged FROM pgmq.list_queues()", 'Orders|t|f', 'list_queues shows its kind');
 sql_is("SELECT * FROM pgmq.send_batch('orders', array_fill('{}'::jsonb, '{12}'))", join("\n", 1 .. 12), 'it takes messages');
 sql_is("SELECT tableoid::regclass, count(*) FROM pgmq.q_orders GROUP BY 1 ORDER BY 1", "pgmq.q_orders_p0|9\npgmq.q_orders_p10|3",
@@ -101,7 +101,7 @@ sql_is("SELECT tableoid::regclass, count(*) FROM pgmq.q_orders GROUP BY 1 ORDER 
 # Again, and as another kind
 my ($out, $err) = sql('postgres', "SELECT pgmq.create_partitioned('ORDERS', '20', '1000', 5, true, true)");
 unlike($err, qr/ERROR|stays/, 'to create it again is harmless');
-sql_is('SELECT * FROM pgmq.partition_config', 'orders|100|f|f', 'and changes nothing');
+sql_is('SELECT * FROM pgmq.partition_config', 'orders|100|f|f|', 'and changes nothing');
 sql_is("SELECT count(*) FROM pgmq.q_orders", 12, 'nor the messages');
 ($out, $err) = sql('postgres', "SELECT pgmq.create('orders')");
 like($err, qr/^NOTICE:  queue "orders" exists and stays partitioned$/m, 'create says that it stays partitioned');
@@ -191,10 +191,11 @@ foreach my $name ('my-queue', 'sp ace', 'Capitals', 'q"uo"te', '50%', '%s', 'bac
 	(my $literal = $name) =~ s/'/''/g;
 	foreach my $interval ('10', '1 day', '1 minute')
 	{
-		($out, $err) = sql('postgres', "SELECT pgmq.create_partitioned('$literal', '$interval', '1000')");
-		is($err, '', "$name by $interval: create");
-		sql_is("SELECT pgmq.send('$literal', '1'), pgmq.archive('$literal', 1)", '1|t', "$name by $interval: send and archive");
-		sql_is("SELECT pgmq.drop_queue('$literal')", 't', "$name by $interval: drop");
+		($out, $err) = sql('postgres', qq{
+			SELECT pgmq.create_partitioned('$literal', '$interval', '1000');
+			SELECT pgmq.send('$literal', '1'), pgmq.archive('$literal', 1);
+			SELECT pgmq.drop_queue('$literal')});
+		is("$out$err", "\n1|t\nt", "$name by $interval: create, send, archive, drop");
 	}
 }
 sql_is($clean, 0, 'nothing is left of any of them');
@@ -224,6 +225,10 @@ $node->safe_psql('postgres', "SELECT pgmq.create_partitioned('byhand'); DROP TAB
 sql_is("SELECT pgmq.drop_queue('byhand')", 't', 'dropped by hand before');
 sql_is($clean, 0, 'nothing is left');
 $node->safe_psql('postgres', "SELECT pgmq.create_partitioned('last'); DROP EXTENSION pg_partman");
+$node->safe_psql('postgres', 'CREATE EXTENSION pg_partman SCHEMA partman');
+error_like("SELECT pgmq.create_partitioned('last')", qr/ERROR:  55000: pg_partman has no record of pgmq.q_last, which has partitions/, 'what pg_partman has forgotten is said');
+sql_is("SELECT pgmq.send('last', '1'), pgmq.purge_queue('last')", '1|1', 'the queue works all the same');
+$node->safe_psql('postgres', 'DROP EXTENSION pg_partman');
 sql_is("SELECT pgmq.drop_queue('last')", 't', 'without pg_partman a queue can be dropped');
 sql_is("SELECT count(*) FROM pg_class WHERE relname ~ '^(template_pgmq_)?[qa]_last'", 0, 'and nothing is left');
 
