@@ -48,7 +48,8 @@ ensure_packages() {
 	fi
 	say "installing: ${missing[*]}"
 	# Debian's server package makes a cluster of its own when it is new; nothing here uses it
-	{ "${as_root[@]}" flock /var/lib/apt apt-get update -q &&
+	# A mirror that lags behind has lists that have expired; they are signed all the same
+	{ "${as_root[@]}" flock /var/lib/apt apt-get update -q -o Acquire::Check-Valid-Until=false &&
 	  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive flock /var/lib/apt apt-get install -y -q \
 		-o DPkg::Lock::Timeout=300 --no-install-recommends "${missing[@]}"
 	} >"$WORK/apt.log" 2>&1 || { tail -20 "$WORK/apt.log" >&2; die "cannot install ${missing[*]}"; }

@@ -109,14 +109,36 @@ CREATE INDEX idx_notify_throttle_active ON pgmq.notify_insert_throttle (queue_na
 
 SELECT pg_catalog.pg_extension_config_dump('pgmq.notify_insert_throttle', '');
 
+
+CREATE TABLE pgmq.partition_config (
+    queue_name character varying NOT NULL PRIMARY KEY,
+    retention_interval pg_catalog.text,
+    drop_unread boolean NOT NULL,
+    drop_consumed boolean NOT NULL,
+    converted_archive pg_catalog.text
+);
+COMMENT ON TABLE pgmq.partition_config IS 'When partitions of a partitioned queue are dropped; queue_name is lower-case';
+COMMENT ON COLUMN pgmq.partition_config.retention_interval IS
+    'Partitions that are older are dropped: a number of ids or a time; NULL: none is';
+COMMENT ON COLUMN pgmq.partition_config.drop_unread IS
+    'Whether they are dropped with the messages in them; otherwise when they are empty';
+COMMENT ON COLUMN pgmq.partition_config.drop_consumed IS
+    'Whether partitions that are empty are dropped at any age, and an empty current one is truncated';
+
+COMMENT ON COLUMN pgmq.partition_config.converted_archive IS
+    'The table that was the archive before it was partitioned, as long as it is not attached';
+
+SELECT pg_catalog.pg_extension_config_dump('pgmq.partition_config', '');
+
 -- The installing role owns what it may want to grant.
 ALTER TABLE pgmq.meta OWNER TO @extowner@;
 ALTER TABLE pgmq.topic_bindings OWNER TO @extowner@;
 ALTER TABLE pgmq.notify_insert_throttle OWNER TO @extowner@;
+ALTER TABLE pgmq.partition_config OWNER TO @extowner@;
 
 -- Monitoring may look at everything, as it may with the published extension.
 GRANT USAGE ON SCHEMA pgmq TO pg_monitor;
-GRANT SELECT ON TABLE pgmq.meta, pgmq.topic_bindings, pgmq.notify_insert_throttle TO pg_monitor;
+GRANT SELECT ON TABLE pgmq.meta, pgmq.topic_bindings, pgmq.notify_insert_throttle, pgmq.partition_config TO pg_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON TABLES TO pg_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON SEQUENCES TO pg_monitor;
 
@@ -353,6 +375,19 @@ AS 'MODULE_PATHNAME', 'pgmq_create_unlogged';
 COMMENT ON FUNCTION pgmq.create_unlogged(pg_catalog.text) IS
     'Create a queue whose messages do not survive a crash; harmless if it exists';
 
+CREATE FUNCTION pgmq.create_partitioned(
+    queue_name pg_catalog.text,
+    partition_interval pg_catalog.text DEFAULT '10000',
+    retention_interval pg_catalog.text DEFAULT '100000',
+    premake integer DEFAULT 4,
+    drop_unread boolean DEFAULT false,
+    drop_consumed boolean DEFAULT false
+)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_create_partitioned';
+COMMENT ON FUNCTION pgmq.create_partitioned(pg_catalog.text, pg_catalog.text, pg_catalog.text, integer, boolean, boolean) IS
+    'Create a queue whose table and archive are partitioned, by msg_id or by time; harmless if it exists';
+
 CREATE FUNCTION pgmq.drop_queue(queue_name pg_catalog.text)
 RETURNS boolean LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_drop_queue';
@@ -503,6 +538,51 @@ RETURNS TABLE(queue_name pg_catalog.text, msg_id bigint) LANGUAGE C VOLATILE COS
 AS 'MODULE_PATHNAME', 'pgmq_send_batch_topic_headers_at';
 COMMENT ON FUNCTION pgmq.send_batch_topic(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[], timestamp with time zone) IS
     'Send many messages with headers, visible at a time, to all queues that the routing key leads to; returns their msg_ids, by queue, in array order';
+CREATE FUNCTION pgmq.convert_archive_partitioned(
+    table_name pg_catalog.text,
+    partition_interval pg_catalog.text DEFAULT '10000',
+    retention_interval pg_catalog.text DEFAULT '100000',
+    leading_partition integer DEFAULT 10
+)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_convert_archive_partitioned';
+COMMENT ON FUNCTION pgmq.convert_archive_partitioned(pg_catalog.text, pg_catalog.text, pg_catalog.text, integer) IS
+    'Partition the archive of the queue table_name, with what is in it';
+
+------------------------------------------------------------------ maintenance
+
+CREATE PROCEDURE pgmq.maintain()
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_maintain';
+COMMENT ON PROCEDURE pgmq.maintain() IS
+    'Do what is due for all queues: make partitions, move on what lies in default partitions, drop old partitions';
+
+CREATE FUNCTION pgmq.list_partitions(queue_name pg_catalog.text DEFAULT NULL)
+RETURNS TABLE (
+    queue pg_catalog.text,
+    partition pg_catalog.text,
+    lower_bound pg_catalog.text,
+    upper_bound pg_catalog.text,
+    messages bigint,
+    bytes bigint,
+    past_retention boolean,
+    held_back boolean
+)
+LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_list_partitions';
+COMMENT ON FUNCTION pgmq.list_partitions(pg_catalog.text) IS
+    'The partitions of a queue or of all queues, and which of them are held back by messages in them';
+
+CREATE FUNCTION pgmq.set_retention(
+    queue_name pg_catalog.text,
+    retention_interval pg_catalog.text,
+    drop_unread boolean DEFAULT false,
+    drop_consumed boolean DEFAULT false
+)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_set_retention';
+COMMENT ON FUNCTION pgmq.set_retention(pg_catalog.text, pg_catalog.text, boolean, boolean) IS
+    'When partitions of a queue and its archive are dropped';
 
 ---------------------------------------------------------------------- metrics
 
@@ -586,6 +666,36 @@ RETURNS boolean LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__belongs_to_pgmq';
 COMMENT ON FUNCTION pgmq._belongs_to_pgmq(pg_catalog.text) IS
     'Private: whether a table is a member of the extension';
+
+CREATE FUNCTION pgmq._extension_exists(extension_name pg_catalog.text)
+RETURNS boolean LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__extension_exists';
+COMMENT ON FUNCTION pgmq._extension_exists(pg_catalog.text) IS
+    'Private: whether an extension is installed in this database';
+
+CREATE FUNCTION pgmq._ensure_pg_partman_installed()
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__ensure_pg_partman_installed';
+COMMENT ON FUNCTION pgmq._ensure_pg_partman_installed() IS
+    'Private: an error without pg_partman';
+
+CREATE FUNCTION pgmq._get_pg_partman_schema()
+RETURNS pg_catalog.text LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__get_pg_partman_schema';
+COMMENT ON FUNCTION pgmq._get_pg_partman_schema() IS
+    'Private: the schema that pg_partman is installed in, quoted';
+
+CREATE FUNCTION pgmq._get_pg_partman_major_version()
+RETURNS integer LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__get_pg_partman_major_version';
+COMMENT ON FUNCTION pgmq._get_pg_partman_major_version() IS
+    'Private: the first number of pg_partman''s version';
+
+CREATE FUNCTION pgmq._get_partition_col(partition_interval pg_catalog.text)
+RETURNS pg_catalog.text LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__get_partition_col';
+COMMENT ON FUNCTION pgmq._get_partition_col(pg_catalog.text) IS
+    'Private: the column that a queue is partitioned by: msg_id if the interval is an integer';
 
 CREATE FUNCTION pgmq.rescan(queue_name pg_catalog.text)
 RETURNS void LANGUAGE C VOLATILE COST 100

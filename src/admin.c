@@ -17,8 +17,11 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "partman.h"
+
 PG_FUNCTION_INFO_V1(pgmq_create_non_partitioned);
 PG_FUNCTION_INFO_V1(pgmq_create_unlogged);
+PG_FUNCTION_INFO_V1(pgmq_create_partitioned);
 PG_FUNCTION_INFO_V1(pgmq_drop_queue);
 PG_FUNCTION_INFO_V1(pgmq_drop_queue_partitioned);
 PG_FUNCTION_INFO_V1(pgmq_purge_queue);
@@ -108,6 +111,19 @@ lock_queue(const QueueName *name)
 				   1, &canonical);
 }
 
+/* The queue "foo_default" would be what the partitioned queue "foo" has for its default partition. */
+static void
+require_no_partition(const QueueName *name, char prefix)
+{
+	Oid			relid = name_relid(name, prefix);
+
+	if (OidIsValid(relid) && get_rel_relispartition(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("relation %s is a partition of another queue", name_table(name, prefix)),
+				 errhint("Choose another name for the queue.")));
+}
+
 /* The spelling under which the queue was made, or NULL if it is new to us */
 char *
 registered_spelling(const QueueName *name)
@@ -150,16 +166,19 @@ register_queue(const QueueName *name, const char *spelling)
 
 /*
  * CREATE TABLE IF NOT EXISTS takes a relation of any kind for the table: the
- * index of another queue, for one, may have the name.
+ * index of another queue, for one, may have the name, or a partition of one.
  */
 static void
 require_table(const QueueName *name, char prefix)
 {
-	if (!OidIsValid(name_relid(name, prefix)))
+	Oid			relid = name_relid(name, prefix);
+
+	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("relation %s exists and is not a table", name_table(name, prefix)),
 				 errhint("Choose another name for the queue.")));
+	require_no_partition(name, prefix);
 }
 
 /*
@@ -221,44 +240,70 @@ require_own(const QueueName *name, const char *suffix, char relkind)
 	const char *relname = psprintf("q_%s%s", name->canonical, suffix);
 	Oid			relid = get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false));
 
-	if (OidIsValid(relid) && get_rel_relkind(relid) != relkind)
+	if (OidIsValid(relid) && get_rel_relkind(relid) != relkind &&
+		!(relkind == RELKIND_INDEX && get_rel_relkind(relid) == RELKIND_PARTITIONED_INDEX))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("relation \"%s\" exists and belongs to another queue", relname),
 				 errhint("Choose another name for the queue.")));
 }
 
+typedef enum QueueKind
+{
+	QUEUE_LOGGED,
+	QUEUE_UNLOGGED,
+	QUEUE_PARTITIONED
+} QueueKind;
+
+static QueueKind
+queue_kind(Oid relid)
+{
+	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+		return QUEUE_PARTITIONED;
+	if (get_rel_persistence(relid) == RELPERSISTENCE_UNLOGGED)
+		return QUEUE_UNLOGGED;
+	return QUEUE_LOGGED;
+}
+
 /* A queue that exists keeps its kind: say so instead of pretending. */
 static void
-notice_other_kind(const QueueName *name, bool unlogged)
+notice_other_kind(const QueueName *name, QueueKind wanted)
 {
+	static const char *const kinds[] = {"logged", "unlogged", "partitioned"};
 	Oid			relid = name_relid(name, QUEUE_TABLE);
-	bool		is_unlogged;
+	QueueKind	kind;
 
 	if (!OidIsValid(relid))
 		return;
-	is_unlogged = get_rel_persistence(relid) == RELPERSISTENCE_UNLOGGED;
-	if (is_unlogged != unlogged)
+	kind = queue_kind(relid);
+	if (kind != wanted)
 		ereport(NOTICE,
-				(errmsg("queue \"%s\" exists and stays %s", name->canonical,
-						is_unlogged ? "unlogged" : "logged")));
+				(errmsg("queue \"%s\" exists and stays %s%s", name->canonical, kinds[kind],
+						wanted == QUEUE_PARTITIONED ? ", not partitioned" : "")));
+}
+
+/* What every way to create a queue begins with; the queue's spelling */
+static char *
+begin_create(FunctionCallInfo fcinfo, QueueName *name)
+{
+	char	   *spelling;
+
+	name_from_arg(fcinfo, 0, name);
+	name_validate_new(PG_GETARG_TEXT_PP(0), name);
+	SPI_connect();
+	lock_queue(name);
+	spelling = registered_spelling(name);
+	return spelling ? spelling : text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
 static void
-create_queue(FunctionCallInfo fcinfo, bool unlogged)
+create_queue(FunctionCallInfo fcinfo, QueueKind kind)
 {
 	QueueName	name;
-	char	   *spelling;
+	char	   *spelling = begin_create(fcinfo, &name);
 
-	name_from_arg(fcinfo, 0, &name);
-	name_validate_new(PG_GETARG_TEXT_PP(0), &name);
-	SPI_connect();
-	lock_queue(&name);
-	spelling = registered_spelling(&name);
-	if (spelling == NULL)
-		spelling = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	notice_other_kind(&name, unlogged);
-	create_queue_table(&name, unlogged);
+	notice_other_kind(&name, kind);
+	create_queue_table(&name, kind == QUEUE_UNLOGGED);
 	create_archive_table(&name);
 	create_indexes(&name, spelling);
 	require_own(&name, "_vt_idx", RELKIND_INDEX);
@@ -274,7 +319,7 @@ create_queue(FunctionCallInfo fcinfo, bool unlogged)
 Datum
 pgmq_create_non_partitioned(PG_FUNCTION_ARGS)
 {
-	create_queue(fcinfo, false);
+	create_queue(fcinfo, QUEUE_LOGGED);
 	PG_RETURN_VOID();
 }
 
@@ -282,7 +327,249 @@ pgmq_create_non_partitioned(PG_FUNCTION_ARGS)
 Datum
 pgmq_create_unlogged(PG_FUNCTION_ARGS)
 {
-	create_queue(fcinfo, true);
+	create_queue(fcinfo, QUEUE_UNLOGGED);
+	PG_RETURN_VOID();
+}
+
+/* What create_partitioned() was asked for */
+typedef struct PartitionedQueue
+{
+	PartmanSet	set;			/* control and retention are each table's own */
+	char	   *retention;		/* NULL: for ever */
+	bool		drop_unread;
+	bool		drop_consumed;
+} PartitionedQueue;
+
+/*
+ * The queue's table, partitioned by msg_id or by enqueued_at.
+ *
+ * Every partition has an index on msg_id, which delete, archive and a read of
+ * fresh messages go by, and one of deferred messages.  They belong to the
+ * parent, so new partitions get them.  The one on msg_id is a primary key: ids
+ * are unique, as far as the server can tell across partitions, and a queue in
+ * a publication has its replica identity.  The server wants the partition key
+ * in it, so by time it has two columns, of which the first does the work.
+ */
+static void
+create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *queue)
+{
+	const char *table = name_table(name, QUEUE_TABLE);
+
+	if (!queue->set.by_time)
+		run_ddl("CREATE TABLE IF NOT EXISTS %s ("
+				"msg_id bigint GENERATED BY DEFAULT AS IDENTITY,"
+				TABLE_COLUMNS("") ", CONSTRAINT %s PRIMARY KEY (msg_id)"
+				") PARTITION BY RANGE (msg_id)",
+				table, name_object(name, "q_", "_part_idx"));
+	else
+		run_ddl("CREATE TABLE IF NOT EXISTS %s ("
+				"msg_id bigint GENERATED BY DEFAULT AS IDENTITY,"
+				TABLE_COLUMNS("") ", CONSTRAINT %s PRIMARY KEY (msg_id, enqueued_at)"
+				") PARTITION BY RANGE (enqueued_at)",
+				table, name_object(name, "q_", "_msg_id_idx"));
+	require_table(name, QUEUE_TABLE);
+}
+
+/* The archive of such a queue, partitioned by msg_id or by archived_at */
+static void
+create_partitioned_archive_table(const QueueName *name, const PartitionedQueue *queue)
+{
+	run_ddl("CREATE TABLE IF NOT EXISTS %s ("
+			"msg_id bigint,"
+			TABLE_COLUMNS(" archived_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),")
+			", CONSTRAINT %s PRIMARY KEY (msg_id%s)) PARTITION BY RANGE (%s)",
+			name_table(name, ARCHIVE_TABLE),
+			name_object(name, "a_", "_msg_id_idx"),
+			queue->set.by_time ? ", archived_at" : "",
+			queue->set.by_time ? "archived_at" : "msg_id");
+	require_table(name, ARCHIVE_TABLE);
+}
+
+/* An index that the peer's partitioned queues lack, or all of ours */
+static void
+create_queue_index(const QueueName *name, const char *suffix, const char *definition)
+{
+	require_own(name, suffix, RELKIND_INDEX);
+	if (!OidIsValid(name_index_relid(name, suffix)))
+		run_ddl("CREATE INDEX %s ON %s %s", name_object(name, "q_", suffix),
+				name_table(name, QUEUE_TABLE), definition);
+}
+
+/*
+ * pg_partman takes a relation that has the name of the default partition for
+ * just that, with the messages in it.
+ */
+void
+require_no_default(const QueueName *name, char prefix)
+{
+	const char *relname = psprintf("%c_%s_default", prefix, name->canonical);
+
+	if (OidIsValid(get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false))))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation \"%s\" exists and belongs to another queue", relname),
+				 errhint("Choose another name for the queue.")));
+}
+
+/*
+ * pg_partman begins with a table without partitions.  One that has some and is
+ * not in its records was so before pg_partman was dropped and installed anew.
+ */
+static void
+require_no_partitions(const QueueName *name, char prefix)
+{
+	PartSet    *set = partset_get(name_relid(name, prefix));
+
+	if (set != NULL && (set->count > 0 || OidIsValid(set->default_relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_partman has no record of %s, which has partitions", set->parent),
+				 errdetail("Such records are lost when pg_partman is dropped."),
+				 errhint("Restore its row in part_config, or move the messages to a new queue.")));
+}
+
+/* Have pg_partman make the partitions of a table and maintain it, unless it does so already */
+static void
+partition_table(const Partman *pm, const QueueName *name, char prefix,
+				const PartitionedQueue *queue, const char *retention)
+{
+	PartmanSet	set = queue->set;
+
+	if (get_rel_relkind(name_relid(name, prefix)) != RELKIND_PARTITIONED_TABLE ||
+		partman_knows(pm, name, prefix))
+		return;
+	require_no_partitions(name, prefix);
+	partman_check_name(pm, name, &set);
+	require_no_default(name, prefix);
+	set.control = !set.by_time ? "msg_id" :
+		prefix == QUEUE_TABLE ? "enqueued_at" : "archived_at";
+	set.retention = retention;
+	set.start = NULL;
+	partman_create_parent(pm, name, prefix, &set);
+}
+
+/*
+ * What the owner wants of a queue's partitions; kept the way it was first
+ * given.  A queue that the published extension has made has its retention with
+ * pg_partman, which would drop what is unread: it comes over to us.
+ */
+static void
+register_partitioned(const Partman *pm, const QueueName *name, const PartitionedQueue *queue)
+{
+	PartmanConfig config;
+	bool		takes_over = !queue->drop_unread &&
+		partman_config(pm, name, QUEUE_TABLE, &config) && config.retention != NULL;
+	const char *args[] = {name->canonical, takes_over ? config.retention : queue->retention,
+	queue->drop_unread ? "true" : "false", queue->drop_consumed ? "true" : "false"};
+
+	if (run_with_texts("INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
+					   " VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT DO NOTHING",
+					   lengthof(args), args) > 0 && takes_over)
+		partman_set_retention(pm, name, QUEUE_TABLE, NULL);
+}
+
+/* Whether the queue that is there is partitioned by time; false if it isn't at all */
+static bool
+is_by_time(const QueueName *name)
+{
+	const char *table = name_table(name, QUEUE_TABLE);
+
+	return run_with_texts("SELECT FROM pg_catalog.pg_partitioned_table AS p"
+						  " JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) p.partrelid"
+						  " AND a.attnum OPERATOR(pg_catalog.=) p.partattrs[0]"
+						  " WHERE p.partrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
+						  " AND a.attname OPERATOR(pg_catalog.<>) 'msg_id'", 1, &table) > 0;
+}
+
+static void
+create_partitioned_tables(const Partman *pm, const QueueName *name, const char *spelling,
+						  const PartitionedQueue *queue)
+{
+	create_partitioned_queue_table(name, queue);
+	create_partitioned_archive_table(name, queue);
+	if (get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+	{
+		bool		by_time = is_by_time(name);
+
+		create_queue_index(name, "_part_idx", by_time ? "(enqueued_at)" : "(msg_id)");
+		if (by_time)
+			create_queue_index(name, "_msg_id_idx", "(msg_id)");
+	}
+	create_indexes(name, spelling);
+	require_own(name, "_vt_idx", RELKIND_INDEX);
+	require_own(name, "_msg_id_seq", RELKIND_SEQUENCE);
+	partition_table(pm, name, QUEUE_TABLE, queue, queue->drop_unread ? queue->retention : NULL);
+	partition_table(pm, name, ARCHIVE_TABLE, queue, queue->retention);
+}
+
+/*
+ * An interval of ids or of time, as it may be given.  What is no number or no
+ * time at all is the server's own error.
+ */
+void
+check_interval(const char *argument, const char *value, bool by_time, bool zero_too)
+{
+	const char *args[2];
+
+	args[0] = value;
+	args[1] = zero_too ? "-1" : "0";
+	if (run_with_texts(by_time
+					   ? "SELECT WHERE $1::interval OPERATOR(pg_catalog.>) $2::interval"
+					   : "SELECT WHERE $1::bigint OPERATOR(pg_catalog.>) $2::bigint",
+					   2, args) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be %s, got %s", argument,
+						zero_too ? "at least 0" : "greater than 0", value)));
+}
+
+/* The arguments of create_partitioned(), checked; the caller has connected to SPI */
+static void
+partitioned_from_args(FunctionCallInfo fcinfo, PartitionedQueue *queue)
+{
+	if (PG_ARGISNULL(3) || PG_GETARG_INT32(3) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("premake must be at least 1, got %s",
+						PG_ARGISNULL(3) ? "<NULL>" : psprintf("%d", PG_GETARG_INT32(3)))));
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("partition_interval must not be NULL")));
+	queue->set.interval = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	queue->set.premake = PG_GETARG_INT32(3);
+	queue->set.by_time = partman_by_time(queue->set.interval);
+	queue->retention = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	queue->drop_unread = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
+	queue->drop_consumed = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+	check_interval("partition_interval", queue->set.interval, queue->set.by_time, false);
+	if (queue->retention)
+		check_interval("retention_interval", queue->retention, queue->set.by_time, true);
+}
+
+/*
+ * pgmq.create_partitioned(queue_name text, partition_interval text,
+ *	 retention_interval text, premake integer, drop_unread boolean,
+ *	 drop_consumed boolean) -> void
+ *
+ * For a queue that exists it makes what is missing, and changes nothing.
+ */
+Datum
+pgmq_create_partitioned(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	char	   *spelling = begin_create(fcinfo, &name);
+	Partman		pm;
+	PartitionedQueue queue;
+
+	partman_require(&pm);
+	partitioned_from_args(fcinfo, &queue);
+	notice_other_kind(&name, QUEUE_PARTITIONED);
+	create_partitioned_tables(&pm, &name, spelling, &queue);
+	register_queue(&name, spelling);
+	if (get_rel_relkind(name_relid(&name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+		register_partitioned(&pm, &name, &queue);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
@@ -293,20 +580,74 @@ drop_table(const QueueName *name, char prefix)
 		run_ddl("DROP TABLE %s", name_table(name, prefix));
 }
 
+/* Whether the queue or its archive is partitioned, or was until somebody dropped the table */
+static bool
+is_partitioned(const QueueName *name)
+{
+	const char *canonical = name->canonical;
+
+	return get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
+		get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
+		run_with_texts("SELECT FROM pgmq.meta WHERE is_partitioned AND " HAS_IDENTITY, 1, &canonical) > 0;
+}
+
+/*
+ * The published extension's convert_archive_partitioned() left what had been
+ * archived before in a table of its own.  That is dropped with the archive,
+ * unless it is the archive of a queue of such a name.
+ */
+static void
+drop_old_archive(const QueueName *name)
+{
+	QueueName	old;
+
+	name_canonical(cstring_to_text(psprintf("%s_old", name->canonical)), &old);
+	if (get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE &&
+		get_rel_relkind(name_relid(&old, ARCHIVE_TABLE)) == RELKIND_RELATION &&
+		!get_rel_relispartition(name_relid(&old, ARCHIVE_TABLE)) &&
+		get_attnum(name_relid(&old, ARCHIVE_TABLE), "archived_at") != InvalidAttrNumber &&
+		!OidIsValid(name_relid(&old, QUEUE_TABLE)) && registered_spelling(&old) == NULL)
+		drop_table(&old, ARCHIVE_TABLE);
+}
+
+/* What is known elsewhere about the partitions of a queue whose tables are gone */
+static void
+forget_partitions(const QueueName *name)
+{
+	const char *canonical = name->canonical;
+	Partman		pm;
+	bool		found = partman_find(&pm);
+	char	   *converted = run_for_text("DELETE FROM pgmq.partition_config"
+										 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
+										 " RETURNING converted_archive", 1, &canonical);
+
+	if (converted != NULL)
+		run_ddl("DROP TABLE IF EXISTS %s", quote_qualified_identifier(PGMQ_SCHEMA, converted));
+	partman_forget(found ? &pm : NULL, name, QUEUE_TABLE);
+	partman_forget(found ? &pm : NULL, name, ARCHIVE_TABLE);
+}
+
 /* Whether there was such a queue, or at least a record of one */
 static bool
 drop_queue(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 	bool		existed;
+	bool		partitioned;
 
 	SPI_connect();
 	lock_queue(name);
 	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
 	if (existed)
 	{
+		partitioned = is_partitioned(name);
+		require_no_partition(name, QUEUE_TABLE);
+		require_no_partition(name, ARCHIVE_TABLE);
+		drop_old_archive(name);
 		drop_table(name, QUEUE_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
+		if (partitioned)
+			forget_partitions(name);
 		/* Every spelling: an adopted database may have several for one queue */
 		run_with_texts("DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
 	}

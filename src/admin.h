@@ -19,5 +19,7 @@ extern uint64 run_with_texts(const char *sql, int nargs, const char *const *args
 extern char *run_for_text(const char *sql, int nargs, const char *const *args);
 extern void lock_queue(const QueueName *name);
 extern char *registered_spelling(const QueueName *name);
+extern void require_no_default(const QueueName *name, char prefix);
+extern void check_interval(const char *argument, const char *value, bool by_time, bool zero_too);
 
 #endif							/* PGMQ_ADMIN_H */

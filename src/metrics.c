@@ -29,8 +29,21 @@ PG_FUNCTION_INFO_V1(pgmq_metrics_all);
 	" SELECT m.total," \
 	AGE("m.newest") "," AGE("m.oldest") "," \
 	" (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence})," \
-	" c.now, m.visible, NULL::bigint" \
+	" c.now, m.visible, " DEFAULT_LENGTH \
 	" FROM c, m"
+
+/*
+ * What lies in the default partitions of the queue and its archive, as of the
+ * last analyze; NULL of a queue without one.  By the catalog and not by name:
+ * "foo_default" may be a queue.
+ */
+#define DEFAULT_LENGTH \
+	"(SELECT pg_catalog.sum(GREATEST(d.reltuples, 0))::bigint" \
+	" FROM pg_catalog.pg_partitioned_table AS p" \
+	" JOIN pg_catalog.pg_class AS d ON d.oid OPERATOR(pg_catalog.=) p.partdefid" \
+	" WHERE p.partrelid OPERATOR(pg_catalog.=) ANY (ARRAY[" \
+	"pg_catalog.to_regclass('{queue}'), pg_catalog.to_regclass('{archive}')])" \
+	" HAVING pg_catalog.bool_or(p.partrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('{queue}')))"
 
 /* Never negative; NULL of an empty queue stays NULL */
 #define AGE(since) \

@@ -147,6 +147,13 @@ name_table(const QueueName *name, char prefix)
 	return quote_qualified_identifier(PGMQ_SCHEMA, bare_table(name, prefix));
 }
 
+/* "pgmq.q_orders", not quoted, as pg_partman wants it and nobody else; palloc'd */
+const char *
+name_unquoted(const QueueName *name, char prefix)
+{
+	return psprintf("%s.%s", PGMQ_SCHEMA, bare_table(name, prefix));
+}
+
 /* The quoted, qualified sequence that the queue's ids come from; palloc'd */
 const char *
 name_sequence(const QueueName *name)

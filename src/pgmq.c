@@ -8,6 +8,9 @@
 
 #include "utils/guc.h"
 
+#include "maintain.h"
+#include "worker.h"
+
 PG_MODULE_MAGIC;
 
 /* A placeholder, for a value that was set before the library was loaded, is none. */
@@ -54,8 +57,20 @@ _PG_init(void)
 								PGC_USERSET, GUC_UNIT_MS,
 								NULL, NULL, NULL);
 
+	if (!setting_is_defined("pgmq.maintenance_lock_timeout"))
+		DefineCustomIntVariable("pgmq.maintenance_lock_timeout",
+								"How long maintenance waits for a lock before it tries again later.",
+								"Who uses the queue waits as long behind it.",
+								&maintain_lock_timeout,
+								100, 1, INT_MAX,
+								PGC_USERSET, GUC_UNIT_MS,
+								NULL, NULL, NULL);
+
 	if (!initialized)
+	{
 		shared_init();
+		worker_init();
+	}
 	initialized = true;
 
 	MarkGUCPrefixReserved("pgmq");

@@ -40,6 +40,7 @@ extern Oid	name_index_relid(const QueueName *name, const char *suffix);
 extern Oid	name_sequence_relid(const QueueName *name);
 extern Oid	name_relid(const QueueName *name, char prefix);
 extern const char *name_table(const QueueName *name, char prefix);
+extern const char *name_unquoted(const QueueName *name, char prefix);
 extern const char *name_sequence(const QueueName *name);
 extern char *name_object(const QueueName *name, const char *prefix, const char *suffix);
 extern char *name_expand(const char *sql_template, const QueueName *name);

@@ -1,0 +1,338 @@
+/*
+ * retention.c
+ *	  When partitions go.
+ *
+ * A partition of a queue that is past its retention is dropped when nothing is
+ * in it, unless the queue's owner wants it dropped with what is in it.  A queue
+ * may also have consumed partitions dropped at once; then its size on disk is
+ * that of what is not consumed yet, whatever keeps vacuum from working.
+ *
+ * No message is lost.  Who sends holds a lock on the queue's table and on the
+ * partition from before it draws an id until its transaction ends, and so does
+ * who reads or deletes, on the partitions that are touched.  The partition is
+ * looked at again under locks that conflict with those, by a snapshot taken
+ * then: what it shows empty is empty, and stays it until it is gone.  A message
+ * with an id of a dropped partition can only come from who gives ids by hand;
+ * it goes to the default partition.
+ */
+#include "maintain.h"
+
+#include "access/htup_details.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "admin.h"
+
+PG_FUNCTION_INFO_V1(pgmq_list_partitions);
+PG_FUNCTION_INFO_V1(pgmq_set_retention);
+
+/* A current partition with less in it is not worth a truncation */
+#define TRUNCATE_BYTES "1048576"
+
+/* What the owner wants for the table; the caller has set the rest of upkeep */
+static void
+get_wishes(Upkeep *upkeep)
+{
+	const char *canonical = upkeep->name->canonical;
+	bool		archive = upkeep->prefix == ARCHIVE_TABLE;
+	bool		known = run_with_texts("SELECT retention_interval, drop_unread, drop_consumed, converted_archive"
+									   " FROM pgmq.partition_config"
+									   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical) > 0;
+
+	upkeep->retention = NULL;
+	upkeep->drop_unread = archive;
+	upkeep->drop_consumed = false;
+	upkeep->converted = NULL;
+	if (known)
+	{
+		HeapTuple	row = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		upkeep->retention = SPI_getvalue(row, desc, 1);
+		upkeep->drop_unread = archive || strcmp(SPI_getvalue(row, desc, 2), "t") == 0;
+		upkeep->drop_consumed = !archive && strcmp(SPI_getvalue(row, desc, 3), "t") == 0;
+		upkeep->converted = archive ? SPI_getvalue(row, desc, 4) : NULL;
+	}
+	/* What pg_partman was told, by hand or by the published extension, it does anyway */
+	if (upkeep->pm != NULL && upkeep->config.retention != NULL)
+	{
+		upkeep->retention = upkeep->config.retention;
+		upkeep->drop_unread = true;
+	}
+}
+
+/* False if the table is not partitioned; the caller has connected to SPI */
+bool
+upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *pm)
+{
+	upkeep->name = name;
+	upkeep->prefix = prefix;
+	upkeep->set = partset_get(name_relid(name, prefix));
+	if (upkeep->set == NULL)
+		return false;
+	upkeep->pm = pm != NULL && partman_config(pm, name, prefix, &upkeep->config) ? pm : NULL;
+	if (upkeep->pm != NULL)
+		partset_step(upkeep->set, upkeep->config.interval, &upkeep->step);
+	get_wishes(upkeep);
+	return true;
+}
+
+/* Partitions that end there or before are past their retention */
+static int64
+retention_limit(const Upkeep *upkeep, int64 current)
+{
+	PartStep	step;
+
+	if (upkeep->retention == NULL)
+		return PG_INT64_MIN;
+	partset_step(upkeep->set, upkeep->retention, &step);
+	return partset_add(&step, current, -1);
+}
+
+static bool
+is_empty(const char *partition)
+{
+	return run_with_texts(psprintf("SELECT FROM ONLY %s LIMIT 1", partition), 0, NULL) == 0;
+}
+
+/* Drop a partition unless it has got a message that it must not have */
+static void
+drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
+{
+	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", upkeep->set->parent);
+	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", partition);
+	if (with_messages || is_empty(partition))
+		run_ddl("DROP TABLE %s", partition);
+}
+
+/* Ids go on coming here, but what is consumed can go. */
+static void
+truncate_partition(const char *partition)
+{
+	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", partition);
+	if (is_empty(partition))
+		run_ddl("TRUNCATE TABLE ONLY %s", partition);
+}
+
+static bool
+is_large(const char *partition)
+{
+	return run_with_texts("SELECT WHERE pg_catalog.pg_relation_size($1::pg_catalog.regclass)"
+						  " OPERATOR(pg_catalog.>=) " TRUNCATE_BYTES, 1, &partition) > 0;
+}
+
+/* Whether there was something to do for the partition */
+static bool
+retire_partition(const Upkeep *upkeep, const Partition *partition, int64 current, int64 limit)
+{
+	const char *name = partset_relation(partition->relid);
+	bool		past = partition->upper <= limit;
+	bool		over = partition->upper <= current;
+
+	if (name == NULL || !(past || upkeep->drop_consumed))
+		return false;
+	if (past && upkeep->drop_unread)
+		drop_partition(upkeep, name, true);
+	else if (past || over)
+	{
+		if (!is_empty(name))
+			return false;
+		drop_partition(upkeep, name, false);
+	}
+	else
+	{
+		if (!is_large(name) || !is_empty(name))
+			return false;
+		truncate_partition(name);
+	}
+	return true;
+}
+
+/* Drop or empty the next partition for which it is due, one in a transaction */
+bool
+retention_step(Upkeep *upkeep)
+{
+	int64		current;
+	int64		limit;
+	int			i;
+
+	if (upkeep->retention == NULL && !upkeep->drop_consumed)
+		return false;
+	current = upkeep_current(upkeep);
+	limit = retention_limit(upkeep, current);
+	for (i = 0; i < upkeep->set->count; i++)
+	{
+		const Partition *partition = &upkeep->set->partitions[i];
+
+		if (partition->lower < upkeep->position)
+			continue;
+		upkeep->position = partition->lower + 1;
+		if (retire_partition(upkeep, partition, current, limit))
+			return true;
+	}
+	return false;
+}
+
+/* ---- for people ---- */
+
+#define LIST_COLUMNS 8
+
+/* One row of list_partitions(); relid of the default partition: with NULL bounds */
+static void
+list_partition(const Upkeep *upkeep, const char *queue, const Partition *partition,
+			   int64 limit, ReturnSetInfo *rsinfo)
+{
+	const char *name = partset_relation(partition->relid);
+	bool		is_default = partition->relid == upkeep->set->default_relid;
+	bool		past = !is_default && partition->upper <= limit;
+	Datum		values[LIST_COLUMNS];
+	bool		nulls[LIST_COLUMNS] = {false};
+	int64		messages;
+
+	if (name == NULL)
+		return;
+	run_with_texts(psprintf("SELECT pg_catalog.count(*), pg_catalog.pg_total_relation_size($1::pg_catalog.regclass)"
+							" FROM ONLY %s", name), 1, &name);
+	values[4] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nulls[4]);
+	values[5] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &nulls[5]);
+	messages = DatumGetInt64(values[4]);
+	values[0] = CStringGetTextDatum(queue);
+	values[1] = CStringGetTextDatum(name);
+	nulls[2] = nulls[3] = is_default;
+	values[2] = is_default ? (Datum) 0 : CStringGetTextDatum(partset_key_text(upkeep->set, partition->lower));
+	values[3] = is_default ? (Datum) 0 : CStringGetTextDatum(partset_key_text(upkeep->set, partition->upper));
+	values[6] = BoolGetDatum(past);
+	values[7] = BoolGetDatum(past && messages > 0 && !upkeep->drop_unread);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static void
+list_partitions(const char *queue, const Partman *pm, ReturnSetInfo *rsinfo)
+{
+	QueueName	name;
+	Upkeep		upkeep = {0};
+	int64		limit;
+	int			i;
+
+	name_canonical(cstring_to_text(queue), &name);
+	if (!upkeep_begin(&upkeep, &name, QUEUE_TABLE, pm))
+		return;
+	limit = retention_limit(&upkeep, upkeep_current(&upkeep));
+	for (i = 0; i < upkeep.set->count; i++)
+		list_partition(&upkeep, queue, &upkeep.set->partitions[i], limit, rsinfo);
+	if (OidIsValid(upkeep.set->default_relid))
+	{
+		Partition	fallback = {upkeep.set->default_relid, 0, 0};
+
+		list_partition(&upkeep, queue, &fallback, limit, rsinfo);
+	}
+}
+
+/*
+ * pgmq.list_partitions(queue_name text) -> TABLE (queue text, partition text,
+ *	 lower_bound text, upper_bound text, messages bigint, bytes bigint,
+ *	 past_retention boolean, held_back boolean)
+ */
+Datum
+pgmq_list_partitions(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Partman		pm;
+	const Partman *found;
+	QueueName	name;
+	const char *canonical = NULL;
+	SPITupleTable *queues;
+	uint64		count;
+	uint64		i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(0))
+	{
+		name_from_arg(fcinfo, 0, &name);
+		name_require_queue(&name);
+		canonical = name.canonical;
+	}
+	SPI_connect();
+	found = partman_find(&pm) ? &pm : NULL;
+	count = run_with_texts("SELECT queue_name FROM pgmq.meta WHERE $1 IS NULL"
+						   " OR pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) $1"
+						   " ORDER BY queue_name", 1, &canonical);
+	queues = SPI_tuptable;
+	for (i = 0; i < count; i++)
+		list_partitions(SPI_getvalue(queues->vals[i], queues->tupdesc, 1), found, rsinfo);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+static bool
+bool_arg(FunctionCallInfo fcinfo, int argno)
+{
+	return !PG_ARGISNULL(argno) && PG_GETARG_BOOL(argno);
+}
+
+/* An interval that can't be taken off is no retention */
+static void
+check_retention(const Upkeep *upkeep, const char *retention)
+{
+	PartStep	step;
+
+	partset_step(upkeep->set, retention, &step);
+	if (partset_add(&step, 0, 1) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("retention_interval must be at least 0, got %s", retention)));
+}
+
+#define SET_RETENTION_SQL \
+	"INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)" \
+	" VALUES ($1, $2, $3::boolean, $4::boolean)" \
+	" ON CONFLICT (queue_name) DO UPDATE SET retention_interval = EXCLUDED.retention_interval," \
+	" drop_unread = EXCLUDED.drop_unread, drop_consumed = EXCLUDED.drop_consumed"
+
+/*
+ * pgmq.set_retention(queue_name text, retention_interval text,
+ *	 drop_unread boolean, drop_consumed boolean) -> void
+ */
+Datum
+pgmq_set_retention(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	char	   *retention = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	bool		drop_unread = bool_arg(fcinfo, 2);
+	const char *args[4];
+	Partman		pm;
+	Upkeep		upkeep = {0};
+	bool		partitioned = false;
+	static const char prefixes[] = {QUEUE_TABLE, ARCHIVE_TABLE};
+	int			i;
+
+	name_from_arg(fcinfo, 0, &name);
+	name_require_queue(&name);
+	SPI_connect();
+	lock_queue(&name);
+	partman_require(&pm);
+	for (i = 0; i < lengthof(prefixes); i++)
+	{
+		if (!upkeep_begin(&upkeep, &name, prefixes[i], &pm))
+			continue;
+		partitioned = true;
+		if (retention)
+			check_retention(&upkeep, retention);
+		partman_set_retention(&pm, &name, prefixes[i],
+							  prefixes[i] == ARCHIVE_TABLE || drop_unread ? retention : NULL);
+	}
+	if (!partitioned)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("queue \"%s\" is not partitioned", name.canonical)));
+	args[0] = name.canonical;
+	args[1] = retention;
+	args[2] = drop_unread ? "true" : "false";
+	args[3] = bool_arg(fcinfo, 3) ? "true" : "false";
+	run_with_texts(SET_RETENTION_SQL, lengthof(args), args);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
