@@ -46,10 +46,16 @@
  * - set_vt: the clock is read inside the statement, GREATEST keeps times that
  *	 a caller gives from lying before it.
  * - Row-level security: the probes go past it, straight to the index.
+ * - Partitions: all statements are on the queue's table, and lock it before
+ *	 they choose a partition, so it is where the holders are found.  The
+ *	 probe looks into all partitions that may have anything (look.c), and
+ *	 counts only if its list of them was that of its snapshot.
  * - VACUUM also holds a conflicting lock, for as long as a large table takes;
  *	 it writes no message, so it does not count as a holder.
  * - TRUNCATE, drop and re-create, and everything else that rewrites the table
- *	 gives it a new file, and floors are kept by file (horizon.c).
+ *	 gives it a new file, and floors are kept by file (horizon.c).  A partitioned
+ *	 table has none, and its floors outlive a TRUNCATE: they are as true of
+ *	 nothing at all, unless the sequence is set back, which horizon.c notices.
  *
  * What is written around the extension (a sequence with a cache, UPDATE by
  * hand, COPY with old times, a clock that was set back) may land below a
@@ -59,12 +65,9 @@
  */
 #include "pgmq.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/stratnum.h"
-#include "access/table.h"
-#include "catalog/pg_am_d.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
@@ -74,7 +77,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -217,75 +219,6 @@ candidate_counts(Candidate *candidate)
 	return true;
 }
 
-/* The first row at or behind "from" that the snapshot sees and the filter takes */
-static bool
-first_row(const QueueTable *table, Relation index, Snapshot snapshot,
-		  ScanKey keys, int nkeys, bool want_fresh, AttrNumber attno, Datum *value)
-{
-	TupleDesc	desc = RelationGetDescr(table->rel);
-	SysScanDesc scan = systable_beginscan_ordered(table->rel, index, snapshot, nkeys, keys);
-	HeapTuple	tuple;
-	bool		found = false;
-
-	while (!found && (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
-	{
-		bool		isnull[3];
-		Datum		vt = heap_getattr(tuple, table->vt_attno, desc, &isnull[0]);
-		Datum		enqueued = heap_getattr(tuple, table->enqueued_attno, desc, &isnull[1]);
-
-		CHECK_FOR_INTERRUPTS();
-		if (isnull[0] || isnull[1] ||
-			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != want_fresh)
-			continue;
-		*value = heap_getattr(tuple, attno, desc, &isnull[2]);
-		found = !isnull[2];
-	}
-	systable_endscan_ordered(scan);
-	return found;
-}
-
-/* The lowest fresh msg_id in from .. until that the snapshot sees */
-static bool
-lowest_fresh(const QueueTable *table, Snapshot snapshot,
-			 int64 from, int64 until, int64 *msg_id)
-{
-	ScanKeyData keys[2];
-	Relation	index = index_open(table->id_index, AccessShareLock);
-	Datum		value;
-	bool		found;
-
-	ScanKeyInit(&keys[0], table->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(from));
-	ScanKeyInit(&keys[1], table->id_attno, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(until));
-	found = first_row(table, index, snapshot, keys, 2, true, table->id_attno, &value);
-	if (found)
-		*msg_id = DatumGetInt64(value);
-	index_close(index, AccessShareLock);
-	return found;
-}
-
-/* The earliest deferred vt in from .. until that the snapshot sees */
-bool
-floors_earliest_due(const QueueTable *table, Snapshot snapshot,
-					TimestampTz from, TimestampTz until, TimestampTz *vt)
-{
-	ScanKeyData keys[2];
-	Relation	index = index_open(table->vt_index, AccessShareLock);
-	Datum		value;
-	bool		found;
-
-	ScanKeyInit(&keys[0], table->vt_attno, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
-	ScanKeyInit(&keys[1], table->vt_attno, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(until));
-	found = first_row(table, index, snapshot, keys, 2, false, table->vt_attno, &value);
-	if (found)
-		*vt = DatumGetTimestampTz(value);
-	index_close(index, AccessShareLock);
-	return found;
-}
-
 /*
  * s2: nothing below the old floors need be looked at, and for the due floor
  * nothing above the candidate's clock (there lie the dead leases of the whole
@@ -298,9 +231,9 @@ probe(const QueueTable *table, const Floors *old, Floors *floors)
 	int64		msg_id;
 	TimestampTz vt;
 
-	if (lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
+	if (look_lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
 		floors->fresh = msg_id;
-	if (floors_earliest_due(table, snapshot, old->due, floors->due, &vt))
+	if (look_earliest_due(table, snapshot, old->due, floors->due, &vt))
 		floors->due = Min(floors->due, vt);
 	UnregisterSnapshot(snapshot);
 }
@@ -315,9 +248,9 @@ floors_are_wrong(const QueueTable *table, const Floors *floors)
 	TimestampTz vt;
 
 	if (floors->fresh > PG_INT64_MIN)
-		wrong = lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
+		wrong = look_lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
 	if (!wrong && floors->due > DT_NOBEGIN)
-		wrong = floors_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
+		wrong = look_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
 	UnregisterSnapshot(snapshot);
 	return wrong;
 }
@@ -336,11 +269,13 @@ floors_may_move(const QueueTable *table)
 /*
  * Go on with the queue's candidate, and take one if there is none and the
  * caller thinks that it is time; "holders" says how many that one has.  True if
- * "floors" got new values.  "old" is what is known to be true now.
+ * "floors" got new values; then "sent" is the candidate itself: no message will
+ * get an id below it any more, or an enqueued_at before it.  "old" is what is
+ * known to be true now.
  */
 bool
 floors_move(const QueueTable *table, bool time_for_candidate,
-			const Floors *old, Floors *floors, int *holders)
+			const Floors *old, Floors *floors, Floors *sent, int *holders)
 {
 	Candidate  *candidate = candidate_place(table->key);
 
@@ -356,10 +291,10 @@ floors_move(const QueueTable *table, bool time_for_candidate,
 	}
 	if (!candidate_counts(candidate))
 		return false;
-	*floors = candidate->floors;
+	*floors = *sent = candidate->floors;
 	candidate_drop(candidate);
 	probe(table, old, floors);
-	return true;
+	return look_was_complete(table);
 }
 
 /* Whether going on with a candidate may be worth a look */

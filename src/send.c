@@ -3,10 +3,11 @@
  *	  Put messages in.
  *
  * A message that can be had at once is fresh: vt and enqueued_at are the same
- * reading of the clock.  It may be taken here, before the statement: a fresh
- * message is found by its msg_id, never by its vt.  A message with a delay is
- * deferred, is found by its vt, and so its clock is read inside the statement,
- * after the statement has locked the table (horizon.c says why).
+ * reading of the clock.  A message with a delay is deferred, and is found by its
+ * vt.  The clock for both is read when the queue's table is locked: for what is
+ * deferred that makes the floors true (floors.c), for a queue that is
+ * partitioned by time it says when a partition gets no more messages
+ * (partition.c).
  */
 #include "pgmq.h"
 
@@ -118,7 +119,7 @@ insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
 {
 	QueueName	name;
 	const PlanSpec *spec = specs->fresh;
-	Datum		values[3];
+	Datum		values[3] = {0};
 	bool		nulls[3] = {false, true, false};
 
 	name_from_arg(fcinfo, 0, &name);
@@ -126,7 +127,6 @@ insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
 	if (headers_arg > 0)
 		arg_to_param(fcinfo, headers_arg, &values[1], &nulls[1]);
 
-	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (delay != DELAY_NONE && PG_ARGISNULL(delay_arg))
 	{
 		spec = specs->delayed;
@@ -142,7 +142,7 @@ insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
 		spec = specs->at;
 		values[2] = PG_GETARG_DATUM(delay_arg);
 	}
-	plan_run(&name, spec, values, nulls, dest);
+	plan_run_now(&name, spec, spec == specs->fresh ? 2 : -1, values, nulls, dest);
 }
 
 /*
