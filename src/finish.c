@@ -4,7 +4,8 @@
  *
  * None of these looks at vt: a leased message can be finished by anybody who
  * knows its msg_id.  Arrays lock their messages in msg_id order, because the
- * index on msg_id is walked in order.
+ * index on msg_id is walked in order.  In a partitioned queue they go to the
+ * partitions that have them (route.c).
  */
 #include "pgmq.h"
 
@@ -19,8 +20,8 @@ PG_FUNCTION_INFO_V1(pgmq_set_vt_at);
 PG_FUNCTION_INFO_V1(pgmq_set_vt_array);
 PG_FUNCTION_INFO_V1(pgmq_set_vt_array_at);
 
-#define WHERE_ID " WHERE msg_id OPERATOR(pg_catalog.=) $1"
-#define WHERE_IDS " WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
+#define WHERE_ID " WHERE msg_id OPERATOR(pg_catalog.=) $1{leaf}"
+#define WHERE_IDS " WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1){leaf}"
 
 static const PlanSpec delete_plan = {
 	PLAN_DELETE,
@@ -95,7 +96,7 @@ run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
 	name_from_arg(fcinfo, 0, &name);
 	arg_to_param(fcinfo, 1, &ids, &null);
 	SPI_connect();
-	processed = plan_run(&name, spec, &ids, &null, dest);
+	processed = route_by_id(&name, spec, &ids, &null, false, dest);
 	SPI_finish();
 	wake_mark_taken(&name, processed);
 	return processed;
@@ -164,7 +165,7 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 		values[1] = interval_from_seconds(PG_GETARG_INT32(2));
 	messages = result_messages(fcinfo);
 	SPI_connect();
-	processed = plan_run(&name, spec, values, nulls, result_dest(messages));
+	processed = route_by_id(&name, spec, values, nulls, true, result_dest(messages));
 	SPI_finish();
 	result_finish(messages);
 	if (processed > 0)

@@ -46,10 +46,16 @@
  * - set_vt: the clock is read inside the statement, GREATEST keeps times that
  *	 a caller gives from lying before it.
  * - Row-level security: the probes go past it, straight to the index.
+ * - Partitions: all statements are on the queue's table, and lock it before
+ *	 they choose a partition, so it is where the holders are found.  The
+ *	 probe looks into all partitions that may have anything (look.c), and
+ *	 counts only if its list of them was that of its snapshot.
  * - VACUUM also holds a conflicting lock, for as long as a large table takes;
  *	 it writes no message, so it does not count as a holder.
  * - TRUNCATE, drop and re-create, and everything else that rewrites the table
- *	 gives it a new file, and floors are kept by file (horizon.c).
+ *	 gives it a new file, and floors are kept by file (horizon.c).  A partitioned
+ *	 table has none, and its floors outlive a TRUNCATE: they are as true of
+ *	 nothing at all, unless the sequence is set back, which horizon.c notices.
  *
  * What is written around the extension (a sequence with a cache, UPDATE by
  * hand, COPY with old times, a clock that was set back) may land below a
@@ -59,15 +65,9 @@
  */
 #include "pgmq.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/multixact.h"
 #include "access/relation.h"
-#include "access/stratnum.h"
-#include "access/table.h"
-#include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
@@ -77,7 +77,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -221,151 +220,6 @@ candidate_counts(Candidate *candidate)
 }
 
 /*
- * Whether a reader that skips locked rows would take this one, as far as can
- * be told without locking it: nobody is at work on it, and it is the newest
- * version.
- */
-static bool
-is_takeable(HeapTupleHeader tuple)
-{
-	TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple);
-
-	if (tuple->t_infomask & HEAP_XMAX_INVALID)
-		return true;
-	if (tuple->t_infomask & HEAP_XMAX_IS_MULTI)
-	{
-		bool		lock_only = HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask);
-
-		if (MultiXactIdIsRunning(xmax, lock_only))
-			return false;
-		if (lock_only)
-			return true;
-		xmax = HeapTupleGetUpdateXid(tuple);
-	}
-	if (TransactionIdIsInProgress(xmax))
-		return TransactionIdIsCurrentTransactionId(xmax) &&
-			HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask);
-	return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask) || !TransactionIdDidCommit(xmax);
-}
-
-/* What a walk through an index looks for, and what it found */
-typedef struct Walk
-{
-	bool		fresh;			/* fresh messages or deferred ones */
-	bool		takeable;		/* only those that nobody is at work on */
-	int64		limit;
-	int64		found;
-	Datum		first;			/* key of the first one */
-} Walk;
-
-static void
-walk_rows(const QueueTable *table, Relation index, AttrNumber key, Snapshot snapshot,
-		  ScanKey keys, Walk *walk)
-{
-	TupleDesc	desc = RelationGetDescr(table->rel);
-	SysScanDesc scan = systable_beginscan_ordered(table->rel, index, snapshot, 2, keys);
-	HeapTuple	tuple;
-
-	while (walk->found < walk->limit &&
-		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
-	{
-		bool		isnull[3];
-		Datum		vt = heap_getattr(tuple, table->vt_attno, desc, &isnull[0]);
-		Datum		enqueued = heap_getattr(tuple, table->enqueued_attno, desc, &isnull[1]);
-		Datum		value = heap_getattr(tuple, key, desc, &isnull[2]);
-
-		CHECK_FOR_INTERRUPTS();
-		if (isnull[0] || isnull[1] || isnull[2] ||
-			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != walk->fresh ||
-			(walk->takeable && !is_takeable(tuple->t_data)))
-			continue;
-		if (walk->found++ == 0)
-			walk->first = value;
-	}
-	systable_endscan_ordered(scan);
-}
-
-/* Messages with a msg_id in from .. until that the snapshot sees */
-static void
-walk_fresh(const QueueTable *table, Snapshot snapshot, int64 from, int64 until, Walk *walk)
-{
-	ScanKeyData keys[2];
-	Relation	index = index_open(table->id_index, AccessShareLock);
-
-	ScanKeyInit(&keys[0], table->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(from));
-	ScanKeyInit(&keys[1], table->id_attno, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(until));
-	walk->fresh = true;
-	walk_rows(table, index, table->id_attno, snapshot, keys, walk);
-	index_close(index, AccessShareLock);
-}
-
-/* Messages with a vt in from .. until that the snapshot sees */
-static void
-walk_due(const QueueTable *table, Snapshot snapshot, TimestampTz from, TimestampTz until, Walk *walk)
-{
-	ScanKeyData keys[2];
-	Relation	index = index_open(table->vt_index, AccessShareLock);
-
-	ScanKeyInit(&keys[0], table->vt_attno, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
-	ScanKeyInit(&keys[1], table->vt_attno, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(until));
-	walk->fresh = false;
-	walk_rows(table, index, table->vt_attno, snapshot, keys, walk);
-	index_close(index, AccessShareLock);
-}
-
-/* The lowest fresh msg_id in from .. until that the snapshot sees */
-static bool
-lowest_fresh(const QueueTable *table, Snapshot snapshot,
-			 int64 from, int64 until, int64 *msg_id)
-{
-	Walk		walk = {.limit = 1};
-
-	walk_fresh(table, snapshot, from, until, &walk);
-	if (walk.found > 0)
-		*msg_id = DatumGetInt64(walk.first);
-	return walk.found > 0;
-}
-
-/* The earliest deferred vt in from .. until that the snapshot sees */
-bool
-floors_earliest_due(const QueueTable *table, Snapshot snapshot,
-					TimestampTz from, TimestampTz until, TimestampTz *vt)
-{
-	Walk		walk = {.limit = 1};
-
-	walk_due(table, snapshot, from, until, &walk);
-	if (walk.found > 0)
-		*vt = DatumGetTimestampTz(walk.first);
-	return walk.found > 0;
-}
-
-/* How many fresh messages there are to be taken, up to "limit" */
-int64
-floors_takeable_fresh(const QueueTable *table, Snapshot snapshot,
-					  int64 from, int64 until, int64 limit)
-{
-	Walk		walk = {.takeable = true, .limit = limit};
-
-	walk_fresh(table, snapshot, from, until, &walk);
-	return walk.found;
-}
-
-/* The same of deferred ones */
-int64
-floors_takeable_due(const QueueTable *table, Snapshot snapshot,
-					TimestampTz from, TimestampTz until, int64 limit)
-{
-	Walk		walk = {.takeable = true, .limit = limit};
-
-	walk_due(table, snapshot, from, until, &walk);
-	return walk.found;
-}
-
-/*
  * s2: nothing below the old floors need be looked at, and for the due floor
  * nothing above the candidate's clock (there lie the dead leases of the whole
  * visibility timeout).
@@ -377,9 +231,9 @@ probe(const QueueTable *table, const Floors *old, Floors *floors)
 	int64		msg_id;
 	TimestampTz vt;
 
-	if (lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
+	if (look_lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
 		floors->fresh = msg_id;
-	if (floors_earliest_due(table, snapshot, old->due, floors->due, &vt))
+	if (look_earliest_due(table, snapshot, old->due, floors->due, &vt))
 		floors->due = Min(floors->due, vt);
 	UnregisterSnapshot(snapshot);
 }
@@ -394,9 +248,9 @@ floors_are_wrong(const QueueTable *table, const Floors *floors)
 	TimestampTz vt;
 
 	if (floors->fresh > PG_INT64_MIN)
-		wrong = lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
+		wrong = look_lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
 	if (!wrong && floors->due > DT_NOBEGIN)
-		wrong = floors_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
+		wrong = look_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
 	UnregisterSnapshot(snapshot);
 	return wrong;
 }
@@ -415,11 +269,13 @@ floors_may_move(const QueueTable *table)
 /*
  * Go on with the queue's candidate, and take one if there is none and the
  * caller thinks that it is time; "holders" says how many that one has.  True if
- * "floors" got new values.  "old" is what is known to be true now.
+ * "floors" got new values; then "sent" is the candidate itself: no message will
+ * get an id below it any more, or an enqueued_at before it.  "old" is what is
+ * known to be true now.
  */
 bool
 floors_move(const QueueTable *table, bool time_for_candidate,
-			const Floors *old, Floors *floors, int *holders)
+			const Floors *old, Floors *floors, Floors *sent, int *holders)
 {
 	Candidate  *candidate = candidate_place(table->key);
 
@@ -435,10 +291,10 @@ floors_move(const QueueTable *table, bool time_for_candidate,
 	}
 	if (!candidate_counts(candidate))
 		return false;
-	*floors = candidate->floors;
+	*floors = *sent = candidate->floors;
 	candidate_drop(candidate);
 	probe(table, old, floors);
-	return true;
+	return look_was_complete(table);
 }
 
 /* Whether going on with a candidate may be worth a look */

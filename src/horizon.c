@@ -23,17 +23,18 @@
  * file: a table that is truncated, rewritten or re-created starts anew.  A
  * slot that another queue needs is taken from the queue that was not read for
  * longest, which then starts anew.
+ *
+ * A partitioned queue has one slot, too, for its positions are those of the
+ * queue and not of a partition.  A read that starts at the marks looks only into
+ * partitions where it thinks that there is something; a sweep looks into all
+ * that may have something.  So there the due mark is moved by sweeps only.
  */
 #include "pgmq.h"
 
-#include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_index.h"
-#include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -48,6 +49,7 @@
 #include "utils/snapmgr.h"
 
 #include "floors.h"
+#include "partition.h"
 
 PG_FUNCTION_INFO_V1(pgmq_rescan);
 
@@ -63,6 +65,9 @@ int			horizon_rescan_interval = 1000;
  * floors move the less often.  Microseconds a holder.
  */
 #define MOVE_PAUSE 20
+
+/* So does looking into many partitions: microseconds for each that there is. */
+#define MOVE_PAUSE_LEAF 150
 
 /* How long a message may stay behind the marks: microseconds */
 #define SWEEP_INTERVAL 50000
@@ -81,6 +86,7 @@ int			horizon_rescan_interval = 1000;
 #ifndef CHEAP_SWEEP
 #define CHEAP_SWEEP 2000
 #endif
+#define CHEAP_LEAF 50
 
 /* What handing out a message may take; the rest of a look is walking */
 #define MESSAGE_COST 50
@@ -108,8 +114,10 @@ typedef struct Slot
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
 	Floors		floors;
 	Floors		marks;
+	Floors		sent;			/* no message gets an id below, or is enqueued before */
 	int64		sweep_fresh;	/* how far the sweep has come that is under way */
 	uint32		setbacks;		/* how often something came back in front of the marks */
+	uint32		due_rounds;		/* how often a sweep of partitions left something due */
 	int64		last_id;		/* drawn when the floors were last moved */
 } Slot;
 
@@ -201,7 +209,7 @@ find_slot(Bucket *bucket, uint64 key, bool create)
 	memset(oldest, 0, sizeof(*oldest));
 	oldest->key = key;
 	oldest->generation = generation;
-	oldest->floors = oldest->marks = NO_FLOORS;
+	oldest->floors = oldest->marks = oldest->sent = NO_FLOORS;
 	oldest->sweep_fresh = PG_INT64_MIN;
 	return oldest;
 }
@@ -209,7 +217,7 @@ find_slot(Bucket *bucket, uint64 key, bool create)
 static void
 start_anew(Slot *slot)
 {
-	slot->floors = slot->marks = NO_FLOORS;
+	slot->floors = slot->marks = slot->sent = NO_FLOORS;
 	slot->sweep_fresh = PG_INT64_MIN;
 	slot->empty_until = 0;
 	slot->generation++;
@@ -289,62 +297,6 @@ horizon_forget(void)
 
 /* ---- the queue's table ---- */
 
-/* By name: an adopted table may have its columns in another order */
-static bool
-find_columns(QueueTable *table)
-{
-	TupleDesc	desc = RelationGetDescr(table->rel);
-	int			i;
-
-	for (i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-		bool		time = att->atttypid == TIMESTAMPTZOID;
-
-		if (att->attisdropped)
-			continue;
-		if (att->atttypid == INT8OID && strcmp(NameStr(att->attname), "msg_id") == 0)
-			table->id_attno = att->attnum;
-		else if (time && strcmp(NameStr(att->attname), "vt") == 0)
-			table->vt_attno = att->attnum;
-		else if (time && strcmp(NameStr(att->attname), "enqueued_at") == 0)
-			table->enqueued_attno = att->attnum;
-	}
-	return table->id_attno && table->vt_attno && table->enqueued_attno;
-}
-
-/*
- * By shape: the first column decides.  An index on vt that holds all messages,
- * as older versions made it, does as well, only slower; one with another
- * predicate than ours is none of ours, and is told by its name.  The first entry
- * must be the earliest.
- */
-static bool
-find_indexes(QueueTable *table)
-{
-	List	   *oids = RelationGetIndexList(table->rel);
-	Oid			vt_named = name_index_relid(&table->name, "_vt_idx");
-	ListCell   *lc;
-
-	foreach(lc, oids)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		AttrNumber	first = index->rd_index->indkey.values[0];
-
-		if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid)
-		{
-			if (first == table->id_attno && index->rd_index->indisprimary)
-				table->id_index = RelationGetRelid(index);
-			else if (first == table->vt_attno && RelationGetRelid(index) == vt_named &&
-					 (index->rd_indoption[0] & INDOPTION_DESC) == 0)
-				table->vt_index = RelationGetRelid(index);
-		}
-		index_close(index, AccessShareLock);
-	}
-	list_free(oids);
-	return OidIsValid(table->id_index) && OidIsValid(table->vt_index);
-}
-
 /*
  * Whether the caller may take messages.  Who may not must not move marks, nor
  * use up sweeps: a call that fails costs the others nothing.
@@ -379,6 +331,35 @@ let_go(Oid relid, LOCKMODE lockmode)
 		released = LockRelease(&tag, lockmode, false);
 }
 
+/* Such a table has no file, and no file has this key. */
+static uint64
+partitioned_key(Oid relid)
+{
+	return ~(((uint64) MyDatabaseId << 32) | relid);
+}
+
+/* False if it can't be looked into */
+static bool
+describe_table(QueueTable *table)
+{
+	Relation	rel = table->rel;
+
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
+		table->key = partitioned_key(RelationGetRelid(rel));
+		table->parts = partitions_open(&table->name, rel);
+		if (table->parts == NULL || !table->parts->looks)
+			return false;
+		/* A look sets this for itself; the floors are for what is sent until then */
+		table->parts->reach = KEY_MAX;
+		return true;
+	}
+	table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(rel);
+	/* What lies in inheritance children can't be looked at here */
+	return rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass &&
+		place_describe(rel, name_index_relid(&table->name, "_vt_idx"), &table->place);
+}
+
 /*
  * Have a look at the table; false if it can't have floors.  A read takes the
  * lock of its statement here already: a weaker one first would make it wait
@@ -397,20 +378,21 @@ open_table(const QueueName *name, LOCKMODE lockmode, QueueTable *table)
 	table->rel = try_table_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
-	/* What lies in inheritance children can't be looked at here */
-	if (table->rel->rd_rel->relkind == RELKIND_RELATION &&
-		!table->rel->rd_rel->relhassubclass &&
-		may_take(relid) && find_columns(table) && find_indexes(table))
-	{
-		table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(table->rel);
+	if (may_take(relid) && describe_table(table))
 		return true;
-	}
 	table_close(table->rel, lockmode);
 	table->rel = NULL;
+	table->parts = NULL;
 	return false;
 }
 
 /* ---- one read ---- */
+
+/* How often a look goes from one partition to another for the sake of the order */
+#define DUE_TURNS 16
+
+/* An empty read needs a partition or two */
+#define LEAVES 4
 
 struct Horizon
 {
@@ -427,6 +409,22 @@ struct Horizon
 	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
 	uint64		ended;			/* transactions_ended(), before the read */
 	TimestampTz empty_until;	/* nothing to be had until then, or else DT_NOBEGIN */
+	bool		all_due;		/* look for what is due in all partitions */
+	bool		rescans;		/* also where only others can have written */
+
+	/* What there is to look at in this look */
+	bool		due_begun;
+	bool		fresh_begun;
+	DueLeaf    *due;			/* of a partitioned queue */
+	int			ndue;
+	int			due_turns;
+	IdRange    *ranges;
+	int			nranges;
+	bool		stated;			/* this read has run a statement for what is fresh */
+
+	/* Which partitions had a statement, for their locks */
+	Leaf	   *leaves[LEAVES];
+	int			nleaves;		/* more than LEAVES: not all are known, or one was locked before */
 };
 
 /*
@@ -434,7 +432,7 @@ struct Horizon
  * is the one to keep, unless they were started anew meanwhile.
  */
 static void
-publish_floors(Horizon *h, const Floors *floors)
+publish_floors(Horizon *h, const Floors *floors, const Floors *sent)
 {
 	Bucket	   *bucket = bucket_of(h->table.key);
 	Slot	   *slot;
@@ -445,6 +443,8 @@ publish_floors(Horizon *h, const Floors *floors)
 	{
 		slot->floors.fresh = Max(slot->floors.fresh, floors->fresh);
 		slot->floors.due = Max(slot->floors.due, floors->due);
+		slot->sent.fresh = Max(slot->sent.fresh, sent->fresh);
+		slot->sent.due = Max(slot->sent.due, sent->due);
 	}
 	SpinLockRelease(&bucket->mutex);
 }
@@ -458,7 +458,9 @@ maybe_move_floors(Horizon *h)
 	Slot	   *slot;
 	bool		time_for_candidate;
 	Floors		floors;
+	Floors		sent = NO_FLOORS;
 	int			holders;
+	int			leaves = h->table.parts ? h->table.parts->nleaves : 0;
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, true);
@@ -485,17 +487,45 @@ maybe_move_floors(Horizon *h)
 		slot->next_move = now + MOVE_INTERVAL;
 		if (has_last_id)
 			slot->last_id = last_id;
+		/* A sequence that was set back gives ids below the floor */
+		if (has_last_id && last_id < PG_INT64_MAX && last_id + 1 < h->floors.fresh &&
+			slot->generation == h->generation)
+			start_anew(slot);
 		SpinLockRelease(&bucket->mutex);
 	}
-	if (floors_move(&h->table, time_for_candidate, &h->floors, &floors, &holders))
-		publish_floors(h, &floors);
-	if (holders > 0)
+	if (floors_move(&h->table, time_for_candidate, &h->floors, &floors, &sent, &holders))
+		publish_floors(h, &floors, &sent);
+	if (holders > 0 || (leaves > 0 && time_for_candidate))
 	{
 		SpinLockAcquire(&bucket->mutex);
 		slot = find_slot(bucket, h->table.key, true);
-		slot->no_move_before = now + (int64) holders * MOVE_PAUSE;
+		slot->no_move_before = now + (int64) holders * MOVE_PAUSE + (int64) leaves * MOVE_PAUSE_LEAF;
 		SpinLockRelease(&bucket->mutex);
 	}
+}
+
+/*
+ * How far partitions can be filled by now.  What is sent from here on need not
+ * be seen by this look.
+ */
+static int64
+find_reach(const Horizon *h)
+{
+	int64		last_id;
+
+	if (!h->table.parts->by_id)
+		return GetCurrentTimestamp();
+	return floors_last_id(&h->table.name, &last_id) ? last_id : KEY_MAX;
+}
+
+static void
+begin_look(Horizon *h)
+{
+	if (h->table.parts != NULL)
+		h->table.parts->reach = h->look == HORIZON_FROM_FLOORS && !h->rescans ? find_reach(h) : KEY_MAX;
+	h->due_begun = h->fresh_begun = false;
+	h->ndue = h->due_turns = h->nranges = 0;
+	h->look_began = ticks();
 }
 
 /* From the floors when it is time for a sweep, else from the marks */
@@ -505,6 +535,8 @@ choose_start(Horizon *h)
 	Bucket	   *bucket = bucket_of(h->table.key);
 	int64		now = ticks();
 	Slot	   *slot;
+	Floors		sent;
+	uint32		due_rounds;
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, true);
@@ -527,18 +559,26 @@ choose_start(Horizon *h)
 		if (h->likely)
 			slot->next_sweep = now + SWEEP_INTERVAL;
 	}
+	sent = slot->sent;
+	due_rounds = slot->due_rounds;
 	SpinLockRelease(&bucket->mutex);
-	h->look_began = ticks();
+	if (h->table.parts != NULL)
+	{
+		partitions_refresh(h->table.parts, h->generation, &sent);
+		h->all_due = h->likely && h->table.parts->due_rounds != due_rounds;
+		h->table.parts->due_rounds = due_rounds;
+	}
+	begin_look(h);
 }
 
 /* Whether there are such locks on the indexes as our statements take and keep */
 static bool
 has_locked_indexes(const QueueTable *table)
 {
-	return held_by_me(table->id_index, RowShareLock, false) ||
-		held_by_me(table->id_index, RowExclusiveLock, false) ||
-		held_by_me(table->vt_index, RowShareLock, false) ||
-		held_by_me(table->vt_index, RowExclusiveLock, false);
+	return held_by_me(table->place.id_index, RowShareLock, false) ||
+		held_by_me(table->place.id_index, RowExclusiveLock, false) ||
+		held_by_me(table->place.vt_index, RowShareLock, false) ||
+		held_by_me(table->place.vt_index, RowExclusiveLock, false);
 }
 
 /* Whether a statement that touches no row may call functions of the users' */
@@ -612,6 +652,25 @@ horizon_begin(const QueueName *name, bool everything)
 	return h;
 }
 
+/* Its locks are for horizon_end() to release, unless they were there before. */
+static void
+note_leaf(Horizon *h, Leaf *leaf)
+{
+	int			i;
+
+	if (leaf == NULL || h->nleaves > LEAVES)
+		return;
+	for (i = 0; i < h->nleaves; i++)
+	{
+		if (h->leaves[i]->relid == leaf->relid)
+			return;
+	}
+	if (h->nleaves == LEAVES || held_by_me(leaf->relid, RowShareLock, true))
+		h->nleaves = LEAVES + 1;
+	else
+		h->leaves[h->nleaves++] = leaf;
+}
+
 /*
  * Whether nothing need be looked at: no transaction has ended since somebody found
  * the queue empty.  Then "outlook", which may be NULL, is what was found.
@@ -630,57 +689,93 @@ horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook)
 	return true;
 }
 
-/* Whether anything is known about this table */
+/* Whether horizon_peek() can look into this table */
 bool
 horizon_knows(const Horizon *h)
 {
-	return h->table.rel != NULL;
+	return h->table.rel != NULL && h->table.parts == NULL;
 }
 
 /*
- * Whether a deferred message may be due, and in what range of vt.  This looks
- * at the index itself, for a fraction of what a statement costs; mostly there
- * is none.
+ * In a partitioned queue: the leaf with the earliest message that is due, up to
+ * where another has earlier ones, and so on.  Where that goes to and fro too
+ * often, what is left in a leaf is taken at once.
+ */
+static bool
+next_due_leaf(Horizon *h, TimestampTz now, HorizonRange *range)
+{
+	Snapshot	snapshot;
+	DueLeaf    *next;
+
+	if (!h->due_begun)
+	{
+		snapshot = look_snapshot();
+		h->ndue = look_due_leaves(&h->table, snapshot,
+								  h->look == HORIZON_FROM_MARKS && !h->all_due, h->likely, h->start_due, now, &h->due);
+		UnregisterSnapshot(snapshot);
+	}
+	next = look_next_due(h->due, &h->ndue, now, &range->until);
+	if (next == NULL)
+		return false;
+	if (++h->due_turns > DUE_TURNS)
+		range->until = now;
+	range->leaf = next->leaf;
+	range->from = next->from;
+	next->from = range->until + 1;
+	next->stale = true;
+	note_leaf(h, range->leaf);
+	return true;
+}
+
+/*
+ * Where a deferred message may be due, and in what range of vt; false if there
+ * is none, or none any more.  This looks at the index itself, for a fraction of
+ * what a statement costs; mostly there is none.
  */
 bool
-horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until)
+horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
 {
 	Snapshot	snapshot;
 	TimestampTz vt;
 	bool		found;
 
-	*from = h->start_due;
-	*until = now;
-	if (*from > *until)
+	range->leaf = NULL;
+	range->from = h->start_due;
+	range->until = now;
+	if (range->from > range->until)
 		return false;
-	if (h->table.rel == NULL)
-		return true;
-	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ?
-								GetTransactionSnapshot() : GetLatestSnapshot());
-	found = floors_earliest_due(&h->table, snapshot, *from, *until, &vt);
-	UnregisterSnapshot(snapshot);
+	if (h->table.parts != NULL)
+		found = next_due_leaf(h, now, range);
+	else if (h->due_begun)
+		return false;
+	else if (h->table.rel == NULL)
+		found = true;
+	else
+	{
+		snapshot = look_snapshot();
+		found = look_earliest_due(&h->table, snapshot, range->from, range->until, &vt);
+		UnregisterSnapshot(snapshot);
+	}
+	h->due_begun = true;
 	/* Others may pass by what this read takes: that takes their mark back. */
-	if (found)
+	if (found && h->table.rel != NULL)
 		note_read(h->table.key);
 	return found;
 }
 
 /*
- * In what range of msg_id to look for fresh messages; false if there is none.
- * A reader that wants "limit" messages (0: no limit) also reserves as many
- * ids, so that one who comes before it has locked anything starts behind them.
- * Only ids that were drawn are reserved: a mark must not run ahead of what is
- * sent later.
+ * From which msg_id to look for fresh messages.  A reader that wants "limit"
+ * messages (0: no limit) also reserves as many ids, so that one who comes
+ * before it has locked anything starts behind them.  Only ids that were drawn
+ * are reserved: a mark must not run ahead of what is sent later.
  */
-bool
-horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
+static int64
+fresh_start(Horizon *h, int64 limit)
 {
+	int64		from = h->start_fresh;
 	Bucket	   *bucket;
 	Slot	   *slot;
 
-	*from = h->start_fresh;
-	*until = PG_INT64_MAX;
 	if (h->look == HORIZON_FROM_MARKS)
 	{
 		bucket = bucket_of(h->table.key);
@@ -688,29 +783,84 @@ horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until)
 		slot = find_slot(bucket, h->table.key, false);
 		if (slot != NULL && slot->generation == h->generation)
 		{
-			*from = Max(h->floors.fresh, slot->marks.fresh);
-			if (limit > 0 && limit < slot->last_id && *from <= slot->last_id - limit)
-				slot->marks.fresh = *from + limit;
+			from = Max(h->floors.fresh, slot->marks.fresh);
+			if (limit > 0 && limit < slot->last_id && from <= slot->last_id - limit)
+				slot->marks.fresh = from + limit;
 		}
 		SpinLockRelease(&bucket->mutex);
 		note_read(h->table.key);
 	}
 	else if (h->likely)
 		note_read(h->table.key);
+	return from;
+}
+
+/*
+ * In a partitioned queue: the leaf with the lowest fresh messages, up to where
+ * another has lower ones, and so on.  A read runs one statement at least, as it
+ * does everywhere: it is the statement that says what is not allowed.
+ */
+static bool
+next_fresh_leaf(Horizon *h, int64 from, HorizonRange *range)
+{
+	bool		likely = h->look == HORIZON_FROM_MARKS;
+	IdRange    *next;
+
+	if (!h->fresh_begun)
+		h->nranges = partitions_ids(h->table.parts, from, PG_INT64_MAX, likely, &h->ranges);
+	next = look_next_range(h->ranges, h->nranges, likely, &range->until);
+	if (next != NULL)
+	{
+		range->leaf = next->leaf;
+		range->from = next->next;
+		next->done = range->until == next->last;
+		next->next = next->done ? next->last : range->until + 1;
+		next->seen = false;
+	}
+	else if (h->stated)
+		return false;
+	else
+	{
+		range->leaf = h->table.parts->nleaves > 0 ? &h->table.parts->leaves[0] : NULL;
+		range->from = from;
+	}
+	h->stated = true;
+	note_leaf(h, range->leaf);
 	return true;
+}
+
+/*
+ * Where to look for "limit" fresh messages (0: no limit), and in what range of
+ * msg_id; false if there is none, or none any more.
+ */
+bool
+horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range)
+{
+	bool		begun = h->fresh_begun;
+	bool		found = !begun;
+
+	range->leaf = NULL;
+	range->from = begun ? PG_INT64_MAX : fresh_start(h, limit);
+	range->until = PG_INT64_MAX;
+	if (h->table.parts != NULL)
+		found = next_fresh_leaf(h, range->from, range);
+	h->fresh_begun = true;
+	return found;
 }
 
 /*
  * After a look from the floors or the marks; the caller holds the mutex.  Looks
  * that were on their way when something came back must not move the due mark
- * past it: they haven't seen what lies there.
+ * past it: they haven't seen what lies there.  Nor have looks from the marks
+ * that left partitions out.
  */
 static void
 move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
 {
 	if (finds->fresh_messages > 0)
 		slot->marks.fresh = Max(slot->marks.fresh, finds->fresh_highest + 1);
-	if (finds->due_exhausted && slot->setbacks == h->setbacks)
+	if (finds->due_exhausted && slot->setbacks == h->setbacks &&
+		(h->table.parts == NULL || h->look == HORIZON_FROM_FLOORS))
 		slot->marks.due = Max(slot->marks.due, finds->due_until);
 }
 
@@ -729,12 +879,15 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 	slot->sweep_cost = cost;
 	if (slot->setbacks != h->setbacks)
 		return;					/* begin anew, at once */
-	if (!finds->due_exhausted)
+	if (!finds->due_exhausted && h->table.parts == NULL)
 	{
 		/* There is more that is due, and what is fresh is not swept yet */
 		set_back(slot);
 		return;
 	}
+	/* The other sessions don't know in which partitions that is */
+	if (!finds->due_exhausted)
+		h->table.parts->due_rounds = ++slot->due_rounds;
 	if (finds->fresh_messages > 0 && !finds->fresh_exhausted && next < slot->marks.fresh)
 	{
 		slot->sweep_fresh = next;
@@ -756,6 +909,7 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 
 	if (h->table.rel == NULL)
 		return;
+	look_left_due(h->due, h->ndue);
 	bucket = bucket_of(h->table.key);
 	now = ticks();
 	cost = Max(now - h->look_began - finds->messages * MESSAGE_COST, 0);
@@ -797,8 +951,16 @@ look_below_floors(Horizon *h)
 {
 	Bucket	   *bucket = bucket_of(h->table.key);
 	int64		began = ticks();
-	bool		wrong = floors_are_wrong(&h->table, &h->floors);
+	bool		wrong;
 	Slot	   *slot;
+
+	h->rescans = true;
+	if (h->table.parts != NULL)
+	{
+		partitions_forget(h->table.parts);
+		h->table.parts->reach = KEY_MAX;
+	}
+	wrong = floors_are_wrong(&h->table, &h->floors);
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
@@ -821,7 +983,34 @@ look_below_floors(Horizon *h)
 		h->start_due = DT_NOBEGIN;
 		h->start_fresh = PG_INT64_MIN;
 	}
-	return wrong;
+	return wrong || h->table.parts != NULL;
+}
+
+/*
+ * Partitions have come or gone since the read began, perhaps with messages that
+ * lay in others before.  It is good to have a new list then.
+ */
+static bool
+partitions_changed(Horizon *h)
+{
+	Partitions *parts = h->table.parts;
+
+	if (parts == NULL || parts->valid)
+		return false;
+	h->table.parts = partitions_open(&h->table.name, h->table.rel);
+	if (h->table.parts == NULL || !h->table.parts->looks)
+	{
+		h->table.parts = parts;
+		return false;
+	}
+	return !partitions_same(h->table.parts, parts);
+}
+
+/* Looking into many partitions takes its time, but it is not in vain. */
+static int64
+cheap_sweep(const Horizon *h)
+{
+	return CHEAP_SWEEP + (h->table.parts ? h->table.parts->nleaves * CHEAP_LEAF : 0);
 }
 
 /*
@@ -837,18 +1026,22 @@ horizon_look_again(Horizon *h)
 	int64		now = ticks();
 	bool		again = false;
 	bool		rescan = false;
+	bool		changed;
 
 	if (h->look == HORIZON_EVERYWHERE)
 		return false;
+	changed = partitions_changed(h);
 	bucket = bucket_of(h->table.key);
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
 	if (slot == NULL || slot->generation != h->generation)
 		h->sweep_in = 1;		/* begin anew */
-	else if (h->look == HORIZON_FROM_MARKS &&
-			 (slot->marks.fresh > h->floors.fresh || slot->marks.due > h->floors.due))
+	else if (changed || (h->look == HORIZON_FROM_MARKS &&
+						 (slot->marks.fresh > h->floors.fresh ||
+						  slot->marks.due > h->floors.due ||
+						  h->table.parts != NULL)))
 	{
-		again = slot->usual_sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep;
+		again = changed || slot->usual_sweep_cost <= cheap_sweep(h) || now >= slot->next_sweep;
 		if (!again)
 			h->sweep_in = slot->next_sweep - now;
 		h->look = HORIZON_FROM_FLOORS;
@@ -859,14 +1052,15 @@ horizon_look_again(Horizon *h)
 	else
 	{
 		h->look = HORIZON_FROM_FLOORS;	/* or from marks that are the same */
-		rescan = rescan_is_due(h, slot, now);
+		rescan = !h->rescans && rescan_is_due(h, slot, now);
 		if (rescan)
 			slot->last_rescan = now;	/* nobody else need do it meanwhile */
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (rescan)
 		again = look_below_floors(h);
-	h->look_began = ticks();
+	if (again)
+		begin_look(h);
 	return again;
 }
 
@@ -878,20 +1072,21 @@ int64
 horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 {
 	HorizonFinds finds = {0};
-	TimestampTz due_from;
+	HorizonRange due_range;
+	HorizonRange range;
 	Snapshot	snapshot;
-	int64		from;
-	int64		until;
-	bool		due = horizon_due(h, moment, &due_from, &finds.due_until);
+	bool		due = horizon_next_due(h, moment, &due_range);
 
-	(void) horizon_fresh(h, 0, &from, &until);
+	finds.due_until = moment;
+	(void) horizon_next_fresh(h, 0, &range);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	if (due)
-		finds.messages = floors_takeable_due(&h->table, snapshot, due_from,
-											 finds.due_until, limit);
+		finds.messages = place_takeable_due(h->table.rel, &h->table.place, snapshot,
+											due_range.from, due_range.until, limit);
 	if (finds.messages < limit)
-		finds.messages += floors_takeable_fresh(&h->table, snapshot, from, until,
-												limit - finds.messages);
+		finds.messages += place_takeable_fresh(h->table.rel, &h->table.place, snapshot,
+											   range.from, range.until,
+											   limit - finds.messages);
 	UnregisterSnapshot(snapshot);
 	/* A message that is seen stays where it is, in front of the marks or not. */
 	finds.due_exhausted = finds.fresh_exhausted = !due;
@@ -916,7 +1111,7 @@ horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
 		return false;
 	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ?
 								GetTransactionSnapshot() : GetLatestSnapshot());
-	if (!floors_earliest_due(&h->table, snapshot, moment + 1, outlook->until, &outlook->next))
+	if (!look_earliest_due(&h->table, snapshot, moment + 1, outlook->until, &outlook->next))
 		outlook->next = DT_NOEND;
 	UnregisterSnapshot(snapshot);
 	outlook->conclusive = h->sweep_in == 0;
@@ -929,7 +1124,8 @@ horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
 	clean = slot != NULL && slot->generation == h->generation &&
 		(slot->clean_at == h->ended ||
 		 (h->floors.fresh == PG_INT64_MIN && h->floors.due == DT_NOBEGIN));
-	outlook->thorough = clean && outlook->conclusive && h->look == HORIZON_FROM_FLOORS;
+	outlook->thorough = clean && outlook->conclusive && h->look == HORIZON_FROM_FLOORS &&
+		h->table.parts == NULL;
 	if (outlook->thorough && h->likely && !h->table.locked_before)
 	{
 		slot->empty_at = h->ended;
@@ -938,6 +1134,38 @@ horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
 	SpinLockRelease(&bucket->mutex);
 	outlook->ended = h->ended;
 	return true;
+}
+
+static void
+let_go_of_indexes(Relation rel)
+{
+	List	   *oids = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, oids)
+	{
+		let_go(lfirst_oid(lc), RowShareLock);
+		let_go(lfirst_oid(lc), RowExclusiveLock);
+	}
+	list_free(oids);
+}
+
+static void
+let_go_of_partitions(Horizon *h)
+{
+	int			i;
+
+	for (i = 0; i < h->nleaves; i++)
+	{
+		Relation	rel = try_table_open(h->leaves[i]->relid, AccessShareLock);
+
+		if (rel == NULL)
+			continue;
+		let_go_of_indexes(rel);
+		let_go(RelationGetRelid(rel), RowExclusiveLock);
+		table_close(rel, AccessShareLock);
+	}
+	let_go_of_indexes(h->table.rel);
 }
 
 /*
@@ -959,16 +1187,58 @@ horizon_end(Horizon *h, uint64 messages)
 		return;
 	relid = RelationGetRelid(h->table.rel);
 	release = messages == 0 && !h->table.locked_before && !h->indexes_locked_before &&
+		h->nleaves <= LEAVES &&
 		!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 		!runs_code_of_others(h->table.rel);
+	if (release && h->table.parts != NULL)
+		let_go_of_partitions(h);
 	table_close(h->table.rel, NoLock);
 	if (!release)
 		return;
-	let_go(h->table.id_index, RowShareLock);
-	let_go(h->table.id_index, RowExclusiveLock);
-	let_go(h->table.vt_index, RowShareLock);
-	let_go(h->table.vt_index, RowExclusiveLock);
+	let_go(h->table.place.id_index, RowShareLock);
+	let_go(h->table.place.id_index, RowExclusiveLock);
+	let_go(h->table.place.vt_index, RowShareLock);
+	let_go(h->table.place.vt_index, RowExclusiveLock);
 	let_go(relid, RowExclusiveLock);
+}
+
+/*
+ * The partitions of a queue, for statements on its messages by id; NULL if it
+ * has none that we understand.  The queue's table is locked as the statement
+ * locks it.  The caller has connected to SPI.
+ */
+Partitions *
+horizon_partitions(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Partitions *parts = NULL;
+	Relation	rel;
+	Bucket	   *bucket;
+	Slot	   *slot;
+	uint64		key;
+	uint32		generation = 0;
+	Floors		sent = NO_FLOORS;
+
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE ||
+		RecoveryInProgress() || (rel = try_table_open(relid, RowExclusiveLock)) == NULL)
+		return NULL;
+	parts = partitions_open(name, rel);
+	table_close(rel, NoLock);
+	if (parts == NULL)
+		return NULL;
+	attach();
+	key = partitioned_key(relid);
+	bucket = bucket_of(key);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, key, false);
+	if (slot != NULL)
+	{
+		generation = slot->generation;
+		sent = slot->sent;
+	}
+	SpinLockRelease(&bucket->mutex);
+	partitions_refresh(parts, generation, &sent);
+	return parts;
 }
 
 /*

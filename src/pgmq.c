@@ -32,7 +32,7 @@ _PG_init(void)
 
 	if (!setting_is_defined("pgmq.plan_cache_size"))
 		DefineCustomIntVariable("pgmq.plan_cache_size",
-								"Number of queues whose prepared statements a session keeps.",
+								"Number of queues, or partitions, whose prepared statements a session keeps.",
 								"The least recently used queue's statements go first.",
 								&plan_max_queues,
 								256, 1, INT_MAX / 2,

@@ -53,6 +53,11 @@ extern void name_require_queue(const QueueName *name);
 #define QUEUE_LOCK_KEY(canonical) \
 	"pg_catalog.hashtext('pgmq.queue_' OPERATOR(pg_catalog.||) " canonical ")"
 
+/* ---- partition.c: which partitions a call must touch; see partition.h ---- */
+
+typedef struct Leaf Leaf;
+typedef struct Partitions Partitions;
+
 /* ---- plan.c: the prepared statements of a queue in this backend ---- */
 
 typedef enum PlanKind
@@ -86,7 +91,8 @@ typedef enum PlanKind
 
 /*
  * A statement as it stands beside the function that runs it.  name_expand()
- * puts the queue's names in.
+ * puts the queue's names in; {leaf} is for the condition that restricts it to
+ * one partition, and empty where there is none.
  */
 typedef struct PlanSpec
 {
@@ -105,7 +111,20 @@ extern int	plan_max_queues;
 extern uint64 plan_run(const QueueName *name, const PlanSpec *spec,
 					   const Datum *values, const bool *nulls,
 					   DestReceiver *dest);
+extern uint64 plan_run_now(const QueueName *name, const PlanSpec *spec, int clock_arg,
+						   const Datum *values, const bool *nulls,
+						   DestReceiver *dest);
+extern uint64 plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
+							const Datum *values, const bool *nulls,
+							DestReceiver *dest);
+extern bool plan_is_undivided(const QueueName *name, const PlanSpec *spec);
 extern void plan_forget(const QueueName *name);
+
+/* ---- route.c: statements by id, to the partitions that these are in ---- */
+
+extern uint64 route_by_id(const QueueName *name, const PlanSpec *spec,
+						  Datum *values, bool *nulls, bool makes_due,
+						  DestReceiver *dest);
 
 /* ---- result.c: rows into the set a function returns ---- */
 
@@ -176,14 +195,22 @@ typedef struct HorizonFinds
 	int64		fresh_highest;	/* of the fresh messages */
 } HorizonFinds;
 
+/* Where a statement is to look: in which leaf, or in the queue as a whole, and from where */
+typedef struct HorizonRange
+{
+	Leaf	   *leaf;
+	int64		from;			/* a msg_id, or a vt */
+	int64		until;
+} HorizonRange;
+
 typedef struct Horizon Horizon;
 
 extern int	horizon_rescan_interval;
 
 extern Size horizon_shared_size(bool ample);
 extern Horizon *horizon_begin(const QueueName *name, bool everything);
-extern bool horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until);
-extern bool horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until);
+extern bool horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range);
+extern bool horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
 extern bool horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook);
@@ -191,6 +218,7 @@ extern bool horizon_knows(const Horizon *h);
 extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
 extern bool horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook);
 extern void horizon_end(Horizon *h, uint64 messages);
+extern Partitions *horizon_partitions(const QueueName *name);
 extern void horizon_rolled_back(void);
 extern void horizon_forget(void);
 

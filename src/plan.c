@@ -3,7 +3,8 @@
  *	  The prepared statements of a queue in this backend: find, prepare, keep,
  *	  evict, run.
  *
- * Every statement is prepared once per backend and queue, with a generic plan,
+ * Every statement is prepared once per backend and queue, and once for each
+ * partition that it is needed for (partition.c says why), with a generic plan,
  * and kept.  It survives DROP TABLE and CREATE TABLE: the server parses it
  * again by name when its table has changed.
  *
@@ -15,11 +16,12 @@
  *
  * Memory: the table of entries is in PlanContext, a child of
  * TopMemoryContext; a kept plan belongs to the server's CacheMemoryContext
- * until SPI_freeplan().  No more than pgmq.plan_cache_size queues have plans;
- * the least recently used goes first.
+ * until SPI_freeplan().  No more than pgmq.plan_cache_size queues, or partitions
+ * of queues, have plans; the least recently used goes first.
  */
 #include "pgmq.h"
 
+#include "catalog/pg_class.h"
 #include "executor/spi_priv.h"
 #include "jit/jit.h"
 #include "lib/ilist.h"
@@ -27,15 +29,30 @@
 #include "nodes/params.h"
 #include "optimizer/cost.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
 
+#include "partition.h"
+
+/*
+ * The statements on a partition are kept by its bounds, too: they are part of
+ * their text.  Zero-padded, for it is hashed.
+ */
+typedef struct PlanKey
+{
+	QueueName	name;
+	Oid			leaf;			/* or InvalidOid, for the queue as a whole */
+	uint32		bounds;
+} PlanKey;
+
 typedef struct PlanEntry
 {
-	QueueName	name;			/* hash key, must be first */
+	PlanKey		key;			/* hash key, must be first */
 	dlist_node	recency;		/* in Recency, most recent first */
 	int			pins;			/* calls at work with a plan of this entry */
+	bool		partitioned;	/* the queue was, when its statements were parsed */
 	SPIPlanPtr	plans[PLAN_KINDS];
 } PlanEntry;
 
@@ -56,7 +73,7 @@ create_entries(void)
 		PlanContext = AllocSetContextCreate(TopMemoryContext, "pgmq plans",
 											ALLOCSET_DEFAULT_SIZES);
 	MemoryContextDeleteChildren(PlanContext);	/* half a table */
-	ctl.keysize = sizeof(QueueName);
+	ctl.keysize = sizeof(PlanKey);
 	ctl.entrysize = sizeof(PlanEntry);
 	ctl.hcxt = PlanContext;
 	Entries = hash_create("pgmq plans", 64, &ctl,
@@ -78,7 +95,7 @@ remove_entry(PlanEntry *entry)
 			SPI_freeplan(plan);
 	}
 	dlist_delete(&entry->recency);
-	hash_search(Entries, &entry->name, HASH_REMOVE, NULL);
+	hash_search(Entries, &entry->key, HASH_REMOVE, NULL);
 }
 
 /*
@@ -100,23 +117,34 @@ evict_entries(void)
 	}
 }
 
-static PlanEntry *
-find_entry(const QueueName *name)
+static void
+make_key(const QueueName *name, const Leaf *leaf, PlanKey *key)
 {
+	key->name = *name;
+	key->leaf = leaf ? leaf->relid : InvalidOid;
+	key->bounds = leaf ? leaf->bounds : 0;
+}
+
+static PlanEntry *
+find_entry(const QueueName *name, const Leaf *leaf)
+{
+	PlanKey		key;
 	PlanEntry  *entry;
 	bool		found;
 
 	if (Entries == NULL)
 		create_entries();
-	entry = hash_search(Entries, name, HASH_FIND, NULL);
+	make_key(name, leaf, &key);
+	entry = hash_search(Entries, &key, HASH_FIND, NULL);
 	if (entry != NULL)
 	{
 		dlist_move_head(&Recency, &entry->recency);
 		return entry;
 	}
 	evict_entries();
-	entry = hash_search(Entries, name, HASH_ENTER, &found);
+	entry = hash_search(Entries, &key, HASH_ENTER, &found);
 	entry->pins = 0;
+	entry->partitioned = false;
 	memset(entry->plans, 0, sizeof(entry->plans));
 	dlist_push_head(&Recency, &entry->recency);
 	return entry;
@@ -186,12 +214,32 @@ plan_make_ready(SPIPlanPtr plan)
 	PG_END_TRY();
 }
 
-static SPIPlanPtr
-prepare(const QueueName *name, const PlanSpec *spec)
+/* Put the condition in the place of {leaf}; palloc'd */
+static char *
+put_condition(const char *sql, const char *condition)
 {
+	static const char token[] = "{leaf}";
+	StringInfoData result;
+	const char *at;
+
+	initStringInfo(&result);
+	while ((at = strstr(sql, token)) != NULL)
+	{
+		appendBinaryStringInfo(&result, sql, at - sql);
+		appendStringInfoString(&result, condition);
+		sql = at + strlen(token);
+	}
+	appendStringInfoString(&result, sql);
+	return result.data;
+}
+
+static SPIPlanPtr
+prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
+{
+	char	   *sql = put_condition(spec->sql, leaf ? leaf_condition(leaf) : "");
 	SPIPlanPtr	plan;
 
-	plan = SPI_prepare_cursor(name_expand(spec->sql, name), spec->nargs,
+	plan = SPI_prepare_cursor(name_expand(sql, name), spec->nargs,
 							  (Oid *) spec->argtypes,
 							  CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
@@ -202,30 +250,50 @@ prepare(const QueueName *name, const PlanSpec *spec)
 
 /* The plan for one statement of one queue, ready to be executed */
 static SPIPlanPtr
-plan_get(const QueueName *name, const PlanSpec *spec)
+plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
 {
-	PlanEntry  *entry = find_entry(name);
+	PlanEntry  *entry = find_entry(name, leaf);
 	SPIPlanPtr *plan = &entry->plans[spec->kind];
 
 	pin_entry(entry);
 	if (*plan == NULL || !SPI_plan_is_valid(*plan))
+	{
 		name_require_queue(name);
+		entry->partitioned =
+			get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE;
+	}
 	if (*plan == NULL)
-		*plan = prepare(name, spec);
+		*plan = prepare(name, spec, leaf);
 	plan_make_ready(*plan);
 	return *plan;
 }
 
 /*
- * Run a statement of a queue.  The caller has connected to SPI.  Rows go to
- * "dest", or to SPI_tuptable when that is NULL.  Returns how many rows the
- * statement processed.
+ * Whether there is a valid plan of this statement, made when the queue had no
+ * partitions: a cheap way to know that it has none now.
  */
-uint64
-plan_run(const QueueName *name, const PlanSpec *spec,
-		 const Datum *values, const bool *nulls, DestReceiver *dest)
+bool
+plan_is_undivided(const QueueName *name, const PlanSpec *spec)
 {
-	SPIPlanPtr	plan = plan_get(name, spec);
+	PlanKey		key;
+	PlanEntry  *entry;
+
+	if (Entries == NULL)
+		return false;
+	make_key(name, NULL, &key);
+	entry = hash_search(Entries, &key, HASH_FIND, NULL);
+	return entry != NULL && !entry->partitioned && entry->plans[spec->kind] != NULL &&
+		SPI_plan_is_valid(entry->plans[spec->kind]);
+}
+
+/*
+ * Run a plan.  "clock_arg" is the parameter that gets the clock, read now that
+ * the plan's locks are held, or -1.
+ */
+static uint64
+execute(SPIPlanPtr plan, const PlanSpec *spec, int clock_arg,
+		const Datum *values, const bool *nulls, DestReceiver *dest)
+{
 	SPIExecuteOptions options = {0};
 	ParamListInfo params = makeParamList(spec->nargs);
 	int			rc;
@@ -238,6 +306,8 @@ plan_run(const QueueName *name, const PlanSpec *spec,
 		params->params[i].pflags = PARAM_FLAG_CONST;
 		params->params[i].ptype = spec->argtypes[i];
 	}
+	if (clock_arg >= 0)
+		params->params[clock_arg].value = TimestampTzGetDatum(GetCurrentTimestamp());
 	options.params = params;
 	options.read_only = false;
 	options.dest = dest;
@@ -247,12 +317,45 @@ plan_run(const QueueName *name, const PlanSpec *spec,
 	return SPI_processed;
 }
 
+/*
+ * Run a statement of a queue.  The caller has connected to SPI.  Rows go to
+ * "dest", or to SPI_tuptable when that is NULL.  Returns how many rows the
+ * statement processed.
+ */
+uint64
+plan_run(const QueueName *name, const PlanSpec *spec,
+		 const Datum *values, const bool *nulls, DestReceiver *dest)
+{
+	return execute(plan_get(name, spec, NULL), spec, -1, values, nulls, dest);
+}
+
+/* The same with the clock for a parameter, as it is when the queue is locked */
+uint64
+plan_run_now(const QueueName *name, const PlanSpec *spec, int clock_arg,
+			 const Datum *values, const bool *nulls, DestReceiver *dest)
+{
+	return execute(plan_get(name, spec, NULL), spec, clock_arg, values, nulls, dest);
+}
+
+/* The same on one partition, or on the whole queue if "leaf" is NULL */
+uint64
+plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
+			  const Datum *values, const bool *nulls, DestReceiver *dest)
+{
+	return execute(plan_get(name, spec, leaf), spec, -1, values, nulls, dest);
+}
+
 /* The queue is gone: let go of its plans, if nobody runs them. */
 void
 plan_forget(const QueueName *name)
 {
-	PlanEntry  *entry = Entries ? hash_search(Entries, name, HASH_FIND, NULL) : NULL;
+	dlist_mutable_iter iter;
 
-	if (entry != NULL && entry->pins == 0)
-		remove_entry(entry);
+	dlist_foreach_modify(iter, &Recency)
+	{
+		PlanEntry  *entry = dlist_container(PlanEntry, recency, iter.cur);
+
+		if (entry->pins == 0 && memcmp(&entry->key.name, name, sizeof(*name)) == 0)
+			remove_entry(entry);
+	}
 }

@@ -21,6 +21,8 @@
 #include "utils/jsonb.h"
 #include "utils/rls.h"
 
+#include "partition.h"
+
 PG_FUNCTION_INFO_V1(pgmq_read);
 PG_FUNCTION_INFO_V1(pgmq_read_with_poll);
 PG_FUNCTION_INFO_V1(pgmq_pop);
@@ -34,15 +36,15 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue}" \
 	" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at" \
-	" AND vt OPERATOR(pg_catalog.>=) $2 AND vt OPERATOR(pg_catalog.<=) $3" filter \
-	" ORDER BY vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED))"
+	" AND vt OPERATOR(pg_catalog.>=) $2 AND vt OPERATOR(pg_catalog.<=) $3" filter "{leaf}" \
+	" ORDER BY vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
 
 #define TAKE_FRESH(filter) \
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue}" \
 	" WHERE vt OPERATOR(pg_catalog.=) enqueued_at" \
-	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter \
-	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED))"
+	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter "{leaf}" \
+	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
 
 /* $4 the lease */
 #define LEASE \
@@ -112,6 +114,7 @@ typedef struct Request
 	int64		quantity;
 	Datum		lease;
 	bool		lease_null;
+	int64		seconds;		/* of the lease */
 	Datum		conditional;
 	MessageSet *messages;
 } Request;
@@ -136,7 +139,10 @@ request_lease(Request *request, FunctionCallInfo fcinfo, int vt_arg, int conditi
 
 	request->lease_null = PG_ARGISNULL(vt_arg);
 	if (!request->lease_null)
+	{
 		request->lease = interval_from_seconds(PG_GETARG_INT32(vt_arg));
+		request->seconds = Max(PG_GETARG_INT32(vt_arg), 0);
+	}
 	if (PG_ARGISNULL(conditional_arg))
 		return;
 	conditional = PG_GETARG_JSONB_P(conditional_arg);
@@ -146,21 +152,30 @@ request_lease(Request *request, FunctionCallInfo fcinfo, int vt_arg, int conditi
 	request->conditional = JsonbPGetDatum(conditional);
 }
 
-/* Take up to "limit" messages in a range of one of the indexes */
+/*
+ * Take up to "limit" messages in a range of one of the indexes.  In a partition
+ * they will be due again.
+ */
 static int64
-take(Request *request, const PlanSpec *spec, int64 limit, Datum from, Datum until)
+take(Request *request, const PlanSpec *spec, int64 limit, const HorizonRange *range)
 {
 	Datum		values[PLAN_MAX_ARGS];
 	bool		nulls[PLAN_MAX_ARGS] = {false};
+	int64		taken;
 
 	values[0] = Int64GetDatum(limit);
 	nulls[0] = request->unlimited;
-	values[1] = from;
-	values[2] = until;
+	values[1] = Int64GetDatum(range->from);
+	values[2] = Int64GetDatum(range->until);
 	values[3] = request->lease;
 	nulls[3] = request->lease_null;
 	values[4] = request->conditional;
-	return (int64) plan_run(&request->name, spec, values, nulls, result_dest(request->messages));
+	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, values, nulls,
+						  result_dest(request->messages));
+	if (taken > 0 && range->leaf != NULL && request->specs != &pop_any)
+		leaf_note_due(range->leaf, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+															   request->seconds * INT64CONST(1000)));
+	return taken;
 }
 
 /* If this is rolled back the messages can be had at once, else when the lease ends. */
@@ -185,28 +200,27 @@ static int64
 look(Request *request, Horizon *h, TimestampTz moment, int64 wanted)
 {
 	HorizonFinds finds = {0};
-	TimestampTz due_from;
-	int64		from;
-	int64		until;
+	HorizonRange range;
 
+	finds.due_until = moment;
 	finds.due_exhausted = true;
-	if (horizon_due(h, moment, &due_from, &finds.due_until))
+	while (finds.due_exhausted && horizon_next_due(h, moment, &range))
 	{
-		finds.messages = take(request, request->specs->due, wanted,
-							  TimestampTzGetDatum(due_from),
-							  TimestampTzGetDatum(finds.due_until));
+		finds.messages += take(request, request->specs->due, wanted - finds.messages, &range);
 		finds.due_exhausted = request->unlimited || finds.messages < wanted;
-		(void) result_highest(request->messages);
 	}
-	if (finds.due_exhausted &&
-		horizon_fresh(h, request->unlimited ? 0 : wanted - finds.messages, &from, &until))
+	(void) result_highest(request->messages);
+	finds.fresh_exhausted = finds.due_exhausted;
+	while (finds.fresh_exhausted &&
+		   horizon_next_fresh(h, request->unlimited ? 0 : wanted - finds.messages, &range))
 	{
-		finds.fresh_messages = take(request, request->specs->fresh, wanted - finds.messages,
-									Int64GetDatum(from), Int64GetDatum(until));
-		finds.messages += finds.fresh_messages;
+		int64		taken = take(request, request->specs->fresh, wanted - finds.messages, &range);
+
+		finds.fresh_messages += taken;
+		finds.messages += taken;
 		finds.fresh_exhausted = request->unlimited || finds.messages < wanted;
-		finds.fresh_highest = result_highest(request->messages);
 	}
+	finds.fresh_highest = result_highest(request->messages);
 	horizon_found(h, &finds);
 	return finds.messages;
 }

@@ -3,10 +3,11 @@
  *	  Put messages in.
  *
  * A message that can be had at once is fresh: vt and enqueued_at are the same
- * reading of the clock.  It may be taken here, before the statement: a fresh
- * message is found by its msg_id, never by its vt.  A message with a delay is
- * deferred, is found by its vt, and so its clock is read inside the statement,
- * after the statement has locked the table (horizon.c says why).
+ * reading of the clock.  A message with a delay is deferred, and is found by its
+ * vt.  The clock for both is read when the queue's table is locked: for what is
+ * deferred that makes the floors true (floors.c), for a queue that is
+ * partitioned by time it says when a partition gets no more messages
+ * (partition.c).
  */
 #include "pgmq.h"
 
@@ -126,7 +127,6 @@ take_arguments(FunctionCallInfo fcinfo, const SendSpecs *specs,
 	if (headers_arg > 0)
 		arg_to_param(fcinfo, headers_arg, &out->values[1], &out->nulls[1]);
 
-	out->values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (delay != DELAY_NONE && PG_ARGISNULL(delay_arg))
 	{
 		/* No message without a time, but for one that a trigger makes */
@@ -166,7 +166,9 @@ send_take_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_
 void
 send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 {
-	uint64		sent = plan_run(name, out->spec, out->values, out->nulls, dest);
+	bool		fresh = out->delay == DELAY_NONE && !out->nulls[2];
+	uint64		sent = plan_run_now(name, out->spec, fresh ? 2 : -1,
+									out->values, out->nulls, dest);
 
 	if (out->delay == DELAY_NONE)
 		wake_mark(name, sent);

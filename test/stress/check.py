@@ -13,6 +13,7 @@ INVARIANTS = (
     ("count", "read_ct counts the committed hand-outs"),
     ("phantom", "nothing is handed out that was not committed"),
     ("durable", "what was committed stays committed"),
+    ("error", "no call fails but for what was done to it"),
 )
 
 SHOWN = 3       # violations of each kind that are reported with their history
@@ -25,6 +26,10 @@ CALLS = ("S", "R", "O", "F", "V", "P")
 
 # An auto-committed call that failed with one of these has certainly done nothing
 CERTAIN = ("QueryCanceled", "SerializationFailure", "DeadlockDetected", "LockNotAvailable")
+
+# What is done to calls: cancels, kills, restarts, fixed snapshots, lock timeouts of clients' own
+EXPECTED = CERTAIN + ("AdminShutdown", "CrashShutdown", "CannotConnectNow", "OperationalError",
+                      "DuplicateObject", "UndefinedObject", "InFailedSqlTransaction", "IdleInTransaction")
 
 
 class Tx:
@@ -77,6 +82,8 @@ def read_logs(log_dir):
                 if kind in ("LOST", "LEFT", "WATCHED"):
                     found.append(event)
                     continue
+                if kind == "A" and event[3] != "rolled back" and not event[3].startswith(EXPECTED):
+                    found.append(("ERROR", client, event[3]))
                 number = event[3] if kind in CALLS else event[2]
                 if kind == "B":
                     by_number[number] = Tx(client, number, event[3])
@@ -200,6 +207,8 @@ class Checker:
                 for msg_id, key, detail in event[4]:
                     self.violate("drained", key, "queue %s, msg_id %d: left over by the last reads (%s)"
                                  % (event[3], msg_id, detail))
+            elif event[0] == "ERROR":
+                self.violate("error", None, "%s: %s" % event[1:])
         archived = {}
         for queue, rows in self.archived.items():
             for key, read_ct in rows:

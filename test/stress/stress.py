@@ -64,10 +64,22 @@ class Round:
         self.session.connect()
         self.session.execute("DROP EXTENSION IF EXISTS pgmq CASCADE")
         self.session.execute("DROP SCHEMA IF EXISTS pgmq CASCADE")
+        self.session.execute("DROP EXTENSION IF EXISTS pg_partman CASCADE")
         self.session.execute("CREATE EXTENSION pgmq")
+        if self.options.partitions != "none":
+            self.session.execute("CREATE EXTENSION pg_partman")
         self.session.execute("CREATE TABLE IF NOT EXISTS elsewhere (a int)")
         for queue in QUEUES:
+            self.create(queue)
+
+    def create(self, queue):
+        """Partitions are small, and dropped when consumed: they come and go all the time"""
+        if self.options.partitions == "none":
             self.session.value("SELECT pgmq.create(%s::text)", queue)
+            return
+        self.session.execute("SET client_min_messages = warning")
+        self.session.value("SELECT pgmq.create_partitioned(%s::text, %s, %s, 2, false, true)", queue,
+                           *{"id": ("200", "100000"), "time": ("2 seconds", "1 day")}[self.options.partitions])
 
     # ---- disturbances ----
 
@@ -128,6 +140,8 @@ class Round:
         for number in range(2):
             self.start("house%d" % number, "housekeeper")
         self.start("finisher", "finisher")
+        if self.options.partitions != "none":
+            self.start("maintainer", "maintainer")
 
         began = time.monotonic()
         every = {self.disturb_cancel: 1, self.disturb_terminate: 4, self.disturb_kill_client: 4}
@@ -215,6 +229,7 @@ def main():
     parser.add_argument("--workers", type=int, default=9)
     parser.add_argument("--no-server-restarts", dest="restarts", action="store_false")
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first missed message")
+    parser.add_argument("--partitions", choices=("none", "id", "time"), default="none")
     parser.add_argument("--data", required=True)
     parser.add_argument("--logs", required=True)
     options = parser.parse_args()

@@ -329,6 +329,15 @@ class Housekeeper(Session):
             self.purge(queue)
 
 
+class Maintainer(Session):
+    """Has partitions made, emptied and dropped; now and then too late, so that messages overrun them"""
+
+    def step(self):
+        self.execute("SET pgmq.maintenance_lock_timeout = '%dms'" % self.rng.choice((50, 300, 1000)))
+        self.execute("CALL pgmq.maintain()")
+        self.nap(self.rng.uniform(5, 12) if self.rng.random() < 0.1 else self.rng.uniform(0.1, 1))
+
+
 class Finisher(Session):
     """Ends prepared transactions, some only after so long that a restart may come before"""
 
@@ -346,7 +355,8 @@ def run_client(shared, kind, name, log_dir, seed, queue=None):
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rng = random.Random("%s %s" % (seed, name))
-    classes = {"worker": Worker, "housekeeper": Housekeeper, "finisher": Finisher}
+    classes = {"worker": Worker, "housekeeper": Housekeeper, "finisher": Finisher,
+               "maintainer": Maintainer}
     if kind == "auditor":
         client = Auditor(shared, name, log_dir, rng, queue=queue)
     else:

@@ -1,0 +1,32 @@
+/*
+ * place.h
+ *	  A table that messages lie in: a queue's own, or one of its partitions.
+ */
+#ifndef PGMQ_PLACE_H
+#define PGMQ_PLACE_H
+
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+typedef struct Place
+{
+	AttrNumber	id_attno;
+	AttrNumber	vt_attno;
+	AttrNumber	enqueued_attno;
+	Oid			id_index;		/* on (msg_id) */
+	Oid			vt_index;		/* on (vt, ...), of deferred messages or all */
+} Place;
+
+extern bool place_describe(Relation rel, Oid vt_index, Place *place);
+extern bool place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
+							   int64 from, int64 until, int64 *msg_id);
+extern bool place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,
+							   TimestampTz from, TimestampTz until, TimestampTz *vt);
+extern int64 place_takeable_fresh(Relation rel, const Place *place, Snapshot snapshot,
+								  int64 from, int64 until, int64 limit);
+extern int64 place_takeable_due(Relation rel, const Place *place, Snapshot snapshot,
+								TimestampTz from, TimestampTz until, int64 limit);
+extern bool place_has_id(Relation rel, const Place *place, int64 msg_id);
+extern bool place_ids(Relation rel, const Place *place, int64 *lowest, int64 *highest);
+
+#endif							/* PGMQ_PLACE_H */
