@@ -171,7 +171,7 @@ send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 									out->values, out->nulls, dest);
 
 	if (out->delay == DELAY_NONE)
-		wake_mark(name, sent);
+		wake_mark(name, (int64) sent);
 	else if (sent > 0)
 		wake_mark_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
 }
