@@ -28,11 +28,8 @@ PG_FUNCTION_INFO_V1(pgmq_acquire_queue_lock);
 PG_FUNCTION_INFO_V1(pgmq__belongs_to_pgmq);
 
 /* Run DDL that was put together from quoted, qualified identifiers. */
-static void
-run_ddl(const char *fmt,...) pg_attribute_printf(1, 2);
-
-static void
-run_ddl(const char *fmt,...)
+void
+admin_run_ddl(const char *fmt,...)
 {
 	StringInfoData sql;
 	va_list		args;
@@ -60,8 +57,8 @@ run_ddl(const char *fmt,...)
  * go with DDL, which sees what is committed now.  By an older snapshot, a queue
  * that another session has made meanwhile would be dropped without its record.
  */
-static uint64
-run_with_texts(const char *sql, int nargs, const char *const *args)
+uint64
+admin_run_with_texts(const char *sql, int nargs, const char *const *args)
 {
 	Oid			types[2] = {TEXTOID, TEXTOID};
 	Datum		values[2];
@@ -87,12 +84,12 @@ run_with_texts(const char *sql, int nargs, const char *const *args)
  * the transaction.  The key is the one that programs of the published
  * interface know, made from the canonical name.
  */
-static void
-lock_queue(const QueueName *name)
+void
+admin_lock_queue(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 
-	run_with_texts("SELECT pg_catalog.pg_advisory_xact_lock("
+	admin_run_with_texts("SELECT pg_catalog.pg_advisory_xact_lock("
 				   "pg_catalog.hashtext('pgmq.queue_' OPERATOR(pg_catalog.||) $1))",
 				   1, &canonical);
 }
@@ -106,7 +103,7 @@ registered_spelling(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 
-	if (run_with_texts("SELECT queue_name FROM pgmq.meta WHERE " HAS_IDENTITY
+	if (admin_run_with_texts("SELECT queue_name FROM pgmq.meta WHERE " HAS_IDENTITY
 					   " ORDER BY created_at LIMIT 1", 1, &canonical) == 0)
 		return NULL;
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -123,7 +120,7 @@ register_queue(const QueueName *name, const char *spelling)
 
 	args[0] = spelling;
 	args[1] = name_table(name, QUEUE_TABLE);
-	run_with_texts("INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)"
+	admin_run_with_texts("INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)"
 				   " SELECT $1, relkind OPERATOR(pg_catalog.=) 'p', relpersistence OPERATOR(pg_catalog.=) 'u'"
 				   " FROM pg_catalog.pg_class"
 				   " WHERE oid OPERATOR(pg_catalog.=) $2::pg_catalog.regclass"
@@ -166,7 +163,7 @@ create_queue_table(const QueueName *name, bool unlogged)
 	const char *table = name_table(name, QUEUE_TABLE);
 	bool		exists = OidIsValid(name_relid(name, QUEUE_TABLE));
 
-	run_ddl("CREATE %sTABLE IF NOT EXISTS %s ("
+	admin_run_ddl("CREATE %sTABLE IF NOT EXISTS %s ("
 			"msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
 			TABLE_COLUMNS("") ")",
 			unlogged ? "UNLOGGED " : "", table);
@@ -178,13 +175,13 @@ create_queue_table(const QueueName *name, bool unlogged)
 	 * archive is logged and still has them.
 	 */
 	if (unlogged && !exists)
-		run_ddl("ALTER SEQUENCE %s SET LOGGED", name_sequence(name));
+		admin_run_ddl("ALTER SEQUENCE %s SET LOGGED", name_sequence(name));
 }
 
 static void
 create_archive_table(const QueueName *name)
 {
-	run_ddl("CREATE TABLE IF NOT EXISTS %s ("
+	admin_run_ddl("CREATE TABLE IF NOT EXISTS %s ("
 			"msg_id bigint PRIMARY KEY,"
 			TABLE_COLUMNS(" archived_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),")
 			")",
@@ -195,11 +192,11 @@ create_archive_table(const QueueName *name)
 static void
 create_indexes(const QueueName *name, const char *spelling)
 {
-	run_ddl("CREATE INDEX IF NOT EXISTS %s ON %s (vt, msg_id)"
+	admin_run_ddl("CREATE INDEX IF NOT EXISTS %s ON %s (vt, msg_id)"
 			" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at",
 			name_object(name, "q_", "_vt_idx"),
 			name_table(name, QUEUE_TABLE));
-	run_ddl("CREATE INDEX IF NOT EXISTS %s ON %s (archived_at)",
+	admin_run_ddl("CREATE INDEX IF NOT EXISTS %s ON %s (archived_at)",
 			quote_identifier(psprintf("archived_at_idx_%s", spelling)),
 			name_table(name, ARCHIVE_TABLE));
 }
@@ -247,7 +244,7 @@ create_queue(FunctionCallInfo fcinfo, bool unlogged)
 	name_from_arg(fcinfo, 0, &name);
 	name_validate_new(PG_GETARG_TEXT_PP(0), &name);
 	SPI_connect();
-	lock_queue(&name);
+	admin_lock_queue(&name);
 	spelling = registered_spelling(&name);
 	if (spelling == NULL)
 		spelling = text_to_cstring(PG_GETARG_TEXT_PP(0));
@@ -284,7 +281,7 @@ static void
 drop_table(const QueueName *name, char prefix)
 {
 	if (OidIsValid(name_relid(name, prefix)))
-		run_ddl("DROP TABLE %s", name_table(name, prefix));
+		admin_run_ddl("DROP TABLE %s", name_table(name, prefix));
 }
 
 /* Whether there was such a queue, or at least a record of one */
@@ -295,14 +292,15 @@ drop_queue(const QueueName *name)
 	bool		existed;
 
 	SPI_connect();
-	lock_queue(name);
+	admin_lock_queue(name);
 	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
 	if (existed)
 	{
 		drop_table(name, QUEUE_TABLE);
+		drop_table(name, NOTES_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
 		/* Every spelling: an adopted database may have several for one queue */
-		run_with_texts("DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
+		admin_run_with_texts("DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
 	}
 	SPI_finish();
 	plan_forget(name);
@@ -376,14 +374,14 @@ pgmq_purge_queue(PG_FUNCTION_ARGS)
 	name_require_queue(&name);
 	table = name_table(&name, QUEUE_TABLE);
 	SPI_connect();
-	run_ddl("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE", table);
+	admin_run_ddl("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE", table);
 	PushActiveSnapshot(GetLatestSnapshot());
 	rc = SPI_execute(psprintf("SELECT pg_catalog.count(*) FROM %s", table), true, 0);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
 	PopActiveSnapshot();
 	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	run_ddl("TRUNCATE TABLE %s", table);
+	admin_run_ddl("TRUNCATE TABLE %s", table);
 	SPI_finish();
 	PG_RETURN_INT64(count);
 }
@@ -408,7 +406,7 @@ pgmq_acquire_queue_lock(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	name_from_arg(fcinfo, 0, &name);
 	SPI_connect();
-	lock_queue(&name);
+	admin_lock_queue(&name);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -428,7 +426,7 @@ pgmq__belongs_to_pgmq(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	table = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	SPI_connect();
-	found = run_with_texts("SELECT FROM pg_catalog.pg_depend AS d"
+	found = admin_run_with_texts("SELECT FROM pg_catalog.pg_depend AS d"
 						   " JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) d.refobjid"
 						   " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) d.objid"
 						   " WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"

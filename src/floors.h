@@ -11,6 +11,7 @@
 typedef struct QueueTable
 {
 	QueueName	name;
+	char		prefix;			/* QUEUE_TABLE, or NOTES_TABLE, which has its shape */
 	Relation	rel;
 	bool		locked_before;	/* this transaction had written to the queue */
 	uint64		key;			/* database and file: what floors are kept by */
@@ -21,7 +22,7 @@ typedef struct QueueTable
 	Oid			vt_index;		/* on (vt, ...), of deferred messages or all */
 } QueueTable;
 
-extern bool floors_last_id(const QueueName *name, int64 *last_id);
+extern bool floors_last_id(const QueueTable *table, int64 *last_id);
 extern bool floors_may_move(const QueueTable *table);
 extern bool floors_pending(uint64 key);
 extern bool floors_move(const QueueTable *table, bool time_for_candidate,

@@ -353,7 +353,7 @@ static bool
 find_indexes(QueueTable *table)
 {
 	List	   *oids = RelationGetIndexList(table->rel);
-	Oid			vt_named = name_index_relid(&table->name, "_vt_idx");
+	Oid			vt_named = name_index_relid(&table->name, table->prefix, "_vt_idx");
 	ListCell   *lc;
 
 	foreach(lc, oids)
@@ -379,8 +379,8 @@ find_indexes(QueueTable *table)
  * Whether the caller may take messages.  Who may not must not move marks, nor
  * use up sweeps: a call that fails costs the others nothing.
  */
-static bool
-may_take(Oid relid)
+bool
+horizon_may_take(Oid relid)
 {
 	AclMode		taking = ACL_UPDATE | ACL_DELETE;
 
@@ -415,12 +415,14 @@ let_go(Oid relid, LOCKMODE lockmode)
  * with that in hand, and deadlock with who waits for a stronger one.
  */
 static bool
-open_table(const QueueName *name, LOCKMODE lockmode, QueueTable *table)
+open_table(const QueueName *name, char prefix, LOCKMODE lockmode, QueueTable *table)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			relid = name_relid(name, prefix);
+	Oid			queue = prefix == QUEUE_TABLE ? relid : name_relid(name, QUEUE_TABLE);
 
 	memset(table, 0, sizeof(*table));
 	table->name = *name;
+	table->prefix = prefix;
 	if (!OidIsValid(relid))
 		return false;
 	table->locked_before = held_by_me(relid, RowExclusiveLock, true);
@@ -430,7 +432,7 @@ open_table(const QueueName *name, LOCKMODE lockmode, QueueTable *table)
 	/* What lies in inheritance children can't be looked at here */
 	if (table->rel->rd_rel->relkind == RELKIND_RELATION &&
 		!table->rel->rd_rel->relhassubclass &&
-		may_take(relid) && find_columns(table) && find_indexes(table))
+		horizon_may_take(queue) && find_columns(table) && find_indexes(table))
 	{
 		table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(table->rel);
 		return true;
@@ -504,7 +506,7 @@ maybe_move_floors(Horizon *h)
 	if (time_for_candidate)
 	{
 		int64		last_id;
-		bool		has_last_id = floors_last_id(&h->table.name, &last_id);
+		bool		has_last_id = floors_last_id(&h->table, &last_id);
 
 		SpinLockAcquire(&bucket->mutex);
 		slot = find_slot(bucket, h->table.key, true);
@@ -575,7 +577,7 @@ has_locked_indexes(const QueueTable *table)
  * doesn't see all there is.
  */
 Horizon *
-horizon_begin(const QueueName *name, bool everything)
+horizon_begin(const QueueName *name, char prefix, bool everything)
 {
 	Horizon    *h = palloc0(sizeof(Horizon));
 
@@ -587,7 +589,7 @@ horizon_begin(const QueueName *name, bool everything)
 	 * A standby doesn't know who holds locks on its primary, and what it
 	 * believed would outlive its promotion.  The statement fails there anyway.
 	 */
-	if (RecoveryInProgress() || !open_table(name, RowExclusiveLock, &h->table))
+	if (RecoveryInProgress() || !open_table(name, prefix, RowExclusiveLock, &h->table))
 		return h;
 	attach();
 	register_callbacks();
@@ -597,6 +599,17 @@ horizon_begin(const QueueName *name, bool everything)
 	maybe_move_floors(h);
 	choose_start(h);
 	return h;
+}
+
+/* The indexes that the positions belong to; false if nothing is known about the table */
+bool
+horizon_indexes(const Horizon *h, Oid *id_index, Oid *vt_index)
+{
+	if (h->table.rel == NULL)
+		return false;
+	*id_index = h->table.id_index;
+	*vt_index = h->table.vt_index;
+	return true;
 }
 
 /*
@@ -883,10 +896,10 @@ pgmq_rescan(PG_FUNCTION_ARGS)
 
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
-	if (!may_take(name_relid(&name, QUEUE_TABLE)))
+	if (!horizon_may_take(name_relid(&name, QUEUE_TABLE)))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
 					   get_rel_name(name_relid(&name, QUEUE_TABLE)));
-	if (RecoveryInProgress() || !open_table(&name, AccessShareLock, &table))
+	if (RecoveryInProgress() || !open_table(&name, QUEUE_TABLE, AccessShareLock, &table))
 		PG_RETURN_VOID();
 	attach();
 	bucket = bucket_of(table.key);

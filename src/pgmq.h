@@ -29,12 +29,14 @@ typedef struct QueueName
 
 #define QUEUE_TABLE 'q'
 #define ARCHIVE_TABLE 'a'
+#define NOTES_TABLE 'g'			/* of a queue that has groups: see group.h */
 
 extern void name_canonical(const text *queue_name, QueueName *name);
 extern void name_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name);
 extern void name_validate_new(const text *queue_name, QueueName *name);
-extern Oid	name_index_relid(const QueueName *name, const char *suffix);
-extern Oid	name_sequence_relid(const QueueName *name);
+extern Oid	name_index_relid(const QueueName *name, char prefix, const char *suffix);
+extern Oid	name_other_relid(const QueueName *name, const char *prefix);
+extern Oid	name_sequence_relid(const QueueName *name, char prefix);
 extern Oid	name_relid(const QueueName *name, char prefix);
 extern const char *name_table(const QueueName *name, char prefix);
 extern const char *name_sequence(const QueueName *name);
@@ -66,6 +68,10 @@ typedef enum PlanKind
 	PLAN_SET_VT_AT,
 	PLAN_SET_VT_ARRAY,
 	PLAN_SET_VT_ARRAY_AT,
+	PLAN_READ_GROUPED,
+	PLAN_NOTES_LEASE,
+	PLAN_NOTES_DROP,
+	PLAN_NOTES_ADD,
 	PLAN_KINDS
 } PlanKind;
 
@@ -102,6 +108,7 @@ extern MessageSet *result_messages(FunctionCallInfo fcinfo);
 extern DestReceiver *result_dest(MessageSet *set);
 extern int64 result_highest(MessageSet *set);
 extern void result_finish(MessageSet *set);
+extern void result_arrange(MessageSet *set, const int64 *ids, int count);
 extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);
 extern void result_read_only_sql(FunctionCallInfo fcinfo, const char *sql);
 
@@ -144,12 +151,21 @@ typedef struct Horizon Horizon;
 extern int	horizon_rescan_interval;
 
 extern Size horizon_shared_size(bool ample);
-extern Horizon *horizon_begin(const QueueName *name, bool everything);
+extern Size starts_shared_size(bool ample);	/* starts.c */
+extern Horizon *horizon_begin(const QueueName *name, char prefix, bool everything);
+extern bool horizon_indexes(const Horizon *h, Oid *id_index, Oid *vt_index);
+extern bool horizon_may_take(Oid relid);
 extern bool horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until);
 extern bool horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
 extern void horizon_end(Horizon *h, uint64 messages);
+
+/* ---- admin.c: what else makes tables ---- */
+
+extern void admin_run_ddl(const char *fmt,...) pg_attribute_printf(1, 2);
+extern uint64 admin_run_with_texts(const char *sql, int nargs, const char *const *args);
+extern void admin_lock_queue(const QueueName *name);
 
 /* ---- wait.c: the wait loop; knows no SQL ---- */
 

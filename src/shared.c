@@ -30,6 +30,7 @@ request_areas(void)
 	if (next_request_hook)
 		next_request_hook();
 	RequestAddinShmemSpace(horizon_shared_size(true));
+	RequestAddinShmemSpace(starts_shared_size(true));
 }
 #endif
 
