@@ -286,17 +286,33 @@ group_close(GroupQueue *queue, bool keep_lock)
 
 /* ---- looking ---- */
 
+static bool
+is_open_elsewhere(TransactionId xid)
+{
+	return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
+}
+
 /* Whether another transaction that is open has locked, updated or deleted this version */
 bool
 tuple_is_claimed(HeapTupleHeader header)
 {
 	TransactionId xmax = HeapTupleHeaderGetRawXmax(header);
+	MultiXactMember *members;
+	bool		claimed = false;
+	int			count;
+	int			i;
 
-	if (header->t_infomask & HEAP_XMAX_INVALID)
+	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_LOCKED_UPGRADED(header->t_infomask))
 		return false;
-	if (header->t_infomask & HEAP_XMAX_IS_MULTI)
-		return MultiXactIdIsRunning(xmax, HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
-	return !TransactionIdIsCurrentTransactionId(xmax) && TransactionIdIsInProgress(xmax);
+	if ((header->t_infomask & HEAP_XMAX_IS_MULTI) == 0)
+		return is_open_elsewhere(xmax);
+	count = GetMultiXactIdMembers(xmax, &members, false,
+								  HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+	for (i = 0; i < count && !claimed; i++)
+		claimed = is_open_elsewhere(members[i].xid);
+	if (count > 0)
+		pfree(members);
+	return claimed;
 }
 
 /* What a dirty snapshot has just found; NULL columns stand for nothing that could be handed out */

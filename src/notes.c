@@ -242,10 +242,13 @@ notes_any_late(GroupQueue *queue, const text *key)
 
 /* ---- writing ---- */
 
-/* $1 ids, $2 when the lease ends */
+/*
+ * $1 ids, $2 when the lease ends.  The notes keep their ids, so they must not
+ * become fresh again, not even by a lease of no time.
+ */
 static const PlanSpec lease_notes = {
 	PLAN_NOTES_LEASE,
-	"UPDATE {notes} SET enqueued_at = pg_catalog.clock_timestamp(),"
+	"UPDATE {notes} SET enqueued_at = '-infinity',"
 	" vt = GREATEST($2, pg_catalog.clock_timestamp()), tries = 0"
 	" WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)",
 	2, {INT8ARRAYOID, TIMESTAMPTZOID}
