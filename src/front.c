@@ -236,18 +236,22 @@ forget_index(GroupQueue *queue)
 bool
 group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			relid;
 	LOCKTAG		tag;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->name = *name;
-	if (!OidIsValid(relid))
-		return false;
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	queue->locked_before = LockHeldByMe(&tag, RowExclusiveLock, true);
-	queue->queue = try_relation_open(relid, RowExclusiveLock);
-	if (queue->queue == NULL)
-		return false;
+	/* By the time of the lock the table may have been dropped, and made again */
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		relid = name_relid(name, QUEUE_TABLE);
+		if (!OidIsValid(relid))
+			return false;
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+		queue->locked_before = LockHeldByMe(&tag, RowExclusiveLock, true);
+		queue->queue = try_relation_open(relid, RowExclusiveLock);
+	} while (queue->queue == NULL);
 	if (!open_leaves(queue))
 	{
 		group_close(queue, true);
