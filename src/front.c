@@ -182,6 +182,16 @@ open_leaf_indexes(GroupQueue *queue)
 	return true;
 }
 
+/* Whether this transaction holds the lock of a writer */
+static bool
+has_written(Oid relid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, RowExclusiveLock, true);
+}
+
 static Relation
 open_notes(GroupQueue *queue)
 {
@@ -194,6 +204,7 @@ open_notes(GroupQueue *queue)
 
 	if (!OidIsValid(oid))
 		return NULL;
+	queue->notes_locked_before = has_written(oid);
 	notes = try_table_open(oid, RowExclusiveLock);
 	if (notes == NULL)
 		return NULL;
@@ -237,7 +248,6 @@ bool
 group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 {
 	Oid			relid;
-	LOCKTAG		tag;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->name = *name;
@@ -248,8 +258,7 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 		relid = name_relid(name, QUEUE_TABLE);
 		if (!OidIsValid(relid))
 			return false;
-		SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-		queue->locked_before = LockHeldByMe(&tag, RowExclusiveLock, true);
+		queue->locked_before = has_written(relid);
 		queue->queue = try_relation_open(relid, RowExclusiveLock);
 	} while (queue->queue == NULL);
 	if (!open_leaves(queue))

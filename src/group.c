@@ -822,7 +822,8 @@ hand_out(Request *request)
 static void
 read_by_notes(Request *request)
 {
-	Horizon    *h = horizon_begin(&request->name, NOTES_TABLE, true);
+	Horizon    *h = horizon_begin(&request->name, NOTES_TABLE, true,
+								!request->queue.notes_locked_before);
 	Oid			index;
 	int64		dealt_with = 0;
 

@@ -55,6 +55,7 @@ typedef struct GroupQueue
 	bool		locked_before;	/* this transaction had written to the queue */
 	Relation	fifo;			/* the group index; NULL if there is none that can be used */
 	Relation	notes;			/* its table of notes; NULL with it */
+	bool		notes_locked_before;	/* this transaction had written to them */
 	uint64		key;			/* database and file of the notes */
 	int			nleaves;
 	GroupLeaf  *leaves;

@@ -574,10 +574,11 @@ has_locked_indexes(const QueueTable *table)
  * Begin a read.  "everything" says that it takes whatever is visible: a read
  * with a condition passes messages by, so it neither uses the marks nor moves
  * them; nor does one under row security or with a fixed snapshot, which
- * doesn't see all there is.
+ * doesn't see all there is.  "ours" says that the lock that we hold on the table
+ * is one of this very call, which has written nothing yet.
  */
 Horizon *
-horizon_begin(const QueueName *name, char prefix, bool everything)
+horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
 {
 	Horizon    *h = palloc0(sizeof(Horizon));
 
@@ -591,6 +592,8 @@ horizon_begin(const QueueName *name, char prefix, bool everything)
 	 */
 	if (RecoveryInProgress() || !open_table(name, prefix, RowExclusiveLock, &h->table))
 		return h;
+	if (ours)
+		h->table.locked_before = false;
 	attach();
 	register_callbacks();
 	h->indexes_locked_before = has_locked_indexes(&h->table);

@@ -152,7 +152,7 @@ extern int	horizon_rescan_interval;
 
 extern Size horizon_shared_size(bool ample);
 extern Size starts_shared_size(bool ample);	/* starts.c */
-extern Horizon *horizon_begin(const QueueName *name, char prefix, bool everything);
+extern Horizon *horizon_begin(const QueueName *name, char prefix, bool everything, bool ours);
 extern bool horizon_indexes(const Horizon *h, Oid *id_index, Oid *vt_index);
 extern bool horizon_may_take(Oid relid);
 extern bool horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, TimestampTz *until);

@@ -209,7 +209,7 @@ request_run(void *arg)
 	int64		got = 0;
 
 	SPI_connect();
-	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where);
+	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
 	do
 		got += look(request, h, moment, request->quantity - got);
 	while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
