@@ -69,6 +69,10 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 /* How many notes of each kind are put in order at once, on top of what is wanted */
 #define WINDOW 64
 
+/* When a note that is left because others come first moves along: notes, and microseconds */
+#define FAR_BEHIND_NOTES 4096
+#define FAR_BEHIND_TIME (5 * USECS_PER_SEC)
+
 /* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s */
 #define BUSY_PAUSE 10000
 #define BUSY_DOUBLINGS 7
@@ -500,6 +504,8 @@ typedef struct Window
 	int64		fresh_passed;
 	int64		fresh_highest;
 	int64		fresh_left;		/* the lowest that was not looked at */
+	TimestampTz due_highest;
+	List	   *left;			/* those that were not looked at */
 	Note	  **notes;
 	int			count;
 	int			max;
@@ -520,7 +526,9 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 			*scan = NULL;
 			break;
 		}
-		if (!note->due)
+		if (note->due)
+			window->due_highest = Max(window->due_highest, note->vt);
+		else
 		{
 			window->fresh_passed++;
 			window->fresh_highest = Max(window->fresh_highest, note->id);
@@ -539,15 +547,36 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 	}
 }
 
-/* What was taken into the window and is not wanted any more */
+/*
+ * What was taken into the window and is not wanted any more stays for the next
+ * read.  A group whose first message is among the newest may stay in front for
+ * long, and every read would walk from it past all notes that have come and gone
+ * behind it: so it moves along, to the end of the fresh ones.
+ */
 static void
-leave_note(Request *request, Window *window, const Note *note)
+leave_notes(Request *request, Window *window)
 {
-	(void) hash_search(request->seen_notes, &note->id, HASH_REMOVE, NULL);
-	if (note->due)
-		window->due_left = true;
-	else
-		window->fresh_left = Min(window->fresh_left, note->id);
+	ListCell   *lc;
+
+	foreach(lc, window->left)
+	{
+		const Note *note = lfirst(lc);
+		bool		far_behind = note->due ?
+			note->vt + FAR_BEHIND_TIME < window->due_highest :
+			note->id < window->fresh_highest - FAR_BEHIND_NOTES;
+
+		if (far_behind && notes_lock(&request->queue, note))
+		{
+			notes_drop(&request->notes, note);
+			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late, note->tries);
+			continue;
+		}
+		(void) hash_search(request->seen_notes, &note->id, HASH_REMOVE, NULL);
+		if (note->due)
+			window->due_left = true;
+		else
+			window->fresh_left = Min(window->fresh_left, note->id);
+	}
 }
 
 /* One look, from where the horizon says: how many notes it has dealt with */
@@ -565,7 +594,8 @@ look(Request *request, Horizon *h)
 
 	(void) horizon_indexes(h, &id_index, &vt_index);
 	window.fresh_left = PG_INT64_MAX;
-	window.fresh_highest = PG_INT64_MIN;
+	window.fresh_highest = 0;
+	window.due_highest = DT_NOBEGIN;
 	window.notes = palloc(sizeof(Note *) * (window.max = WINDOW));
 	if (horizon_due(h, request->moment, &due_from, &finds.due_until))
 		window.due = notes_scan_due(&request->queue, vt_index, due_from, finds.due_until);
@@ -585,9 +615,10 @@ look(Request *request, Horizon *h)
 				finds.messages++;
 			}
 			else
-				leave_note(request, &window, window.notes[i]);
+				window.left = lappend(window.left, window.notes[i]);
 		}
 	} while (wanting(request) && (window.due || window.fresh));
+	leave_notes(request, &window);
 
 	finds.due_exhausted = window.due == NULL && !window.due_left;
 	finds.fresh_exhausted = window.fresh == NULL && window.fresh_left == PG_INT64_MAX;

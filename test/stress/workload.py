@@ -221,9 +221,9 @@ class GroupWorker(Worker):
         return self.rng.choices(GROUPED, (4, 1))[0]
 
     def send_some(self, queue):
-        # One group has half of the messages, ten share the rest
+        # One group has half of the messages, many share the rest and run empty
         count = self.rng.choice((1, 1, 1, 2, 10))
-        groups = ["g%d" % (0 if self.rng.random() < 0.5 else self.rng.randint(1, 10)) for _ in range(count)]
+        groups = ["g%d" % (0 if self.rng.random() < 0.5 else self.rng.randint(1, 60)) for _ in range(count)]
         self.send(queue, count, self.delay(), self.rng.random() < 0.3, groups)
 
     def read(self, queue, qty, lease, condition=None, poll=False):
