@@ -255,6 +255,17 @@ drop_notes_of(Work *work, const Change *change)
 	return late;
 }
 
+/*
+ * A message that is not its group's first is not held any more.  An earlier one
+ * is there, and so is its note; but if it came late, it may have waited for this.
+ */
+static void
+look_if_late(Work *work, const text *key, int64 head)
+{
+	if (notes_any_late(&work->queue, key))
+		notes_add(&work->notes, key, DT_NOBEGIN, head, true, 0);
+}
+
 /* A message of the group has gone, and perhaps others behind it in the same statement. */
 static void
 group_removed(Work *work, const Change *lowest)
@@ -287,9 +298,11 @@ group_removed(Work *work, const Change *lowest)
 		drop_notes_of(work, lowest);
 		return;
 	}
-	/* An earlier one is still there, and so is its note */
 	if (solid && peeked.msg_id < lowest->msg_id)
+	{
+		look_if_late(work, lowest->key, head);
 		return;
+	}
 	/* When the old first message was to be had is soon enough, if that is to come */
 	if (lowest->vt > work->now && until >= lowest->vt)
 		return;
@@ -312,7 +325,9 @@ group_retimed(Work *work, const Change *old, const Change *new)
 		   peeked.msg_id < new->msg_id && passed++ < MOST_PASSED)
 		follows = peeked_is_solid(&peeked);
 	front_end(scan);
-	if (!follows)
+	if (follows)
+		look_if_late(work, new->key, peeked.msg_id);
+	else
 		notes_add(&work->notes, new->key, new->vt, new->msg_id, drop_notes_of(work, old), 0);
 }
 

@@ -125,12 +125,12 @@ SELECT grp, head FROM pgmq.g_parts ORDER BY head;
 SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 0, 7);
 SELECT array_agg(msg_id) FROM pgmq.read_grouped_rr('parts', 0, 10);
 SELECT array_agg(msg_id) FROM pgmq.read_grouped_head('parts', 60, 10);
-SELECT pgmq.delete('parts', '{1, 3, 5}'::bigint[]);
+SELECT count(*) FROM pgmq.delete('parts', '{1, 3, 5}'::bigint[]);
 SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 60, 10);
 SELECT msg_id FROM pgmq.set_vt('parts', 2, 0);
 SELECT pgmq.send('parts', '1', '{"x-pgmq-group": "even"}'::jsonb);
 SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 60, 10);
-SELECT pgmq.delete('parts', '{2, 4, 6, 7, 8, 9, 10, 11}'::bigint[]);
+SELECT count(*) FROM pgmq.delete('parts', '{2, 4, 6, 7, 8, 9, 10, 11}'::bigint[]);
 SELECT count(*) FROM pgmq.g_parts;
 
 SELECT count(pgmq.drop_queue(queue_name)) FROM pgmq.list_queues();
