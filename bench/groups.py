@@ -176,7 +176,7 @@ def main():
         admin.execute("CREATE DATABASE " + arm)
     connect("ours").execute("CREATE EXTENSION pgmq")
     if args.peer:
-        with connect("peer") as conn, open(args.peer, encoding="utf8") as script:
+        with psycopg.connect(dbname="peer", autocommit=True) as conn, open(args.peer, encoding="utf8") as script:
             conn.execute("CREATE SCHEMA IF NOT EXISTS pgmq")
             conn.execute(script.read())
     cost(args, arms)
