@@ -304,6 +304,109 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'pgmq_wait_any';
 COMMENT ON PROCEDURE pgmq.wait_any(pg_catalog.text[], integer, pg_catalog.text[]) IS
     'Like wait, for any of several queues; the names of those with something to read';
+---------------------------------------------------------------------- groups
+
+CREATE FUNCTION pgmq.read_grouped(queue_name pg_catalog.text, vt integer, qty integer)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_read_grouped';
+COMMENT ON FUNCTION pgmq.read_grouped(pg_catalog.text, integer, integer) IS
+    'Take up to qty visible messages in the order of their groups, all of the group with the oldest message first, and hide them for vt seconds';
+
+CREATE FUNCTION pgmq.read_grouped_with_poll(
+    queue_name pg_catalog.text,
+    vt integer,
+    qty integer,
+    max_poll_seconds integer DEFAULT 5,
+    poll_interval_ms integer DEFAULT 100
+)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_read_grouped_with_poll';
+COMMENT ON FUNCTION pgmq.read_grouped_with_poll(pg_catalog.text, integer, integer, integer, integer) IS
+    'Like read_grouped, but wait up to max_poll_seconds for a message';
+
+CREATE FUNCTION pgmq.read_grouped_rr(queue_name pg_catalog.text, vt integer, qty integer)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_read_grouped_rr';
+COMMENT ON FUNCTION pgmq.read_grouped_rr(pg_catalog.text, integer, integer) IS
+    'Take up to qty visible messages in the order of their groups, one of each group in turn, and hide them for vt seconds';
+
+CREATE FUNCTION pgmq.read_grouped_rr_with_poll(
+    queue_name pg_catalog.text,
+    vt integer,
+    qty integer,
+    max_poll_seconds integer DEFAULT 5,
+    poll_interval_ms integer DEFAULT 100
+)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_read_grouped_rr_with_poll';
+COMMENT ON FUNCTION pgmq.read_grouped_rr_with_poll(pg_catalog.text, integer, integer, integer, integer) IS
+    'Like read_grouped_rr, but wait up to max_poll_seconds for a message';
+
+CREATE FUNCTION pgmq.read_grouped_head(queue_name pg_catalog.text, vt integer, qty integer)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_read_grouped_head';
+COMMENT ON FUNCTION pgmq.read_grouped_head(pg_catalog.text, integer, integer) IS
+    'Take the first message of up to qty groups and hide them for vt seconds';
+
+CREATE FUNCTION pgmq.read_grouped_head_with_poll(
+    queue_name pg_catalog.text,
+    vt integer,
+    qty integer,
+    max_poll_seconds integer DEFAULT 5,
+    poll_interval_ms integer DEFAULT 100
+)
+RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_read_grouped_head_with_poll';
+COMMENT ON FUNCTION pgmq.read_grouped_head_with_poll(pg_catalog.text, integer, integer, integer, integer) IS
+    'Like read_grouped_head, but wait up to max_poll_seconds for a message';
+
+CREATE FUNCTION pgmq.create_fifo_index(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_create_fifo_index';
+COMMENT ON FUNCTION pgmq.create_fifo_index(pg_catalog.text) IS
+    'Make what fast reading by groups needs; harmless if it exists';
+
+CREATE FUNCTION pgmq.create_fifo_indexes_all()
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_create_fifo_indexes_all';
+COMMENT ON FUNCTION pgmq.create_fifo_indexes_all() IS
+    'create_fifo_index for every queue';
+
+CREATE FUNCTION pgmq._create_fifo_index_if_not_exists(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_create_fifo_index';
+COMMENT ON FUNCTION pgmq._create_fifo_index_if_not_exists(pg_catalog.text) IS
+    'Private: the same as create_fifo_index';
+
+CREATE FUNCTION pgmq._group_sent()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__group_sent';
+COMMENT ON FUNCTION pgmq._group_sent() IS
+    'Private: messages have come; called by the triggers that create_fifo_index makes';
+
+CREATE FUNCTION pgmq._group_removed()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__group_removed';
+COMMENT ON FUNCTION pgmq._group_removed() IS
+    'Private: messages have gone; called by the triggers that create_fifo_index makes';
+
+CREATE FUNCTION pgmq._group_retimed()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__group_retimed';
+COMMENT ON FUNCTION pgmq._group_retimed() IS
+    'Private: a message becomes visible earlier; called by the triggers that create_fifo_index makes';
+
+CREATE FUNCTION pgmq._group_moved()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__group_moved';
+COMMENT ON FUNCTION pgmq._group_moved() IS
+    'Private: a message has another group; called by the triggers that create_fifo_index makes';
+
+CREATE FUNCTION pgmq._group_truncated()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__group_truncated';
+COMMENT ON FUNCTION pgmq._group_truncated() IS
+    'Private: all messages have gone; called by the triggers that create_fifo_index makes';
 
 ------------------------------------------------------ delete, archive, set_vt
 

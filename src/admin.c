@@ -390,7 +390,7 @@ static void
 create_queue_index(const QueueName *name, const char *suffix, const char *definition)
 {
 	require_own(name, suffix, RELKIND_INDEX);
-	if (!OidIsValid(name_index_relid(name, suffix)))
+	if (!OidIsValid(name_index_relid(name, QUEUE_TABLE, suffix)))
 		run_ddl("CREATE INDEX %s ON %s %s", name_object(name, "q_", suffix),
 				name_table(name, QUEUE_TABLE), definition);
 }
@@ -645,6 +645,7 @@ drop_queue(const QueueName *name)
 		require_no_partition(name, ARCHIVE_TABLE);
 		drop_old_archive(name);
 		drop_table(name, QUEUE_TABLE);
+		drop_table(name, NOTES_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
 		if (partitioned)
 			forget_partitions(name);

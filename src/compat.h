@@ -97,6 +97,14 @@ lock_held_by_me(const LOCKTAG *locktag, LOCKMODE lockmode, bool orstronger)
 extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
 #define FeBeWaitSetSocketPos 0
 
+
+/* 18 counts index searches for EXPLAIN. */
+#if PG_VERSION_NUM < 180000
+#include "access/genam.h"
+#define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys) \
+	(index_beginscan)(heap, index, snapshot, nkeys, norderbys)
+#endif
+
 /* 17 brought shared memory that needs no preloading. */
 #if PG_VERSION_NUM >= 170000
 #define HAVE_NAMED_DSM_SEGMENTS

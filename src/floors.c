@@ -117,9 +117,9 @@ candidate_drop(Candidate *candidate)
 
 /* The last msg_id that was drawn; false if the queue has no such sequence */
 bool
-floors_last_id(const QueueName *name, int64 *last_id)
+floors_last_id(const QueueTable *table, int64 *last_id)
 {
-	Oid			seqid = name_sequence_relid(name);
+	Oid			seqid = name_sequence_relid(&table->name, table->prefix);
 	Relation	seq;
 	Buffer		buffer;
 	HeapTupleHeader tuple;
@@ -183,7 +183,7 @@ candidate_take(Candidate *candidate, const QueueTable *table)
 	MemoryContext oldcontext;
 
 	candidate_drop(candidate);
-	if (!floors_last_id(&table->name, &last_id))
+	if (!floors_last_id(table, &last_id))
 		return;
 	candidate->floors.fresh = last_id + 1;
 	candidate->floors.due = GetCurrentTimestamp();

@@ -7,7 +7,7 @@
 
 #include "look.h"
 
-extern bool floors_last_id(const QueueName *name, int64 *last_id);
+extern bool floors_last_id(const QueueTable *table, int64 *last_id);
 extern bool floors_may_move(const QueueTable *table);
 extern bool floors_pending(uint64 key);
 extern bool floors_move(const QueueTable *table, bool time_for_candidate,

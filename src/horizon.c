@@ -301,8 +301,8 @@ horizon_forget(void)
  * Whether the caller may take messages.  Who may not must not move marks, nor
  * use up sweeps: a call that fails costs the others nothing.
  */
-static bool
-may_take(Oid relid)
+bool
+horizon_may_take(Oid relid)
 {
 	AclMode		taking = ACL_UPDATE | ACL_DELETE;
 
@@ -357,7 +357,7 @@ describe_table(QueueTable *table)
 	table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(rel);
 	/* What lies in inheritance children can't be looked at here */
 	return rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass &&
-		place_describe(rel, name_index_relid(&table->name, "_vt_idx"), &table->place);
+		place_describe(rel, name_index_relid(&table->name, table->prefix, "_vt_idx"), &table->place);
 }
 
 /*
@@ -366,19 +366,21 @@ describe_table(QueueTable *table)
  * with that in hand, and deadlock with who waits for a stronger one.
  */
 static bool
-open_table(const QueueName *name, LOCKMODE lockmode, QueueTable *table)
+open_table(const QueueName *name, char prefix, LOCKMODE lockmode, QueueTable *table)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			relid = name_relid(name, prefix);
+	Oid			queue = prefix == QUEUE_TABLE ? relid : name_relid(name, QUEUE_TABLE);
 
 	memset(table, 0, sizeof(*table));
 	table->name = *name;
+	table->prefix = prefix;
 	if (!OidIsValid(relid))
 		return false;
 	table->locked_before = held_by_me(relid, RowExclusiveLock, true);
 	table->rel = try_table_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
-	if (may_take(relid) && describe_table(table))
+	if (horizon_may_take(queue) && describe_table(table))
 		return true;
 	table_close(table->rel, lockmode);
 	table->rel = NULL;
@@ -479,7 +481,7 @@ maybe_move_floors(Horizon *h)
 	if (time_for_candidate)
 	{
 		int64		last_id;
-		bool		has_last_id = floors_last_id(&h->table.name, &last_id);
+		bool		has_last_id = floors_last_id(&h->table, &last_id);
 
 		SpinLockAcquire(&bucket->mutex);
 		slot = find_slot(bucket, h->table.key, true);
@@ -515,7 +517,7 @@ find_reach(const Horizon *h)
 
 	if (!h->table.parts->by_id)
 		return GetCurrentTimestamp();
-	return floors_last_id(&h->table.name, &last_id) ? last_id : KEY_MAX;
+	return floors_last_id(&h->table, &last_id) ? last_id : KEY_MAX;
 }
 
 static void
@@ -623,10 +625,11 @@ known_empty(const Horizon *h)
  * Begin a read.  "everything" says that it takes whatever is visible: a read
  * with a condition passes messages by, so it neither uses the marks nor moves
  * them; nor does one under row security or with a fixed snapshot, which
- * doesn't see all there is.
+ * doesn't see all there is.  "ours" says that the lock that we hold on the table
+ * is one of this very call, which has written nothing yet.
  */
 Horizon *
-horizon_begin(const QueueName *name, bool everything)
+horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
 {
 	Horizon    *h = palloc0(sizeof(Horizon));
 
@@ -638,8 +641,10 @@ horizon_begin(const QueueName *name, bool everything)
 	 * A standby doesn't know who holds locks on its primary, and what it
 	 * believed would outlive its promotion.  The statement fails there anyway.
 	 */
-	if (RecoveryInProgress() || !open_table(name, RowExclusiveLock, &h->table))
+	if (RecoveryInProgress() || !open_table(name, prefix, RowExclusiveLock, &h->table))
 		return h;
+	if (ours)
+		h->table.locked_before = false;
 	attach();
 	h->ended = transactions_ended();
 	h->indexes_locked_before = has_locked_indexes(&h->table);
@@ -669,6 +674,17 @@ note_leaf(Horizon *h, Leaf *leaf)
 		h->nleaves = LEAVES + 1;
 	else
 		h->leaves[h->nleaves++] = leaf;
+}
+
+/* The indexes that the positions belong to; false if nothing is known about the table */
+bool
+horizon_indexes(const Horizon *h, Oid *id_index, Oid *vt_index)
+{
+	if (h->table.rel == NULL || h->table.parts != NULL)
+		return false;
+	*id_index = h->table.place.id_index;
+	*vt_index = h->table.place.vt_index;
+	return true;
 }
 
 /*
@@ -1257,10 +1273,10 @@ pgmq_rescan(PG_FUNCTION_ARGS)
 
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
-	if (!may_take(name_relid(&name, QUEUE_TABLE)))
+	if (!horizon_may_take(name_relid(&name, QUEUE_TABLE)))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
 					   get_rel_name(name_relid(&name, QUEUE_TABLE)));
-	if (RecoveryInProgress() || !open_table(&name, AccessShareLock, &table))
+	if (RecoveryInProgress() || !open_table(&name, QUEUE_TABLE, AccessShareLock, &table))
 		PG_RETURN_VOID();
 	attach();
 	bucket = bucket_of(table.key);

@@ -11,6 +11,7 @@
 typedef struct QueueTable
 {
 	QueueName	name;
+	char		prefix;			/* QUEUE_TABLE, or NOTES_TABLE, which has its shape */
 	Relation	rel;
 	bool		locked_before;	/* this transaction had written to the queue */
 	uint64		key;			/* what floors are kept by */

@@ -206,16 +206,24 @@ name_relid(const QueueName *name, char prefix)
 	return relid;
 }
 
+/* Of what belongs to one of the queue's tables and is named after it */
 Oid
-name_index_relid(const QueueName *name, const char *suffix)
+name_index_relid(const QueueName *name, char prefix, const char *suffix)
 {
-	return relid_of(psprintf("q_%s%s", name->canonical, suffix));
+	return relid_of(psprintf("%c_%s%s", prefix, name->canonical, suffix));
 }
 
 Oid
-name_sequence_relid(const QueueName *name)
+name_sequence_relid(const QueueName *name, char prefix)
 {
-	return name_index_relid(name, "_msg_id_seq");
+	return name_index_relid(name, prefix, "_msg_id_seq");
+}
+
+/* Of what is named after the queue with another prefix than its tables have */
+Oid
+name_other_relid(const QueueName *name, const char *prefix)
+{
+	return relid_of(psprintf("%s%s", prefix, name->canonical));
 }
 
 /*
@@ -235,7 +243,7 @@ name_require_queue(const QueueName *name)
 			 errhint("Create the queue first using pgmq.create().")));
 }
 
-/* Put the names in place of {queue}, {archive} and {sequence}; palloc'd */
+/* Put the names in place of {queue}, {archive}, {notes} and {sequence}; palloc'd */
 char *
 name_expand(const char *sql_template, const QueueName *name)
 {
@@ -246,6 +254,7 @@ name_expand(const char *sql_template, const QueueName *name)
 	}			tokens[] = {
 		{"{queue}", name_table(name, QUEUE_TABLE)},
 		{"{archive}", name_table(name, ARCHIVE_TABLE)},
+		{"{notes}", name_table(name, NOTES_TABLE)},
 		{"{sequence}", name_sequence(name)}
 	};
 	StringInfoData sql;

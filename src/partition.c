@@ -351,7 +351,7 @@ make_list(const QueueName *name, Relation parent, const Partitions *old)
 	parts->by_id = by_id;
 	parts->generation = ++LastGeneration;
 	parts->reach = KEY_MAX;
-	parts->vt_index = name_index_relid(name, "_vt_idx");
+	parts->vt_index = name_index_relid(name, QUEUE_TABLE, "_vt_idx");
 	if (old != NULL)
 	{
 		parts->slot_generation = old->slot_generation;

@@ -49,16 +49,11 @@ static void
 check_rights(const QueueName *name)
 {
 	Oid			relid;
-	AclMode		taking = ACL_UPDATE | ACL_DELETE;
-	bool		may_look;
-	bool		may_take;
 
 	name_require_queue(name);
 	relid = name_relid(name, QUEUE_TABLE);
-	may_look = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-	may_take = pg_class_aclcheck(relid, GetUserId(), taking) == ACLCHECK_OK ||
-		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK;
-	if (!may_look || !may_take)
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+		!horizon_may_take(relid))
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
 					   get_rel_name(relid));
 }
@@ -77,7 +72,7 @@ static int64
 count_messages(const QueueName *name, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp();
-	Horizon    *h = horizon_begin(name, true);
+	Horizon    *h = horizon_begin(name, QUEUE_TABLE, true, false);
 	int64		found = 0;
 
 	if (!horizon_knows(h) || under_row_security(name))

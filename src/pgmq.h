@@ -32,12 +32,14 @@ typedef struct QueueName
 
 #define QUEUE_TABLE 'q'
 #define ARCHIVE_TABLE 'a'
+#define NOTES_TABLE 'g'			/* of a queue that has groups: see group.h */
 
 extern void name_canonical(const text *queue_name, QueueName *name);
 extern void name_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name);
 extern void name_validate_new(const text *queue_name, QueueName *name);
-extern Oid	name_index_relid(const QueueName *name, const char *suffix);
-extern Oid	name_sequence_relid(const QueueName *name);
+extern Oid	name_index_relid(const QueueName *name, char prefix, const char *suffix);
+extern Oid	name_other_relid(const QueueName *name, const char *prefix);
+extern Oid	name_sequence_relid(const QueueName *name, char prefix);
 extern Oid	name_relid(const QueueName *name, char prefix);
 extern const char *name_table(const QueueName *name, char prefix);
 extern const char *name_unquoted(const QueueName *name, char prefix);
@@ -84,6 +86,10 @@ typedef enum PlanKind
 	PLAN_SET_VT_AT,
 	PLAN_SET_VT_ARRAY,
 	PLAN_SET_VT_ARRAY_AT,
+	PLAN_READ_GROUPED,
+	PLAN_NOTES_LEASE,
+	PLAN_NOTES_DROP,
+	PLAN_NOTES_ADD,
 	PLAN_KINDS
 } PlanKind;
 
@@ -134,6 +140,7 @@ extern MessageSet *result_messages(FunctionCallInfo fcinfo);
 extern DestReceiver *result_dest(MessageSet *set);
 extern int64 result_highest(MessageSet *set);
 extern void result_finish(MessageSet *set);
+extern void result_arrange(MessageSet *set, const int64 *ids, int count);
 extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);
 extern void result_read_only_sql(FunctionCallInfo fcinfo, const char *sql);
 extern void result_stable_sql(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params);
@@ -203,12 +210,17 @@ typedef struct HorizonRange
 	int64		until;
 } HorizonRange;
 
+/* starts.c: where the messages of a group begin */
+extern Size starts_shared_size(bool ample);
+
 typedef struct Horizon Horizon;
 
 extern int	horizon_rescan_interval;
 
 extern Size horizon_shared_size(bool ample);
-extern Horizon *horizon_begin(const QueueName *name, bool everything);
+extern Horizon *horizon_begin(const QueueName *name, char prefix, bool everything, bool ours);
+extern bool horizon_indexes(const Horizon *h, Oid *id_index, Oid *vt_index);
+extern bool horizon_may_take(Oid relid);
 extern bool horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range);
 extern bool horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);

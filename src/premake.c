@@ -53,7 +53,7 @@ queue_last_id(const QueueName *name)
 {
 	char	   *id;
 
-	if (!OidIsValid(name_sequence_relid(name)))
+	if (!OidIsValid(name_sequence_relid(name, QUEUE_TABLE)))
 		return 0;
 	id = run_for_text(name_expand("SELECT CASE WHEN is_called THEN last_value ELSE 0 END"
 											  " FROM {sequence}", name), 0, NULL);

@@ -271,7 +271,7 @@ request_run(Request *request, Outlook *outlook)
 	int64		got = 0;
 
 	SPI_connect();
-	h = horizon_begin(&request->name, request->specs != &read_where);
+	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
 	{
 		do

@@ -155,6 +155,58 @@ result_finish(MessageSet *set)
 		sort_by_msg_id(set->rsinfo);
 }
 
+/* Where a message stands in an order of msg_ids */
+typedef struct Place
+{
+	int64		msg_id;
+	int			position;
+} Place;
+
+static int
+compare_places(const void *a, const void *b)
+{
+	int64		id_a = ((const Place *) a)->msg_id;
+	int64		id_b = ((const Place *) b)->msg_id;
+
+	return id_a < id_b ? -1 : id_a > id_b;
+}
+
+/* All rows are in: give them this order instead of that of their msg_ids. */
+void
+result_arrange(MessageSet *set, const int64 *ids, int count)
+{
+	ReturnSetInfo *rsinfo = set->rsinfo;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
+	MinimalTuple *tuples = palloc0(sizeof(MinimalTuple) * Max(count, 1));
+	Place	   *places = palloc(sizeof(Place) * Max(count, 1));
+	MemoryContext oldcontext;
+	int			i;
+
+	for (i = 0; i < count; i++)
+		places[i] = (Place) {ids[i], i};
+	qsort(places, count, sizeof(Place), compare_places);
+	while (tuplestore_gettupleslot(rsinfo->setResult, true, false, slot))
+	{
+		bool		isnull;
+		Place		key = {DatumGetInt64(slot_getattr(slot, 1, &isnull)), 0};
+		Place	   *place = bsearch(&key, places, count, sizeof(Place), compare_places);
+
+		if (place != NULL)
+			tuples[place->position] = ExecCopySlotMinimalTuple(slot);
+	}
+	tuplestore_clear(rsinfo->setResult);
+	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	for (i = 0; i < count; i++)
+	{
+		if (tuples[i] == NULL)
+			continue;
+		ExecStoreMinimalTuple(tuples[i], slot, false);
+		tuplestore_puttupleslot(rsinfo->setResult, slot);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
 /* For a set of one scalar column.  Call before SPI_connect(). */
 DestReceiver *
 result_scalars(FunctionCallInfo fcinfo)

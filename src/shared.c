@@ -35,6 +35,7 @@ request_areas(void)
 	RequestAddinShmemSpace(horizon_shared_size(true));
 	RequestAddinShmemSpace(wake_shared_size(true));
 	RequestAddinShmemSpace(announce_shared_size(true));
+	RequestAddinShmemSpace(starts_shared_size(true));
 }
 #endif
 

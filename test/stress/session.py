@@ -163,27 +163,28 @@ class Session:
 
     # ---- the queue's functions ----
 
-    def send(self, queue, count=1, delay=0, at=False):
-        """delay in seconds; 'at' gives it as a time"""
+    def send(self, queue, count=1, delay=0, at=False, groups=None):
+        """delay in seconds; 'at' gives it as a time; a group for each message, or none"""
         keys = []
         for _ in range(count):
             self.seq += 1
             keys.append("%s-%d" % (self.name, self.seq))
         bodies = [json.dumps({"k": key, "m": self.rng.randrange(8)}) for key in keys]
+        headers = [json.dumps({"x-pgmq-group": group}) for group in groups] if groups else [None] * count
         if not self.in_tx:
             self.log.put("MS", time.monotonic(), self.tx + 1, queue, keys)
         # A time is taken before the send, so it may lie up to 0.1 s before the delay's end
         when = {(True, True): ", clock_timestamp() + %d * interval '1 s'" % delay,
                 (True, False): ", %d" % delay}.get((delay > 0, at), "")
         if count == 1:
-            start, got = self._call("SELECT * FROM pgmq.send(%s::text, %s::jsonb" + when + ")",
-                                    queue, bodies[0])
+            start, got = self._call("SELECT * FROM pgmq.send(%s::text, %s::jsonb, %s::jsonb" + when + ")",
+                                    queue, bodies[0], headers[0])
         else:
-            start, got = self._call("SELECT * FROM pgmq.send_batch(%s::text, %s::jsonb[]" + when + ")",
-                                    queue, bodies)
+            start, got = self._call("SELECT * FROM pgmq.send_batch(%s::text, %s::jsonb[], %s::jsonb[]" + when + ")",
+                                    queue, bodies, headers)
         ids = [row[0] for row in got]
         self._returned("S", start, time.monotonic(), self.tx, queue, list(zip(keys, ids)),
-                       delay, "at" if at else "in")
+                       delay, "at" if at else "in", groups)
 
     def read(self, queue, qty, lease, condition=None, poll=False):
         if not self.in_tx:
@@ -197,6 +198,16 @@ class Session:
             call = "pgmq.read(%s::text, %s::int, %s::int, %s::jsonb)"
         start, got = self._call("SELECT " + ROW + " FROM " + call, queue, lease, qty, where)
         self._returned("R", start, time.monotonic(), self.tx, queue, qty, lease, condition, got)
+        return got
+
+    def read_grouped(self, queue, how, qty, lease, poll=False):
+        """how: read_grouped, read_grouped_rr or read_grouped_head"""
+        if not self.in_tx:
+            self.log.put("MR", time.monotonic(), self.tx + 1, queue)
+        call = "pgmq.%s%s(%%s::text, %%s::int, %%s::int%s)" % (
+            (how, "_with_poll", ", 1, 50") if poll else (how, "", ""))
+        start, got = self._call("SELECT " + ROW + " FROM " + call, queue, lease, qty)
+        self._returned("R", start, time.monotonic(), self.tx, queue, qty, lease, None, got, how)
         return got
 
     def pop(self, queue, qty):

@@ -19,7 +19,7 @@ import psycopg
 import workload
 from check import INVARIANTS, Checker
 from session import Session
-from workload import QUEUES
+from workload import ALL_QUEUES, GROUPED, GROUPED_READS
 
 # A round ends with everything drained and checked; a long run has many.
 ROUND = 180
@@ -38,7 +38,7 @@ class Shared:
         self.epoch = multiprocessing.RawValue(ctypes.c_int, 0)
         self.broken = multiprocessing.RawValue(ctypes.c_int, 0)     # a client has a bug
         self.lost = multiprocessing.RawValue(ctypes.c_double, 0)    # when an auditor found the first
-        self.depth = multiprocessing.RawArray(ctypes.c_int, len(QUEUES))
+        self.depth = multiprocessing.RawArray(ctypes.c_int, len(ALL_QUEUES))
 
 
 class Round:
@@ -71,6 +71,9 @@ class Round:
         self.session.execute("CREATE TABLE IF NOT EXISTS elsewhere (a int)")
         for queue in QUEUES:
             self.create(queue)
+        for queue in GROUPED:
+            self.session.value("SELECT pgmq.create(%s::text)", queue)
+        self.session.value("SELECT pgmq.create_fifo_index(%s::text)", GROUPED[0])
 
     def create(self, queue):
         """Partitions are small, and dropped when consumed: they come and go all the time"""
@@ -94,7 +97,7 @@ class Round:
         self.session.execute("SELECT pg_terminate_backend(%s)", self.a_backend())
 
     def disturb_kill_client(self):
-        name = self.rng.choice([n for n, c in self.clients.items() if c[2] == "worker"])
+        name = self.rng.choice([n for n, c in self.clients.items() if c[2].endswith("worker")])
         process, incarnation, kind, queue = self.clients[name]
         os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -135,7 +138,9 @@ class Round:
         """Until the time is over or a message was missed"""
         for number in range(self.options.workers):
             self.start("w%d" % number, "worker")
-        for queue in QUEUES:
+        for number in range(max(1, self.options.workers // 2)):
+            self.start("wg%d" % number, "groupworker")
+        for queue in ALL_QUEUES:
             self.start("auditor-" + queue, "auditor", queue)
         for number in range(2):
             self.start("house%d" % number, "housekeeper")
@@ -181,11 +186,14 @@ class Round:
         """Ordinary reads by a new session, until the tables are empty"""
         session = Session(self.shared, "drain", self.log_dir, self.rng)
         session.connect()
-        for queue in QUEUES:
+        for queue in ALL_QUEUES:
             progress = time.monotonic()
             while True:
                 session.begin()
-                got = session.read(queue, 100, 30)
+                if queue in GROUPED:
+                    got = session.read_grouped(queue, self.rng.choice(GROUPED_READS), 100, 30)
+                else:
+                    got = session.read(queue, 100, 30)
                 session.finish(queue, [(row[0], row[5]) for row in got], "delete")
                 session.commit()
                 if got:
@@ -214,7 +222,7 @@ class Round:
 
     def check(self):
         archived = {queue: self.session.rows("SELECT message->>'k', read_ct FROM pgmq.a_" + queue)
-                    for queue in QUEUES}
+                    for queue in ALL_QUEUES}
         checker = Checker(self.log_dir, self.xid_committed, archived)
         checker.check()
         say("seed %s: %s" % (self.seed, checker.figures()))

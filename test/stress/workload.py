@@ -19,7 +19,12 @@ PR_SET_PDEATHSIG = 1
 # Transactions are long on some queues and mostly short on others: the floors of
 # a queue move only when those that wrote to it end, and both must be tried.
 QUEUES = ("busy", "mixed", "calm")
-LONG_SHARE = {"busy": 0.30, "mixed": 0.10, "calm": 0.04}
+LONG_SHARE = {"busy": 0.30, "mixed": 0.10, "calm": 0.04, "lanes": 0.08, "paths": 0.08}
+
+# Queues that are read by groups, with a group index and without one
+GROUPED = ("lanes", "paths")
+ALL_QUEUES = QUEUES + GROUPED
+GROUPED_READS = ("read_grouped", "read_grouped_rr", "read_grouped_head")
 
 # Producers leave it at so many: only a read that comes back short proves anything.
 DEPTH = 150
@@ -46,7 +51,7 @@ class Worker(Session):
         return self.rng.random() < LONG_SHARE[queue]
 
     def depth(self, queue):
-        return self.shared.depth[QUEUES.index(queue)]
+        return self.shared.depth[ALL_QUEUES.index(queue)]
 
     def hold(self, queue, rows):
         self.held.extend((queue, row[0], row[5]) for row in rows)
@@ -209,6 +214,66 @@ class Worker(Session):
             self.nap(self.rng.uniform(0, 0.05))
 
 
+class GroupWorker(Worker):
+    """The same on queues that are read by groups; a few of its reads don't care for groups"""
+
+    def pick_queue(self):
+        return self.rng.choices(GROUPED, (4, 1))[0]
+
+    def send_some(self, queue):
+        # One group has half of the messages, many share the rest and run empty
+        count = self.rng.choice((1, 1, 1, 2, 10))
+        groups = ["g%d" % (0 if self.rng.random() < 0.5 else self.rng.randint(1, 60)) for _ in range(count)]
+        self.send(queue, count, self.delay(), self.rng.random() < 0.3, groups)
+
+    def read(self, queue, qty, lease, condition=None, poll=False):
+        if self.rng.random() < 0.03:
+            return super().read(queue, qty, lease, condition)
+        return self.read_grouped(queue, self.rng.choice(GROUPED_READS), qty, lease, poll)
+
+
+class GroupAuditor(Session):
+    """Looks whether the groups that are to be had are handed out.
+
+    Nobody writes to the queue while it looks.  Each group whose first message is
+    visible must be handed out, at the latest when the pause for groups that
+    open transactions have blocked is over.
+    """
+    AT_MOST = 1.6
+
+    def __init__(self, *args, queue):
+        super().__init__(*args)
+        self.queue = queue
+
+    def visible_heads(self):
+        return {row[0]: row[1:] for row in self.rows(
+            "SELECT msg_id, message->>'k', g || ' ' || vt::text FROM"
+            " (SELECT DISTINCT ON (headers->>'x-pgmq-group') *, headers->>'x-pgmq-group' AS g"
+            " FROM pgmq.q_%s ORDER BY headers->>'x-pgmq-group', msg_id) AS m"
+            " WHERE vt <= clock_timestamp() OR vt = enqueued_at" % self.queue)}
+
+    def step(self):
+        self.shared.depth[ALL_QUEUES.index(self.queue)] = self.value(
+            "SELECT count(*) FROM pgmq.q_%s" % self.queue)
+        self.nap(self.rng.uniform(0.3, 1.0))
+        self.begin()
+        self.execute("SET LOCAL lock_timeout = '3s'")
+        self.execute("LOCK TABLE pgmq.q_%s IN SHARE ROW EXCLUSIVE MODE" % self.queue)
+        since = time.monotonic()
+        heads = self.visible_heads()
+        got = {row[0] for row in self.read_grouped(self.queue, "read_grouped_head", None, 5)}
+        while set(heads) - got and time.monotonic() < since + self.AT_MOST:
+            self.nap(0.2)
+            got |= {row[0] for row in self.read_grouped(self.queue, "read_grouped_head", None, 5)}
+        missed = [[msg_id] + list(heads[msg_id]) for msg_id in set(heads) - got]
+        self.log.put("WATCHED", time.monotonic(), since, self.queue, len(heads), 0)
+        if missed and not self.shared.stop.value:
+            self.log.put("LOST", time.monotonic(), since, self.queue, missed)
+            if not self.shared.lost.value:
+                self.shared.lost.value = time.monotonic()
+        self.rollback()
+
+
 class Auditor(Session):
     """Consumes one queue, and measures.
 
@@ -259,7 +324,7 @@ class Auditor(Session):
     def look(self):
         rows = self.rows("SELECT msg_id, ctid::text, xmin::text, message->>'k' FROM pgmq.q_%s"
                          " WHERE vt <= clock_timestamp()" % self.queue)
-        self.shared.depth[QUEUES.index(self.queue)] = len(rows)
+        self.shared.depth[ALL_QUEUES.index(self.queue)] = len(rows)
         now = {row[0]: row[1:3] for row in rows}
         still = [msg_id for msg_id, version in now.items() if self.seen.get(msg_id) == version]
         self.seen = now
@@ -309,7 +374,7 @@ class Housekeeper(Session):
     """Holds snapshots and xids, vacuums and purges"""
 
     def step(self):
-        queue = self.rng.choice(QUEUES)
+        queue = self.rng.choice(ALL_QUEUES)
         dice = self.rng.random()
         if dice < 0.35:
             self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -355,10 +420,10 @@ def run_client(shared, kind, name, log_dir, seed, queue=None):
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rng = random.Random("%s %s" % (seed, name))
-    classes = {"worker": Worker, "housekeeper": Housekeeper, "finisher": Finisher,
+    classes = {"worker": Worker, "groupworker": GroupWorker, "housekeeper": Housekeeper, "finisher": Finisher,
                "maintainer": Maintainer}
     if kind == "auditor":
-        client = Auditor(shared, name, log_dir, rng, queue=queue)
+        client = (GroupAuditor if queue in GROUPED else Auditor)(shared, name, log_dir, rng, queue=queue)
     else:
         client = classes[kind](shared, name, log_dir, rng)
     status = 0

@@ -1,0 +1,232 @@
+/*
+ * fifo.c
+ *	  Make what reading by groups needs: create_fifo_index.
+ *
+ * That is an index on the queue by group and msg_id, the table of notes
+ * (notes.c) with a note for each group, and the triggers that keep it.  All are
+ * made under a lock that keeps writers out, so that the notes are complete.
+ *
+ * Only built-in functions are in the index: it must survive DROP EXTENSION as
+ * the queue does.  A long group name would not fit in an index entry, and a
+ * send of one would fail; its beginning and two hashes of it stand for it.  If
+ * two names ever became one key, their messages would form one group, which
+ * breaks no order.
+ */
+#include "pgmq.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "admin.h"
+#include "group.h"
+
+PG_FUNCTION_INFO_V1(pgmq_create_fifo_index);
+PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);
+
+/* In bytes; much less than what fits in an index entry */
+#define LONGEST_KEY "256"
+
+#define GROUP_HASH(seed) \
+	"pg_catalog.hashtextextended(" GROUP_NAME ", " seed ")::pg_catalog.text"
+
+#define GROUP_KEY \
+	"(CASE WHEN pg_catalog.octet_length(" GROUP_NAME ") OPERATOR(pg_catalog.<=) " LONGEST_KEY \
+	" THEN " GROUP_NAME \
+	" ELSE pg_catalog.\"left\"(" GROUP_NAME ", 32)" \
+	" OPERATOR(pg_catalog.||) '...'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("0") \
+	" OPERATOR(pg_catalog.||) '/'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("1") " END)"
+
+/* A note for each group, in the order of their first messages */
+#define FILL_NOTES \
+	"INSERT INTO {notes} (enqueued_at, vt, grp, head)" \
+	" SELECT c.now, GREATEST(c.now, CASE WHEN g.vt OPERATOR(pg_catalog.<>) g.enqueued_at THEN g.vt END), g.key, g.msg_id" \
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c," \
+	" (SELECT DISTINCT ON (k.key) k.key, k.msg_id, k.vt, k.enqueued_at" \
+	" FROM (SELECT " GROUP_KEY " COLLATE pg_catalog.\"C\" AS key, msg_id, vt, enqueued_at FROM {queue}) AS k" \
+	" ORDER BY k.key, k.msg_id) AS g" \
+	" ORDER BY g.msg_id"
+
+static void
+run_expanded(const char *sql, const QueueName *name)
+{
+	run_ddl("%s", name_expand(sql, name));
+}
+
+/* An index of our name that is none of ours, as older versions made it, makes way. */
+static void
+make_index(const QueueName *name)
+{
+	Oid			oid = name_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
+	char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
+	const char *index = name_object(name, "q_", GROUP_INDEX_SUFFIX);
+
+	if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
+		run_ddl("DROP INDEX %s.%s", PGMQ_SCHEMA, index);
+	else if (OidIsValid(oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation %s exists and belongs to another queue", index),
+				 errhint("Queues with groups can't be named like this one and like its index.")));
+	run_ddl("CREATE INDEX %s ON %s ((%s COLLATE pg_catalog.\"C\"), msg_id)",
+				  index, name_table(name, QUEUE_TABLE), GROUP_KEY);
+}
+
+/*
+ * A new table of notes, as durable as the queue is and of the same owner.  What
+ * was there before is not kept: it may have been made for another table.
+ */
+static void
+make_notes(const QueueName *name)
+{
+	const char *notes = name_table(name, NOTES_TABLE);
+	Oid			queue = name_relid(name, QUEUE_TABLE);
+	bool		unlogged = get_rel_persistence(queue) == RELPERSISTENCE_UNLOGGED;
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (OidIsValid(name_relid(name, NOTES_TABLE)))
+		run_ddl("DROP TABLE %s", notes);
+	run_ddl("CREATE %sTABLE %s ("
+				  "msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
+				  " enqueued_at timestamp with time zone NOT NULL,"
+				  " vt timestamp with time zone NOT NULL,"
+				  " grp pg_catalog.text COLLATE pg_catalog.\"C\" NOT NULL,"
+				  " head bigint NOT NULL,"
+				  " late boolean NOT NULL DEFAULT false,"
+				  " tries integer NOT NULL DEFAULT 0)",
+				  unlogged ? "UNLOGGED " : "", notes);
+	run_ddl("CREATE INDEX %s ON %s (vt, msg_id) WHERE vt OPERATOR(pg_catalog.<>) enqueued_at",
+				  name_object(name, "g_", "_vt_idx"), notes);
+	run_ddl("CREATE INDEX %s ON %s (head)", name_object(name, "fifo_head_idx_", ""), notes);
+	run_ddl("CREATE INDEX %s ON %s (grp) WHERE late", name_object(name, "fifo_late_idx_", ""), notes);
+	run_ddl("COMMENT ON TABLE %s IS 'Which groups of the queue to look at, and when'", notes);
+
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(queue));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", queue);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	if (owner != GetUserId())
+		run_ddl("ALTER TABLE %s OWNER TO %s", notes,
+					  quote_identifier(GetUserNameFromId(owner, false)));
+}
+
+static void
+make_trigger(const QueueName *name, const char *trigger, const char *when, const char *how,
+			 const char *function)
+{
+	run_ddl("CREATE OR REPLACE TRIGGER %s %s ON %s %s EXECUTE FUNCTION pgmq.%s(%s)",
+				  trigger, when, name_table(name, QUEUE_TABLE), how, function, quote_literal_cstr(name->canonical));
+}
+
+static void
+make_triggers(const QueueName *name)
+{
+	make_trigger(name, TRIGGER_SENT, "AFTER INSERT",
+				 "REFERENCING NEW TABLE AS pgmq_sent FOR EACH STATEMENT", "_group_sent");
+	make_trigger(name, TRIGGER_REMOVED, "AFTER DELETE",
+				 "REFERENCING OLD TABLE AS pgmq_removed FOR EACH STATEMENT", "_group_removed");
+	make_trigger(name, TRIGGER_RETIMED, "AFTER UPDATE",
+				 "FOR EACH ROW WHEN (NEW.vt OPERATOR(pg_catalog.<) OLD.vt)", "_group_retimed");
+	make_trigger(name, TRIGGER_MOVED, "AFTER UPDATE OF headers, msg_id",
+				 "FOR EACH ROW", "_group_moved");
+	make_trigger(name, TRIGGER_TRUNCATED, "AFTER TRUNCATE",
+				 "FOR EACH STATEMENT", "_group_truncated");
+}
+
+/* Whether all is there, and can be used */
+static bool
+is_in_place(const QueueName *name)
+{
+	GroupQueue	queue;
+	bool		in_place = group_open(&queue, name, true);
+
+	if (in_place)
+	{
+		in_place = queue.notes != NULL;
+		group_close(&queue, !in_place || queue.locked_before);
+	}
+	return in_place;
+}
+
+/* All committed messages must get their notes, whatever this transaction's snapshot sees. */
+static void
+fill_notes(const QueueName *name)
+{
+	SPIPlanPtr	plan = SPI_prepare(name_expand(FILL_NOTES, name), 0, NULL);
+	int			rc;
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	CommandCounterIncrement();
+	rc = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+}
+
+/* The caller has connected to SPI. */
+static void
+create_fifo_index(const QueueName *name)
+{
+	lock_queue(name);
+	name_require_queue(name);
+	if (is_in_place(name))
+		return;
+	run_expanded("LOCK TABLE {queue} IN SHARE ROW EXCLUSIVE MODE", name);
+	make_index(name);
+	make_notes(name);
+	make_triggers(name);
+	fill_notes(name);
+}
+
+/*
+ * pgmq.create_fifo_index(queue_name text) -> void
+ * pgmq._create_fifo_index_if_not_exists(queue_name text) -> void
+ */
+Datum
+pgmq_create_fifo_index(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+
+	name_from_arg(fcinfo, 0, &name);
+	SPI_connect();
+	create_fifo_index(&name);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * pgmq.create_fifo_indexes_all() -> void
+ *
+ * In the order of the names, so that two of these don't deadlock.  A queue
+ * that is recorded but has no table must not keep the others from theirs.
+ */
+Datum
+pgmq_create_fifo_indexes_all(PG_FUNCTION_ARGS)
+{
+	QueueName  *names;
+	int			count;
+	int			i;
+
+	SPI_connect();
+	count = (int) run_with_texts("SELECT DISTINCT pg_catalog.lower(queue_name) FROM pgmq.meta ORDER BY 1",
+									   0, NULL);
+	names = palloc(sizeof(QueueName) * Max(count, 1));
+	for (i = 0; i < count; i++)
+		name_canonical(cstring_to_text(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1)),
+					   &names[i]);
+	for (i = 0; i < count; i++)
+	{
+		if (OidIsValid(name_relid(&names[i], QUEUE_TABLE)))
+			create_fifo_index(&names[i]);
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,518 @@
+/*
+ * front.c
+ *	  The front of a group, as it is in all transactions at once.
+ *
+ * Whether a group's first message may be handed out can't be told from what a
+ * snapshot sees: an earlier one may be on its way in a transaction that has not
+ * committed, or on its way out in one that may be rolled back.  So looks go to
+ * the group index itself with a dirty snapshot, which shows every version that
+ * is not dead for good, and say of each who is at work on it.
+ *
+ * Everybody writes first and looks then: who sends a message looks for earlier
+ * ones when his own is in the index; who removes one looks for what is left
+ * when his is marked as deleted; who takes one has locked it when he looks
+ * whether it is still the first.  The index page and the heap page are each
+ * changed under the exclusive lock of its buffer, so of two who do this at the
+ * same time at least one sees the other.  No one waits for that.
+ *
+ * A queue may be partitioned; then a group's messages are in several indexes,
+ * which are walked side by side.
+ */
+#include "pgmq.h"
+
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/partition.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type_d.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/procarray.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "group.h"
+
+/* ---- opening ---- */
+
+/* By name: an adopted table may have its columns in another order */
+bool
+front_columns(GroupLeaf *leaf)
+{
+	TupleDesc	desc = RelationGetDescr(leaf->rel);
+	int			i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		const char *name = NameStr(att->attname);
+
+		if (att->attisdropped)
+			continue;
+		if (att->atttypid == INT8OID && strcmp(name, "msg_id") == 0)
+			leaf->id_attno = att->attnum;
+		else if (att->atttypid == INT4OID && strcmp(name, "read_ct") == 0)
+			leaf->read_ct_attno = att->attnum;
+		else if (att->atttypid == TIMESTAMPTZOID && strcmp(name, "vt") == 0)
+			leaf->vt_attno = att->attnum;
+		else if (att->atttypid == TIMESTAMPTZOID && strcmp(name, "enqueued_at") == 0)
+			leaf->enqueued_attno = att->attnum;
+		else if (att->atttypid == JSONBOID && strcmp(name, "headers") == 0)
+			leaf->headers_attno = att->attnum;
+	}
+	return leaf->id_attno && leaf->read_ct_attno && leaf->vt_attno &&
+		leaf->enqueued_attno && leaf->headers_attno;
+}
+
+static bool
+add_leaf(GroupQueue *queue, Relation rel)
+{
+	GroupLeaf  *leaf = &queue->leaves[queue->nleaves++];
+
+	memset(leaf, 0, sizeof(*leaf));
+	leaf->rel = rel;
+	return rel->rd_rel->relkind == RELKIND_RELATION && front_columns(leaf);
+}
+
+/* The tables that hold the messages; false if one of them is of no kind we know */
+static bool
+open_leaves(GroupQueue *queue)
+{
+	List	   *children;
+	ListCell   *lc;
+	bool		good = true;
+
+	if (queue->queue->rd_rel->relkind == RELKIND_RELATION &&
+		!queue->queue->rd_rel->relhassubclass)
+	{
+		queue->leaves = palloc(sizeof(GroupLeaf));
+		return add_leaf(queue, queue->queue);
+	}
+	if (queue->queue->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return false;
+	children = find_all_inheritors(RelationGetRelid(queue->queue), RowExclusiveLock, NULL);
+	queue->leaves = palloc(sizeof(GroupLeaf) * list_length(children));
+	foreach(lc, children)
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_PARTITIONED_TABLE)
+			good &= add_leaf(queue, table_open(lfirst_oid(lc), NoLock));
+	}
+	return good;
+}
+
+/* Whether nothing can change the queue without its notes being told */
+static bool
+has_triggers(Relation rel)
+{
+	static const char *const needed[] = {
+		TRIGGER_SENT, TRIGGER_REMOVED, TRIGGER_RETIMED, TRIGGER_MOVED
+	};
+	TriggerDesc *triggers = rel->trigdesc;
+	int			found = 0;
+	int			i;
+	int			j;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		for (j = 0; j < lengthof(needed); j++)
+		{
+			if (strcmp(trigger->tgname, needed[j]) == 0 &&
+				(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
+				 trigger->tgenabled == TRIGGER_FIRES_ALWAYS))
+				found++;
+		}
+	}
+	return found == lengthof(needed);
+}
+
+/* The group index: of our make, not of an older version's */
+static Relation
+open_fifo(GroupQueue *queue)
+{
+	Oid			oid = name_index_relid(&queue->name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
+	Relation	index;
+	char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
+
+	if (relkind != RELKIND_INDEX && relkind != RELKIND_PARTITIONED_INDEX)
+		return NULL;
+	index = index_open(oid, AccessShareLock);
+	if (index->rd_index->indrelid == RelationGetRelid(queue->queue) &&
+		index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
+		index->rd_index->indnkeyatts == 2 && index->rd_index->indkey.values[0] == 0 &&
+		TupleDescAttr(RelationGetDescr(index), 0)->atttypid == TEXTOID &&
+		TupleDescAttr(RelationGetDescr(index), 1)->atttypid == INT8OID)
+		return index;
+	index_close(index, AccessShareLock);
+	return NULL;
+}
+
+static bool
+open_leaf_indexes(GroupQueue *queue)
+{
+	int			i;
+
+	for (i = 0; i < queue->nleaves; i++)
+	{
+		GroupLeaf  *leaf = &queue->leaves[i];
+		Oid			oid = RelationGetRelid(queue->fifo);
+
+		if (leaf->rel != queue->queue)
+			oid = index_get_partition(leaf->rel, oid);
+		if (!OidIsValid(oid))
+			return false;
+		leaf->index = index_open(oid, AccessShareLock);
+		if (!leaf->index->rd_index->indisvalid)
+			return false;
+	}
+	return true;
+}
+
+/* Whether this transaction holds the lock of a writer */
+static bool
+has_written(Oid relid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, RowExclusiveLock, true);
+}
+
+static Relation
+open_notes(GroupQueue *queue)
+{
+	static const Oid types[NOTE_COLUMNS] = {
+		INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID, INT4OID
+	};
+	Oid			oid = name_relid(&queue->name, NOTES_TABLE);
+	Relation	notes;
+	int			i;
+
+	if (!OidIsValid(oid))
+		return NULL;
+	queue->notes_locked_before = has_written(oid);
+	notes = try_table_open(oid, RowExclusiveLock);
+	if (notes == NULL)
+		return NULL;
+	for (i = 0; i < NOTE_COLUMNS; i++)
+	{
+		if (notes->rd_rel->relkind != RELKIND_RELATION ||
+			RelationGetDescr(notes)->natts <= i ||
+			TupleDescAttr(RelationGetDescr(notes), i)->atttypid != types[i])
+		{
+			table_close(notes, NoLock);
+			return NULL;
+		}
+	}
+	queue->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(notes);
+	return notes;
+}
+
+static void
+forget_index(GroupQueue *queue)
+{
+	int			i;
+
+	for (i = 0; i < queue->nleaves; i++)
+	{
+		if (queue->leaves[i].index)
+			index_close(queue->leaves[i].index, AccessShareLock);
+		queue->leaves[i].index = NULL;
+	}
+	if (queue->fifo)
+		index_close(queue->fifo, AccessShareLock);
+	if (queue->notes)
+		table_close(queue->notes, NoLock);
+	queue->fifo = queue->notes = NULL;
+}
+
+/*
+ * Open a queue for a look at its groups.  False if it can't be looked into at
+ * all.  Locks are taken in one order: the queue's table, then its notes.
+ */
+bool
+group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
+{
+	Oid			relid;
+
+	memset(queue, 0, sizeof(*queue));
+	queue->name = *name;
+	/* By the time of the lock the table may have been dropped, and made again */
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		relid = name_relid(name, QUEUE_TABLE);
+		if (!OidIsValid(relid))
+			return false;
+		queue->locked_before = has_written(relid);
+		queue->queue = try_relation_open(relid, RowExclusiveLock);
+	} while (queue->queue == NULL);
+	if (!open_leaves(queue))
+	{
+		group_close(queue, true);
+		return false;
+	}
+	if (for_reading && IsolationUsesXactSnapshot())
+		queue->fixed = GetTransactionSnapshot();
+	if (for_reading && !has_triggers(queue->queue))
+		return true;
+	queue->fifo = open_fifo(queue);
+	if (queue->fifo == NULL)
+		return true;
+	queue->notes = open_notes(queue);
+	if (queue->notes == NULL || !open_leaf_indexes(queue))
+		forget_index(queue);
+	return true;
+}
+
+void
+group_close(GroupQueue *queue, bool keep_lock)
+{
+	int			i;
+
+	forget_index(queue);
+	for (i = 0; i < queue->nleaves; i++)
+	{
+		GroupLeaf  *leaf = &queue->leaves[i];
+
+		if (leaf->lock_slot)
+			ExecDropSingleTupleTableSlot(leaf->lock_slot);
+		if (leaf->rel != queue->queue)
+			relation_close(leaf->rel, keep_lock ? NoLock : RowExclusiveLock);
+	}
+	relation_close(queue->queue, keep_lock ? NoLock : RowExclusiveLock);
+}
+
+/* ---- looking ---- */
+
+static bool
+is_open_elsewhere(TransactionId xid)
+{
+	return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
+}
+
+/* Whether another transaction that is open has locked, updated or deleted this version */
+bool
+tuple_is_claimed(HeapTupleHeader header)
+{
+	TransactionId xmax = HeapTupleHeaderGetRawXmax(header);
+	MultiXactMember *members;
+	bool		claimed = false;
+	int			count;
+	int			i;
+
+	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_LOCKED_UPGRADED(header->t_infomask))
+		return false;
+	if ((header->t_infomask & HEAP_XMAX_IS_MULTI) == 0)
+		return is_open_elsewhere(xmax);
+	count = GetMultiXactIdMembers(xmax, &members, false,
+								  HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+	for (i = 0; i < count && !claimed; i++)
+		claimed = is_open_elsewhere(members[i].xid);
+	if (count > 0)
+		pfree(members);
+	return claimed;
+}
+
+/* What a dirty snapshot has just found; NULL columns stand for nothing that could be handed out */
+void
+front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
+		   const SnapshotData *dirty, Peeked *peeked)
+{
+	HeapTuple	tuple;
+	bool		should_free;
+	bool		isnull[4];
+	TimestampTz enqueued_at;
+
+	peeked->msg_id = DatumGetInt64(slot_getattr(slot, leaf->id_attno, &isnull[0]));
+	peeked->vt = DatumGetTimestampTz(slot_getattr(slot, leaf->vt_attno, &isnull[1]));
+	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, leaf->enqueued_attno, &isnull[2]));
+	peeked->read_ct = DatumGetInt32(slot_getattr(slot, leaf->read_ct_attno, &isnull[3]));
+	peeked->fresh = !isnull[1] && !isnull[2] && peeked->vt == enqueued_at;
+	if (isnull[1])
+		peeked->vt = DT_NOEND;
+	if (isnull[3])
+		peeked->read_ct = 0;
+	peeked->leaf = leaf - queue->leaves;
+	peeked->tid = slot->tts_tid;
+
+	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+	peeked->mine = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	peeked->arriving = TransactionIdIsValid(dirty->xmin);
+	peeked->leaving = TransactionIdIsValid(dirty->xmax) &&
+		(HeapTupleHeaderIndicatesMovedPartitions(tuple->t_data) ||
+		 ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid));
+	peeked->changing = TransactionIdIsValid(dirty->xmax) && !peeked->leaving;
+	peeked->locked = !TransactionIdIsValid(dirty->xmax) && tuple_is_claimed(tuple->t_data);
+	peeked->unseen = queue->fixed != NULL &&
+		!table_tuple_satisfies_snapshot(leaf->rel, slot, queue->fixed);
+	if (should_free)
+		heap_freetuple(tuple);
+}
+
+/* One index of a walk, with the entry that it stands at */
+typedef struct LeafScan
+{
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	bool		has;
+	Peeked		peeked;
+} LeafScan;
+
+struct GroupScan
+{
+	GroupQueue *queue;
+	SnapshotData dirty;
+	Snapshot	before;
+	LeafScan   *leaves;
+};
+
+/*
+ * An index page is read at once and its rows are visited one by one.  If a
+ * message is changed in between, its old version is dead by the time of the
+ * visit, and the entry of its new one is not among those we have read.  The
+ * snapshot from before the walk still sees the old one: then it is as if the
+ * change were still under way.
+ */
+static bool
+changed_meanwhile(GroupScan *scan, LeafScan *leaf)
+{
+	HeapTuple	tuple;
+	bool		should_free;
+	bool		seen;
+
+	leaf->scan->xs_snapshot = scan->before;
+	seen = index_fetch_heap(leaf->scan, leaf->slot);
+	leaf->scan->xs_snapshot = &scan->dirty;
+	leaf->scan->xs_heap_continue = false;
+	if (!seen)
+		return false;
+	/* What the current command has changed is as it left it */
+	tuple = ExecFetchSlotHeapTuple(leaf->slot, false, &should_free);
+	seen = !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(tuple->t_data));
+	if (should_free)
+		heap_freetuple(tuple);
+	return seen;
+}
+
+static void
+leaf_next(GroupScan *scan, int i)
+{
+	LeafScan   *leaf = &scan->leaves[i];
+	GroupLeaf  *table = &scan->queue->leaves[i];
+
+	for (;;)
+	{
+		bool		same_entry = leaf->scan->xs_heap_continue;
+
+		CHECK_FOR_INTERRUPTS();
+		leaf->has = same_entry ||
+			index_getnext_tid(leaf->scan, ForwardScanDirection) != NULL;
+		if (!leaf->has)
+			return;
+		if (index_fetch_heap(leaf->scan, leaf->slot))
+		{
+			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
+			return;
+		}
+		if (!same_entry && changed_meanwhile(scan, leaf))
+		{
+			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
+			leaf->peeked.changing = leaf->peeked.leaving = true;
+			return;
+		}
+	}
+}
+
+/* Walk a group's messages in msg_id order, in every version that is not dead for good. */
+GroupScan *
+front_begin(GroupQueue *queue, const text *key, int64 from)
+{
+	GroupScan  *scan = palloc(sizeof(GroupScan));
+	ScanKeyData keys[2];
+	int			i;
+
+	scan->queue = queue;
+	InitDirtySnapshot(scan->dirty);
+	scan->before = RegisterSnapshot(GetLatestSnapshot());
+	scan->leaves = palloc(sizeof(LeafScan) * queue->nleaves);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	for (i = 0; i < queue->nleaves; i++)
+	{
+		GroupLeaf  *leaf = &queue->leaves[i];
+
+		scan->leaves[i].scan = index_beginscan(leaf->rel, leaf->index, &scan->dirty, NULL, 2, 0);
+		index_rescan(scan->leaves[i].scan, keys, 2, NULL, 0);
+		scan->leaves[i].slot = table_slot_create(leaf->rel, NULL);
+		leaf_next(scan, i);
+	}
+	return scan;
+}
+
+bool
+front_next(GroupScan *scan, Peeked *peeked)
+{
+	int			lowest = -1;
+	int			i;
+
+	for (i = 0; i < scan->queue->nleaves; i++)
+	{
+		if (scan->leaves[i].has &&
+			(lowest < 0 || scan->leaves[i].peeked.msg_id < scan->leaves[lowest].peeked.msg_id))
+			lowest = i;
+	}
+	if (lowest < 0)
+		return false;
+	*peeked = scan->leaves[lowest].peeked;
+	leaf_next(scan, lowest);
+	return true;
+}
+
+void
+front_end(GroupScan *scan)
+{
+	int			i;
+
+	for (i = 0; i < scan->queue->nleaves; i++)
+	{
+		index_endscan(scan->leaves[i].scan);
+		ExecDropSingleTupleTableSlot(scan->leaves[i].slot);
+	}
+	UnregisterSnapshot(scan->before);
+	pfree(scan->leaves);
+	pfree(scan);
+}
+
+/* Lock this version of a message, if that can be done at once and it is still the newest. */
+bool
+front_lock(GroupQueue *queue, const Peeked *peeked)
+{
+	GroupLeaf  *leaf = &queue->leaves[peeked->leaf];
+	ItemPointerData tid = peeked->tid;
+	SnapshotData dirty;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	if (leaf->lock_slot == NULL)
+		leaf->lock_slot = table_slot_create(leaf->rel, NULL);
+	InitDirtySnapshot(dirty);
+	result = table_tuple_lock(leaf->rel, &tid, &dirty, leaf->lock_slot,
+							  GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip, 0, &failure);
+	ExecClearTuple(leaf->lock_slot);
+	return result == TM_Ok;
+}

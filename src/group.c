@@ -1,0 +1,1073 @@
+/*
+ * group.c
+ *	  Hand out messages by groups: read_grouped, read_grouped_rr,
+ *	  read_grouped_head and their waiting forms.
+ *
+ * WHAT HOLDS
+ *
+ * A message is handed out only when every earlier one of its group is gone or
+ * handed out by the same call before it: also when an earlier one is delayed,
+ * leased, locked, being sent or being removed by an open transaction.  Earlier
+ * means a lower msg_id, of a message whose send had returned when the call
+ * looked.  And a group of which one reader holds messages is not given to
+ * another, unless somebody sets the first of them free by hand.
+ *
+ * HOW IT IS KEPT
+ *
+ * Who takes a group's first message locks it, and only then looks whether it
+ * is still the first, in all transactions (front.c).  Its lock, then its lease,
+ * make it unavailable to others until it is gone; and they take nothing behind
+ * it.  Then come the next ones, one by one, as far as they are to be had and can
+ * be locked at once.  No group is locked that is not handed out; that two take
+ * the first message at the same time is seen before, but for a race of
+ * microseconds whose loser keeps the lock on one message until it ends.
+ *
+ * WHAT IT COSTS
+ *
+ * Which groups to look at is told by notes (notes.c), of which a read takes
+ * those that are due and the oldest fresh ones, from where horizon.c says.  So
+ * neither blocked groups, whose notes are for later, nor the messages behind
+ * their first ones are ever touched.  The group whose first message is the
+ * oldest comes first, among as many notes as are taken at once (WINDOW).
+ *
+ * What a look finds about a group goes into its note: handed out, look again
+ * when the lease ends; to be had later, then; blocked by an open transaction,
+ * soon; empty, the note goes.  Notes are locked before the group is looked at
+ * and are all written at the end.  A note that another transaction has locked
+ * is passed by, and its group is looked at, without it, only when there is
+ * nothing else: so nobody who keeps his transaction open keeps a group from the
+ * others.
+ *
+ * Without a group index all of this is done on what a walk over the table
+ * finds (slowgroup.c).
+ */
+#include "pgmq.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type_d.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/array.h"
+#include "utils/hsearch.h"
+#include "utils/rel.h"
+
+#include "group.h"
+
+PG_FUNCTION_INFO_V1(pgmq_read_grouped);
+PG_FUNCTION_INFO_V1(pgmq_read_grouped_with_poll);
+PG_FUNCTION_INFO_V1(pgmq_read_grouped_rr);
+PG_FUNCTION_INFO_V1(pgmq_read_grouped_rr_with_poll);
+PG_FUNCTION_INFO_V1(pgmq_read_grouped_head);
+PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
+
+/* Defaults of the published interface, which NULL stands for */
+#define DEFAULT_POLL_SECONDS 5
+#define DEFAULT_POLL_INTERVAL_MS 100
+
+/* How many notes of each kind are put in order at once, on top of what is wanted */
+#define WINDOW 64
+
+/* When a note that is left because others come first moves along: notes, and microseconds */
+#define FAR_BEHIND_NOTES 4096
+#define FAR_BEHIND_TIME (5 * USECS_PER_SEC)
+
+/* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s */
+#define BUSY_PAUSE 10000
+#define BUSY_DOUBLINGS 7
+
+/* $1 the messages, all locked; $2 now, $3 the end of the lease */
+static const PlanSpec lease_messages = {
+	PLAN_READ_GROUPED,
+	"UPDATE {queue} SET read_ct = read_ct OPERATOR(pg_catalog.+) 1, last_read_at = $2, vt = $3"
+	" WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
+	" RETURNING " MESSAGE_COLUMNS,
+	3, {INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+/* How groups share what is handed out */
+typedef enum Policy
+{
+	FILL,						/* from the oldest group, then the next */
+	ROUND_ROBIN,				/* one of each group in turn */
+	HEADS						/* one of each group, and no more */
+} Policy;
+
+/* A group that is handed out, with its messages in order */
+typedef struct Front
+{
+	const text *key;
+	int64	   *ids;
+	int			count;
+	int			max;
+	int32		read_ct;		/* of the first one, before */
+	bool		ended;			/* no more to be had */
+	GroupScan  *scan;			/* open while the front is being taken from */
+	const SlowGroup *slow;		/* instead, without an index */
+	int			slow_next;
+	const Note *note;			/* locked; NULL if there is none */
+} Front;
+
+/* What came of a look at a group */
+typedef enum Outcome
+{
+	TAKEN,
+	EMPTY,
+	WAIT,						/* nothing before a certain time */
+	BUSY,						/* an open transaction is at work on it */
+	UNSEEN						/* not in our snapshot */
+} Outcome;
+
+/* What one call asks for, good for any number of attempts; and what an attempt has */
+typedef struct Request
+{
+	QueueName	name;
+	Policy		policy;
+	bool		unlimited;
+	int64		quantity;
+	int64		lease;			/* in microseconds */
+	bool		lease_null;
+	MessageSet *messages;
+
+	GroupQueue	queue;
+	TimestampTz moment;			/* what is visible after this is not due in this call */
+	Front	  **fronts;
+	int			nfronts;
+	int			max_fronts;
+	int64		total;
+	bool		any_late;
+	NoteChanges notes;
+	HTAB	   *seen_notes;		/* by id */
+	HTAB	   *seen_groups;	/* by hash */
+	List	   *claimed;		/* notes that others have locked */
+} Request;
+
+/* ---- one group ---- */
+
+static Outcome
+judge(const Request *request, const Peeked *peeked, TimestampTz *until)
+{
+	*until = peeked->vt;
+	if (peeked_is_busy(peeked) || peeked->locked)
+		return BUSY;
+	if (peeked->unseen)
+		return UNSEEN;
+	if (!peeked->fresh && peeked->vt > request->moment)
+		return WAIT;
+	return TAKEN;
+}
+
+static void
+front_add(Front *front, const Peeked *peeked)
+{
+	if (front->ids == NULL)
+		front->ids = palloc(sizeof(int64) * (front->max = 4));
+	else if (front->count == front->max)
+		front->ids = repalloc_huge(front->ids, sizeof(int64) * (front->max *= 2));
+	if (front->count == 0)
+		front->read_ct = peeked->read_ct;
+	front->ids[front->count++] = peeked->msg_id;
+}
+
+static void
+front_pause(Front *front)
+{
+	if (front->scan)
+		front_end(front->scan);
+	front->scan = NULL;
+}
+
+/*
+ * For a group of which a message came late (grouptrigger.c): whether somebody
+ * holds messages behind the first one, which has never been handed out.
+ */
+static Outcome
+look_for_holders(Request *request, const Front *front, TimestampTz *until)
+{
+	GroupScan  *scan;
+	Peeked		peeked;
+	Outcome		outcome = TAKEN;
+
+	/* One that was handed out before was given back, by hand or by time */
+	if (front->read_ct > 0)
+		return TAKEN;
+	scan = front_begin(&request->queue, front->key, front->ids[0] + 1);
+	while (outcome == TAKEN && front_next(scan, &peeked))
+	{
+		if (peeked.leaving || peeked.changing || peeked.locked)
+			outcome = BUSY;
+		else if (peeked_is_held(&peeked, request->moment))
+			outcome = peeked.arriving ? BUSY : WAIT;
+		*until = peeked.vt;
+	}
+	front_end(scan);
+	return outcome;
+}
+
+static void
+remember_start(const Request *request, const GroupStart *start, const Peeked *peeked)
+{
+	/* What we have deleted ourselves may come back */
+	if (!request->queue.locked_before)
+		starts_advance(start, peeked->msg_id);
+}
+
+/* Take the first message of a group through the index, if it is to be had. */
+static Outcome
+take_first(Request *request, Front *front, bool late, int64 *head, TimestampTz *until)
+{
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		first;
+	Peeked		again;
+	Outcome		outcome = EMPTY;
+
+	starts_find(&request->queue, front->key, &start);
+	scan = front_begin(&request->queue, front->key, start.from);
+	if (front_next(scan, &first))
+	{
+		outcome = judge(request, &first, until);
+		*head = first.msg_id;
+		remember_start(request, &start, &first);
+	}
+	front_end(scan);
+	if (outcome != TAKEN)
+		return outcome;
+	if (!front_lock(&request->queue, &first))
+		return BUSY;
+
+	/* It is locked: now look whether it is the first. */
+	starts_find(&request->queue, front->key, &start);
+	front->scan = front_begin(&request->queue, front->key, start.from);
+	if (!front_next(front->scan, &again) || again.msg_id != first.msg_id ||
+		peeked_is_busy(&again))
+	{
+		front_pause(front);
+		return BUSY;
+	}
+	front_add(front, &first);
+	if (late)
+		outcome = look_for_holders(request, front, until);
+	if (outcome != TAKEN)
+		front_pause(front);
+	return outcome;
+}
+
+/* Take one more. */
+static bool
+take_next(Request *request, Front *front)
+{
+	TimestampTz until;
+	Peeked		peeked;
+	bool		found;
+
+	if (front->ended)
+		return false;
+	if (front->slow)
+	{
+		found = front->slow_next < front->slow->count;
+		if (found)
+			peeked = front->slow->messages[front->slow_next++];
+	}
+	else
+	{
+		if (front->scan == NULL)
+			front->scan = front_begin(&request->queue, front->key, front->ids[front->count - 1] + 1);
+		found = front_next(front->scan, &peeked);
+	}
+	front->ended = !found || judge(request, &peeked, &until) != TAKEN ||
+		!front_lock(&request->queue, &peeked);
+	if (front->ended)
+	{
+		front_pause(front);
+		return false;
+	}
+	front_add(front, &peeked);
+	request->total++;
+	return true;
+}
+
+/* ---- all groups of a call ---- */
+
+static bool
+wanting(const Request *request)
+{
+	if (request->unlimited)
+		return true;
+	return (request->policy == FILL ? request->total : request->nfronts) < request->quantity;
+}
+
+/* The group's first message is taken; go on as the policy says. */
+static void
+add_front(Request *request, Front *front)
+{
+	if (request->nfronts == request->max_fronts)
+	{
+		request->max_fronts *= 2;
+		request->fronts = repalloc_huge(request->fronts, sizeof(Front *) * request->max_fronts);
+	}
+	request->fronts[request->nfronts++] = front;
+	request->total++;
+	if (request->policy == FILL)
+	{
+		while (request->total < request->quantity && take_next(request, front))
+			;
+	}
+	front_pause(front);
+}
+
+static int
+compare_fronts(const void *a, const void *b)
+{
+	int64		head_a = (*(Front *const *) a)->ids[0];
+	int64		head_b = (*(Front *const *) b)->ids[0];
+
+	return head_a < head_b ? -1 : head_a > head_b;
+}
+
+/*
+ * Round robin: every group has given one message.  As long as there is room
+ * for a whole round each gives as many more as there is room for rounds; then
+ * the groups with the oldest first messages give one more each.
+ */
+static void
+go_round(Request *request)
+{
+	int			active = request->nfronts;
+
+	qsort(request->fronts, request->nfronts, sizeof(Front *), compare_fronts);
+	while (active > 0 && request->total < request->quantity)
+	{
+		int64		rounds = Max((request->quantity - request->total) / active, 1);
+		int			i;
+
+		active = 0;
+		for (i = 0; i < request->nfronts && request->total < request->quantity; i++)
+		{
+			Front	   *front = request->fronts[i];
+			int64		n;
+
+			for (n = 0; n < rounds && take_next(request, front); n++)
+				;
+			front_pause(front);
+			active += !front->ended;
+		}
+	}
+}
+
+/* ---- notes ---- */
+
+typedef struct GroupHash
+{
+	uint64		hash[2];
+} GroupHash;
+
+static void
+forget_seen(Request *request)
+{
+	HASHCTL		ctl;
+
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = sizeof(int64);
+	ctl.hcxt = CurrentMemoryContext;
+	request->seen_notes = hash_create("pgmq notes seen", 64, &ctl,
+									  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	ctl.keysize = sizeof(GroupHash);
+	ctl.entrysize = sizeof(GroupHash);
+	request->seen_groups = hash_create("pgmq groups seen", 64, &ctl,
+									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static bool
+group_was_seen(Request *request, const text *key, HASHACTION action)
+{
+	const unsigned char *data = (const unsigned char *) VARDATA_ANY(key);
+	int			len = VARSIZE_ANY_EXHDR(key);
+	GroupHash	hash = {{hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1)}};
+	bool		found;
+
+	(void) hash_search(request->seen_groups, &hash, action, &found);
+	return found;
+}
+
+static bool
+note_was_seen(Request *request, const Note *note)
+{
+	bool		found;
+
+	(void) hash_search(request->seen_notes, &note->id, HASH_ENTER, &found);
+	return found;
+}
+
+/* When to look again at a group that is not to be had; its note is locked. */
+static void
+postpone(Request *request, const Note *note, Outcome outcome, bool late,
+		 int64 head, TimestampTz until)
+{
+	int32		tries = 0;
+
+	if (outcome == BUSY)
+	{
+		until = GetCurrentTimestamp() + (BUSY_PAUSE << Min(note->tries, BUSY_DOUBLINGS));
+		tries = note->tries + 1;
+	}
+	notes_drop(&request->notes, note);
+	notes_add(&request->notes, note->key, until, head, late, tries);
+}
+
+static Front *
+new_front(const text *key, const Note *note)
+{
+	Front	   *front = palloc0(sizeof(Front));
+
+	front->key = key;
+	front->note = note;
+	return front;
+}
+
+/* Look at the group of a note. */
+static void
+consider(Request *request, const Note *note)
+{
+	Front	   *front = new_front(note->key, note);
+	int64		head = note->head;
+	TimestampTz until = 0;
+	bool		late;
+	Outcome		outcome;
+
+	if (note->claimed || !notes_lock(&request->queue, note))
+	{
+		request->claimed = lappend(request->claimed, (void *) note);
+		return;
+	}
+	/* The group has another note, which we have seen to */
+	if (group_was_seen(request, note->key, HASH_FIND))
+	{
+		notes_drop(&request->notes, note);
+		return;
+	}
+	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
+	outcome = take_first(request, front, late, &head, &until);
+	if (outcome == UNSEEN)
+		return;
+	(void) group_was_seen(request, note->key, HASH_ENTER);
+	if (outcome == TAKEN)
+		add_front(request, front);
+	else if (outcome == EMPTY)
+		notes_drop(&request->notes, note);
+	else
+		postpone(request, note, outcome, late, head, until);
+}
+
+/* Look at the groups whose notes are not to be had.  A group that is taken gets a note of its own. */
+static void
+consider_claimed(Request *request)
+{
+	ListCell   *lc;
+
+	foreach(lc, request->claimed)
+	{
+		const Note *note = lfirst(lc);
+		Front	   *front = new_front(note->key, NULL);
+		int64		head;
+		TimestampTz until;
+		bool		late = note->late ||
+			(request->any_late && notes_any_late(&request->queue, note->key));
+
+		if (!wanting(request))
+			break;
+		if (group_was_seen(request, note->key, HASH_ENTER))
+			continue;
+		if (take_first(request, front, late, &head, &until) == TAKEN)
+			add_front(request, front);
+	}
+}
+
+static int
+compare_notes(const void *a, const void *b)
+{
+	const Note *note_a = *(Note *const *) a;
+	const Note *note_b = *(Note *const *) b;
+
+	if (note_a->head != note_b->head)
+		return note_a->head < note_b->head ? -1 : 1;
+	return note_a->id < note_b->id ? -1 : note_a->id > note_b->id;
+}
+
+/* Notes of both kinds, as many as are put in order at once */
+typedef struct Window
+{
+	NoteScan   *due;			/* NULL: no more */
+	NoteScan   *fresh;
+	bool		due_left;		/* some were not looked at */
+	int64		fresh_passed;
+	int64		fresh_highest;
+	int64		fresh_left;		/* the lowest that was not looked at */
+	TimestampTz due_highest;
+	List	   *left;			/* those that were not looked at */
+	Note	  **notes;
+	int			count;
+	int			max;
+} Window;
+
+static void
+window_fill(Request *request, Window *window, NoteScan **scan)
+{
+	int64		most = Min(request->unlimited ? 1024 : request->quantity, 1024) + WINDOW;
+
+	while (*scan && most > 0)
+	{
+		Note	   *note = palloc(sizeof(Note));
+
+		if (!notes_next(*scan, note))
+		{
+			notes_end(*scan);
+			*scan = NULL;
+			break;
+		}
+		if (note->due)
+			window->due_highest = Max(window->due_highest, note->vt);
+		else
+		{
+			window->fresh_passed++;
+			window->fresh_highest = Max(window->fresh_highest, note->id);
+		}
+		if (note_was_seen(request, note))
+			continue;
+		if (note->claimed)
+		{
+			request->claimed = lappend(request->claimed, note);
+			continue;
+		}
+		if (window->count == window->max)
+			window->notes = repalloc_huge(window->notes, sizeof(Note *) * (window->max *= 2));
+		window->notes[window->count++] = note;
+		most--;
+	}
+}
+
+/*
+ * What was taken into the window and is not wanted any more stays for the next
+ * read.  A group whose first message is among the newest may stay in front for
+ * long, and every read would walk from it past all notes that have come and gone
+ * behind it: so it moves along, to the end of the fresh ones.
+ */
+static void
+leave_notes(Request *request, Window *window)
+{
+	ListCell   *lc;
+
+	foreach(lc, window->left)
+	{
+		const Note *note = lfirst(lc);
+		bool		far_behind = note->due ?
+			note->vt + FAR_BEHIND_TIME < window->due_highest :
+			note->id < window->fresh_highest - FAR_BEHIND_NOTES;
+
+		if (far_behind && notes_lock(&request->queue, note))
+		{
+			notes_drop(&request->notes, note);
+			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late, note->tries);
+			continue;
+		}
+		(void) hash_search(request->seen_notes, &note->id, HASH_REMOVE, NULL);
+		if (note->due)
+			window->due_left = true;
+		else
+			window->fresh_left = Min(window->fresh_left, note->id);
+	}
+}
+
+/* One look, from where the horizon says: how many notes it has dealt with */
+static int64
+look(Request *request, Horizon *h)
+{
+	Window		window = {0};
+	HorizonFinds finds = {0};
+	Oid			id_index;
+	Oid			vt_index;
+	HorizonRange range;
+	int			i;
+
+	(void) horizon_indexes(h, &id_index, &vt_index);
+	window.fresh_left = PG_INT64_MAX;
+	window.fresh_highest = 0;
+	window.due_highest = DT_NOBEGIN;
+	window.notes = palloc(sizeof(Note *) * (window.max = WINDOW));
+	finds.due_until = request->moment;
+	if (horizon_next_due(h, request->moment, &range))
+		window.due = notes_scan_due(&request->queue, vt_index, range.from, range.until);
+	if (horizon_next_fresh(h, 0, &range))
+		window.fresh = notes_scan_fresh(&request->queue, id_index, range.from, range.until);
+	do
+	{
+		window.count = 0;
+		window_fill(request, &window, &window.due);
+		window_fill(request, &window, &window.fresh);
+		qsort(window.notes, window.count, sizeof(Note *), compare_notes);
+		for (i = 0; i < window.count; i++)
+		{
+			if (wanting(request))
+			{
+				consider(request, window.notes[i]);
+				finds.messages++;
+			}
+			else
+				window.left = lappend(window.left, window.notes[i]);
+		}
+	} while (wanting(request) && (window.due || window.fresh));
+	leave_notes(request, &window);
+
+	finds.due_exhausted = window.due == NULL && !window.due_left;
+	finds.fresh_exhausted = window.fresh == NULL && window.fresh_left == PG_INT64_MAX;
+	finds.fresh_messages = window.fresh_passed;
+	finds.fresh_highest = window.fresh_left < PG_INT64_MAX ? window.fresh_left - 1 : window.fresh_highest;
+	if (window.due)
+		notes_end(window.due);
+	if (window.fresh)
+		notes_end(window.fresh);
+	horizon_found(h, &finds);
+	return finds.messages;
+}
+
+/*
+ * A message that came late may have been committed, and its note with it, after
+ * we asked whether there are such notes.  Let go of its group.
+ */
+static void
+check_late(Request *request)
+{
+	int			kept = 0;
+	int			i;
+
+	if (request->nfronts == 0 || request->any_late || !notes_any_late(&request->queue, NULL))
+		return;
+	for (i = 0; i < request->nfronts; i++)
+	{
+		Front	   *front = request->fronts[i];
+		TimestampTz until;
+		Outcome		outcome = TAKEN;
+
+		if (notes_any_late(&request->queue, front->key))
+			outcome = look_for_holders(request, front, &until);
+		if (outcome == TAKEN)
+			request->fronts[kept++] = front;
+		else
+		{
+			if (front->note)
+				postpone(request, front->note, outcome, true, front->ids[0], until);
+			request->total -= front->count;
+		}
+	}
+	request->nfronts = kept;
+}
+
+/* ---- without a group index ---- */
+
+static int
+compare_slow_heads(const void *a, const void *b)
+{
+	int64		head_a = (*(const SlowGroup *const *) a)->messages[0].msg_id;
+	int64		head_b = (*(const SlowGroup *const *) b)->messages[0].msg_id;
+
+	return head_a < head_b ? -1 : head_a > head_b;
+}
+
+/*
+ * Whether the first message, never handed out yet, may have come late: then
+ * others behind it may be held.  There is no note that says so here.
+ */
+static bool
+others_are_held(const Request *request, const SlowGroup *group)
+{
+	int			i;
+
+	if (group->messages[0].read_ct > 0)
+		return false;
+	for (i = 1; i < group->count; i++)
+	{
+		if (peeked_is_held(&group->messages[i], request->moment))
+			return true;
+	}
+	return false;
+}
+
+/* Whether the group has a message in front of the last taken one that was not taken */
+static bool
+is_broken(const SlowGroup *group, const Front *front)
+{
+	int			taken = 0;
+	int			i;
+
+	for (i = 0; i < group->count && taken < front->count; i++)
+	{
+		int64		msg_id = group->messages[i].msg_id;
+
+		if (taken > 0 && msg_id == front->ids[taken - 1])
+			continue;			/* another version of it */
+		if (msg_id != front->ids[taken])
+			return true;
+		taken++;
+	}
+	return taken < front->count;
+}
+
+/* What is taken is locked: now look whether it stood in front. */
+static void
+check_slowly(Request *request)
+{
+	int			count;
+	int			kept = 0;
+	SlowGroup  *groups;
+	int			i;
+
+	if (request->nfronts == 0)
+		return;
+	groups = slow_groups(&request->queue, &count);
+	for (i = 0; i < request->nfronts; i++)
+	{
+		Front	   *front = request->fronts[i];
+		const SlowGroup *group = slow_group_of(groups, count, front->key);
+
+		if (group != NULL && !is_broken(group, front) && !others_are_held(request, group))
+			request->fronts[kept++] = front;
+		else
+			request->total -= front->count;
+	}
+	request->nfronts = kept;
+}
+
+static void
+read_slowly(Request *request)
+{
+	int			count;
+	SlowGroup  *groups = slow_groups(&request->queue, &count);
+	const SlowGroup **order = palloc_extended(sizeof(SlowGroup *) * (count + 1), MCXT_ALLOC_HUGE);
+	TimestampTz until;
+	int			i;
+
+	for (i = 0; i < count; i++)
+		order[i] = &groups[i];
+	qsort(order, count, sizeof(SlowGroup *), compare_slow_heads);
+	for (i = 0; i < count && wanting(request); i++)
+	{
+		Front	   *front = new_front(order[i]->key, NULL);
+
+		if (judge(request, &order[i]->messages[0], &until) != TAKEN ||
+			others_are_held(request, order[i]) ||
+			!front_lock(&request->queue, &order[i]->messages[0]))
+			continue;
+		front->slow = order[i];
+		front->slow_next = 1;
+		front_add(front, &order[i]->messages[0]);
+		add_front(request, front);
+	}
+	if (request->policy == ROUND_ROBIN)
+		go_round(request);
+	check_slowly(request);
+}
+
+/* ---- handing out ---- */
+
+/* The result of a round robin is in its order: all first messages, then all second ones ... */
+static void
+arrange(Request *request)
+{
+	int64	   *ids = palloc_extended(sizeof(int64) * (request->total + 1), MCXT_ALLOC_HUGE);
+	int64		count = 0;
+	int			rank;
+	int			i;
+
+	qsort(request->fronts, request->nfronts, sizeof(Front *), compare_fronts);
+	for (rank = 0; count < request->total; rank++)
+	{
+		for (i = 0; i < request->nfronts; i++)
+		{
+			if (rank < request->fronts[i]->count)
+				ids[count++] = request->fronts[i]->ids[rank];
+		}
+	}
+	result_arrange(request->messages, ids, count);
+}
+
+/* The note of a group that is handed out says to look again when the lease ends. */
+static void
+renew_note(Request *request, const Front *front, TimestampTz lease_end)
+{
+	const Note *note = front->note;
+
+	if (note != NULL && note->head == front->ids[0] && !note->late)
+	{
+		notes_lease(&request->notes, note);
+		return;
+	}
+	if (note != NULL)
+		notes_drop(&request->notes, note);
+	notes_add(&request->notes, front->key, lease_end, front->ids[0], false, 0);
+}
+
+/*
+ * Lease what was taken and write the notes.  One reading of the clock, made
+ * after the queue's table was locked (floors.c), is for all messages, so that
+ * the leases of a group's messages end together.
+ */
+static void
+lease(Request *request, TimestampTz now)
+{
+	Datum	   *ids = palloc_extended(sizeof(Datum) * (request->total + 1), MCXT_ALLOC_HUGE);
+	Datum		values[3];
+	bool		nulls[3] = {false};
+	int			count = 0;
+	int			i;
+	int			j;
+
+	for (i = 0; i < request->nfronts; i++)
+	{
+		for (j = 0; j < request->fronts[i]->count; j++)
+			ids[count++] = Int64GetDatum(request->fronts[i]->ids[j]);
+	}
+	values[0] = PointerGetDatum(construct_array(ids, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[1] = TimestampTzGetDatum(now);
+	values[2] = TimestampTzGetDatum(now + request->lease);
+	nulls[2] = request->lease_null;
+	plan_run(&request->name, &lease_messages, values, nulls, result_dest(request->messages));
+}
+
+static void
+hand_out(Request *request)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	if (request->nfronts > 0)
+		lease(request, now);
+	if (request->queue.notes == NULL)
+		return;
+	for (i = 0; i < request->nfronts; i++)
+		renew_note(request, request->fronts[i], now + request->lease);
+	notes_write(&request->queue, &request->notes, now + request->lease);
+}
+
+static void
+read_by_notes(Request *request)
+{
+	Horizon    *h = horizon_begin(&request->name, NOTES_TABLE, true,
+								!request->queue.notes_locked_before);
+	Oid			index;
+	int64		dealt_with = 0;
+
+	if (!horizon_indexes(h, &index, &index))
+	{
+		read_slowly(request);
+		hand_out(request);
+		horizon_end(h, 1);
+		return;
+	}
+	forget_seen(request);
+	request->any_late = notes_any_late(&request->queue, NULL);
+	do
+		dealt_with += look(request, h);
+	while (wanting(request) && horizon_look_again(h));
+	if (wanting(request))
+		consider_claimed(request);
+	if (request->policy == ROUND_ROBIN)
+		go_round(request);
+	check_late(request);
+	hand_out(request);
+	horizon_end(h, dealt_with + request->nfronts);
+}
+
+/* What an attempt has, anew */
+static void
+begin_attempt(Request *request)
+{
+	request->max_fronts = 16;
+	request->fronts = palloc(sizeof(Front *) * request->max_fronts);
+	request->nfronts = 0;
+	request->total = 0;
+	request->claimed = NIL;
+	memset(&request->notes, 0, sizeof(request->notes));
+	/* The row versions that this transaction has written before are there to be locked */
+	CommandCounterIncrement();
+	request->moment = GetCurrentTimestamp() - 1;
+}
+
+/*
+ * Who may not take messages must not lock any, either; the statement reports
+ * what is in the way, without any message to take.
+ */
+static bool
+may_read(const Request *request)
+{
+	return !XactReadOnly && !RecoveryInProgress() &&
+		horizon_may_take(RelationGetRelid(request->queue.queue));
+}
+
+/*
+ * When there is a reason for another attempt, as far as the clock goes.  What a
+ * delay or a lease makes available is in the queue's own index; notes that wait
+ * for an open transaction are looked at again at intervals, and when it ends.
+ */
+static void
+tell_outlook(Request *request, Outlook *outlook)
+{
+	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, false, false);
+
+	read_outlook(&request->name, h, request->moment, outlook);
+	outlook->thorough = false;
+	horizon_end(h, 0);
+}
+
+/* One attempt: how many messages it got.  "outlook" may be NULL. */
+static int64
+request_run(Request *request, Outlook *outlook)
+{
+	bool		written;
+
+	SPI_connect();
+	begin_attempt(request);
+	if (!group_open(&request->queue, &request->name, true))
+	{
+		name_require_queue(&request->name);
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("the queue's table does not have the columns of a queue")));
+	}
+	if (!may_read(request))
+		lease(request, request->moment);
+	else if (wanting(request) && request->queue.notes != NULL)
+		read_by_notes(request);
+	else if (wanting(request))
+	{
+		read_slowly(request);
+		hand_out(request);
+	}
+	if (request->policy == ROUND_ROBIN && request->total > 0)
+		arrange(request);
+	/* An empty read lets go of its lock, so that it holds up no floors (horizon.c) */
+	written = request->queue.locked_before || TransactionIdIsValid(GetTopTransactionIdIfAny());
+	group_close(&request->queue, written);
+	if (request->total == 0 && outlook != NULL)
+		tell_outlook(request, outlook);
+	SPI_finish();
+	if (request->total > 0)
+	{
+		/* A rollback gives them back, the clock at the end of the lease */
+		wake_mark_taken(&request->name, request->total);
+		wake_mark_due(&request->name, GetCurrentTimestamp() + request->lease);
+	}
+	return request->total;
+}
+
+static int64
+attempt(void *arg, int queue, Outlook *outlook)
+{
+	return request_run(arg, outlook);
+}
+
+static void
+request_init(Request *request, FunctionCallInfo fcinfo, Policy policy)
+{
+	memset(request, 0, sizeof(*request));
+	name_from_arg(fcinfo, 0, &request->name);
+	request->policy = policy;
+	if (!PG_ARGISNULL(2))
+		request->quantity = PG_GETARG_INT32(2);
+	else
+		request->unlimited = policy == HEADS;
+	if (request->quantity < 0 && policy != ROUND_ROBIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
+				 errmsg("LIMIT must not be negative")));
+	request->lease_null = PG_ARGISNULL(1);
+	if (!request->lease_null)
+		request->lease = (int64) Max(PG_GETARG_INT32(1), 0) * USECS_PER_SEC;
+	request->messages = result_messages(fcinfo);
+}
+
+static void
+request_finish(Request *request)
+{
+	if (request->policy != ROUND_ROBIN)
+		result_finish(request->messages);
+}
+
+static Datum
+read_groups(FunctionCallInfo fcinfo, Policy policy)
+{
+	Request		request;
+
+	request_init(&request, fcinfo, policy);
+	request_run(&request, NULL);
+	request_finish(&request);
+	return (Datum) 0;
+}
+
+static Datum
+wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
+{
+	Request		request;
+	int			max_seconds = PG_ARGISNULL(3) ? DEFAULT_POLL_SECONDS : PG_GETARG_INT32(3);
+	int			interval_ms = PG_ARGISNULL(4) ? DEFAULT_POLL_INTERVAL_MS : PG_GETARG_INT32(4);
+	WaitRequest wait = {0};
+
+	request_init(&request, fcinfo, policy);
+	wait.queues = &request.name;
+	wait.nqueues = 1;
+	wait.attempt = attempt;
+	wait.arg = &request;
+	wait.timeout_ms = max_seconds * INT64CONST(1000);
+	wait.interval_ms = interval_ms;
+	wait.success = WAKE_TOOK;
+	wait.picky = true;			/* a message of a group that is held is for nobody here */
+	wait.unwakeable = IsolationUsesXactSnapshot() || !wanting(&request);
+	wait_for(&wait);
+	request_finish(&request);
+	return (Datum) 0;
+}
+
+/* pgmq.read_grouped(queue_name text, vt integer, qty integer) -> SETOF message_record */
+Datum
+pgmq_read_grouped(PG_FUNCTION_ARGS)
+{
+	return read_groups(fcinfo, FILL);
+}
+
+/* pgmq.read_grouped_rr(queue_name text, vt integer, qty integer) -> SETOF message_record */
+Datum
+pgmq_read_grouped_rr(PG_FUNCTION_ARGS)
+{
+	return read_groups(fcinfo, ROUND_ROBIN);
+}
+
+/* pgmq.read_grouped_head(queue_name text, vt integer, qty integer) -> SETOF message_record */
+Datum
+pgmq_read_grouped_head(PG_FUNCTION_ARGS)
+{
+	return read_groups(fcinfo, HEADS);
+}
+
+/*
+ * pgmq.read_grouped_with_poll(queue_name text, vt integer, qty integer, max_poll_seconds integer,
+ *							   poll_interval_ms integer) -> SETOF message_record
+ */
+Datum
+pgmq_read_grouped_with_poll(PG_FUNCTION_ARGS)
+{
+	return wait_for_groups(fcinfo, FILL);
+}
+
+/* pgmq.read_grouped_rr_with_poll(...) -> SETOF message_record; arguments as above */
+Datum
+pgmq_read_grouped_rr_with_poll(PG_FUNCTION_ARGS)
+{
+	return wait_for_groups(fcinfo, ROUND_ROBIN);
+}
+
+/* pgmq.read_grouped_head_with_poll(...) -> SETOF message_record; arguments as above */
+Datum
+pgmq_read_grouped_head_with_poll(PG_FUNCTION_ARGS)
+{
+	return wait_for_groups(fcinfo, HEADS);
+}

@@ -1,0 +1,503 @@
+/*
+ * grouptrigger.c
+ *	  What keeps the notes of a queue: triggers on its table.
+ *
+ * A trigger runs after the change: the message stands in the index, or is marked
+ * as deleted.  Only then it looks at the group (front.c says why).  It neither
+ * locks messages nor waits.
+ *
+ * - Who sends adds a note, unless there is an earlier message of the group that
+ *	 is there whatever others do: then there is a note for that one, and who
+ *	 removes it will look.
+ * - Who removes looks what is left, and sees to a note for that, unless the time
+ *	 of the old one will do.
+ * - Who makes a group's first message visible earlier adds a note.
+ *
+ * A message that is being sent or removed by an open transaction may be there
+ * in the end or not; looks go past it, and the note's time is the earliest of
+ * all that were passed.  They go past so many and no more: a note too many
+ * does no harm.
+ *
+ * MESSAGES THAT COME LATE.  A msg_id is drawn before the message stands in the
+ * index.  In between, another message with a higher one can be sent and be
+ * handed out.  The sender then finds it behind his own, held by somebody: he
+ * adds a note that says so (late), and while it is there, readers look at all of
+ * the group before they take its first message, so that no two of them hold
+ * the group.
+ */
+#include "pgmq.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/partition.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/tuplestore.h"
+
+#include "group.h"
+
+PG_FUNCTION_INFO_V1(pgmq__group_sent);
+PG_FUNCTION_INFO_V1(pgmq__group_removed);
+PG_FUNCTION_INFO_V1(pgmq__group_retimed);
+PG_FUNCTION_INFO_V1(pgmq__group_moved);
+PG_FUNCTION_INFO_V1(pgmq__group_truncated);
+
+/* How many messages of open transactions a look goes past */
+#define MOST_PASSED 32
+
+/* A message that was sent or removed */
+typedef struct Change
+{
+	text	   *key;
+	int64		msg_id;
+	TimestampTz vt;				/* DT_NOBEGIN of a fresh one */
+} Change;
+
+/* What one call of a trigger works with */
+typedef struct Work
+{
+	GroupQueue	queue;
+	TimestampTz now;
+	bool		first_write;	/* this statement is the transaction's first that writes */
+	NoteChanges notes;
+} Work;
+
+/* ---- messages to changes ---- */
+
+/* Computes group keys as the group index does */
+typedef struct KeyMaker
+{
+	GroupLeaf	columns;
+	IndexInfo  *info;
+	EState	   *estate;
+	TupleTableSlot *slot;
+} KeyMaker;
+
+static bool
+key_maker_init(KeyMaker *maker, Work *work, Relation rel, const TupleTableSlotOps *ops)
+{
+	Oid			oid = RelationGetRelid(work->queue.fifo);
+	Relation	index;
+
+	memset(maker, 0, sizeof(*maker));
+	maker->columns.rel = rel;
+	if (!front_columns(&maker->columns))
+		return false;
+	if (RelationGetRelid(rel) != RelationGetRelid(work->queue.queue))
+		oid = index_get_partition(rel, oid);
+	if (!OidIsValid(oid))
+		return false;
+	index = index_open(oid, AccessShareLock);
+	maker->info = BuildIndexInfo(index);
+	index_close(index, AccessShareLock);
+	maker->estate = CreateExecutorState();
+	maker->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), ops);
+	return true;
+}
+
+static void
+key_maker_end(KeyMaker *maker)
+{
+	ExecDropSingleTupleTableSlot(maker->slot);
+	FreeExecutorState(maker->estate);
+}
+
+/* The message in the maker's slot */
+static void
+make_change(KeyMaker *maker, Change *change)
+{
+	ExprContext *context = GetPerTupleExprContext(maker->estate);
+	TupleTableSlot *slot = maker->slot;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+	bool		isnull[3];
+	TimestampTz enqueued_at;
+
+	context->ecxt_scantuple = slot;
+	FormIndexDatum(maker->info, slot, maker->estate, values, nulls);
+	change->key = DatumGetTextPCopy(values[0]);
+	ResetExprContext(context);
+	change->msg_id = DatumGetInt64(slot_getattr(slot, maker->columns.id_attno, &isnull[0]));
+	change->vt = DatumGetTimestampTz(slot_getattr(slot, maker->columns.vt_attno, &isnull[1]));
+	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, maker->columns.enqueued_attno, &isnull[2]));
+	if (isnull[1] || (!isnull[2] && change->vt == enqueued_at))
+		change->vt = DT_NOBEGIN;
+}
+
+static int
+compare_keys(const text *a, const text *b)
+{
+	int			len_a = VARSIZE_ANY_EXHDR(a);
+	int			len_b = VARSIZE_ANY_EXHDR(b);
+	int			order = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), Min(len_a, len_b));
+
+	return order != 0 ? order : len_a - len_b;
+}
+
+/* By group, and in a group by msg_id */
+static int
+compare_changes(const void *a, const void *b)
+{
+	const Change *change_a = a;
+	const Change *change_b = b;
+	int			order = compare_keys(change_a->key, change_b->key);
+
+	if (order != 0)
+		return order;
+	return change_a->msg_id < change_b->msg_id ? -1 : change_a->msg_id > change_b->msg_id;
+}
+
+/* The messages of a transition table, sorted */
+static Change *
+changes_of_statement(Work *work, Relation rel, Tuplestorestate *store, int *count)
+{
+	int			max = 16;
+	Change	   *changes = palloc(sizeof(Change) * max);
+	KeyMaker	maker;
+
+	*count = 0;
+	if (!key_maker_init(&maker, work, rel, &TTSOpsMinimalTuple))
+		return changes;
+	tuplestore_select_read_pointer(store, 0);
+	tuplestore_rescan(store);
+	while (tuplestore_gettupleslot(store, true, false, maker.slot))
+	{
+		if (*count == max)
+			changes = repalloc_huge(changes, sizeof(Change) * (max *= 2));
+		make_change(&maker, &changes[(*count)++]);
+	}
+	key_maker_end(&maker);
+	qsort(changes, *count, sizeof(Change), compare_changes);
+	return changes;
+}
+
+/* ---- what a change asks for ---- */
+
+/* Somebody may hold a message behind ours: see "late" above. */
+static bool
+comes_late(Work *work, const Change *first, int count)
+{
+	bool		contiguous = first[count - 1].msg_id - first->msg_id + 1 == count;
+	GroupScan  *scan = front_begin(&work->queue, first->key,
+								   contiguous ? first[count - 1].msg_id + 1 : first->msg_id);
+	Peeked		peeked;
+	bool		late = false;
+	int			passed = 0;
+
+	while (!late && front_next(scan, &peeked))
+	{
+		if (peeked.mine)
+			continue;
+		if (peeked.leaving || peeked.changing || peeked.locked ||
+			peeked_is_held(&peeked, work->now))
+			late = true;
+		else if (!peeked.arriving)
+			break;				/* what is behind a message that nobody holds was not handed out */
+		else if (++passed > MOST_PASSED)
+			late = true;
+	}
+	front_end(scan);
+	return late;
+}
+
+/* These messages of one group have come. */
+static void
+group_sent(Work *work, const Change *first, int count)
+{
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		peeked;
+	bool		follows = false;	/* an earlier message that is there for sure */
+	bool		doubtful = true;	/* that one may have been handed out, and others behind it */
+	bool		late = false;
+	int			passed = 0;
+
+	starts_lower(&work->queue, first->key, first->msg_id);
+	starts_find(&work->queue, first->key, &start);
+	scan = front_begin(&work->queue, first->key, start.from);
+	while (!follows && front_next(scan, &peeked) &&
+		   peeked.msg_id < first->msg_id && passed++ < MOST_PASSED)
+	{
+		follows = peeked_is_solid(&peeked);
+		doubtful = peeked.changing || peeked.locked || peeked_is_held(&peeked, work->now);
+	}
+	front_end(scan);
+	if (!follows || doubtful)
+		late = comes_late(work, first, count);
+	if (!follows || late)
+		notes_add(&work->notes, first->key, first->vt, first->msg_id, late, 0);
+}
+
+/*
+ * Give up the notes that were written for this message.  Whether one of them
+ * was of a late message: the note that takes their place must say it, too.
+ */
+static bool
+drop_notes_of(Work *work, const Change *change)
+{
+	bool		late = false;
+	ListCell   *lc;
+
+	foreach(lc, notes_of_message(&work->queue, change->key, change->msg_id, change->vt))
+	{
+		Note	   *note = lfirst(lc);
+
+		if (!notes_lock(&work->queue, note))
+			continue;
+		notes_drop(&work->notes, note);
+		late |= note->late;
+	}
+	return late;
+}
+
+/*
+ * A message that is not its group's first is not held any more.  An earlier one
+ * is there, and so is its note; but if it came late, it may have waited for this.
+ */
+static void
+look_if_late(Work *work, const text *key, int64 head)
+{
+	if (notes_any_late(&work->queue, key))
+		notes_add(&work->notes, key, DT_NOBEGIN, head, true, 0);
+}
+
+/* A message of the group has gone, and perhaps others behind it in the same statement. */
+static void
+group_removed(Work *work, const Change *lowest)
+{
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		peeked;
+	TimestampTz until = DT_NOEND;
+	int64		head = PG_INT64_MAX;
+	bool		solid = false;
+	int			passed = 0;
+
+	starts_find(&work->queue, lowest->key, &start);
+	scan = front_begin(&work->queue, lowest->key, start.from);
+	while (!solid && until > work->now && front_next(scan, &peeked))
+	{
+		if (passed == 0)
+			head = peeked.msg_id;
+		solid = peeked_is_solid(&peeked);
+		until = Min(until, peeked.fresh ? DT_NOBEGIN : peeked.vt);
+		if (++passed > MOST_PASSED)
+			until = DT_NOBEGIN;
+	}
+	front_end(scan);
+	if (work->first_write)
+		starts_advance(&start, Min(head, lowest->msg_id));
+
+	if (passed == 0)
+	{
+		drop_notes_of(work, lowest);
+		return;
+	}
+	if (solid && peeked.msg_id < lowest->msg_id)
+	{
+		look_if_late(work, lowest->key, head);
+		return;
+	}
+	/* When the old first message was to be had is soon enough, if that is to come */
+	if (lowest->vt > work->now && until >= lowest->vt)
+		return;
+	notes_add(&work->notes, lowest->key, until, head, drop_notes_of(work, lowest), 0);
+}
+
+/* A message became visible earlier. */
+static void
+group_retimed(Work *work, const Change *old, const Change *new)
+{
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		peeked;
+	bool		follows = false;
+	int			passed = 0;
+
+	starts_find(&work->queue, new->key, &start);
+	scan = front_begin(&work->queue, new->key, start.from);
+	while (!follows && front_next(scan, &peeked) &&
+		   peeked.msg_id < new->msg_id && passed++ < MOST_PASSED)
+		follows = peeked_is_solid(&peeked);
+	front_end(scan);
+	if (follows)
+		look_if_late(work, new->key, peeked.msg_id);
+	else
+		notes_add(&work->notes, new->key, new->vt, new->msg_id, drop_notes_of(work, old), 0);
+}
+
+/* ---- the triggers ---- */
+
+static TriggerData *
+trigger_data(FunctionCallInfo fcinfo)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
+		data->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("this function can only be called by the triggers that create_fifo_index() makes")));
+	return data;
+}
+
+/* False if the queue has no notes to be kept: create_fifo_index() writes them all. */
+static bool
+work_begin(Work *work, const TriggerData *data)
+{
+	QueueName	name;
+
+	memset(work, 0, sizeof(*work));
+	name_canonical(cstring_to_text(data->tg_trigger->tgargs[0]), &name);
+	if (!group_open(&work->queue, &name, false))
+		return false;
+	if (work->queue.notes == NULL)
+	{
+		group_close(&work->queue, true);
+		return false;
+	}
+	work->now = GetCurrentTimestamp();
+	work->first_write = GetCurrentCommandId(false) == FirstCommandId;
+	return true;
+}
+
+static void
+work_end(Work *work)
+{
+	SPI_connect();
+	notes_write(&work->queue, &work->notes, 0);
+	SPI_finish();
+	group_close(&work->queue, true);
+}
+
+/* The same where messages have gone: those who wait for groups may have the next ones. */
+static void
+work_end_removal(Work *work)
+{
+	int			ready = work->notes.nadded;
+
+	work_end(work);
+	wake_mark(&work->queue.name, ready);
+}
+
+/* pgmq._group_sent() -> trigger: AFTER INSERT FOR EACH STATEMENT */
+Datum
+pgmq__group_sent(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	Work		work;
+	Change	   *changes;
+	int			count;
+	int			from;
+	int			to;
+
+	if (data->tg_newtable == NULL || !work_begin(&work, data))
+		return PointerGetDatum(NULL);
+	changes = changes_of_statement(&work, data->tg_relation, data->tg_newtable, &count);
+	for (from = 0; from < count; from = to)
+	{
+		for (to = from + 1; to < count; to++)
+		{
+			if (compare_keys(changes[from].key, changes[to].key) != 0)
+				break;
+		}
+		group_sent(&work, &changes[from], to - from);
+	}
+	work_end(&work);
+	return PointerGetDatum(NULL);
+}
+
+/* pgmq._group_removed() -> trigger: AFTER DELETE FOR EACH STATEMENT */
+Datum
+pgmq__group_removed(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	Work		work;
+	Change	   *changes;
+	int			count;
+	int			i;
+
+	if (data->tg_oldtable == NULL || !work_begin(&work, data))
+		return PointerGetDatum(NULL);
+	changes = changes_of_statement(&work, data->tg_relation, data->tg_oldtable, &count);
+	for (i = 0; i < count; i++)
+	{
+		if (i == 0 || compare_keys(changes[i - 1].key, changes[i].key) != 0)
+			group_removed(&work, &changes[i]);
+	}
+	work_end_removal(&work);
+	return PointerGetDatum(NULL);
+}
+
+/* The old and the new version of an updated message */
+static bool
+changes_of_row(Work *work, const TriggerData *data, Change *old, Change *new)
+{
+	KeyMaker	maker;
+
+	if (!key_maker_init(&maker, work, data->tg_relation, &TTSOpsHeapTuple))
+		return false;
+	ExecStoreHeapTuple(data->tg_trigtuple, maker.slot, false);
+	make_change(&maker, old);
+	ExecStoreHeapTuple(data->tg_newtuple, maker.slot, false);
+	make_change(&maker, new);
+	key_maker_end(&maker);
+	return true;
+}
+
+/* pgmq._group_retimed() -> trigger: AFTER UPDATE FOR EACH ROW, when vt is earlier than before */
+Datum
+pgmq__group_retimed(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	Work		work;
+	Change		old;
+	Change		new;
+
+	if (data->tg_newtuple == NULL || !work_begin(&work, data))
+		return PointerGetDatum(NULL);
+	if (changes_of_row(&work, data, &old, &new))
+		group_retimed(&work, &old, &new);
+	work_end(&work);
+	return PointerGetDatum(NULL);
+}
+
+/* pgmq._group_moved() -> trigger: AFTER UPDATE OF headers, msg_id FOR EACH ROW */
+Datum
+pgmq__group_moved(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	Work		work;
+	Change		old;
+	Change		new;
+
+	if (data->tg_newtuple == NULL || !work_begin(&work, data))
+		return PointerGetDatum(NULL);
+	work.first_write = false;	/* the old version is ours, and may come back */
+	if (changes_of_row(&work, data, &old, &new) && compare_changes(&old, &new) != 0)
+	{
+		group_removed(&work, &old);
+		group_sent(&work, &new, 1);
+	}
+	work_end_removal(&work);
+	return PointerGetDatum(NULL);
+}
+
+/* pgmq._group_truncated() -> trigger: AFTER TRUNCATE FOR EACH STATEMENT */
+Datum
+pgmq__group_truncated(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	QueueName	name;
+
+	name_canonical(cstring_to_text(data->tg_trigger->tgargs[0]), &name);
+	SPI_connect();
+	notes_truncate(&name);
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,411 @@
+/*
+ * notes.c
+ *	  Notes: each says to look at a group, from some time on.
+ *
+ * A queue with a group index has a table of them, pgmq.g_<queue>.  It is shaped
+ * as a queue is: a note is fresh (vt = enqueued_at) when its group can be looked
+ * at now, and deferred otherwise, so that the floors and marks of horizon.c
+ * work for it as well.
+ *
+ * The promise: for each group that has messages there is a note, committed or
+ * written by the very transaction that makes it necessary, whose time is not
+ * later than the moment from which the group's first message can be handed out.
+ * A note too many costs a look; so nobody waits for one, and who can't have one
+ * that is there writes another.
+ *
+ * Notes are written with the rights of the table's owner: who may send to a
+ * queue need not know of them.
+ */
+#include "pgmq.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/array.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "group.h"
+
+/* ---- finding ---- */
+
+struct NoteScan
+{
+	GroupQueue *queue;
+	bool		due;
+	Relation	index;
+	IndexScanDesc scan;
+	Snapshot	snapshot;
+	TupleTableSlot *slot;
+};
+
+static NoteScan *
+scan_begin(GroupQueue *queue, Oid index, bool due, Snapshot snapshot, ScanKey keys, int nkeys)
+{
+	NoteScan   *scan = palloc(sizeof(NoteScan));
+
+	scan->queue = queue;
+	scan->due = due;
+	scan->index = index_open(index, AccessShareLock);
+	scan->snapshot = RegisterSnapshot(snapshot);
+	scan->slot = table_slot_create(queue->notes, NULL);
+	scan->scan = index_beginscan(queue->notes, scan->index, scan->snapshot, NULL, nkeys, 0);
+	index_rescan(scan->scan, keys, nkeys, NULL, 0);
+	return scan;
+}
+
+static Snapshot
+newest_snapshot(const GroupQueue *queue)
+{
+	return queue->fixed ? queue->fixed : GetLatestSnapshot();
+}
+
+/* Deferred notes whose time lies in from .. until */
+NoteScan *
+notes_scan_due(GroupQueue *queue, Oid index, TimestampTz from, TimestampTz until)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(until));
+	return scan_begin(queue, index, true, newest_snapshot(queue), keys, 2);
+}
+
+/* Fresh notes whose id lies in from .. until */
+NoteScan *
+notes_scan_fresh(GroupQueue *queue, Oid index, int64 from, int64 until)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(until));
+	return scan_begin(queue, index, false, newest_snapshot(queue), keys, 2);
+}
+
+static void
+deform(TupleTableSlot *slot, Note *note)
+{
+	HeapTuple	tuple;
+	bool		should_free;
+
+	slot_getallattrs(slot);
+	note->id = DatumGetInt64(slot->tts_values[NOTE_ID - 1]);
+	note->vt = DatumGetTimestampTz(slot->tts_values[NOTE_VT - 1]);
+	note->key = DatumGetTextPCopy(slot->tts_values[NOTE_GRP - 1]);
+	note->head = DatumGetInt64(slot->tts_values[NOTE_HEAD - 1]);
+	note->late = DatumGetBool(slot->tts_values[NOTE_LATE - 1]);
+	note->tries = DatumGetInt32(slot->tts_values[NOTE_TRIES - 1]);
+	note->tid = slot->tts_tid;
+	note->due = DatumGetTimestampTz(slot->tts_values[NOTE_ENQUEUED_AT - 1]) != note->vt;
+	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+	note->claimed = tuple_is_claimed(tuple->t_data);
+	if (should_free)
+		heap_freetuple(tuple);
+}
+
+bool
+notes_next(NoteScan *scan, Note *note)
+{
+	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		deform(scan->slot, note);
+		if (note->due == scan->due)
+			return true;
+		pfree(note->key);
+	}
+	return false;
+}
+
+void
+notes_end(NoteScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	UnregisterSnapshot(scan->snapshot);
+	index_close(scan->index, AccessShareLock);
+	pfree(scan);
+}
+
+/* Lock a note, if that can be done at once and it is as we saw it. */
+bool
+notes_lock(GroupQueue *queue, const Note *note)
+{
+	TupleTableSlot *slot = table_slot_create(queue->notes, NULL);
+	ItemPointerData tid = note->tid;
+	TM_FailureData failure;
+	TM_Result	result;
+	SnapshotData dirty;
+
+	InitDirtySnapshot(dirty);
+	result = table_tuple_lock(queue->notes, &tid, &dirty, slot, GetCurrentCommandId(true),
+							  LockTupleExclusive, LockWaitSkip, 0, &failure);
+	ExecDropSingleTupleTableSlot(slot);
+	return result == TM_Ok;
+}
+
+static bool
+same_key(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/* The group's notes in an index whose first column is to have one value */
+static List *
+notes_by_value(GroupQueue *queue, Oid index, RegProcedure equal, Datum value, const text *key)
+{
+	List	   *found = NIL;
+	ScanKeyData keys[1];
+	NoteScan   *scan;
+	Note	   *note = palloc(sizeof(Note));
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, equal, value);
+	scan = scan_begin(queue, index, false, newest_snapshot(queue), keys, 1);
+	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		deform(scan->slot, note);
+		if (!note->claimed && same_key(note->key, key))
+		{
+			found = lappend(found, note);
+			note = palloc(sizeof(Note));
+		}
+		else
+			pfree(note->key);
+	}
+	notes_end(scan);
+	return found;
+}
+
+Oid
+notes_due_index(const GroupQueue *queue)
+{
+	return name_index_relid(&queue->name, NOTES_TABLE, "_vt_idx");
+}
+
+/*
+ * The notes that were written for this message being its group's first: by
+ * their head, or, where several messages were handed out at once, by the end
+ * of the lease, which is the same for all of them and for the note.
+ */
+List *
+notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt)
+{
+	List	   *found = NIL;
+	Oid			index = name_other_relid(&queue->name, "fifo_head_idx_");
+
+	if (OidIsValid(index))
+		found = notes_by_value(queue, index, F_INT8EQ, Int64GetDatum(msg_id), key);
+	index = notes_due_index(queue);
+	if (found == NIL && OidIsValid(index))
+		found = notes_by_value(queue, index, F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(vt), key);
+	return found;
+}
+
+/* Whether there are notes of messages that came late: of this group, or (NULL) at all */
+bool
+notes_any_late(GroupQueue *queue, const text *key)
+{
+	Oid			oid = name_other_relid(&queue->name, "fifo_late_idx_");
+	ScanKeyData keys[1];
+	Relation	index;
+	IndexScanDesc scan;
+	SnapshotData dirty;
+	TupleTableSlot *slot;
+	bool		found;
+
+	if (!OidIsValid(oid))
+		return true;
+	InitDirtySnapshot(dirty);
+	index = index_open(oid, AccessShareLock);
+	slot = table_slot_create(queue->notes, NULL);
+	if (key)
+		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
+	scan = index_beginscan(queue->notes, index, &dirty, NULL, key ? 1 : 0, 0);
+	index_rescan(scan, keys, key ? 1 : 0, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	return found;
+}
+
+/* ---- writing ---- */
+
+/*
+ * $1 ids, $2 when the lease ends.  The notes keep their ids, so they must not
+ * become fresh again, not even by a lease of no time.
+ */
+static const PlanSpec lease_notes = {
+	PLAN_NOTES_LEASE,
+	"UPDATE {notes} SET enqueued_at = '-infinity',"
+	" vt = GREATEST($2, pg_catalog.clock_timestamp()), tries = 0"
+	" WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)",
+	2, {INT8ARRAYOID, TIMESTAMPTZOID}
+};
+
+/* $1 ids */
+static const PlanSpec drop_notes = {
+	PLAN_NOTES_DROP,
+	"DELETE FROM {notes} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)",
+	1, {INT8ARRAYOID}
+};
+
+/* What is to be looked at by now is fresh */
+static const PlanSpec add_notes = {
+	PLAN_NOTES_ADD,
+	"INSERT INTO {notes} (enqueued_at, vt, grp, head, late, tries)"
+	" SELECT c.now, GREATEST(c.now, n.vt), n.grp, n.head, n.late, n.tries"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c,"
+	" ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+	" pg_catalog.unnest($4), pg_catalog.unnest($5)) AS n (grp, vt, head, late, tries)",
+	5, {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, BOOLARRAYOID, INT4ARRAYOID}
+};
+
+static Datum *
+room(Datum *array, int count, int max)
+{
+	if (array == NULL)
+		return palloc(sizeof(Datum) * max);
+	if (count < max)
+		return array;
+	return repalloc_huge(array, sizeof(Datum) * max * 2);
+}
+
+#define FIRST_ROOM 32
+
+static void
+make_room(Datum **array, int count, int *max)
+{
+	*max = Max(*max, FIRST_ROOM);
+	*array = room(*array, count, *max);
+	if (count >= *max)
+		*max *= 2;
+}
+
+/* The note's group was handed out: it is for the end of the lease now. */
+void
+notes_lease(NoteChanges *changes, const Note *note)
+{
+	make_room(&changes->leased, changes->nleased, &changes->max_leased);
+	changes->leased[changes->nleased++] = Int64GetDatum(note->id);
+}
+
+void
+notes_drop(NoteChanges *changes, const Note *note)
+{
+	make_room(&changes->dropped, changes->ndropped, &changes->max_dropped);
+	changes->dropped[changes->ndropped++] = Int64GetDatum(note->id);
+}
+
+void
+notes_add(NoteChanges *changes, const text *key, TimestampTz time,
+		  int64 head, bool late, int32 tries)
+{
+	int			n = changes->nadded;
+	int			max = changes->max_added;
+
+	make_room(&changes->keys, n, &max);
+	max = changes->max_added;
+	make_room(&changes->times, n, &max);
+	max = changes->max_added;
+	make_room(&changes->heads, n, &max);
+	max = changes->max_added;
+	make_room(&changes->lates, n, &max);
+	make_room(&changes->tries, n, &changes->max_added);
+	changes->keys[n] = PointerGetDatum(key);
+	changes->times[n] = TimestampTzGetDatum(time);
+	changes->heads[n] = Int64GetDatum(head);
+	changes->lates[n] = BoolGetDatum(late);
+	changes->tries[n] = Int32GetDatum(tries);
+	changes->nadded++;
+}
+
+static Datum
+int8_array(Datum *values, int count)
+{
+	return PointerGetDatum(construct_array(values, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+static void
+write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
+{
+	Datum		values[5];
+
+	if (changes->nleased > 0)
+	{
+		values[0] = int8_array(changes->leased, changes->nleased);
+		values[1] = TimestampTzGetDatum(lease_end);
+		plan_run(&queue->name, &lease_notes, values, NULL, NULL);
+	}
+	if (changes->ndropped > 0)
+	{
+		values[0] = int8_array(changes->dropped, changes->ndropped);
+		plan_run(&queue->name, &drop_notes, values, NULL, NULL);
+	}
+	if (changes->nadded > 0)
+	{
+		values[0] = PointerGetDatum(construct_array(changes->keys, changes->nadded,
+													TEXTOID, -1, false, TYPALIGN_INT));
+		values[1] = PointerGetDatum(construct_array(changes->times, changes->nadded,
+													TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		values[2] = int8_array(changes->heads, changes->nadded);
+		values[3] = PointerGetDatum(construct_array(changes->lates, changes->nadded,
+													BOOLOID, 1, true, TYPALIGN_CHAR));
+		values[4] = PointerGetDatum(construct_array(changes->tries, changes->nadded,
+													INT4OID, 4, true, TYPALIGN_INT));
+		plan_run(&queue->name, &add_notes, values, NULL, NULL);
+	}
+}
+
+/* Notes to be leased or dropped must have been locked.  The caller has connected to SPI. */
+void
+notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
+{
+	Oid			user;
+	int			context;
+
+	if (changes->nleased + changes->ndropped + changes->nadded == 0)
+		return;
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(queue->notes->rd_rel->relowner,
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	write_as_owner(queue, changes, lease_end);
+	SetUserIdAndSecContext(user, context);
+	memset(changes, 0, sizeof(*changes));
+}
+
+/* All messages are gone.  The caller has connected to SPI. */
+void
+notes_truncate(const QueueName *name)
+{
+	Oid			relid = name_relid(name, NOTES_TABLE);
+	Oid			user;
+	int			context;
+	int			rc;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(relid))
+		return;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(((Form_pg_class) GETSTRUCT(tuple))->relowner,
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	ReleaseSysCache(tuple);
+	rc = SPI_execute(name_expand("TRUNCATE TABLE {notes}", name), false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+	SetUserIdAndSecContext(user, context);
+}

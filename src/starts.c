@@ -1,0 +1,201 @@
+/*
+ * starts.c
+ *	  Where the look at a group may start.
+ *
+ * A group's messages stand in the group index in msg_id order, and what was
+ * consumed stands in front until it is vacuumed.  A look that began at the
+ * group's first entry would walk past all of that, every time.  So for the
+ * groups that were looked at lately there is a slot in shared memory that says:
+ * below this msg_id the group has no message, and never will.
+ *
+ * That is true, not only likely:
+ *
+ * - Who sets a start has walked the group from the start before up to there and
+ *	 found nothing alive, nothing that an open transaction is writing or
+ *	 deleting, and is not the one who deleted it: then all of it is dead for good.
+ *	 A transaction that has written to the queue before does not set starts.
+ * - A message can only come below a start by an INSERT (or an UPDATE of its
+ *	 headers), and that lowers the start, in its trigger, after the message
+ *	 stands in the index.  A walk that began before the message was there must
+ *	 not undo this: each walk takes a ticket, only the holder of a slot's last
+ *	 ticket may set its start, and not above what was lowered since.
+ *
+ * So a look that starts from here finds every message whose send has returned,
+ * committed or not.
+ *
+ * A slot is known by two 64-bit hashes of the group's key and the file of the
+ * notes, and is lost when others need its place: the next look then walks from
+ * the front.  The same happens where there is no shared memory: a start that
+ * not everybody can lower is of no use.
+ */
+#include "pgmq.h"
+
+#include "common/hashfn.h"
+#include "storage/spin.h"
+
+#include "group.h"
+
+typedef struct StartSlot
+{
+	uint64		hash[2];		/* both 0: free */
+	int64		from;
+	int64		lowered;		/* the lowest message that came since the last ticket */
+	uint64		ticket;
+} StartSlot;
+
+#define SLOTS_PER_BUCKET 4
+
+typedef struct StartBucket
+{
+	slock_t		mutex;			/* held for a few assignments only */
+	uint64		last_ticket;
+	StartSlot	slots[SLOTS_PER_BUCKET];
+} StartBucket;
+
+#define AMPLE_BUCKETS 4096
+#define SCANT_BUCKETS 64
+
+static StartBucket *Buckets = NULL;
+static bool Attached = false;
+static int	NumBuckets = 0;
+
+static int
+number_of_buckets(bool ample)
+{
+	return ample ? AMPLE_BUCKETS : SCANT_BUCKETS;
+}
+
+Size
+starts_shared_size(bool ample)
+{
+	return sizeof(StartBucket) * number_of_buckets(ample);
+}
+
+static void
+init_buckets(void *area)
+{
+	StartBucket *buckets = area;
+	int			i;
+
+	memset(buckets, 0, sizeof(StartBucket) * NumBuckets);
+	for (i = 0; i < NumBuckets; i++)
+		SpinLockInit(&buckets[i].mutex);
+}
+
+/*
+ * Everybody gets the area or nobody: what did not fit once never will.
+ */
+static bool
+attach(void)
+{
+	if (!Attached)
+	{
+		NumBuckets = number_of_buckets(shared_is_ample());
+		Buckets = shared_area("pgmq-starts-v1", sizeof(StartBucket) * NumBuckets, init_buckets);
+		Attached = true;
+	}
+	return Buckets != NULL;
+}
+
+static void
+hash_group(const GroupQueue *queue, const text *key, uint64 *hash)
+{
+	const unsigned char *data = (const unsigned char *) VARDATA_ANY(key);
+	int			len = VARSIZE_ANY_EXHDR(key);
+
+	hash[0] = hash_bytes_extended(data, len, queue->key);
+	hash[1] = hash_bytes_extended(data, len, ~queue->key);
+	if (hash[0] == 0 && hash[1] == 0)
+		hash[1] = 1;
+}
+
+static StartBucket *
+bucket_of(const uint64 *hash)
+{
+	return &Buckets[hash[0] % NumBuckets];
+}
+
+/* The caller holds the bucket's mutex. */
+static StartSlot *
+find_slot(StartBucket *bucket, const uint64 *hash, bool create)
+{
+	StartSlot  *oldest = &bucket->slots[0];
+	int			i;
+
+	for (i = 0; i < SLOTS_PER_BUCKET; i++)
+	{
+		StartSlot  *slot = &bucket->slots[i];
+
+		if (slot->hash[0] == hash[0] && slot->hash[1] == hash[1])
+			return slot;
+		if (slot->ticket < oldest->ticket)
+			oldest = slot;
+	}
+	if (!create)
+		return NULL;
+	oldest->hash[0] = hash[0];
+	oldest->hash[1] = hash[1];
+	oldest->from = PG_INT64_MIN;
+	return oldest;
+}
+
+/* From where to walk, and the right to say later how far it was in vain */
+void
+starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
+{
+	StartBucket *bucket;
+	StartSlot  *slot;
+
+	start->from = PG_INT64_MIN;
+	start->ticket = 0;
+	if (!attach())
+		return;
+	hash_group(queue, key, start->hash);
+	bucket = bucket_of(start->hash);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, start->hash, true);
+	slot->lowered = PG_INT64_MAX;
+	slot->ticket = ++bucket->last_ticket;
+	start->from = slot->from;
+	start->ticket = slot->ticket;
+	SpinLockRelease(&bucket->mutex);
+}
+
+/* The walk that began with starts_find() has found that all below is dead for good. */
+void
+starts_advance(const GroupStart *start, int64 to)
+{
+	StartBucket *bucket;
+	StartSlot  *slot;
+
+	if (start->ticket == 0 || to <= start->from)
+		return;
+	bucket = bucket_of(start->hash);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, start->hash, false);
+	if (slot != NULL && slot->ticket == start->ticket)
+		slot->from = Max(slot->from, Min(to, slot->lowered));
+	SpinLockRelease(&bucket->mutex);
+}
+
+/* A message has come. */
+void
+starts_lower(const GroupQueue *queue, const text *key, int64 msg_id)
+{
+	uint64		hash[2];
+	StartBucket *bucket;
+	StartSlot  *slot;
+
+	if (!attach())
+		return;
+	hash_group(queue, key, hash);
+	bucket = bucket_of(hash);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, hash, false);
+	if (slot != NULL)
+	{
+		slot->from = Min(slot->from, msg_id);
+		slot->lowered = Min(slot->lowered, msg_id);
+	}
+	SpinLockRelease(&bucket->mutex);
+}

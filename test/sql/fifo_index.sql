@@ -1,0 +1,140 @@
+-- What create_fifo_index makes.
+\set VERBOSITY terse
+SELECT pgmq.create('Fifo');
+-- on a full queue, with messages of all kinds
+SELECT count(*) FROM pgmq.send_batch('fifo', array_fill('1'::jsonb, '{6}'),
+  ARRAY(SELECT jsonb_build_object('x-pgmq-group', g) FROM unnest('{a,b,a,c,d,b}'::text[]) AS g));
+SELECT msg_id FROM pgmq.set_vt('fifo', 4, 3600);
+SELECT pgmq.delete('fifo', 5);
+SELECT pgmq.create_fifo_index('FIFO');
+SELECT grp, head, vt > now() + interval '1 min' AS later, vt = enqueued_at AS fresh FROM pgmq.g_fifo ORDER BY msg_id;
+SELECT msg_id FROM pgmq.read_grouped_head('fifo', 0, 10);
+-- again, by all its names, changes nothing
+SELECT 'pgmq.g_fifo'::regclass::oid AS notes, 'pgmq.q_fifo_fifo_idx'::regclass::oid AS index \gset
+SELECT pgmq.create_fifo_index('fifo'), pgmq._create_fifo_index_if_not_exists('fifo'), pgmq.create_fifo_indexes_all();
+SELECT 'pgmq.g_fifo'::regclass::oid = :notes AND 'pgmq.q_fifo_fifo_idx'::regclass::oid = :index AS the_same;
+-- as the table's own statistics see it: metrics and the list of queues don't know of notes
+SELECT queue_name, queue_length, queue_visible_length FROM pgmq.metrics('fifo');
+SELECT queue_name FROM pgmq.list_queues();
+
+-- in a transaction, with messages of its own; and taken back
+SELECT pgmq.create('tx');
+BEGIN;
+SELECT pgmq.send('tx', '1');
+SELECT pgmq.create_fifo_index('tx');
+SELECT msg_id FROM pgmq.read_grouped('tx', 0, 1);
+ROLLBACK;
+SELECT to_regclass('pgmq.g_tx'), to_regclass('pgmq.q_tx_fifo_idx');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT 1;
+SELECT pgmq.create_fifo_index('tx');
+SELECT pgmq.send('tx', '1');
+SELECT msg_id FROM pgmq.read_grouped('tx', 0, 1);
+COMMIT;
+
+-- an index that an older version has made
+SELECT pgmq.create('old');
+SELECT pgmq.send('old', '1');
+CREATE INDEX q_old_fifo_idx ON pgmq.q_old USING gin (headers);
+SELECT pgmq.create_fifo_index('old');
+SELECT am.amname FROM pg_class c JOIN pg_am am ON am.oid = c.relam WHERE c.oid = 'pgmq.q_old_fifo_idx'::regclass;
+SELECT msg_id FROM pgmq.read_grouped('old', 0, 1);
+
+-- unlogged, and names that need quoting
+SELECT pgmq.create_unlogged('it"s 50% \x'), pgmq.create_fifo_index('it"s 50% \x');
+SELECT relpersistence, relkind FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relname LIKE 'g\_it%' ORDER BY relkind;
+SELECT pgmq.send('it"s 50% \x', '1');
+SELECT msg_id FROM pgmq.read_grouped('it"s 50% \x', 0, 1);
+SELECT pgmq.create(repeat('n', 47)), pgmq.create_fifo_index(repeat('n', 47));
+SELECT pgmq.send(repeat('n', 47), '1');
+SELECT msg_id FROM pgmq.read_grouped(repeat('n', 47), 0, 1);
+
+-- the name of the index is another queue's
+SELECT pgmq.create('x'), pgmq.create('x_fifo_idx');
+SELECT pgmq.create_fifo_index('x');
+SELECT pgmq.drop_queue('x_fifo_idx'), pgmq.create_fifo_index('x');
+-- records without a queue don't matter
+INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged) VALUES ('orphan', false, false);
+SELECT pgmq.create('later'), pgmq.create_fifo_indexes_all();
+SELECT count(*) FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relname LIKE 'g\_%' AND relkind = 'r';
+DELETE FROM pgmq.meta WHERE queue_name = 'orphan';
+
+-- who may use the queue need not know of the notes
+CREATE ROLE fifo_owner;
+CREATE ROLE fifo_user;
+GRANT USAGE ON SCHEMA pgmq TO fifo_user, fifo_owner;
+SELECT pgmq.create('mine');
+ALTER TABLE pgmq.q_mine OWNER TO fifo_owner;
+SELECT pgmq.create_fifo_index('mine');
+SELECT tableowner FROM pg_tables WHERE tablename = 'g_mine';
+SET ROLE fifo_user;
+SELECT * FROM pgmq.read_grouped('mine', 0, 1);
+RESET ROLE;
+GRANT SELECT, INSERT ON pgmq.q_mine TO fifo_user;
+SET ROLE fifo_user;
+SELECT pgmq.send('mine', '1'), pgmq.send('mine', '2');
+SELECT * FROM pgmq.read_grouped('mine', 0, 1);
+SELECT * FROM pgmq.g_mine;
+RESET ROLE;
+GRANT UPDATE, DELETE ON pgmq.q_mine TO fifo_user;
+SET ROLE fifo_user;
+SELECT msg_id FROM pgmq.read_grouped('mine', 60, 1);
+SELECT pgmq.delete('mine', 1);
+SELECT msg_id FROM pgmq.read_grouped('mine', 0, 1);
+SELECT msg_id FROM pgmq.set_vt('mine', 2, 0);
+BEGIN READ ONLY;
+SELECT * FROM pgmq.read_grouped('mine', 0, 1);
+ROLLBACK;
+RESET ROLE;
+TRUNCATE pgmq.q_mine;
+SELECT count(*) FROM pgmq.g_mine;
+
+-- without its triggers, its notes or its index a queue is read the slow way, and right
+SELECT pgmq.send('mine', '1', '{"x-pgmq-group": "a"}'::jsonb);
+ALTER TABLE pgmq.q_mine DISABLE TRIGGER ALL;
+SELECT pgmq.send('mine', '1', '{"x-pgmq-group": "b"}'::jsonb);
+SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
+ALTER TABLE pgmq.q_mine ENABLE TRIGGER ALL;
+DROP TABLE pgmq.g_mine;
+SELECT pgmq.send('mine', '1', '{"x-pgmq-group": "c"}'::jsonb);
+SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
+DROP INDEX pgmq.q_mine_fifo_idx;
+SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
+SELECT pgmq.create_fifo_index('mine');
+SELECT grp FROM pgmq.g_mine ORDER BY 1;
+SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
+
+-- a queue in partitions
+SELECT pgmq.create('parts');
+DROP TABLE pgmq.q_parts;
+CREATE TABLE pgmq.q_parts (msg_id bigint GENERATED BY DEFAULT AS IDENTITY, read_ct integer NOT NULL DEFAULT 0,
+  enqueued_at timestamptz NOT NULL DEFAULT now(), last_read_at timestamptz, vt timestamptz NOT NULL, message jsonb, headers jsonb)
+  PARTITION BY RANGE (msg_id);
+CREATE INDEX ON pgmq.q_parts (msg_id);
+CREATE TABLE pgmq.q_parts_p2 PARTITION OF pgmq.q_parts FOR VALUES FROM (4) TO (8);
+CREATE TABLE pgmq.q_parts_p1 (headers jsonb, message jsonb, vt timestamptz NOT NULL, last_read_at timestamptz,
+  enqueued_at timestamptz NOT NULL, read_ct integer NOT NULL, msg_id bigint NOT NULL);
+ALTER TABLE pgmq.q_parts ATTACH PARTITION pgmq.q_parts_p1 FOR VALUES FROM (1) TO (4);
+CREATE TABLE pgmq.q_parts_default PARTITION OF pgmq.q_parts DEFAULT;
+SELECT count(*) FROM pgmq.send_batch('parts', array_fill('1'::jsonb, '{10}'),
+  ARRAY(SELECT jsonb_build_object('x-pgmq-group', CASE WHEN i % 2 = 0 THEN 'even' ELSE 'odd' END) FROM generate_series(1, 10) AS i));
+SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 0, 7);
+SELECT array_agg(msg_id) FROM pgmq.read_grouped_rr('parts', 0, 10);
+SELECT pgmq.create_fifo_index('parts');
+SELECT grp, head FROM pgmq.g_parts ORDER BY head;
+SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 0, 7);
+SELECT array_agg(msg_id) FROM pgmq.read_grouped_rr('parts', 0, 10);
+SELECT array_agg(msg_id) FROM pgmq.read_grouped_head('parts', 60, 10);
+SELECT count(*) FROM pgmq.delete('parts', '{1, 3, 5}'::bigint[]);
+SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 60, 10);
+SELECT msg_id FROM pgmq.set_vt('parts', 2, 0);
+SELECT pgmq.send('parts', '1', '{"x-pgmq-group": "even"}'::jsonb);
+SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 60, 10);
+SELECT count(*) FROM pgmq.delete('parts', '{2, 4, 6, 7, 8, 9, 10, 11}'::bigint[]);
+SELECT count(*) FROM pgmq.g_parts;
+
+SELECT count(pgmq.drop_queue(queue_name)) FROM pgmq.list_queues();
+SELECT relname FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p', 'S') AND relname ~ '^[qag]_' ORDER BY 1;
+DROP OWNED BY fifo_user, fifo_owner;
+DROP ROLE fifo_user;
+DROP ROLE fifo_owner;

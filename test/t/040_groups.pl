@@ -1,0 +1,130 @@
+# Groups: the examples of the documentation; what dump, restore and crashes leave.
+use strict;
+use warnings;
+
+use FindBin;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('groups');
+$node->init;
+$node->start;
+
+# Every block of SQL in docs/groups.md is followed by what psql prints for it
+sub examples
+{
+	my $text = slurp_file("$FindBin::RealBin/../../docs/groups.md");
+	my @found;
+
+	while ($text =~ /^```sql\n(.*?)^```\n\s*^```text\n(.*?)^```\n/gms)
+	{
+		push @found, [ $1, $2 ];
+	}
+	return @found;
+}
+
+sub without_trailing_space
+{
+	my ($text) = @_;
+	$text =~ s/[ \t]+$//gm;
+	$text =~ s/\n+\z/\n/;
+	return $text;
+}
+
+$node->safe_psql('postgres', 'CREATE EXTENSION pgmq');
+my @examples = examples();
+cmp_ok(scalar @examples, '>=', 7, 'the documentation has examples');
+foreach my $example (@examples)
+{
+	my ($sql, $expected) = @$example;
+	my $output = '';
+
+	IPC::Run::run([ 'psql', '-X', '-q', '-d', $node->connstr('postgres') ],
+		'<', \$sql, '>&', \$output);
+	is(without_trailing_space($output), without_trailing_space($expected), "the example: $sql");
+}
+
+# What a grouped queue has and does, as text
+sub contents
+{
+	my ($db) = @_;
+	return $node->safe_psql($db, q{
+		SELECT msg_id, headers, vt, enqueued_at, read_ct FROM pgmq.q_orders ORDER BY 1;
+		SELECT grp, head, vt, enqueued_at FROM pgmq.g_orders ORDER BY 1, 2, 3;
+		SELECT tgname FROM pg_trigger WHERE tgrelid = 'pgmq.q_orders'::regclass ORDER BY 1;
+		SELECT indexdef FROM pg_indexes WHERE tablename IN ('q_orders', 'g_orders') ORDER BY 1;
+		SELECT relname, relpersistence FROM pg_class WHERE relname LIKE 'g\_%' ORDER BY 1;
+	});
+}
+
+# Consume everything by groups; the groups in the order in which their messages came
+sub consume
+{
+	my ($db) = @_;
+	return $node->safe_psql($db, q{
+		CREATE TEMPORARY TABLE got (place serial, grp text, msg_id bigint);
+		DO $$
+		DECLARE
+			ids bigint[];
+		BEGIN
+			LOOP
+				WITH m AS (SELECT * FROM pgmq.read_grouped('orders', 60, 3)),
+					g AS (INSERT INTO got (grp, msg_id) SELECT headers->>'x-pgmq-group', msg_id FROM m RETURNING msg_id)
+				SELECT array_agg(msg_id) FROM g INTO ids;
+				EXIT WHEN ids IS NULL;
+				PERFORM pgmq.delete('orders', ids);
+			END LOOP;
+		END $$;
+		SELECT grp, count(*), array_agg(msg_id ORDER BY place) = array_agg(msg_id ORDER BY msg_id) FROM got GROUP BY 1 ORDER BY 1;
+	});
+}
+
+$node->safe_psql('postgres', 'CREATE DATABASE origin');
+$node->safe_psql('origin', q{
+	CREATE EXTENSION pgmq;
+	SELECT pgmq.create('orders'), pgmq.create_fifo_index('orders');
+	SELECT pgmq.create_unlogged('scratch'), pgmq.create_fifo_index('scratch');
+	SELECT pgmq.send_batch('orders', array_fill('1'::jsonb, '{200}'),
+		ARRAY(SELECT jsonb_build_object('x-pgmq-group', i % 7) FROM generate_series(1, 200) AS i));
+	SELECT pgmq.read_grouped_rr('orders', 3600, 14);
+	SELECT pgmq.delete('orders', 1), pgmq.delete('orders', 8), pgmq.pop('orders', 2);
+	SELECT pgmq.send_batch('scratch', array_fill('1'::jsonb, '{20}'));
+});
+
+# dump and restore, in both formats
+my $before = contents('origin');
+my $dir = $node->basedir;
+command_ok([ 'pg_dump', '-Fp', '-f', "$dir/plain.sql", $node->connstr('origin') ], 'plain dump');
+command_ok([ 'pg_dump', '-Fc', '-f', "$dir/custom", $node->connstr('origin') ], 'custom dump');
+$node->safe_psql('postgres', 'CREATE DATABASE plain');
+$node->safe_psql('postgres', 'CREATE DATABASE custom');
+command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/plain.sql", $node->connstr('plain') ], 'plain restore');
+command_ok([ 'pg_restore', '-j', '2', '-d', $node->connstr('custom'), "$dir/custom" ], 'custom restore');
+is(contents($_), $before, "$_: all is there again") foreach ('plain', 'custom');
+
+# a crash: what was leased stays leased, an open transaction leaves nothing
+my $session = $node->background_psql('origin');
+$session->query_safe('BEGIN');
+$session->query_safe(q{SELECT count(*) FROM pgmq.read_grouped('orders', 3600, 50)});
+$session->query_safe(q{SELECT count(*) FROM pgmq.send_batch('orders', array_fill('1'::jsonb, '{5}'))});
+$node->stop('immediate');
+$node->start;
+is(contents('origin'), $before, 'nothing of an open transaction is left after a crash');
+is($node->safe_psql('origin', 'SELECT count(*) FROM pgmq.g_scratch'), '0', 'the notes of an unlogged queue are gone with it');
+is($node->safe_psql('origin', q{SELECT pgmq.send('scratch', '1'); SELECT message FROM pgmq.read_grouped('scratch', 60, 5)}) =~ s/.*\n//r,
+	'1', 'it goes on');
+
+# groups with a leased first message stay blocked; with their leases given back all comes, in order
+foreach my $db ('origin', 'plain', 'custom')
+{
+	my $first = consume($db);
+	$node->safe_psql($db, q{SELECT pgmq.set_vt('orders', array_agg(msg_id), 0) FROM pgmq.q_orders});
+	my $rest = consume($db);
+	unlike("$first\n$rest", qr/\|f$/m, "$db: in order");
+	is($node->safe_psql($db, 'SELECT count(*) FROM pgmq.q_orders'), '0', "$db: everything came");
+	is($node->safe_psql($db, 'SELECT count(*) FROM pgmq.g_orders'), '0', "$db: and no note is left");
+}
+
+done_testing();
