@@ -264,7 +264,7 @@ make_leaves(Partitions *parts, PartitionDesc desc, const Partitions *old)
 			*leaf = *known;
 			/* Where partitions come and go, messages may have been moved */
 			leaf->ids_known = leaf->drained = false;
-			near = (known - old->leaves) + 1;
+			near = (int) (known - old->leaves) + 1;
 		}
 		else
 		{
@@ -758,5 +758,5 @@ partitions_ids(Partitions *parts, int64 from, int64 until, bool likely, IdRange 
 		likely_ranges_by_time(parts, from, until, &end);
 	else
 		ranges_by_time(parts, from, until, &end);
-	return end - *ranges;
+	return (int) (end - *ranges);
 }

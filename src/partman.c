@@ -38,7 +38,7 @@ partman_find(Partman *pm)
 					   " WHERE extname OPERATOR(pg_catalog.=) 'pg_partman'", 0, NULL) == 0)
 		return false;
 	pm->schema = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	pm->major = atoi(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
+	pm->major = pg_strtoint32(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
 	return true;
 }
 
@@ -228,7 +228,7 @@ partman_config(const Partman *pm, const QueueName *name, char prefix, PartmanCon
 		return false;
 	rows = SPI_tuptable;
 	config->interval = SPI_getvalue(rows->vals[0], rows->tupdesc, 1);
-	config->premake = atoi(SPI_getvalue(rows->vals[0], rows->tupdesc, 2));
+	config->premake = pg_strtoint32(SPI_getvalue(rows->vals[0], rows->tupdesc, 2));
 	config->retention = SPI_getvalue(rows->vals[0], rows->tupdesc, 3);
 	return true;
 }

@@ -200,7 +200,7 @@ partset_step(const PartSet *set, const char *interval, PartStep *step)
 
 /* A key that many steps on, or back */
 int64
-partset_add(const PartStep *step, int64 key, int64 times)
+partset_add(const PartStep *step, int64 key, int32 times)
 {
 	Interval	span = step->span;
 
@@ -215,13 +215,13 @@ partset_add(const PartStep *step, int64 key, int64 times)
 }
 
 /* Steps that surely fit between two times; days have 25 hours at most */
-static int64
+static int32
 sure_steps(const PartStep *step, int64 from, int64 to)
 {
 	int64		longest = step->span.time + step->span.day * (25 * USECS_PER_HOUR) +
 		step->span.month * (31 * USECS_PER_DAY + USECS_PER_HOUR);
 
-	return Min((to - from) / Max(longest, 1), PG_INT32_MAX / 64);
+	return (int32) Min((to - from) / Max(longest, 1), PG_INT32_MAX / 64);
 }
 
 /*
@@ -231,7 +231,7 @@ sure_steps(const PartStep *step, int64 from, int64 to)
 static int64
 time_floor(const PartStep *step, int64 from, int64 key)
 {
-	int64		steps;
+	int32		steps;
 
 	while (from > key)
 		from = partset_add(step, from, -Max(sure_steps(step, key, from), 1));

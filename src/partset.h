@@ -45,7 +45,7 @@ extern const Partition *partset_find(const PartSet *set, int64 key);
 extern void partset_gap(const PartSet *set, int64 key, int64 *lower, int64 *upper);
 extern char *partset_key_text(const PartSet *set, int64 key);
 extern void partset_step(const PartSet *set, const char *interval, PartStep *step);
-extern int64 partset_add(const PartStep *step, int64 key, int64 times);
+extern int64 partset_add(const PartStep *step, int64 key, int32 times);
 extern bool partset_room(const PartSet *set, const PartStep *step, int64 key,
 						 int64 *lower, int64 *upper);
 

@@ -225,7 +225,7 @@ put_condition(const char *sql, const char *condition)
 	initStringInfo(&result);
 	while ((at = strstr(sql, token)) != NULL)
 	{
-		appendBinaryStringInfo(&result, sql, at - sql);
+		appendBinaryStringInfo(&result, sql, (int) (at - sql));
 		appendStringInfoString(&result, condition);
 		sql = at + strlen(token);
 	}

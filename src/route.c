@@ -183,9 +183,8 @@ route_by_range(Route *route, Tried *tried)
 	{
 		Leaf	   *leaf = &route->parts->leaves[i];
 
-		if (leaf_closed(leaf))
-			leaf_learn_ids(leaf, false);
-		else if (!leaf->has_ids && !leaf->is_default && leaf->first <= now)
+		if (leaf_closed(leaf) ||
+			(!leaf->has_ids && !leaf->is_default && leaf->first <= now))
 			leaf_learn_ids(leaf, false);
 		tried[i] = ids_of_leaf(route, leaf);
 		run_on_leaf(route, leaf, tried[i].first, tried[i].behind);

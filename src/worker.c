@@ -285,7 +285,7 @@ pgmq_worker_main(Datum arg)
 	if (extension_is_there())
 	{
 		SPI_connect_ext(SPI_OPT_NONATOMIC);
-		maintain_all(false, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WORK_SECONDS * 1000));
+		maintain_all(false, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WORK_SECONDS * INT64CONST(1000)));
 		SPI_finish();
 	}
 	CommitTransactionCommand();
