@@ -2,15 +2,17 @@
 # does not have.  Sourced after lib.sh.  Needs root and debootstrap.
 #
 # A chroot is made once and kept in $PGMQ_CHROOTS; remove it to have it made
-# again.  Debian 12's debootstrap knows forky under the name "testing".
+# again.  What a suite needs beyond the packages it was made with is installed
+# into it when the suite runs: scripts/test calls ensure_packages inside as well.
 
-PGMQ_CHROOTS=${PGMQ_CHROOTS:-/var/cache/pgmq}
+PGMQ_CHROOTS=${PGMQ_CHROOTS:-$PGMQ_CACHE}
 
+# The Debian release that has this version.  15 is the one the scripts are written for, not made here.
 suite_of() {
 	case $1 in
 		15) echo bookworm ;;
 		17) echo trixie ;;
-		18) echo testing ;;
+		18) echo forky ;;
 		*) return 1 ;;
 	esac
 }
@@ -21,41 +23,82 @@ mirror() {
 		awk '$2 == "main" && $3 !~ /-/ { print $1; exit }'
 }
 
-# make_chroot VERSION: sets CHROOT
+# Older debootstraps don't know the newest releases by name; the script for sid does for all of them.  What it
+# mounts is in a mount namespace of its own and can't outlive it.
+bootstrap() {
+	unshare --mount debootstrap --variant=minbase \
+		--include="postgresql-$1,postgresql-server-dev-$1,libipc-run-perl,python3-psycopg,gcc,make,git,perl" \
+		"$2" "$3" "$4" /usr/share/debootstrap/scripts/sid
+}
+
+# make_chroot VERSION: sets CHROOT; the caller holds the lock.  It gets its name when it is complete.
 make_chroot() {
-	local version=$1 suite started=$SECONDS log
+	local version=$1 suite started=$SECONDS log=$WORK/debootstrap-$1.log from
 	suite=$(suite_of "$version") || die "PostgreSQL $version is in no Debian release that we know"
-	CHROOT=$PGMQ_CHROOTS/pg$version
 	[ ! -f "$CHROOT/.ready" ] || return 0
-	[ "$(id -u)" -eq 0 ] || die "PostgreSQL $version needs a chroot of Debian $suite, and that needs root"
 	ensure_packages debootstrap
-	mkdir -p "$PGMQ_CHROOTS"
+	from=$(mirror)
+	[ -n "$from" ] || die "no archive of Debian is among apt's sources: cannot make a chroot of $suite"
 	say "making a chroot of Debian $suite for PostgreSQL $version"
 	rm -rf "$CHROOT" "$CHROOT.new"
-	log=$WORK/debootstrap-$version.log
-	debootstrap --variant=minbase \
-		--include="postgresql-$version,postgresql-server-dev-$version,libipc-run-perl,python3-psycopg,gcc,make,git,perl" \
-		"$suite" "$CHROOT.new" "$(mirror)" >"$log" 2>&1 ||
-		{ tail -20 "$log" >&2; die "debootstrap of $suite failed"; }
+	bootstrap "$version" "$suite" "$CHROOT.new" "$from" >"$log" 2>&1 ||
+		{ tail -20 "$log" >&2; rm -rf "$CHROOT.new"; die "debootstrap of $suite failed"; }
 	touch "$CHROOT.new/.ready"
 	mv "$CHROOT.new" "$CHROOT"
 	say "made in $((SECONDS - started)) s"
 }
 
-# in_chroot VERSION COMMAND...: run it in a copy of the tree, which is its working directory.
-# The mounts are in a mount namespace of their own and go with it.
+# prepare_chroot VERSION: sets CHROOT, and makes it if nobody else is doing so
+prepare_chroot() {
+	[ "$(id -u)" -eq 0 ] || die "PostgreSQL $1 needs a chroot of Debian $(suite_of "$1"), and that needs root"
+	CHROOT=$PGMQ_CHROOTS/pg$1
+	mkdir -p "$PGMQ_CHROOTS"
+	lock_file "$CHROOT.lock"
+	make_chroot "$1"
+	unlock_file
+}
+
+# What the machine needs to reach its packages may have changed since the chroot was made: names, archive, proxies.
+refresh_chroot() {
+	cp -L /etc/resolv.conf /etc/hosts "$CHROOT/etc/"
+	echo "deb $(mirror) $(suite_of "$1") main" >"$CHROOT/etc/apt/sources.list"
+	apt-config dump | grep -E '^Acquire::(http|https|Check|Retries|ForceIPv)' >"$CHROOT/etc/apt/apt.conf.d/90machine" || true
+}
+
+# Runs that were killed leave their directory behind.  Who uses one holds a lock on it.
+remove_stale_runs() {
+	local dir fd
+	for dir in "$CHROOT"/srv/pgmq.*; do
+		[ -d "$dir" ] || continue
+		exec {fd}<"$dir"
+		! flock -n "$fd" || rm -rf "$dir"
+		exec {fd}<&-
+	done
+}
+
+# in_chroot VERSION COMMAND...: run it in a copy of the tree, which is its working directory.  Mounts, shared
+# memory and processes are in namespaces of their own and go with it, also when it is killed.
 in_chroot() {
-	local version=$1 tree; shift
-	make_chroot "$version"
-	tree=$(mktemp -d "$CHROOT/srv/pgmq.XXXXXX")
-	chmod 755 "$tree"
-	copy_tree "$tree"
-	local status=0
-	unshare --mount bash -c '
+	local version=$1 dir run_fd status=0; shift
+	prepare_chroot "$version"
+	lock_file "$CHROOT.lock"
+	refresh_chroot "$version"
+	remove_stale_runs
+	dir=$(mktemp -d "$CHROOT/srv/pgmq.XXXXXX")
+	exec {run_fd}<"$dir"
+	flock "$run_fd"
+	unlock_file
+
+	chmod 755 "$dir"
+	mkdir -m 755 "$dir/tree"
+	mkdir -m 1777 "$dir/tmp"
+	copy_tree "$dir/tree"
+	unshare --mount --ipc --pid --fork --kill-child bash -c '
 		mount -t proc proc "$1/proc" && mount -t tmpfs tmpfs "$1/dev/shm" && mount -t tmpfs tmpfs "$1/run" || exit
 		root=$1 dir=$2; shift 2
-		exec chroot "$root" env -C "$dir" -u TMPDIR "$@"' \
-		- "$CHROOT" "${tree#"$CHROOT"}" PGVER="$version" "$@" || status=$?
-	rm -rf "$tree"
+		exec chroot "$root" env -C "$dir/tree" -u PGMQ_CACHE -u PGMQ_CHROOTS TMPDIR="$dir/tmp" "$@"' \
+		- "$CHROOT" "${dir#"$CHROOT"}" PGVER="$version" "$@" || status=$?
+	rm -rf "$dir"
+	exec {run_fd}<&-
 	return $status
 }

@@ -9,10 +9,33 @@
 PGVER=${PGVER:-15}
 SYSTEM_BIN=/usr/lib/postgresql/$PGVER/bin
 
+# What takes long to make is made once and kept here: chroots of other Debian
+# releases, servers that check themselves.
+if [ "$(id -u)" -eq 0 ]; then
+	PGMQ_CACHE=${PGMQ_CACHE:-/var/cache/pgmq}
+else
+	PGMQ_CACHE=${PGMQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pgmq}
+fi
+
+# What no server may ever write into its log: a failed assertion, undefined behaviour, a crash that nobody
+# asked for (tests kill with 3 and 9), an access that valgrind objects to.
+SERVER_ALARMS='TRAP: |runtime error: |PANIC: |terminated by signal ([4-8]|11):|VALGRINDERROR-BEGIN'
+
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-# ensure_packages NAME...: install what is missing of these Debian packages
+# lock_file NAME: wait until nobody else has it; let go with unlock_file.  One at a time.
+lock_file() {
+	exec {LOCK_FD}>"$1"
+	flock -n "$LOCK_FD" || { say "waiting for another run: $1"; flock "$LOCK_FD"; }
+}
+
+unlock_file() {
+	exec {LOCK_FD}>&-
+}
+
+# ensure_packages NAME...: install what is missing of these Debian packages, in a chroot its own.  One run
+# at a time: the lock is a directory that every Debian has, because apt itself doesn't wait for all of its locks.
 ensure_packages() {
 	local p missing=() as_root=()
 	for p in "$@"; do
@@ -25,8 +48,9 @@ ensure_packages() {
 	fi
 	say "installing: ${missing[*]}"
 	# Debian's server package makes a cluster of its own when it is new; nothing here uses it
-	{ "${as_root[@]}" apt-get update -q &&
-	  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+	{ "${as_root[@]}" flock /var/lib/apt apt-get update -q &&
+	  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive flock /var/lib/apt apt-get install -y -q \
+		-o DPkg::Lock::Timeout=300 --no-install-recommends "${missing[@]}"
 	} >"$WORK/apt.log" 2>&1 || { tail -20 "$WORK/apt.log" >&2; die "cannot install ${missing[*]}"; }
 }
 
@@ -61,8 +85,11 @@ make_work_dir() {
 }
 
 cleanup() {
-	local status=$? pidfile
+	local status=$? pidfile job
 	trap - EXIT
+	# what runs in the background is a process group each, see run_versions
+	for job in $(jobs -p); do kill -TERM -- "-$job" 2>/dev/null || kill -TERM "$job" 2>/dev/null || true; done
+	wait
 	for pidfile in "$WORK"/*/postmaster.pid "$WORK"/build/tmp_check/*/pgdata/postmaster.pid; do
 		[ -f "$pidfile" ] && kill -QUIT "$(head -1 "$pidfile")" 2>/dev/null
 	done
@@ -81,6 +108,16 @@ as_postgres() {
 
 # make_private_install: a copy of the installation below $WORK/root, its programs in BIN
 make_private_install() {
+	if [ -n "${CHECKED:-}" ]; then
+		copy_checked_server
+	else
+		copy_installation
+	fi
+	PG_CONFIG=$BIN/pg_config
+	export PATH=$BIN:$PATH
+}
+
+copy_installation() {
 	local root=$WORK/root share=/usr/share/postgresql/$PGVER lib=/usr/lib/postgresql/$PGVER/lib f
 	[ -x "$SYSTEM_BIN/postgres" ] || die "no PostgreSQL $PGVER in $SYSTEM_BIN"
 	BIN=$root$SYSTEM_BIN
@@ -94,8 +131,26 @@ make_private_install() {
 	ln -s /usr/share/locale "$root/usr/share/locale"
 	# An installed pgmq of the system's must not be written through its links
 	rm -f "$root$lib/pgmq.so" "$root$share"/extension/pgmq*
-	PG_CONFIG=$BIN/pg_config
-	export PATH=$BIN:$PATH
+}
+
+# copy_checked_server: the same of the server that checks itself (checked.sh), which finds all its directories
+# from where its programs are.  With VALGRIND_LOGS every server runs under valgrind and logs there.
+copy_checked_server() {
+	BIN=$WORK/root/bin
+	cp -a "$CHECKED" "$WORK/root"
+	[ -n "${VALGRIND_LOGS:-}" ] || return 0
+	mv "$BIN/postgres" "$BIN/postgres.real"
+	cat >"$BIN/postgres" <<-WRAPPER
+		#!/bin/sh
+		# initdb and pg_ctl ask other things of it than to be a server
+		case "\$1" in
+			-V | --version | -C | --boot | --check | --single) exec "$BIN/postgres.real" "\$@" ;;
+		esac
+		exec valgrind --quiet --leak-check=no --gen-suppressions=all --trace-children=yes --num-callers=25 \\
+			--suppressions="$CHECKED/valgrind.supp" --error-markers=VALGRINDERROR-BEGIN,VALGRINDERROR-END \\
+			--log-file="$VALGRIND_LOGS/%p.log" "$BIN/postgres.real" "\$@"
+	WRAPPER
+	chmod 755 "$BIN/postgres"
 }
 
 # copy_tree DIRECTORY: the sources as they are, without what a build left behind.  Git

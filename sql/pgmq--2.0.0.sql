@@ -53,6 +53,46 @@ CREATE INDEX meta_identity_idx ON pgmq.meta (pg_catalog.lower(queue_name));
 
 SELECT pg_catalog.pg_extension_config_dump('pgmq.meta', '');
 
+-- Which patterns lead to which queues.  compiled_regex is for those who read it;
+-- sends match the pattern itself.
+CREATE TABLE pgmq.topic_bindings (
+    pattern pg_catalog.text NOT NULL,
+    queue_name pg_catalog.text NOT NULL
+        CONSTRAINT topic_bindings_meta_queue_name_fk
+        REFERENCES pgmq.meta (queue_name) ON DELETE CASCADE,
+    bound_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
+    compiled_regex pg_catalog.text GENERATED ALWAYS AS (
+        '^' OPERATOR(pg_catalog.||)
+        pg_catalog.replace(
+            pg_catalog.replace(
+                pg_catalog.regexp_replace(pattern, E'[][+.?(){}|^$\\\\]', E'\\\\\\&', 'g'),
+                '*', '[^.]+'),
+            '#', '.*')
+        OPERATOR(pg_catalog.||) '$'
+    ) STORED,
+    CONSTRAINT topic_bindings_unique_pattern_queue UNIQUE (pattern, queue_name)
+);
+COMMENT ON TABLE pgmq.topic_bindings IS 'Which routing keys lead to which queues';
+
+CREATE INDEX idx_topic_bindings_covering ON pgmq.topic_bindings (pattern) INCLUDE (queue_name, compiled_regex);
+
+-- Sessions keep the bindings they have read.  Whatever changes the table tells
+-- them, also what replication brings.
+CREATE FUNCTION pgmq._topic_bindings_changed()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__topic_bindings_changed';
+COMMENT ON FUNCTION pgmq._topic_bindings_changed() IS
+    'Private: have all sessions read the bindings again';
+
+CREATE TRIGGER topic_bindings_changed AFTER INSERT OR UPDATE OR DELETE ON pgmq.topic_bindings
+    FOR EACH ROW EXECUTE FUNCTION pgmq._topic_bindings_changed();
+CREATE TRIGGER topic_bindings_truncated AFTER TRUNCATE ON pgmq.topic_bindings
+    FOR EACH STATEMENT EXECUTE FUNCTION pgmq._topic_bindings_changed();
+ALTER TABLE pgmq.topic_bindings ENABLE ALWAYS TRIGGER topic_bindings_changed;
+ALTER TABLE pgmq.topic_bindings ENABLE ALWAYS TRIGGER topic_bindings_truncated;
+
+SELECT pg_catalog.pg_extension_config_dump('pgmq.topic_bindings', '');
+
 -- Which queues notify of insertions, and how often at most.  Senders only read
 -- it.  Logged: a crash must not switch notifications off.
 CREATE TABLE pgmq.notify_insert_throttle (
@@ -71,12 +111,12 @@ SELECT pg_catalog.pg_extension_config_dump('pgmq.notify_insert_throttle', '');
 
 -- The installing role owns what it may want to grant.
 ALTER TABLE pgmq.meta OWNER TO @extowner@;
+ALTER TABLE pgmq.topic_bindings OWNER TO @extowner@;
 ALTER TABLE pgmq.notify_insert_throttle OWNER TO @extowner@;
 
 -- Monitoring may look at everything, as it may with the published extension.
 GRANT USAGE ON SCHEMA pgmq TO pg_monitor;
-GRANT SELECT ON TABLE pgmq.meta TO pg_monitor;
-GRANT SELECT ON TABLE pgmq.notify_insert_throttle TO pg_monitor;
+GRANT SELECT ON TABLE pgmq.meta, pgmq.topic_bindings, pgmq.notify_insert_throttle TO pg_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON TABLES TO pg_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON SEQUENCES TO pg_monitor;
 
@@ -223,6 +263,26 @@ AS 'MODULE_PATHNAME', 'pgmq_pop';
 COMMENT ON FUNCTION pgmq.pop(pg_catalog.text, integer) IS
     'Take up to qty visible messages and delete them at once';
 
+CREATE PROCEDURE pgmq.wait(
+    queue_name pg_catalog.text,
+    timeout_ms integer DEFAULT 5000,
+    INOUT ready boolean DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_wait';
+COMMENT ON PROCEDURE pgmq.wait(pg_catalog.text, integer, boolean) IS
+    'Wait up to timeout_ms milliseconds until there is something to read, without holding a snapshot; whether there is';
+
+CREATE PROCEDURE pgmq.wait_any(
+    queue_names pg_catalog.text[],
+    timeout_ms integer DEFAULT 5000,
+    INOUT ready pg_catalog.text[] DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_wait_any';
+COMMENT ON PROCEDURE pgmq.wait_any(pg_catalog.text[], integer, pg_catalog.text[]) IS
+    'Like wait, for any of several queues; the names of those with something to read';
+
 ------------------------------------------------------ delete, archive, set_vt
 
 CREATE FUNCTION pgmq.delete(queue_name pg_catalog.text, msg_id bigint)
@@ -322,6 +382,127 @@ RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_detach_archive';
 COMMENT ON FUNCTION pgmq.detach_archive(pg_catalog.text) IS
     'Deprecated: does nothing';
+
+----------------------------------------------------------------------- topics
+
+CREATE FUNCTION pgmq.validate_routing_key(routing_key pg_catalog.text)
+RETURNS boolean LANGUAGE C IMMUTABLE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_validate_routing_key';
+COMMENT ON FUNCTION pgmq.validate_routing_key(pg_catalog.text) IS
+    'True, or an error that says what is wrong with the routing key';
+
+CREATE FUNCTION pgmq.validate_topic_pattern(pattern pg_catalog.text)
+RETURNS boolean LANGUAGE C IMMUTABLE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_validate_topic_pattern';
+COMMENT ON FUNCTION pgmq.validate_topic_pattern(pg_catalog.text) IS
+    'True, or an error that says what is wrong with the pattern';
+
+CREATE FUNCTION pgmq.bind_topic(pattern pg_catalog.text, queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_bind_topic';
+COMMENT ON FUNCTION pgmq.bind_topic(pg_catalog.text, pg_catalog.text) IS
+    'Have a queue get what is sent to routing keys that match a pattern; harmless if it does';
+
+CREATE FUNCTION pgmq.unbind_topic(pattern pg_catalog.text, queue_name pg_catalog.text)
+RETURNS boolean LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_unbind_topic';
+COMMENT ON FUNCTION pgmq.unbind_topic(pg_catalog.text, pg_catalog.text) IS
+    'End what bind_topic began; false if there is no such binding';
+
+CREATE FUNCTION pgmq.list_topic_bindings()
+RETURNS TABLE(pattern pg_catalog.text, queue_name pg_catalog.text, bound_at timestamp with time zone, compiled_regex pg_catalog.text) LANGUAGE C STABLE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_list_topic_bindings';
+COMMENT ON FUNCTION pgmq.list_topic_bindings() IS
+    'All bindings, the newest first';
+
+CREATE FUNCTION pgmq.list_topic_bindings(queue_name pg_catalog.text)
+RETURNS TABLE(pattern pg_catalog.text, queue_name pg_catalog.text, bound_at timestamp with time zone, compiled_regex pg_catalog.text) LANGUAGE C STABLE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_list_topic_bindings_of';
+COMMENT ON FUNCTION pgmq.list_topic_bindings(pg_catalog.text) IS
+    'The bindings of a queue, the newest first';
+
+CREATE FUNCTION pgmq.test_routing(routing_key pg_catalog.text)
+RETURNS TABLE(pattern pg_catalog.text, queue_name pg_catalog.text, compiled_regex pg_catalog.text) LANGUAGE C STABLE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_test_routing';
+COMMENT ON FUNCTION pgmq.test_routing(pg_catalog.text) IS
+    'The bindings that a routing key matches';
+
+CREATE FUNCTION pgmq.send_topic(routing_key pg_catalog.text, msg pg_catalog.jsonb)
+RETURNS integer LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_topic';
+COMMENT ON FUNCTION pgmq.send_topic(pg_catalog.text, pg_catalog.jsonb) IS
+    'Send a message to all queues that the routing key leads to; returns how many';
+
+CREATE FUNCTION pgmq.send_topic(routing_key pg_catalog.text, msg pg_catalog.jsonb, delay integer)
+RETURNS integer LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_topic_delay';
+COMMENT ON FUNCTION pgmq.send_topic(pg_catalog.text, pg_catalog.jsonb, integer) IS
+    'Send a message, visible after delay seconds, to all queues that the routing key leads to; returns how many';
+
+CREATE FUNCTION pgmq.send_topic(
+    routing_key pg_catalog.text,
+    msg pg_catalog.jsonb,
+    headers pg_catalog.jsonb,
+    delay integer
+)
+RETURNS integer LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_topic_headers_delay';
+COMMENT ON FUNCTION pgmq.send_topic(pg_catalog.text, pg_catalog.jsonb, pg_catalog.jsonb, integer) IS
+    'Send a message with headers, visible after delay seconds, to all queues that the routing key leads to; returns how many';
+
+CREATE FUNCTION pgmq.send_batch_topic(routing_key pg_catalog.text, msgs pg_catalog.jsonb[])
+RETURNS TABLE(queue_name pg_catalog.text, msg_id bigint) LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_topic';
+COMMENT ON FUNCTION pgmq.send_batch_topic(pg_catalog.text, pg_catalog.jsonb[]) IS
+    'Send many messages to all queues that the routing key leads to; returns their msg_ids, by queue, in array order';
+
+CREATE FUNCTION pgmq.send_batch_topic(
+    routing_key pg_catalog.text,
+    msgs pg_catalog.jsonb[],
+    headers pg_catalog.jsonb[]
+)
+RETURNS TABLE(queue_name pg_catalog.text, msg_id bigint) LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_topic_headers';
+COMMENT ON FUNCTION pgmq.send_batch_topic(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[]) IS
+    'Send many messages with headers to all queues that the routing key leads to; returns their msg_ids, by queue, in array order';
+
+CREATE FUNCTION pgmq.send_batch_topic(routing_key pg_catalog.text, msgs pg_catalog.jsonb[], delay integer)
+RETURNS TABLE(queue_name pg_catalog.text, msg_id bigint) LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_topic_delay';
+COMMENT ON FUNCTION pgmq.send_batch_topic(pg_catalog.text, pg_catalog.jsonb[], integer) IS
+    'Send many messages, visible after delay seconds, to all queues that the routing key leads to; returns their msg_ids, by queue, in array order';
+
+CREATE FUNCTION pgmq.send_batch_topic(
+    routing_key pg_catalog.text,
+    msgs pg_catalog.jsonb[],
+    delay timestamp with time zone
+)
+RETURNS TABLE(queue_name pg_catalog.text, msg_id bigint) LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_topic_at';
+COMMENT ON FUNCTION pgmq.send_batch_topic(pg_catalog.text, pg_catalog.jsonb[], timestamp with time zone) IS
+    'Send many messages, visible at a time, to all queues that the routing key leads to; returns their msg_ids, by queue, in array order';
+
+CREATE FUNCTION pgmq.send_batch_topic(
+    routing_key pg_catalog.text,
+    msgs pg_catalog.jsonb[],
+    headers pg_catalog.jsonb[],
+    delay integer
+)
+RETURNS TABLE(queue_name pg_catalog.text, msg_id bigint) LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_topic_headers_delay';
+COMMENT ON FUNCTION pgmq.send_batch_topic(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[], integer) IS
+    'Send many messages with headers, visible after delay seconds, to all queues that the routing key leads to; returns their msg_ids, by queue, in array order';
+
+CREATE FUNCTION pgmq.send_batch_topic(
+    routing_key pg_catalog.text,
+    msgs pg_catalog.jsonb[],
+    headers pg_catalog.jsonb[],
+    delay timestamp with time zone
+)
+RETURNS TABLE(queue_name pg_catalog.text, msg_id bigint) LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_send_batch_topic_headers_at';
+COMMENT ON FUNCTION pgmq.send_batch_topic(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[], timestamp with time zone) IS
+    'Send many messages with headers, visible at a time, to all queues that the routing key leads to; returns their msg_ids, by queue, in array order';
 
 ---------------------------------------------------------------------- metrics
 

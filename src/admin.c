@@ -104,8 +104,7 @@ lock_queue(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 
-	run_with_texts("SELECT pg_catalog.pg_advisory_xact_lock("
-				   "pg_catalog.hashtext('pgmq.queue_' OPERATOR(pg_catalog.||) $1))",
+	run_with_texts("SELECT pg_catalog.pg_advisory_xact_lock(" QUEUE_LOCK_KEY("$1") ")",
 				   1, &canonical);
 }
 

@@ -25,6 +25,24 @@
 #include "varatt.h"
 #endif
 
+/* 16 made PGDLLEXPORT mean something for others than Windows, and PG_FUNCTION_INFO_V1 say it of the function. */
+#if PG_VERSION_NUM < 160000 && !defined(WIN32)
+#include "fmgr.h"
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(funcname) \
+extern PGDLLEXPORT Datum funcname(PG_FUNCTION_ARGS); \
+extern PGDLLEXPORT const Pg_finfo_record *CppConcat(pg_finfo_, funcname) (void); \
+const Pg_finfo_record * \
+CppConcat(pg_finfo_, funcname) (void) \
+{ \
+	static const Pg_finfo_record my_finfo = {1}; \
+	return &my_finfo; \
+} \
+extern int	no_such_variable
+#endif
+
 /* 16 declares _PG_init in fmgr.h. */
 #if PG_VERSION_NUM < 160000
 extern PGDLLEXPORT void _PG_init(void);
@@ -64,9 +82,29 @@ lock_held_by_me(const LOCKTAG *locktag, LOCKMODE lockmode, bool orstronger)
 #define LockHeldByMe(locktag, lockmode, orstronger) lock_held_by_me(locktag, lockmode, orstronger)
 #endif
 
+/* 17 gave MyProcNumber to what was in PGPROC, renamed the variable cache, and let names be given to wait events. */
+#if PG_VERSION_NUM < 170000
+#define MyProcNumber (MyProc->pgprocno)
+#define TransamVariables ShmemVariableCache
+#define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
+#endif
+
+/*
+ * In libpq/libpq.h of all versions; that includes headers of Kerberos and OpenSSL,
+ * which need not be installed.
+ */
+#include "storage/latch.h"
+extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
+#define FeBeWaitSetSocketPos 0
+
 /* 17 brought shared memory that needs no preloading. */
 #if PG_VERSION_NUM >= 170000
 #define HAVE_NAMED_DSM_SEGMENTS
+#endif
+
+/* 17 has a memory context's methods raise the error for lack of memory (test/faults). */
+#if PG_VERSION_NUM >= 170000
+#define HAVE_ALLOC_FLAGS
 #endif
 
 #endif							/* PGMQ_COMPAT_H */

@@ -82,7 +82,7 @@ name_canonical(const text *queue_name, QueueName *name)
 
 	check_characters(raw, len);
 	lower = lower_name(raw, len);
-	lower_len = strlen(lower);
+	lower_len = (int) strlen(lower);
 	memset(name, 0, sizeof(*name));
 	if (lower_len > NAMEDATALEN - 1)
 	{
@@ -130,7 +130,7 @@ name_validate_new(const text *queue_name, QueueName *name)
 
 	name_canonical(queue_name, name);
 	check_length(raw, len);
-	check_length(name->canonical, strlen(name->canonical));
+	check_length(name->canonical, (int) strlen(name->canonical));
 }
 
 /* "q_orders", not quoted; palloc'd */

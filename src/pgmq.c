@@ -10,26 +10,54 @@
 
 PG_MODULE_MAGIC;
 
+/* A placeholder, for a value that was set before the library was loaded, is none. */
+static bool
+setting_is_defined(const char *name)
+{
+	return GetConfigOption(name, true, false) != NULL &&
+		(GetConfigOptionFlags(name, true) & GUC_CUSTOM_PLACEHOLDER) == 0;
+}
+
+/*
+ * When memory runs out in here, the server calls it again the next time that
+ * it needs the library; what has been done by then is not done again.
+ */
 void
 _PG_init(void)
 {
-	DefineCustomIntVariable("pgmq.plan_cache_size",
-							"Number of queues whose prepared statements a session keeps.",
-							"The least recently used queue's statements go first.",
-							&plan_max_queues,
-							256, 1, INT_MAX / 2,
-							PGC_USERSET, 0,
-							NULL, NULL, NULL);
+	static bool initialized = false;
 
-	DefineCustomIntVariable("pgmq.rescan_interval",
-							"Least time between two looks for messages that were written around the functions.",
-							"A read that is short of messages then looks where the functions can't have left any.",
-							&horizon_rescan_interval,
-							1000, 0, INT_MAX,
-							PGC_USERSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+	if (!setting_is_defined("pgmq.plan_cache_size"))
+		DefineCustomIntVariable("pgmq.plan_cache_size",
+								"Number of queues whose prepared statements a session keeps.",
+								"The least recently used queue's statements go first.",
+								&plan_max_queues,
+								256, 1, INT_MAX / 2,
+								PGC_USERSET, 0,
+								NULL, NULL, NULL);
 
-	shared_init();
+	if (!setting_is_defined("pgmq.rescan_interval"))
+		DefineCustomIntVariable("pgmq.rescan_interval",
+								"Least time between two looks for messages that were written around the functions.",
+								"A read that is short of messages then looks where the functions can't have left any.",
+								&horizon_rescan_interval,
+								1000, 0, INT_MAX,
+								PGC_USERSET, GUC_UNIT_MS,
+								NULL, NULL, NULL);
+
+	if (!setting_is_defined("pgmq.recheck_interval"))
+		DefineCustomIntVariable("pgmq.recheck_interval",
+								"Longest time between two looks at a queue that somebody waits for.",
+								"Waits end because they are woken; this is for messages that nobody announces.",
+								&wait_recheck_interval,
+								1000, 1, INT_MAX,
+								PGC_USERSET, GUC_UNIT_MS,
+								NULL, NULL, NULL);
+
+	if (!initialized)
+		shared_init();
+	initialized = true;
 
 	MarkGUCPrefixReserved("pgmq");
+	xact_init();
 }

@@ -46,13 +46,16 @@ static MemoryContext PlanContext = NULL;
 static HTAB *Entries = NULL;
 static dlist_head Recency = DLIST_STATIC_INIT(Recency);
 
+/* Memory may run out anywhere here: the next call goes on from what there is. */
 static void
 create_entries(void)
 {
 	HASHCTL		ctl;
 
-	PlanContext = AllocSetContextCreate(TopMemoryContext, "pgmq plans",
-										ALLOCSET_DEFAULT_SIZES);
+	if (PlanContext == NULL)
+		PlanContext = AllocSetContextCreate(TopMemoryContext, "pgmq plans",
+											ALLOCSET_DEFAULT_SIZES);
+	MemoryContextDeleteChildren(PlanContext);	/* half a table */
 	ctl.keysize = sizeof(QueueName);
 	ctl.entrysize = sizeof(PlanEntry);
 	ctl.hcxt = PlanContext;

@@ -163,18 +163,35 @@ result_scalars(FunctionCallInfo fcinfo)
 	return tuplestore_dest((ReturnSetInfo *) fcinfo->resultinfo);
 }
 
-/* The rows of a query without parameters, as they come */
-void
-result_read_only_sql(FunctionCallInfo fcinfo, const char *sql)
+static void
+rows_of_sql(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params, bool read_only)
 {
 	SPIExecuteOptions options = {0};
 	int			rc;
 
 	InitMaterializedSRF(fcinfo, 0);
+	options.params = params;
+	options.read_only = read_only;
 	options.dest = tuplestore_dest((ReturnSetInfo *) fcinfo->resultinfo);
 	SPI_connect();
 	rc = SPI_execute_extended(sql, &options);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_extended failed: %s", SPI_result_code_string(rc));
 	SPI_finish();
+}
+
+/* The rows of a query without parameters, as they come */
+void
+result_read_only_sql(FunctionCallInfo fcinfo, const char *sql)
+{
+	rows_of_sql(fcinfo, sql, NULL, false);
+}
+
+/*
+ * The same for a stable function: what the query that called it sees.
+ */
+void
+result_stable_sql(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params)
+{
+	rows_of_sql(fcinfo, sql, params, true);
 }

@@ -89,14 +89,6 @@ static const PlanSpec send_batch_at = {
 	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
 };
 
-/* How a call says when its messages become visible */
-typedef enum Delay
-{
-	DELAY_NONE,
-	DELAY_SECONDS,
-	DELAY_UNTIL
-} Delay;
-
 /* The three statements for a call with one message, or with many */
 typedef struct SendSpecs
 {
@@ -108,41 +100,91 @@ typedef struct SendSpecs
 static const SendSpecs one_message = {&send_fresh, &send_delayed, &send_at};
 static const SendSpecs many_messages = {&send_batch_fresh, &send_batch_delayed, &send_batch_at};
 
+/* When messages become visible that were just sent with a delay, or a moment later */
+static TimestampTz
+visible_at(bool seconds, Datum when)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return seconds ? now + DatumGetIntervalP(when)->time : Max(now, DatumGetTimestampTz(when));
+}
+
 /*
- * Insert what the arguments say.  A NULL delay goes through the statement
- * whose vt it makes NULL, so that the error is the table's own (23502).
+ * What a call sends, to whatever queue: the second argument is the message or
+ * the messages.  A NULL delay goes through the statement whose vt it makes NULL,
+ * so that the error is the table's own (23502).
  */
 static void
-insert_messages(FunctionCallInfo fcinfo, const SendSpecs *specs,
-				int headers_arg, Delay delay, int delay_arg, DestReceiver *dest)
+take_arguments(FunctionCallInfo fcinfo, const SendSpecs *specs,
+			   int headers_arg, Delay delay, int delay_arg, Outgoing *out)
 {
-	QueueName	name;
-	const PlanSpec *spec = specs->fresh;
-	Datum		values[3];
-	bool		nulls[3] = {false, true, false};
-
-	name_from_arg(fcinfo, 0, &name);
-	arg_to_param(fcinfo, 1, &values[0], &nulls[0]);
+	memset(out, 0, sizeof(*out));
+	out->spec = specs->fresh;
+	arg_to_param(fcinfo, 1, &out->values[0], &out->nulls[0]);
+	out->nulls[1] = true;
+	out->delay = DELAY_NONE;
 	if (headers_arg > 0)
-		arg_to_param(fcinfo, headers_arg, &values[1], &nulls[1]);
+		arg_to_param(fcinfo, headers_arg, &out->values[1], &out->nulls[1]);
 
-	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
+	out->values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (delay != DELAY_NONE && PG_ARGISNULL(delay_arg))
 	{
-		spec = specs->delayed;
-		nulls[2] = true;
+		/* No message without a time, but for one that a trigger makes */
+		out->spec = specs->delayed;
+		out->nulls[2] = true;
 	}
 	else if (delay == DELAY_SECONDS && PG_GETARG_INT32(delay_arg) > 0)
 	{
-		spec = specs->delayed;
-		values[2] = interval_from_seconds(PG_GETARG_INT32(delay_arg));
+		out->spec = specs->delayed;
+		out->delay = DELAY_SECONDS;
+		out->values[2] = interval_from_seconds(PG_GETARG_INT32(delay_arg));
 	}
 	else if (delay == DELAY_UNTIL)
 	{
-		spec = specs->at;
-		values[2] = PG_GETARG_DATUM(delay_arg);
+		out->spec = specs->at;
+		out->delay = DELAY_UNTIL;
+		out->values[2] = PG_GETARG_DATUM(delay_arg);
 	}
-	plan_run(&name, spec, values, nulls, dest);
+}
+
+void
+send_take_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg, Outgoing *out)
+{
+	take_arguments(fcinfo, &one_message, headers_arg, delay, delay_arg, out);
+}
+
+void
+send_take_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg, Outgoing *out)
+{
+	take_arguments(fcinfo, &many_messages, headers_arg, delay, delay_arg, out);
+}
+
+/*
+ * Put it into a queue.  The caller has connected to SPI; the ids go to "dest", or
+ * to SPI_tuptable when that is NULL.
+ */
+void
+send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
+{
+	uint64		sent = plan_run(name, out->spec, out->values, out->nulls, dest);
+
+	if (out->delay == DELAY_NONE)
+		wake_mark(name, sent);
+	else if (sent > 0)
+		wake_mark_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
+}
+
+/* One of the ids in SPI_tuptable */
+Datum
+send_returned_id(uint64 row, bool *isnull)
+{
+	/* The value of any other type would be taken for a number */
+	if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the queue's table does not have the columns of a queue"),
+				 errdetail("The column msg_id is not of type bigint.")));
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, isnull);
 }
 
 /*
@@ -155,6 +197,8 @@ static Datum
 send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 {
 	FuncCallContext *call;
+	QueueName	name;
+	Outgoing	out;
 	Datum		msg_id = (Datum) 0;
 	bool		isnull = true;
 	bool		sent;
@@ -165,18 +209,12 @@ send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 		SRF_RETURN_DONE(call);
 	}
 	SPI_connect();
-	insert_messages(fcinfo, &one_message, headers_arg, delay, delay_arg, NULL);
+	name_from_arg(fcinfo, 0, &name);
+	send_take_one(fcinfo, headers_arg, delay, delay_arg, &out);
+	send_to(&name, &out, NULL);
 	sent = SPI_processed > 0;
 	if (sent)
-	{
-		/* The value of any other type would be taken for a number */
-		if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("the queue's table does not have the columns of a queue"),
-					 errdetail("The column msg_id is not of type bigint.")));
-		msg_id = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	}
+		msg_id = send_returned_id(0, &isnull);
 	SPI_finish();
 
 	call = SRF_FIRSTCALL_INIT();
@@ -241,8 +279,9 @@ first_dimension(FunctionCallInfo fcinfo, int argno)
 	return ARR_NDIM(array) > 0 ? ARR_DIMS(array)[0] : 0;
 }
 
-static void
-validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg)
+/* The checks of a batch; headers_arg is -1 for a call that has none */
+void
+send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg)
 {
 	int			msgs = first_dimension(fcinfo, msgs_arg);
 	int			headers;
@@ -265,9 +304,13 @@ static Datum
 insert_batch(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 {
 	DestReceiver *dest = result_scalars(fcinfo);
+	QueueName	name;
+	Outgoing	out;
 
 	SPI_connect();
-	insert_messages(fcinfo, &many_messages, headers_arg, delay, delay_arg, dest);
+	name_from_arg(fcinfo, 0, &name);
+	send_take_many(fcinfo, headers_arg, delay, delay_arg, &out);
+	send_to(&name, &out, dest);
 	SPI_finish();
 	return (Datum) 0;
 }
@@ -275,7 +318,7 @@ insert_batch(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_ar
 static Datum
 send_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 {
-	validate_batch(fcinfo, 1, headers_arg > 0 ? headers_arg : -1);
+	send_validate_batch(fcinfo, 1, headers_arg > 0 ? headers_arg : -1);
 	return insert_batch(fcinfo, headers_arg, delay, delay_arg);
 }
 
@@ -332,6 +375,6 @@ pgmq__send_batch(PG_FUNCTION_ARGS)
 Datum
 pgmq__validate_batch_params(PG_FUNCTION_ARGS)
 {
-	validate_batch(fcinfo, 0, 1);
+	send_validate_batch(fcinfo, 0, 1);
 	PG_RETURN_VOID();
 }

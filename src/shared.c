@@ -15,7 +15,10 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #ifdef HAVE_NAMED_DSM_SEGMENTS
+#include "access/xact.h"
 #include "storage/dsm_registry.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #endif
 
 /* Set in the postmaster, and inherited or set again in every backend */
@@ -30,6 +33,7 @@ request_areas(void)
 	if (next_request_hook)
 		next_request_hook();
 	RequestAddinShmemSpace(horizon_shared_size(true));
+	RequestAddinShmemSpace(wake_shared_size(true));
 	RequestAddinShmemSpace(announce_shared_size(true));
 }
 #endif
@@ -63,15 +67,50 @@ shared_is_ample(void)
 /*
  * The layout's version is in the name: a segment lives until the server is
  * restarted, and a later library with another layout must not attach to it.
+ *
+ * When there is no room for a segment, or no memory to map it, the server
+ * raises an error in the midst of its work: it holds locks on its registry, and
+ * may have half attached to it, or have made half an entry, which is an error for
+ * this session, or for all, whenever they try again.  They must be able to read all
+ * the same: the roll-back of a subtransaction lets go of the locks, and the caller
+ * does without and doesn't try again.
  */
 void *
 shared_area(const char *name, Size size, void (*init) (void *area))
 {
+	void	   *volatile area = NULL;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	bool		found;
 
 	if (!IsUnderPostmaster)		/* a stand-alone backend has no segments */
 		return NULL;
-	return GetNamedDSMSegment(name, size, init, &found);
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		area = GetNamedDSMSegment(name, size, init, &found);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* First of all: what comes after it may run out of memory, too */
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		error = CopyErrorData();
+		FlushErrorState();
+		ereport(LOG,
+				(errmsg("no shared memory for queues, each session keeps its own notes: %s",
+						error->message)));
+		FreeErrorData(error);
+		area = NULL;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return area;
 }
 
 #else

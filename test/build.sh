@@ -1,0 +1,82 @@
+# The build as people who make packages use it, and what it makes.  Run by
+# scripts/test, which has built and installed: $WORK/build, $BIN, $PG_CONFIG.
+# Prints a line for each claim.
+
+result() { if [ "$1" -eq 0 ]; then echo "ok - build: $2"; else echo "not ok - build: $2"; fi; }
+
+# make_in DIRECTORY MAKE-ARGUMENT...: as the owner of the tree
+make_in() {
+	local dir=$1; shift
+	as_postgres make -s -C "$dir" PG_CONFIG="$PG_CONFIG" with_llvm=no "$@"
+}
+
+others=$(cd "$TOP" && grep -l PG_VERSION_NUM src/* sql/* test/sql/* | grep -v '^src/compat.h$')
+[ -z "$others" ] || echo "# $others"
+[ -z "$others" ]
+result $? "no file but compat.h asks for the server's version"
+
+# compiles_for VERSION-NUMBER: whether compat.h takes a server of this version; what it says is in $WORK/compat.out
+compiles_for() {
+	printf '#include "postgres.h"\n#undef PG_VERSION_NUM\n#define PG_VERSION_NUM %s\n#include "compat.h"\n' "$1" >"$WORK/compat.c"
+	gcc -fsyntax-only -I"$WORK/build/src" -I"$("$PG_CONFIG" --includedir-server)" "$WORK/compat.c" >"$WORK/compat.out" 2>&1
+}
+
+compiles_for "$(sed -n 's/^#define PG_VERSION_NUM //p' "$("$PG_CONFIG" --includedir-server)/pg_config.h")"
+result $? "this version is taken"
+for version in 140019 150000 150009 160005 170001 190000; do
+	! compiles_for "$version" && grep -q '#error "' "$WORK/compat.out"
+	result $? "version $version is refused: $(sed -n 's/.*#error "\(.*\)"$/\1/p' "$WORK/compat.out" | head -1)"
+done
+
+# What is exported: what SQL names, and what the server asks of a module
+exported() { nm -D --defined-only "$1" | awk '{ print $3 }' | LC_ALL=C sort; }
+{
+	printf '%s\n' Pg_magic_func _PG_init
+	sed -n "s/.*'MODULE_PATHNAME', *'\([a-z0-9_]*\)'.*/\1\npg_finfo_\1/p" "$TOP"/sql/pgmq--*.sql
+	# and main functions of background workers
+	sed -n 's/^extern PGDLLEXPORT void \([a-z0-9_]*\)(Datum .*/\1/p' "$TOP"/src/*.[ch]
+} | LC_ALL=C sort -u >"$WORK/symbols"
+exported "$WORK/build/pgmq.so" | diff "$WORK/symbols" -
+result $? "nothing is exported but what SQL needs"
+
+# A tree that can't be written, and a build beside it
+mkdir -p "$WORK/vpath/tree" "$WORK/vpath/build"
+copy_tree "$WORK/vpath/tree"
+[ "$(id -u)" -ne 0 ] || chown -R postgres: "$WORK/vpath/build"
+chmod -R a-w "$WORK/vpath/tree"
+make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" COPT="$COPT"
+result $? "VPATH: builds beside a tree that is read only"
+exported "$WORK/vpath/build/pgmq.so" | diff "$WORK/symbols" -
+result $? "VPATH: the same library"
+
+installed() { (cd "$1" && find . ! -type d | LC_ALL=C sort); }
+make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" install DESTDIR="$WORK/vpath/build/stage"
+{
+	echo ".$("$PG_CONFIG" --pkglibdir)/pgmq.so"
+	for file in pgmq.control $(cd "$TOP/sql" && ls pgmq--*.sql); do
+		echo ".$("$PG_CONFIG" --sharedir)/extension/$file"
+	done
+} | LC_ALL=C sort >"$WORK/files"
+installed "$WORK/vpath/build/stage" | diff "$WORK/files" -
+result $? "make install DESTDIR: the library, the control file and the scripts"
+make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" uninstall DESTDIR="$WORK/vpath/build/stage"
+left=$(installed "$WORK/vpath/build/stage")
+[ -z "$left" ]
+result $? "make uninstall leaves nothing"
+rm -rf "$WORK/vpath/build/stage"
+
+# One test of each kind is enough here: the suites run all of them
+start_server running
+make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" installcheck \
+	REGRESS=send ISOLATION=recheck PROVE_TESTS=test/t/005_dump.pl >"$WORK/vpath.log" 2>&1
+status=$?
+[ "$status" -eq 0 ] || sed 's/^/# /' "$WORK/vpath.log"
+result "$status" "VPATH: make installcheck against a running server"
+stop_server running
+
+make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" clean
+left=$(installed "$WORK/vpath/build")
+[ -z "$left" ] || printf '# %s\n' $left
+[ -z "$left" ]
+result $? "make clean leaves nothing"
+chmod -R u+w "$WORK/vpath/tree"

@@ -1,0 +1,28 @@
+# clang's warnings and clang-tidy's checks (.clang-tidy says which).  Run by
+# scripts/test.  Prints a line for each file.
+ensure_packages clang clang-tidy
+
+FLAGS=(-I"$WORK/build/src" -isystem "$("$PG_CONFIG" --includedir-server)" -D_GNU_SOURCE -O2 -fno-strict-aliasing -fwrapv
+	-fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wdeclaration-after-statement
+	-Wmissing-prototypes -Wpointer-arith
+	-Wno-ignored-attributes)			# gnu_printf, which the server was configured for
+
+lint() {
+	local what=$1 file=$2 out=$WORK/lint.$1.$(basename "$2"); shift 2
+	if (cd "$WORK/build" && "$@") >"$out" 2>&1; then
+		echo "ok - lint: $what $file"
+	else
+		cat "$out"
+		echo "not ok - lint: $what $file"
+	fi
+}
+
+# Two files at a time
+for file in $(cd "$WORK/build" && ls src/*.c); do
+	while [ "$(jobs -pr | wc -l)" -ge 2 ]; do wait -n; done
+	{
+		lint clang "$file" clang "${FLAGS[@]}" -Werror -c -o /dev/null "$file"
+		lint clang-tidy "$file" clang-tidy --quiet "$file" -- "${FLAGS[@]}"
+	} &
+done
+wait
