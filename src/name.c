@@ -14,6 +14,7 @@
 #include "catalog/pg_collation.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/lsyscache.h"
@@ -209,6 +210,16 @@ Oid
 name_sequence_relid(const QueueName *name)
 {
 	return name_index_relid(name, "_msg_id_seq");
+}
+
+/* Lock the queue's table as an insert does, until the transaction ends; false if there is none */
+bool
+name_lock_queue(const QueueName *name)
+{
+	char	   *table = bare_table(name, QUEUE_TABLE);
+
+	return strlen(table) < NAMEDATALEN &&
+		OidIsValid(RangeVarGetRelid(makeRangeVar(PGMQ_SCHEMA, table, -1), RowExclusiveLock, true));
 }
 
 /*
