@@ -54,6 +54,27 @@ ensure_packages() {
 	} >"$WORK/apt.log" 2>&1 || { tail -20 "$WORK/apt.log" >&2; die "cannot install ${missing[*]}"; }
 }
 
+# ensure_node_pg: Debian's node-pg, for whatever node there is; sets NODE_PATH.  Where node is not
+# Debian's own the package cannot be installed, so it is unpacked in $WORK with what it loads.
+ensure_node_pg() {
+	local debs=$WORK/node-debs deb
+	command -v node >/dev/null || ensure_packages nodejs node-pg
+	export NODE_PATH=/usr/share/nodejs
+	! node -e 'require("pg")' 2>/dev/null || return 0
+	(ensure_packages node-pg) 2>/dev/null || true
+	! node -e 'require("pg")' 2>/dev/null || return 0
+	mkdir "$debs"
+	(
+		cd "$debs"
+		apt-get update -q || true
+		apt-get download -q node-pg $(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
+			--no-breaks --no-replaces --no-enhances node-split2 node-xtend | grep '^node-[a-z]' | sort -u)
+		for deb in ./*.deb; do dpkg -x "$deb" root; done
+	) >"$WORK/node-pg.log" 2>&1 || { tail -20 "$WORK/node-pg.log" >&2; die "cannot get node-pg"; }
+	export NODE_PATH=$debs/root/usr/share/nodejs
+	node -e 'require("pg")' || die "node-pg does not load"
+}
+
 # make_work_dir NAME: a temporary directory in WORK, removed at exit with all that runs in it
 make_work_dir() {
 	WORK=$(mktemp -d "${TMPDIR:-/tmp}/pgmq-$1.XXXXXX")

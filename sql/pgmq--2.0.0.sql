@@ -93,13 +93,30 @@ ALTER TABLE pgmq.topic_bindings ENABLE ALWAYS TRIGGER topic_bindings_truncated;
 
 SELECT pg_catalog.pg_extension_config_dump('pgmq.topic_bindings', '');
 
+-- Which queues notify of insertions, and how often at most.  Senders only read
+-- it.  Logged: a crash must not switch notifications off.
+CREATE TABLE pgmq.notify_insert_throttle (
+    queue_name character varying NOT NULL
+        CONSTRAINT notify_insert_throttle_queue_name_key UNIQUE
+        CONSTRAINT notify_insert_throttle_meta_queue_name_fk
+            REFERENCES pgmq.meta (queue_name) ON DELETE CASCADE,
+    throttle_interval_ms integer NOT NULL DEFAULT 0,
+    last_notified_at timestamp with time zone NOT NULL DEFAULT pg_catalog.to_timestamp(0)
+);
+COMMENT ON TABLE pgmq.notify_insert_throttle IS 'The queues that notify of insertions; list_notify_insert_throttles() knows when they last did';
+CREATE INDEX idx_notify_throttle_active ON pgmq.notify_insert_throttle (queue_name, last_notified_at)
+    WHERE throttle_interval_ms OPERATOR(pg_catalog.>) 0;
+
+SELECT pg_catalog.pg_extension_config_dump('pgmq.notify_insert_throttle', '');
+
 -- The installing role owns what it may want to grant.
 ALTER TABLE pgmq.meta OWNER TO @extowner@;
 ALTER TABLE pgmq.topic_bindings OWNER TO @extowner@;
+ALTER TABLE pgmq.notify_insert_throttle OWNER TO @extowner@;
 
 -- Monitoring may look at everything, as it may with the published extension.
 GRANT USAGE ON SCHEMA pgmq TO pg_monitor;
-GRANT SELECT ON TABLE pgmq.meta, pgmq.topic_bindings TO pg_monitor;
+GRANT SELECT ON TABLE pgmq.meta, pgmq.topic_bindings, pgmq.notify_insert_throttle TO pg_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON TABLES TO pg_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON SEQUENCES TO pg_monitor;
 
@@ -245,6 +262,26 @@ RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_pop';
 COMMENT ON FUNCTION pgmq.pop(pg_catalog.text, integer) IS
     'Take up to qty visible messages and delete them at once';
+
+CREATE PROCEDURE pgmq.wait(
+    queue_name pg_catalog.text,
+    timeout_ms integer DEFAULT 5000,
+    INOUT ready boolean DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_wait';
+COMMENT ON PROCEDURE pgmq.wait(pg_catalog.text, integer, boolean) IS
+    'Wait up to timeout_ms milliseconds until there is something to read, without holding a snapshot; whether there is';
+
+CREATE PROCEDURE pgmq.wait_any(
+    queue_names pg_catalog.text[],
+    timeout_ms integer DEFAULT 5000,
+    INOUT ready pg_catalog.text[] DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_wait_any';
+COMMENT ON PROCEDURE pgmq.wait_any(pg_catalog.text[], integer, pg_catalog.text[]) IS
+    'Like wait, for any of several queues; the names of those with something to read';
 
 ------------------------------------------------------ delete, archive, set_vt
 
@@ -480,6 +517,49 @@ RETURNS SETOF pgmq.metrics_result LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_metrics_all';
 COMMENT ON FUNCTION pgmq.metrics_all() IS
     'Length, ages and totals of every queue';
+
+---------------------------------------------------------------- notifications
+
+CREATE FUNCTION pgmq.enable_notify_insert(queue_name pg_catalog.text, throttle_interval_ms integer DEFAULT 250)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_enable_notify_insert';
+COMMENT ON FUNCTION pgmq.enable_notify_insert(pg_catalog.text, integer) IS
+    'Have listeners of the queue''s channel notified of insertions, at most once in throttle_interval_ms';
+
+CREATE FUNCTION pgmq.disable_notify_insert(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_disable_notify_insert';
+COMMENT ON FUNCTION pgmq.disable_notify_insert(pg_catalog.text) IS
+    'Notify nobody of insertions any more; harmless if it is so';
+
+CREATE FUNCTION pgmq.update_notify_insert(queue_name pg_catalog.text, throttle_interval_ms integer)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_update_notify_insert';
+COMMENT ON FUNCTION pgmq.update_notify_insert(pg_catalog.text, integer) IS
+    'Change the least time between two notifications of a queue';
+
+CREATE FUNCTION pgmq.list_notify_insert_throttles()
+RETURNS TABLE (queue_name pg_catalog.text, throttle_interval_ms integer, last_notified_at timestamp with time zone)
+LANGUAGE C STABLE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_list_notify_insert_throttles';
+COMMENT ON FUNCTION pgmq.list_notify_insert_throttles() IS
+    'The queues that notify of insertions, how often at most, and when they last did';
+
+CREATE FUNCTION pgmq.notify_queue_listeners()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_notify_queue_listeners';
+COMMENT ON FUNCTION pgmq.notify_queue_listeners() IS
+    'The trigger that enable_notify_insert puts on a queue''s table';
+
+CREATE FUNCTION pgmq._notify_settings_changed()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__notify_settings_changed';
+COMMENT ON FUNCTION pgmq._notify_settings_changed() IS
+    'Private: the trigger by which all sessions learn of changed settings';
+
+CREATE TRIGGER notify_settings_changed
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pgmq.notify_insert_throttle
+    FOR EACH STATEMENT EXECUTE FUNCTION pgmq._notify_settings_changed();
 
 ---------------------------------------------------------------------- helpers
 

@@ -5,7 +5,7 @@
  * These run rarely, so their statements are not kept.  All of them run with
  * the rights of the caller.
  */
-#include "pgmq.h"
+#include "admin.h"
 
 #include <stdarg.h>
 
@@ -29,10 +29,7 @@ PG_FUNCTION_INFO_V1(pgmq_acquire_queue_lock);
 PG_FUNCTION_INFO_V1(pgmq__belongs_to_pgmq);
 
 /* Run DDL that was put together from quoted, qualified identifiers. */
-static void
-run_ddl(const char *fmt,...) pg_attribute_printf(1, 2);
-
-static void
+void
 run_ddl(const char *fmt,...)
 {
 	StringInfoData sql;
@@ -56,31 +53,46 @@ run_ddl(const char *fmt,...)
 }
 
 /*
- * Run a statement on text parameters; how many rows it processed.  By the
- * latest snapshot, whatever the isolation level of the caller: these statements
- * go with DDL, which sees what is committed now.  By an older snapshot, a queue
- * that another session has made meanwhile would be dropped without its record.
+ * Run a statement on text parameters, which may be NULL; how many rows it
+ * processed.  By the latest snapshot, whatever the isolation level of the
+ * caller: these statements go with DDL, which sees what is committed now.  By
+ * an older snapshot, a queue that another session has made meanwhile would be
+ * dropped without its record.
  */
-static uint64
+uint64
 run_with_texts(const char *sql, int nargs, const char *const *args)
 {
-	Oid			types[2] = {TEXTOID, TEXTOID};
-	Datum		values[2];
+	Oid			types[RUN_MAX_ARGS];
+	Datum		values[RUN_MAX_ARGS];
+	char		nulls[RUN_MAX_ARGS];
 	SPIPlanPtr	plan;
 	int			rc;
 	int			i;
 
-	Assert(nargs <= lengthof(types));
+	Assert(nargs <= RUN_MAX_ARGS);
 	for (i = 0; i < nargs; i++)
-		values[i] = CStringGetTextDatum(args[i]);
+	{
+		types[i] = TEXTOID;
+		values[i] = args[i] ? CStringGetTextDatum(args[i]) : (Datum) 0;
+		nulls[i] = args[i] ? ' ' : 'n';
+	}
 	plan = SPI_prepare(sql, nargs, types);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	rc = SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
+	rc = SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(),
 							  InvalidSnapshot, false, true, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
 	return SPI_processed;
+}
+
+/* The first column of the first row, palloc'd; NULL if there is none */
+char *
+run_for_text(const char *sql, int nargs, const char *const *args)
+{
+	if (run_with_texts(sql, nargs, args) == 0)
+		return NULL;
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
 /*
@@ -91,7 +103,7 @@ run_with_texts(const char *sql, int nargs, const char *const *args)
  * What whoever had the lock before us has done to the catalogs is known to us
  * from here on: unlike a lock on a table, this one doesn't see to that.
  */
-static void
+void
 lock_queue(const QueueName *name)
 {
 	const char *canonical = name->canonical;
@@ -101,19 +113,14 @@ lock_queue(const QueueName *name)
 	AcceptInvalidationMessages();
 }
 
-#define HAS_IDENTITY \
-	"pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) $1"
-
 /* The spelling under which the queue was made, or NULL if it is new to us */
-static char *
+char *
 registered_spelling(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 
-	if (run_with_texts("SELECT queue_name FROM pgmq.meta WHERE " HAS_IDENTITY
-					   " ORDER BY created_at LIMIT 1", 1, &canonical) == 0)
-		return NULL;
-	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	return run_for_text("SELECT queue_name FROM pgmq.meta WHERE " HAS_IDENTITY
+						" ORDER BY created_at LIMIT 1", 1, &canonical);
 }
 
 /*

@@ -82,6 +82,21 @@ lock_held_by_me(const LOCKTAG *locktag, LOCKMODE lockmode, bool orstronger)
 #define LockHeldByMe(locktag, lockmode, orstronger) lock_held_by_me(locktag, lockmode, orstronger)
 #endif
 
+/* 17 gave MyProcNumber to what was in PGPROC, renamed the variable cache, and let names be given to wait events. */
+#if PG_VERSION_NUM < 170000
+#define MyProcNumber (MyProc->pgprocno)
+#define TransamVariables ShmemVariableCache
+#define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
+#endif
+
+/*
+ * In libpq/libpq.h of all versions; that includes headers of Kerberos and OpenSSL,
+ * which need not be installed.
+ */
+#include "storage/latch.h"
+extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
+#define FeBeWaitSetSocketPos 0
+
 /* 17 brought shared memory that needs no preloading. */
 #if PG_VERSION_NUM >= 170000
 #define HAVE_NAMED_DSM_SEGMENTS

@@ -97,6 +97,7 @@ run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
 	SPI_connect();
 	processed = plan_run(&name, spec, &ids, &null, dest);
 	SPI_finish();
+	wake_mark_taken(&name, (int64) processed);
 	return processed;
 }
 
@@ -130,6 +131,23 @@ pgmq_archive_array(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/*
+ * With the commit the messages are due at another time, with a rollback at the old one.
+ * Without a time there would be an error, unless a trigger has made one.
+ */
+static void
+mark_retimed(const QueueName *name, int64 messages, bool seconds, Datum when, bool null)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due = null ? now : seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
+
+	wake_mark_taken(name, messages);
+	if (due <= now)
+		wake_mark(name, messages);
+	else
+		wake_mark_due(name, due);
+}
+
 static Datum
 set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 {
@@ -137,6 +155,7 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 	Datum		values[2];
 	bool		nulls[2];
 	MessageSet *messages;
+	uint64		processed;
 
 	name_from_arg(fcinfo, 0, &name);
 	arg_to_param(fcinfo, 1, &values[0], &nulls[0]);
@@ -145,9 +164,11 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 		values[1] = interval_from_seconds(PG_GETARG_INT32(2));
 	messages = result_messages(fcinfo);
 	SPI_connect();
-	plan_run(&name, spec, values, nulls, result_dest(messages));
+	processed = plan_run(&name, spec, values, nulls, result_dest(messages));
 	SPI_finish();
 	result_finish(messages);
+	if (processed > 0)
+		mark_retimed(&name, (int64) processed, seconds, values[1], nulls[1]);
 	return (Datum) 0;
 }
 

@@ -61,9 +61,12 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/multixact.h"
 #include "access/relation.h"
 #include "access/stratnum.h"
 #include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
@@ -217,31 +220,101 @@ candidate_counts(Candidate *candidate)
 	return true;
 }
 
-/* The first row at or behind "from" that the snapshot sees and the filter takes */
+/*
+ * Whether a reader that skips locked rows would take this one, as far as can
+ * be told without locking it: nobody is at work on it, and it is the newest
+ * version.
+ */
 static bool
-first_row(const QueueTable *table, Relation index, Snapshot snapshot,
-		  ScanKey keys, int nkeys, bool want_fresh, AttrNumber attno, Datum *value)
+is_takeable(HeapTupleHeader tuple)
+{
+	TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple);
+
+	if (tuple->t_infomask & HEAP_XMAX_INVALID)
+		return true;
+	if (tuple->t_infomask & HEAP_XMAX_IS_MULTI)
+	{
+		bool		lock_only = HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask);
+
+		if (MultiXactIdIsRunning(xmax, lock_only))
+			return false;
+		if (lock_only)
+			return true;
+		xmax = HeapTupleGetUpdateXid(tuple);
+	}
+	if (TransactionIdIsInProgress(xmax))
+		return TransactionIdIsCurrentTransactionId(xmax) &&
+			HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask);
+	return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask) || !TransactionIdDidCommit(xmax);
+}
+
+/* What a walk through an index looks for, and what it found */
+typedef struct Walk
+{
+	bool		fresh;			/* fresh messages or deferred ones */
+	bool		takeable;		/* only those that nobody is at work on */
+	int64		limit;
+	int64		found;
+	Datum		first;			/* key of the first one */
+} Walk;
+
+static void
+walk_rows(const QueueTable *table, Relation index, AttrNumber key, Snapshot snapshot,
+		  ScanKey keys, Walk *walk)
 {
 	TupleDesc	desc = RelationGetDescr(table->rel);
-	SysScanDesc scan = systable_beginscan_ordered(table->rel, index, snapshot, nkeys, keys);
+	SysScanDesc scan = systable_beginscan_ordered(table->rel, index, snapshot, 2, keys);
 	HeapTuple	tuple;
-	bool		found = false;
 
-	while (!found && (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	while (walk->found < walk->limit &&
+		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull[3];
 		Datum		vt = heap_getattr(tuple, table->vt_attno, desc, &isnull[0]);
 		Datum		enqueued = heap_getattr(tuple, table->enqueued_attno, desc, &isnull[1]);
+		Datum		value = heap_getattr(tuple, key, desc, &isnull[2]);
 
 		CHECK_FOR_INTERRUPTS();
-		if (isnull[0] || isnull[1] ||
-			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != want_fresh)
+		if (isnull[0] || isnull[1] || isnull[2] ||
+			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != walk->fresh ||
+			(walk->takeable && !is_takeable(tuple->t_data)))
 			continue;
-		*value = heap_getattr(tuple, attno, desc, &isnull[2]);
-		found = !isnull[2];
+		if (walk->found++ == 0)
+			walk->first = value;
 	}
 	systable_endscan_ordered(scan);
-	return found;
+}
+
+/* Messages with a msg_id in from .. until that the snapshot sees */
+static void
+walk_fresh(const QueueTable *table, Snapshot snapshot, int64 from, int64 until, Walk *walk)
+{
+	ScanKeyData keys[2];
+	Relation	index = index_open(table->id_index, AccessShareLock);
+
+	ScanKeyInit(&keys[0], table->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(from));
+	ScanKeyInit(&keys[1], table->id_attno, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(until));
+	walk->fresh = true;
+	walk_rows(table, index, table->id_attno, snapshot, keys, walk);
+	index_close(index, AccessShareLock);
+}
+
+/* Messages with a vt in from .. until that the snapshot sees */
+static void
+walk_due(const QueueTable *table, Snapshot snapshot, TimestampTz from, TimestampTz until, Walk *walk)
+{
+	ScanKeyData keys[2];
+	Relation	index = index_open(table->vt_index, AccessShareLock);
+
+	ScanKeyInit(&keys[0], table->vt_attno, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[1], table->vt_attno, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(until));
+	walk->fresh = false;
+	walk_rows(table, index, table->vt_attno, snapshot, keys, walk);
+	index_close(index, AccessShareLock);
 }
 
 /* The lowest fresh msg_id in from .. until that the snapshot sees */
@@ -249,20 +322,12 @@ static bool
 lowest_fresh(const QueueTable *table, Snapshot snapshot,
 			 int64 from, int64 until, int64 *msg_id)
 {
-	ScanKeyData keys[2];
-	Relation	index = index_open(table->id_index, AccessShareLock);
-	Datum		value;
-	bool		found;
+	Walk		walk = {.limit = 1};
 
-	ScanKeyInit(&keys[0], table->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(from));
-	ScanKeyInit(&keys[1], table->id_attno, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(until));
-	found = first_row(table, index, snapshot, keys, 2, true, table->id_attno, &value);
-	if (found)
-		*msg_id = DatumGetInt64(value);
-	index_close(index, AccessShareLock);
-	return found;
+	walk_fresh(table, snapshot, from, until, &walk);
+	if (walk.found > 0)
+		*msg_id = DatumGetInt64(walk.first);
+	return walk.found > 0;
 }
 
 /* The earliest deferred vt in from .. until that the snapshot sees */
@@ -270,20 +335,34 @@ bool
 floors_earliest_due(const QueueTable *table, Snapshot snapshot,
 					TimestampTz from, TimestampTz until, TimestampTz *vt)
 {
-	ScanKeyData keys[2];
-	Relation	index = index_open(table->vt_index, AccessShareLock);
-	Datum		value;
-	bool		found;
+	Walk		walk = {.limit = 1};
 
-	ScanKeyInit(&keys[0], table->vt_attno, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
-	ScanKeyInit(&keys[1], table->vt_attno, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(until));
-	found = first_row(table, index, snapshot, keys, 2, false, table->vt_attno, &value);
-	if (found)
-		*vt = DatumGetTimestampTz(value);
-	index_close(index, AccessShareLock);
-	return found;
+	walk_due(table, snapshot, from, until, &walk);
+	if (walk.found > 0)
+		*vt = DatumGetTimestampTz(walk.first);
+	return walk.found > 0;
+}
+
+/* How many fresh messages there are to be taken, up to "limit" */
+int64
+floors_takeable_fresh(const QueueTable *table, Snapshot snapshot,
+					  int64 from, int64 until, int64 limit)
+{
+	Walk		walk = {.takeable = true, .limit = limit};
+
+	walk_fresh(table, snapshot, from, until, &walk);
+	return walk.found;
+}
+
+/* The same of deferred ones */
+int64
+floors_takeable_due(const QueueTable *table, Snapshot snapshot,
+					TimestampTz from, TimestampTz until, int64 limit)
+{
+	Walk		walk = {.takeable = true, .limit = limit};
+
+	walk_due(table, snapshot, from, until, &walk);
+	return walk.found;
 }
 
 /*

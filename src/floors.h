@@ -27,6 +27,10 @@ extern bool floors_pending(uint64 key);
 extern bool floors_move(const QueueTable *table, bool time_for_candidate,
 						const Floors *old, Floors *floors, int *holders);
 extern bool floors_are_wrong(const QueueTable *table, const Floors *floors);
+extern int64 floors_takeable_due(const QueueTable *table, Snapshot snapshot,
+								 TimestampTz from, TimestampTz until, int64 limit);
+extern int64 floors_takeable_fresh(const QueueTable *table, Snapshot snapshot,
+								   int64 from, int64 until, int64 limit);
 extern bool floors_earliest_due(const QueueTable *table, Snapshot snapshot,
 								TimestampTz from, TimestampTz until, TimestampTz *vt);
 

@@ -38,7 +38,6 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "portability/instr_time.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/spin.h"
@@ -102,6 +101,9 @@ typedef struct Slot
 	int64		next_sweep;
 	int64		last_rescan;
 	int64		rescan_cost;	/* of that one */
+	uint64		clean_at;		/* transactions_ended() when nothing lay below the floors, */
+	uint64		empty_at;		/* and when there was no message to be had at all */
+	TimestampTz empty_until;	/* as long as that does not change */
 	int64		sweep_cost;		/* of the last look from the floors, */
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
 	Floors		floors;
@@ -124,19 +126,6 @@ typedef struct Bucket
 
 static Bucket *Buckets = NULL;
 static int	NumBuckets = 0;
-
-/*
- * Microseconds by a clock that nobody sets and that all processes share: what
- * is done how often must not depend on the time of day.
- */
-static int64
-ticks(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
 
 static int
 number_of_buckets(bool ample)
@@ -222,6 +211,7 @@ start_anew(Slot *slot)
 {
 	slot->floors = slot->marks = NO_FLOORS;
 	slot->sweep_fresh = PG_INT64_MIN;
+	slot->empty_until = 0;
 	slot->generation++;
 }
 
@@ -229,7 +219,7 @@ start_anew(Slot *slot)
 
 #define READ_QUEUES 16
 
-/* Fixed size: the callback below must not allocate.  What overflows is left to the sweeps. */
+/* Fixed size: what follows a rollback must not allocate.  What overflows is left to the sweeps. */
 static uint64 Read[READ_QUEUES];
 static int	NumRead = 0;
 
@@ -282,46 +272,19 @@ ask_for_sweeps(void)
 	}
 }
 
-static void
-at_transaction_end(XactEvent event, void *arg)
+/* A transaction or a part of it was rolled back (xact.c) */
+void
+horizon_rolled_back(void)
 {
-	switch (event)
-	{
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-			ask_for_sweeps();
-			NumRead = 0;
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_PREPARE:
-			NumRead = 0;
-			break;
-		default:
-			break;
-	}
-}
-
-static void
-at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
-{
-	/* Perhaps more than this subtransaction moved: that costs a short walk. */
-	if (event == SUBXACT_EVENT_ABORT_SUB)
+	if (Buckets != NULL)
 		ask_for_sweeps();
 }
 
-static void
-register_callbacks(void)
+/* The transaction is over (xact.c) */
+void
+horizon_forget(void)
 {
-	static bool xact_registered = false;
-	static bool subxact_registered = false;
-
-	if (!xact_registered)
-		RegisterXactCallback(at_transaction_end, NULL);
-	xact_registered = true;
-	if (!subxact_registered)
-		RegisterSubXactCallback(at_subtransaction_end, NULL);
-	subxact_registered = true;
+	NumRead = 0;
 }
 
 /* ---- the queue's table ---- */
@@ -461,6 +424,9 @@ struct Horizon
 	TimestampTz start_due;
 	int64		start_fresh;	/* not for a look from the marks, which are read later */
 	int64		look_began;		/* by ticks() */
+	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
+	uint64		ended;			/* transactions_ended(), before the read */
+	TimestampTz empty_until;	/* nothing to be had until then, or else DT_NOBEGIN */
 };
 
 /*
@@ -575,6 +541,44 @@ has_locked_indexes(const QueueTable *table)
 		held_by_me(table->vt_index, RowExclusiveLock, false);
 }
 
+/* Whether a statement that touches no row may call functions of the users' */
+static bool
+runs_code_of_others(Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+
+	return rel->rd_rel->relrowsecurity ||
+		(triggers != NULL &&
+		 (triggers->trig_update_before_statement || triggers->trig_update_after_statement ||
+		  triggers->trig_delete_before_statement || triggers->trig_delete_after_statement));
+}
+
+/*
+ * Until when the queue is known to be empty; DT_NOBEGIN: not known.  Who has no right
+ * to all that a read or a pop does, or has written to the queue itself, or has
+ * triggers for empty statements, must go and look.
+ */
+static TimestampTz
+known_empty(const Horizon *h)
+{
+	AclMode		all = ACL_SELECT | ACL_UPDATE | ACL_DELETE;
+	Oid			relid = RelationGetRelid(h->table.rel);
+	Bucket	   *bucket = bucket_of(h->table.key);
+	TimestampTz until = DT_NOBEGIN;
+	Slot	   *slot;
+
+	if (h->table.locked_before || IsolationUsesXactSnapshot() ||
+		runs_code_of_others(h->table.rel) ||
+		pg_class_aclmask(relid, GetUserId(), all, ACLMASK_ALL) != all)
+		return DT_NOBEGIN;
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	if (slot != NULL && slot->empty_at == h->ended && slot->empty_until > 0)
+		until = slot->empty_until;
+	SpinLockRelease(&bucket->mutex);
+	return until;
+}
+
 /*
  * Begin a read.  "everything" says that it takes whatever is visible: a read
  * with a condition passes messages by, so it neither uses the marks nor moves
@@ -597,13 +601,40 @@ horizon_begin(const QueueName *name, bool everything)
 	if (RecoveryInProgress() || !open_table(name, RowExclusiveLock, &h->table))
 		return h;
 	attach();
-	register_callbacks();
+	h->ended = transactions_ended();
 	h->indexes_locked_before = has_locked_indexes(&h->table);
 	h->likely = everything && !IsolationUsesXactSnapshot() &&
 		!h->table.rel->rd_rel->relrowsecurity;
-	maybe_move_floors(h);
+	h->empty_until = known_empty(h);
+	if (h->empty_until == DT_NOBEGIN)
+		maybe_move_floors(h);
 	choose_start(h);
 	return h;
+}
+
+/*
+ * Whether nothing need be looked at: no transaction has ended since somebody found
+ * the queue empty.  Then "outlook", which may be NULL, is what was found.
+ */
+bool
+horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook)
+{
+	if (h->empty_until <= moment)
+		return false;
+	if (outlook != NULL)
+	{
+		outlook->next = h->empty_until;
+		outlook->conclusive = outlook->thorough = true;
+		outlook->ended = h->ended;
+	}
+	return true;
+}
+
+/* Whether anything is known about this table */
+bool
+horizon_knows(const Horizon *h)
+{
+	return h->table.rel != NULL;
 }
 
 /*
@@ -779,6 +810,8 @@ look_below_floors(Horizon *h)
 			start_anew(slot);
 			h->generation = slot->generation;
 		}
+		else
+			slot->clean_at = h->ended;
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (wrong)
@@ -811,20 +844,24 @@ horizon_look_again(Horizon *h)
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
 	if (slot == NULL || slot->generation != h->generation)
-		again = false;
+		h->sweep_in = 1;		/* begin anew */
 	else if (h->look == HORIZON_FROM_MARKS &&
 			 (slot->marks.fresh > h->floors.fresh || slot->marks.due > h->floors.due))
 	{
 		again = slot->usual_sweep_cost <= CHEAP_SWEEP || now >= slot->next_sweep;
+		if (!again)
+			h->sweep_in = slot->next_sweep - now;
 		h->look = HORIZON_FROM_FLOORS;
 		h->start_due = h->floors.due;
 		h->start_fresh = h->floors.fresh;
 		h->setbacks = slot->setbacks;
 	}
-	else if (rescan_is_due(h, slot, now))
+	else
 	{
-		slot->last_rescan = now;	/* nobody else need do it meanwhile */
-		rescan = true;
+		h->look = HORIZON_FROM_FLOORS;	/* or from marks that are the same */
+		rescan = rescan_is_due(h, slot, now);
+		if (rescan)
+			slot->last_rescan = now;	/* nobody else need do it meanwhile */
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (rescan)
@@ -833,16 +870,74 @@ horizon_look_again(Horizon *h)
 	return again;
 }
 
-/* Whether a statement that touches no row may call functions of the users' */
-static bool
-runs_code_of_others(Relation rel)
+/*
+ * How many messages there are to be taken, up to "limit", in this look: one
+ * that takes nothing.  Call horizon_look_again() if there is none.
+ */
+int64
+horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 {
-	TriggerDesc *triggers = rel->trigdesc;
+	HorizonFinds finds = {0};
+	TimestampTz due_from;
+	Snapshot	snapshot;
+	int64		from;
+	int64		until;
+	bool		due = horizon_due(h, moment, &due_from, &finds.due_until);
 
-	return rel->rd_rel->relrowsecurity ||
-		(triggers != NULL &&
-		 (triggers->trig_update_before_statement || triggers->trig_update_after_statement ||
-		  triggers->trig_delete_before_statement || triggers->trig_delete_after_statement));
+	(void) horizon_fresh(h, 0, &from, &until);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (due)
+		finds.messages = floors_takeable_due(&h->table, snapshot, due_from,
+											 finds.due_until, limit);
+	if (finds.messages < limit)
+		finds.messages += floors_takeable_fresh(&h->table, snapshot, from, until,
+												limit - finds.messages);
+	UnregisterSnapshot(snapshot);
+	/* A message that is seen stays where it is, in front of the marks or not. */
+	finds.due_exhausted = finds.fresh_exhausted = !due;
+	if (finds.messages == 0)
+		horizon_found(h, &finds);
+	return finds.messages;
+}
+
+/*
+ * After a read that wanted something and found nothing: when there is a reason for
+ * another, and how sure that is.  False if nothing can be told about this table.
+ */
+bool
+horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
+{
+	Bucket	   *bucket;
+	Slot	   *slot;
+	Snapshot	snapshot;
+	bool		clean;
+
+	if (h->table.rel == NULL)
+		return false;
+	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ?
+								GetTransactionSnapshot() : GetLatestSnapshot());
+	if (!floors_earliest_due(&h->table, snapshot, moment + 1, outlook->until, &outlook->next))
+		outlook->next = DT_NOEND;
+	UnregisterSnapshot(snapshot);
+	outlook->conclusive = h->sweep_in == 0;
+	if (!outlook->conclusive)
+		outlook->next = Min(outlook->next, GetCurrentTimestamp() + Max(h->sweep_in, 1000));
+
+	bucket = bucket_of(h->table.key);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, h->table.key, false);
+	clean = slot != NULL && slot->generation == h->generation &&
+		(slot->clean_at == h->ended ||
+		 (h->floors.fresh == PG_INT64_MIN && h->floors.due == DT_NOBEGIN));
+	outlook->thorough = clean && outlook->conclusive && h->look == HORIZON_FROM_FLOORS;
+	if (outlook->thorough && h->likely && !h->table.locked_before)
+	{
+		slot->empty_at = h->ended;
+		slot->empty_until = Min(outlook->until, outlook->next);
+	}
+	SpinLockRelease(&bucket->mutex);
+	outlook->ended = h->ended;
+	return true;
 }
 
 /*

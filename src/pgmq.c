@@ -45,9 +45,19 @@ _PG_init(void)
 								PGC_USERSET, GUC_UNIT_MS,
 								NULL, NULL, NULL);
 
+	if (!setting_is_defined("pgmq.recheck_interval"))
+		DefineCustomIntVariable("pgmq.recheck_interval",
+								"Longest time between two looks at a queue that somebody waits for.",
+								"Waits end because they are woken; this is for messages that nobody announces.",
+								&wait_recheck_interval,
+								1000, 1, INT_MAX,
+								PGC_USERSET, GUC_UNIT_MS,
+								NULL, NULL, NULL);
+
 	if (!initialized)
 		shared_init();
 	initialized = true;
 
 	MarkGUCPrefixReserved("pgmq");
+	xact_init();
 }

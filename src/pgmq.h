@@ -1,17 +1,20 @@
 /*
  * pgmq.h
  *	  What the modules share.  A file calls its own floor and those below:
- *	  ground (name, pattern), state (plan, horizon, bindings), verbs (send, read,
- *	  finish, wait, topic, admin, metrics), roof (pgmq).
+ *	  ground (name, pattern), state (plan, horizon, bindings, wake, announce), verbs
+ *	  (send, read, peek, finish, wait, topic, notify, admin, metrics), roof (xact, pgmq).
  */
 #ifndef PGMQ_H
 #define PGMQ_H
 
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "port/atomics.h"
+#include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
 #define PGMQ_SCHEMA "pgmq"
@@ -66,6 +69,8 @@ typedef enum PlanKind
 	PLAN_READ_FRESH_WHERE,
 	PLAN_POP_DUE,
 	PLAN_POP_FRESH,
+	PLAN_NEXT_DUE,
+	PLAN_PEEK,
 	PLAN_DELETE,
 	PLAN_DELETE_ARRAY,
 	PLAN_ARCHIVE,
@@ -120,6 +125,29 @@ extern void shared_init(void);
 extern bool shared_is_ample(void);
 extern void *shared_area(const char *name, Size size, void (*init) (void *area));
 
+/* What an attempt says about the next; "until" is told to it */
+typedef struct Outlook
+{
+	TimestampTz until;			/* look no further ahead than this */
+	TimestampTz next;			/* a message becomes due, or else DT_NOEND */
+	bool		conclusive;		/* nothing was left out that would have taken long */
+	bool		thorough;		/* nothing comes until then, unless a transaction ends */
+	uint64		ended;			/* transactions_ended() before the attempt */
+} Outlook;
+
+/*
+ * Microseconds by a clock that nobody sets and that all processes share: what
+ * is done how often must not depend on the time of day.
+ */
+static inline int64
+ticks(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
 /* ---- floors.c, horizon.c: where a read may start ---- */
 
 /* Positions in the two indexes */
@@ -158,7 +186,63 @@ extern bool horizon_due(Horizon *h, TimestampTz now, TimestampTz *from, Timestam
 extern bool horizon_fresh(Horizon *h, int64 limit, int64 *from, int64 *until);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
+extern bool horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook);
+extern bool horizon_knows(const Horizon *h);
+extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
+extern bool horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook);
 extern void horizon_end(Horizon *h, uint64 messages);
+extern void horizon_rolled_back(void);
+extern void horizon_forget(void);
+
+/* ---- wake.c: who waits for a queue, and who is woken ---- */
+
+#define WAKE_NOBODY (-1)
+
+/* How a wait ended: without a message, with some taken, with some seen */
+typedef enum WakeEnd
+{
+	WAKE_EMPTY,
+	WAKE_TOOK,
+	WAKE_SAW
+} WakeEnd;
+
+extern Size wake_shared_size(bool ample);
+extern void wake_mark(const QueueName *name, int64 messages);
+extern void wake_mark_due(const QueueName *name, TimestampTz due);
+extern void wake_mark_taken(const QueueName *name, int64 messages);
+extern void wake_mark_all(void);
+extern void wake_committed(void);
+extern void wake_rolled_back(void);
+extern void wake_subtransaction_rolled_back(SubTransactionId id);
+extern void wake_forget(void);
+extern int	wake_join(const QueueName *name, bool picky, int interval_ms);
+extern bool wake_joined(void);
+extern void wake_look(int place);
+extern bool wake_sleep(int place, const Outlook *outlook, TimestampTz *due, bool *timed);
+extern bool wake_called(int place, TimestampTz *due, bool *timed);
+extern void wake_leave(int place, WakeEnd end, int64 messages, TimestampTz next);
+extern void wake_leave_all(void);
+
+/* ---- xact.c: what is done when transactions end ---- */
+
+extern void xact_init(void);
+
+/* ---- read.c: hand messages out ---- */
+
+extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, Outlook *outlook);
+
+/* ---- announce.c: when the listeners of a queue are told ---- */
+
+/* Zero-padded, so that it serves as a hash key */
+typedef struct Channel
+{
+	char		name[NAMEDATALEN];
+} Channel;
+
+extern Size announce_shared_size(bool ample);
+extern void announce_at_commit(const Channel *channel, int interval_ms);
+extern void announce_forget_last(const Channel *channel);
+extern bool announce_last(const Channel *channel, TimestampTz *at);
 
 /* ---- send.c: put messages in ---- */
 
@@ -176,6 +260,7 @@ typedef struct Outgoing
 	const PlanSpec *spec;
 	Datum		values[3];
 	bool		nulls[3];
+	Delay		delay;			/* as it is after NULLs and the past */
 } Outgoing;
 
 extern void send_take_one(FunctionCallInfo fcinfo, int headers_arg,
@@ -188,9 +273,28 @@ extern void send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int heade
 
 /* ---- wait.c: the wait loop; knows no SQL ---- */
 
-typedef bool (*WaitAttempt) (void *arg);
-extern bool wait_for(WaitAttempt attempt, void *arg,
-					 int max_seconds, int interval_ms);
+/*
+ * Try a queue, by its index among those that are waited for; returns the
+ * number of messages got or seen, and says in "outlook" how it goes on.
+ */
+typedef int64 (*WaitAttempt) (void *arg, int queue, Outlook *outlook);
+
+typedef struct WaitRequest
+{
+	const QueueName *queues;
+	int			nqueues;
+	WaitAttempt attempt;
+	void	   *arg;
+	int64		timeout_ms;		/* 0 or less: one attempt */
+	int			interval_ms;	/* longest time between two attempts */
+	WakeEnd		success;		/* WAKE_TOOK or WAKE_SAW */
+	bool		picky;			/* may pass by what another would take */
+	bool		unwakeable;		/* could not see what it was woken for */
+} WaitRequest;
+
+extern int	wait_recheck_interval;
+
+extern bool wait_for(const WaitRequest *request);
 
 /*
  * A number of seconds from now, for "clock_timestamp() + $n".  Never backwards:
@@ -213,6 +317,18 @@ arg_to_param(FunctionCallInfo fcinfo, int argno, Datum *value, bool *null)
 {
 	*null = PG_ARGISNULL(argno);
 	*value = *null ? (Datum) 0 : PG_GETARG_DATUM(argno);
+}
+
+/*
+ * How many transactions that wrote something have ended in this cluster, parts that
+ * were rolled back included.  As long as that is the same, so is what there is to be
+ * seen.  Read without its lock, before the snapshot that it is compared with later.
+ */
+static inline uint64
+transactions_ended(void)
+{
+	pg_memory_barrier();
+	return *(volatile uint64 *) &TransamVariables->xactCompletionCount;
 }
 
 #endif							/* PGMQ_H */

@@ -16,8 +16,10 @@
  */
 #include "pgmq.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "utils/jsonb.h"
+#include "utils/rls.h"
 
 PG_FUNCTION_INFO_V1(pgmq_read);
 PG_FUNCTION_INFO_V1(pgmq_read_with_poll);
@@ -161,6 +163,19 @@ take(Request *request, const PlanSpec *spec, int64 limit, Datum from, Datum unti
 	return (int64) plan_run(&request->name, spec, values, nulls, result_dest(request->messages));
 }
 
+/* If this is rolled back the messages can be had at once, else when the lease ends. */
+static void
+mark_taken(Request *request, int64 messages)
+{
+	Interval   *lease;
+
+	wake_mark_taken(&request->name, messages);
+	if (request->specs->fresh == &pop_fresh || request->lease_null)
+		return;					/* no lease; or one that a trigger made */
+	lease = DatumGetIntervalP(request->lease);
+	wake_mark_due(&request->name, GetCurrentTimestamp() + lease->time);
+}
+
 /*
  * What was due at a moment, then what is fresh, from where the horizon says.
  * The moment is one before the read began to take anything, so that a message
@@ -197,25 +212,65 @@ look(Request *request, Horizon *h, TimestampTz moment, int64 wanted)
 }
 
 /*
- * One attempt: whether it got anything.  All its looks mean the same "now": what
- * the first of them leased for no time at all is due again, but not in this call.
+ * When the next deferred message of a table becomes due about which the horizon
+ * knows nothing: $1 .. $2
  */
-static bool
-request_run(void *arg)
+static const PlanSpec next_due = {
+	PLAN_NEXT_DUE,
+	"SELECT vt FROM {queue}"
+	" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at"
+	" AND vt OPERATOR(pg_catalog.>) $1 AND vt OPERATOR(pg_catalog.<=) $2"
+	" ORDER BY vt LIMIT 1",
+	2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+/* What a read or a peek that found nothing says about the next one */
+void
+read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, Outlook *outlook)
 {
-	Request    *request = arg;
+	Datum		values[2];
+	bool		null = true;
+
+	if (horizon_outlook(h, moment, outlook))
+		return;
+	values[0] = TimestampTzGetDatum(moment);
+	values[1] = TimestampTzGetDatum(outlook->until);
+	outlook->next = DT_NOEND;
+	if (plan_run(name, &next_due, values, NULL, NULL) > 0)
+		values[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+	if (!null && SPI_gettypeid(SPI_tuptable->tupdesc, 1) == TIMESTAMPTZOID)
+		outlook->next = DatumGetTimestampTz(values[0]);
+	outlook->conclusive = true;
+	outlook->thorough = false;
+}
+
+/*
+ * One attempt: how many messages it got.  All its looks mean the same "now": what
+ * the first of them leased for no time at all is due again, but not in this call.
+ * "outlook" may be NULL.
+ */
+static int64
+request_run(Request *request, Outlook *outlook)
+{
 	TimestampTz moment = GetCurrentTimestamp() - 1;
 	Horizon    *h;
 	int64		got = 0;
 
 	SPI_connect();
 	h = horizon_begin(&request->name, request->specs != &read_where);
-	do
-		got += look(request, h, moment, request->quantity - got);
-	while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
+	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
+	{
+		do
+			got += look(request, h, moment, request->quantity - got);
+		while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
+		if (got == 0 && outlook != NULL && (request->unlimited || request->quantity > 0))
+			read_outlook(&request->name, h, moment, outlook);
+	}
 	horizon_end(h, got);
 	SPI_finish();
-	return got > 0;
+	if (got > 0)
+		mark_taken(request, got);
+	return got;
 }
 
 /* pgmq.read(queue_name text, vt integer, qty integer, conditional jsonb) -> SETOF message_record */
@@ -226,14 +281,33 @@ pgmq_read(PG_FUNCTION_ARGS)
 
 	request_init(&request, fcinfo, &read_any, 2);
 	request_lease(&request, fcinfo, 1, 3);
-	request_run(&request);
+	request_run(&request, NULL);
 	result_finish(request.messages);
 	return (Datum) 0;
+}
+
+static int64
+attempt(void *arg, int queue, Outlook *outlook)
+{
+	return request_run(arg, outlook);
+}
+
+/* Whether others may take what this request passes by */
+static bool
+is_picky(const Request *request)
+{
+	Oid			relid = name_relid(&request->name, QUEUE_TABLE);
+
+	return request->specs == &read_where ||
+		(OidIsValid(relid) && check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED);
 }
 
 /*
  * pgmq.read_with_poll(queue_name text, vt integer, qty integer, max_poll_seconds integer,
  *					   poll_interval_ms integer, conditional jsonb) -> SETOF message_record
+ *
+ * With a fixed snapshot it only ever sees what is in the queue already and
+ * becomes due.
  */
 Datum
 pgmq_read_with_poll(PG_FUNCTION_ARGS)
@@ -241,10 +315,21 @@ pgmq_read_with_poll(PG_FUNCTION_ARGS)
 	Request		request;
 	int			max_seconds = PG_ARGISNULL(3) ? DEFAULT_POLL_SECONDS : PG_GETARG_INT32(3);
 	int			interval_ms = PG_ARGISNULL(4) ? DEFAULT_POLL_INTERVAL_MS : PG_GETARG_INT32(4);
+	WaitRequest wait = {0};
 
 	request_init(&request, fcinfo, &read_any, 2);
 	request_lease(&request, fcinfo, 1, 5);
-	wait_for(request_run, &request, max_seconds, interval_ms);
+	wait.queues = &request.name;
+	wait.nqueues = 1;
+	wait.attempt = attempt;
+	wait.arg = &request;
+	wait.timeout_ms = max_seconds * INT64CONST(1000);
+	wait.interval_ms = interval_ms;
+	wait.success = WAKE_TOOK;
+	wait.picky = is_picky(&request);
+	wait.unwakeable = IsolationUsesXactSnapshot() ||
+		(!request.unlimited && request.quantity == 0);
+	wait_for(&wait);
 	result_finish(request.messages);
 	return (Datum) 0;
 }
@@ -256,7 +341,7 @@ pgmq_pop(PG_FUNCTION_ARGS)
 	Request		request;
 
 	request_init(&request, fcinfo, &pop_any, 1);
-	request_run(&request);
+	request_run(&request, NULL);
 	result_finish(request.messages);
 	return (Datum) 0;
 }

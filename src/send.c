@@ -100,6 +100,15 @@ typedef struct SendSpecs
 static const SendSpecs one_message = {&send_fresh, &send_delayed, &send_at};
 static const SendSpecs many_messages = {&send_batch_fresh, &send_batch_delayed, &send_batch_at};
 
+/* When messages become visible that were just sent with a delay, or a moment later */
+static TimestampTz
+visible_at(bool seconds, Datum when)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return seconds ? now + DatumGetIntervalP(when)->time : Max(now, DatumGetTimestampTz(when));
+}
+
 /*
  * What a call sends, to whatever queue: the second argument is the message or
  * the messages.  A NULL delay goes through the statement whose vt it makes NULL,
@@ -113,23 +122,27 @@ take_arguments(FunctionCallInfo fcinfo, const SendSpecs *specs,
 	out->spec = specs->fresh;
 	arg_to_param(fcinfo, 1, &out->values[0], &out->nulls[0]);
 	out->nulls[1] = true;
+	out->delay = DELAY_NONE;
 	if (headers_arg > 0)
 		arg_to_param(fcinfo, headers_arg, &out->values[1], &out->nulls[1]);
 
 	out->values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (delay != DELAY_NONE && PG_ARGISNULL(delay_arg))
 	{
+		/* No message without a time, but for one that a trigger makes */
 		out->spec = specs->delayed;
 		out->nulls[2] = true;
 	}
 	else if (delay == DELAY_SECONDS && PG_GETARG_INT32(delay_arg) > 0)
 	{
 		out->spec = specs->delayed;
+		out->delay = DELAY_SECONDS;
 		out->values[2] = interval_from_seconds(PG_GETARG_INT32(delay_arg));
 	}
 	else if (delay == DELAY_UNTIL)
 	{
 		out->spec = specs->at;
+		out->delay = DELAY_UNTIL;
 		out->values[2] = PG_GETARG_DATUM(delay_arg);
 	}
 }
@@ -153,7 +166,12 @@ send_take_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_
 void
 send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 {
-	plan_run(name, out->spec, out->values, out->nulls, dest);
+	uint64		sent = plan_run(name, out->spec, out->values, out->nulls, dest);
+
+	if (out->delay == DELAY_NONE)
+		wake_mark(name, (int64) sent);
+	else if (sent > 0)
+		wake_mark_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
 }
 
 /* One of the ids in SPI_tuptable */

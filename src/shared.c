@@ -33,6 +33,8 @@ request_areas(void)
 	if (next_request_hook)
 		next_request_hook();
 	RequestAddinShmemSpace(horizon_shared_size(true));
+	RequestAddinShmemSpace(wake_shared_size(true));
+	RequestAddinShmemSpace(announce_shared_size(true));
 }
 #endif
 

@@ -17,7 +17,7 @@ SELECT (SELECT array_agg((attname, atttypid, attnotnull) ORDER BY attnum) FROM p
 SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'pgmq' AND tablename ~ '^[qa]_' ORDER BY tablename, indexname;
 -- an unlogged queue is unlogged, but its archive is not, nor the sequence: its ids never start again
 SELECT relname, relkind, relpersistence FROM pg_class
- WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'i', 'S') AND (relname LIKE '%\_u%' OR relname LIKE '%\_a%' AND relname NOT LIKE '%meta%') ORDER BY relname;
+ WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'i', 'S') AND relname ~ '^([qa]_|archived_at_idx_)[abu]' ORDER BY relname;
 -- queue tables are no members of the extension: a dump would skip them
 SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND objid IN (SELECT oid FROM pg_class WHERE relname ~ '^[qa]_');
 SELECT pgmq._belongs_to_pgmq('meta'), pgmq._belongs_to_pgmq('q_a'), pgmq._belongs_to_pgmq('no such'), pgmq._belongs_to_pgmq(NULL);

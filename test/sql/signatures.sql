@@ -8,7 +8,7 @@ COPY published FROM :'signatures';
 \set ECHO all
 CREATE TEMPORARY VIEW installed AS
 SELECT p.oid, p.proname, p.prokind,
-       p.proname || '(' || pg_get_function_arguments(p.oid) || ') -> ' || pg_get_function_result(p.oid) AS signature
+       p.proname || '(' || pg_get_function_arguments(p.oid) || ')' || coalesce(' -> ' || pg_get_function_result(p.oid), '') AS signature
   FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
   JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
  WHERE e.extname = 'pgmq';
@@ -21,10 +21,10 @@ EXCEPT SELECT signature FROM published ORDER BY 1;
 -- what we add, under names of its own
 SELECT signature FROM installed
  WHERE proname NOT IN (SELECT split_part(signature, '(', 1) FROM published) ORDER BY 1;
--- volatility, strictness, security, parallel safety, cost and rows as published
+-- volatility, strictness, security, parallel safety, cost and rows as published; procedures have no cost
 SELECT i.signature, p.provolatile, p.proisstrict, p.prosecdef, p.proparallel, p.procost, p.prorows, p.proconfig
   FROM installed i JOIN pg_proc p USING (oid)
- WHERE p.provolatile <> 'v' OR p.proisstrict OR p.prosecdef OR p.proparallel <> 'u' OR p.procost <> 100
+ WHERE p.provolatile <> 'v' OR p.proisstrict OR p.prosecdef OR p.proparallel <> 'u' OR (p.procost <> 100 AND p.prokind = 'f')
     OR p.prorows <> CASE WHEN p.proretset THEN 1000 ELSE 0 END OR p.proconfig IS NOT NULL
  ORDER BY 1;
 -- every function says what it is for
@@ -36,8 +36,10 @@ SELECT c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.attty
 -- the fixed tables
 SELECT a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid) AS default
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
- WHERE a.attrelid IN ('pgmq.meta'::regclass, 'pgmq.topic_bindings'::regclass) AND a.attnum > 0 ORDER BY a.attrelid::regclass::text, a.attnum;
+ WHERE a.attrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass) AND a.attnum > 0
+ ORDER BY a.attrelid::regclass::text, a.attnum;
 SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
- WHERE conrelid IN ('pgmq.meta'::regclass, 'pgmq.topic_bindings'::regclass) AND contype <> 'n' ORDER BY 1;
-SELECT indexdef FROM pg_indexes WHERE schemaname = 'pgmq' AND tablename IN ('meta', 'topic_bindings') ORDER BY 1;
+ WHERE conrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass) AND contype <> 'n' ORDER BY 1;
+SELECT indexdef FROM pg_indexes WHERE schemaname = 'pgmq' ORDER BY indexname;
+SELECT relname, relpersistence FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind = 'r' ORDER BY 1;
 SELECT extname, extconfig::regclass[] FROM pg_extension WHERE extname = 'pgmq';

@@ -190,7 +190,9 @@ class Session:
             self.log.put("MR", time.monotonic(), self.tx + 1, queue)
         where = json.dumps({} if condition is None else {"m": condition})
         if poll:
-            call = "pgmq.read_with_poll(%s::text, %s::int, %s::int, 1, 50, %s::jsonb)"
+            # Mostly with no look at intervals: then only a wake-up ends the wait early
+            call = ("pgmq.read_with_poll(%%s::text, %%s::int, %%s::int, 1, %d, %%s::jsonb)"
+                    % self.rng.choice((50, 600000, 600000)))
         else:
             call = "pgmq.read(%s::text, %s::int, %s::int, %s::jsonb)"
         start, got = self._call("SELECT " + ROW + " FROM " + call, queue, lease, qty, where)

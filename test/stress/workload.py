@@ -96,7 +96,7 @@ class Worker(Session):
     def do_consume(self, queue):
         self.begin(self.isolation())
         got = self.read(queue, self.quantity(), self.rng.randint(0, 3),
-                        poll=self.rng.random() < 0.05)
+                        poll=self.rng.random() < 0.15)
         if self.rng.random() < 0.3:
             self.finish(queue, [(row[0], row[5]) for row in got], self.rng.choice(("delete", "archive")))
         self.hold(queue, got)

@@ -1,0 +1,73 @@
+/*
+ * announce.h
+ *	  Between announce.c and announcer.c: what they share with all sessions.
+ */
+#ifndef PGMQ_ANNOUNCE_H
+#define PGMQ_ANNOUNCE_H
+
+#include "storage/latch.h"
+#include "storage/spin.h"
+
+/* What is known about the announcements of a channel */
+typedef struct Slot
+{
+	Oid			db;				/* InvalidOid: free */
+	Channel		channel;
+	int64		last;			/* by ticks(): when one was decided on; 0: never */
+	TimestampTz last_at;		/* the same, for people */
+	int64		interval;		/* microseconds */
+	int			committing;		/* transactions that were kept silent and are about to commit */
+	bool		unannounced;	/* one has committed since the last announcement */
+	bool		announcing;		/* the announcer is at it */
+} Slot;
+
+#define SLOTS_PER_BUCKET 4
+
+typedef struct Bucket
+{
+	slock_t		mutex;			/* held for a few assignments only */
+	Slot		slots[SLOTS_PER_BUCKET];
+} Bucket;
+
+/* Of the announcer of a database, which may be on its way only */
+typedef enum AnnouncerState
+{
+	ANNOUNCER_WANTED,			/* somebody is asking the postmaster for it */
+	ANNOUNCER_REGISTERED,		/* it will come */
+	ANNOUNCER_RUNNING,
+	ANNOUNCER_LEAVING			/* unless a sender counts on it */
+} AnnouncerState;
+
+typedef struct Announcer
+{
+	Oid			db;				/* InvalidOid: free */
+	int64		id;				/* which one: the next of this database is another */
+	AnnouncerState state;
+	int			starts;			/* without having come to work */
+	Latch	   *latch;			/* once it is running */
+} Announcer;
+
+#define MAX_ANNOUNCERS 16
+
+typedef struct AnnounceArea
+{
+	slock_t		mutex;			/* for what is above the buckets; held for a few assignments only */
+	int64		not_before;		/* by ticks(): the postmaster had no place for an announcer */
+	Announcer	announcers[MAX_ANNOUNCERS];
+	int			nbuckets;
+	Bucket		buckets[FLEXIBLE_ARRAY_MEMBER];
+} AnnounceArea;
+
+/* announce.c */
+extern AnnounceArea *announce_area(void);
+extern int	announce_take(Oid db, bool all, Channel *channels, int max);
+extern void announce_taken(Oid db, bool done);
+extern bool announce_outstanding(Oid db, int64 *due);
+extern void announce_forget(Oid db);
+
+/* announcer.c */
+extern bool announcer_is_there(AnnounceArea *area);
+extern void announcer_wake(AnnounceArea *area);
+extern void announcer_give_up_asking(AnnounceArea *area);
+
+#endif							/* PGMQ_ANNOUNCE_H */
