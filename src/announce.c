@@ -413,13 +413,14 @@ finish(bool committed)
 	bool		tell = false;
 	int			i;
 
-	for (i = 0; i < NumPending; i++)
+	/* Where there is no shared memory, there are no slots. */
+	for (i = 0; Area != NULL && i < NumPending; i++)
 	{
 		Pending    *pending = &Pendings[i];
 
 		if (pending->slot != NULL)
 			tell |= stop_committing(pending, committed);
-		else if (pending->forget_last && committed && Area != NULL)
+		else if (pending->forget_last && committed)
 		{
 			forget_last(&pending->channel);
 			tell = true;

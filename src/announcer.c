@@ -55,7 +55,7 @@ typedef struct Assignment
 /* The one that this session is asking the postmaster for; 0: none */
 static int64 Asking = 0;
 
-PGDLLEXPORT void pgmq_announcer_main(Datum main_arg);
+extern PGDLLEXPORT void pgmq_announcer_main(Datum main_arg);
 
 /* ---- for senders ---- */
 

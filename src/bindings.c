@@ -131,10 +131,9 @@ kept_is_good(void)
 		if (IsolationIsSerializable())
 			return false;
 	}
-	else if (Kept->transaction != ProcLocalTransactionId(MyProc))
-		return false;
-	else if (Kept->subtransaction != InvalidSubTransactionId &&
-			 Kept->subtransaction != GetCurrentSubTransactionId())
+	else if (Kept->transaction != ProcLocalTransactionId(MyProc) ||
+			 (Kept->subtransaction != InvalidSubTransactionId &&
+			  Kept->subtransaction != GetCurrentSubTransactionId()))
 		return false;
 	return may_read_all(KeptTable);
 }
@@ -158,7 +157,7 @@ take_rows(Bindings *bindings, uint32 count)
 			bindings->queues[queues++] = MemoryContextStrdup(bindings->context, queue);
 		pfree(queue);
 		entries[i].pattern = SPI_getvalue(row, SPI_tuptable->tupdesc, 1);
-		entries[i].len = strlen(entries[i].pattern);
+		entries[i].len = (int) strlen(entries[i].pattern);
 		entries[i].value = queues - 1;
 	}
 	MemoryContextSwitchTo(bindings->context);

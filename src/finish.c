@@ -97,7 +97,7 @@ run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
 	SPI_connect();
 	processed = plan_run(&name, spec, &ids, &null, dest);
 	SPI_finish();
-	wake_mark_taken(&name, processed);
+	wake_mark_taken(&name, (int64) processed);
 	return processed;
 }
 
@@ -136,7 +136,7 @@ pgmq_archive_array(PG_FUNCTION_ARGS)
  * Without a time there would be an error, unless a trigger has made one.
  */
 static void
-mark_retimed(const QueueName *name, uint64 messages, bool seconds, Datum when, bool null)
+mark_retimed(const QueueName *name, int64 messages, bool seconds, Datum when, bool null)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz due = null ? now : seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
@@ -168,7 +168,7 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 	SPI_finish();
 	result_finish(messages);
 	if (processed > 0)
-		mark_retimed(&name, processed, seconds, values[1], nulls[1]);
+		mark_retimed(&name, (int64) processed, seconds, values[1], nulls[1]);
 	return (Datum) 0;
 }
 

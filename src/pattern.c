@@ -56,7 +56,7 @@ valid_topic(FunctionCallInfo fcinfo, int argno, const char *what,
 			bool wildcards, const char *allowed)
 {
 	char	   *topic = PG_ARGISNULL(argno) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	int			len = strlen(topic);
+	int			len = (int) strlen(topic);
 	int			i;
 
 	if (len == 0)
@@ -427,9 +427,11 @@ advance(Match *match, uint32 index, int position)
 	const PatternNode *node = &nodes[index];
 	uint32		child = node->first_child;
 	uint32		end = child + node->nchildren;
-	char		wildcard = index > 0 && is_wildcard(node->label[0]) ? node->label[0] : '\0';
+	char		wildcard = '\0';
 	char		c;
 
+	if (index > 0 && is_wildcard(node->label[0]))
+		wildcard = node->label[0];
 	if (position == match->len)
 		report(match, node);
 	/* '#' and '*' sort before all characters of a key, so they are in front */
@@ -493,7 +495,7 @@ pattern_match(PatternTree *tree, const char *key, uint32 **values)
 
 	match.tree = tree;
 	match.key = key;
-	match.len = strlen(key);
+	match.len = (int) strlen(key);
 	Assert(match.len <= TOPIC_MAX_LENGTH);
 	memset(match.states_at, -1, sizeof(match.states_at));
 	match.unused = -1;

@@ -169,7 +169,7 @@ send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 	uint64		sent = plan_run(name, out->spec, out->values, out->nulls, dest);
 
 	if (out->delay == DELAY_NONE)
-		wake_mark(name, sent);
+		wake_mark(name, (int64) sent);
 	else if (sent > 0)
 		wake_mark_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
 }

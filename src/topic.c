@@ -185,7 +185,7 @@ tree_of_rows(uint32 count)
 	for (i = 0; i < count; i++)
 	{
 		entries[i].pattern = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		entries[i].len = strlen(entries[i].pattern);
+		entries[i].len = (int) strlen(entries[i].pattern);
 		entries[i].value = i;
 	}
 	return pattern_tree(entries, count);
@@ -240,7 +240,7 @@ compare_routes(const void *a, const void *b)
 	const char *left = ((const Route *) a)->name.canonical;
 	const char *right = ((const Route *) b)->name.canonical;
 
-	return varstr_cmp(left, strlen(left), right, strlen(right), DEFAULT_COLLATION_OID);
+	return varstr_cmp(left, (int) strlen(left), right, (int) strlen(right), DEFAULT_COLLATION_OID);
 }
 
 /* The queues that a routing key leads to, in the order of their names; how many */

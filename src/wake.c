@@ -292,7 +292,7 @@ static WakeKey
 key_of(const QueueName *name)
 {
 	const unsigned char *bytes = (const unsigned char *) name->canonical;
-	int			length = strlen(name->canonical);
+	int			length = (int) strlen(name->canonical);
 	WakeKey		key;
 
 	key.hash[0] = hash_bytes_extended(bytes, length, MyDatabaseId);
@@ -355,7 +355,7 @@ static void
 remove_queue(WakeQueue *queue)
 {
 	int32	   *link = bucket_of(&queue->key);
-	int32		place = queue - Queues;
+	int32		place = (int32) (queue - Queues);
 
 	while (*link != place)
 		link = &Queues[*link].next;
@@ -783,7 +783,7 @@ wake_join(const QueueName *name, bool picky, int interval_ms)
 		me->next_of_mine = Mine;
 		Mine = place;
 		me->proc = MyProcNumber;
-		me->queue = queue - Queues;
+		me->queue = (int32) (queue - Queues);
 		me->interval_ms = interval_ms;
 		me->picky = picky;
 		me->generation = queue->generation;

@@ -17,6 +17,11 @@ calls() {
 	SELECT pgmq.archive('q', ARRAY[1, 2]), pgmq.delete('q', 3);
 	SELECT pgmq.archive('q', 4), pgmq.delete('q', ARRAY[4, 5]);
 	SELECT queue_length, total_messages FROM pgmq.metrics('q');
+	SELECT pgmq.create('r'), pgmq.bind_topic('t.#', 'q'), pgmq.bind_topic('t.*', 'r'), pgmq.bind_topic('t.a', 'r');
+	SELECT pgmq.send_topic('t.a', '1'), pgmq.send_topic('t.a.b', '2'), pgmq.send_topic('u', '3');
+	SELECT * FROM pgmq.send_batch_topic('t.a', '{1,2}'::jsonb[]);
+	BEGIN; SELECT pgmq.unbind_topic('t.#', 'q'); SELECT pgmq.send_topic('t.a', '4'); SAVEPOINT s; SELECT pgmq.bind_topic('#', 'q'); SELECT pgmq.send_topic('t.a', '5'); ROLLBACK TO s; SELECT pgmq.send_topic('t.a', '6'); ROLLBACK;
+	SELECT pgmq.drop_queue('r'), pgmq.send_topic('t.a', '7'), pattern, queue_name FROM pgmq.test_routing('t.a');
 	SELECT pgmq.rescan('q'), pgmq.purge_queue('q'), pgmq.drop_queue('q');
 	SELECT pgmq.read('q', 1, 1);
 	SQL
