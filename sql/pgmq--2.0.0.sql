@@ -740,9 +740,12 @@ AS 'MODULE_PATHNAME', 'pgmq__notify_settings_changed';
 COMMENT ON FUNCTION pgmq._notify_settings_changed() IS
     'Private: the trigger by which all sessions learn of changed settings';
 
-CREATE TRIGGER notify_settings_changed
-    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pgmq.notify_insert_throttle
+CREATE TRIGGER notify_settings_changed AFTER INSERT OR UPDATE OR DELETE ON pgmq.notify_insert_throttle
+    FOR EACH ROW EXECUTE FUNCTION pgmq._notify_settings_changed();
+CREATE TRIGGER notify_settings_truncated AFTER TRUNCATE ON pgmq.notify_insert_throttle
     FOR EACH STATEMENT EXECUTE FUNCTION pgmq._notify_settings_changed();
+ALTER TABLE pgmq.notify_insert_throttle ENABLE ALWAYS TRIGGER notify_settings_changed;
+ALTER TABLE pgmq.notify_insert_throttle ENABLE ALWAYS TRIGGER notify_settings_truncated;
 
 ---------------------------------------------------------------------- helpers
 

@@ -14,6 +14,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -101,6 +102,9 @@ run_for_text(const char *sql, int nargs, const char *const *args)
  * One at a time may create or drop a queue; the lock is held until the end of
  * the transaction.  The key is the one that programs of the published
  * interface know, made from the canonical name.
+ *
+ * What whoever had the lock before us has done to the catalogs is known to us
+ * from here on: unlike a lock on a table, this one doesn't see to that.
  */
 void
 lock_queue(const QueueName *name)
@@ -109,6 +113,7 @@ lock_queue(const QueueName *name)
 
 	run_with_texts("SELECT pg_catalog.pg_advisory_xact_lock(" QUEUE_LOCK_KEY("$1") ")",
 				   1, &canonical);
+	AcceptInvalidationMessages();
 }
 
 /* The queue "foo_default" would be what the partitioned queue "foo" has for its default partition. */

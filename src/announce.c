@@ -515,7 +515,10 @@ add_pending(const Channel *channel, bool forget, int interval_ms)
 		pending = &Pendings[i];
 		if (pending->forget_last == forget &&
 			memcmp(&pending->channel, channel, sizeof(*channel)) == 0)
+		{
+			pending->interval_ms = interval_ms;
 			return;
+		}
 	}
 	register_callbacks();
 	(void) announce_area();		/* callbacks after the commit must not have to look for it */

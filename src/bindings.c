@@ -241,6 +241,16 @@ refresh(void)
 }
 
 /*
+ * For who finds that what is kept is behind, before the invalidation tells us:
+ * the next call reads the table.
+ */
+void
+bindings_reread(void)
+{
+	Stale = true;
+}
+
+/*
  * The names of the queues whose bindings match a routing key, as pgmq.meta
  * spells them; how many.  In the current memory context: what is kept may
  * be replaced as soon as the caller runs anything.

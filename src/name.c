@@ -14,6 +14,7 @@
 #include "catalog/pg_collation.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/lsyscache.h"
@@ -224,6 +225,16 @@ Oid
 name_other_relid(const QueueName *name, const char *prefix)
 {
 	return relid_of(psprintf("%s%s", prefix, name->canonical));
+}
+
+/* Lock the queue's table as an insert does, until the transaction ends; false if there is none */
+bool
+name_lock_queue(const QueueName *name)
+{
+	char	   *table = bare_table(name, QUEUE_TABLE);
+
+	return strlen(table) < NAMEDATALEN &&
+		OidIsValid(RangeVarGetRelid(makeRangeVar(PGMQ_SCHEMA, table, -1), RowExclusiveLock, true));
 }
 
 /*

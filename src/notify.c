@@ -161,6 +161,9 @@ interval_of(const char *queue_name)
 	int			interval_ms;
 
 	strlcpy(key, queue_name, sizeof(key));
+
+	/* The locks of a transaction that goes on sending are no occasion for it. */
+	AcceptInvalidationMessages();
 	if (Settings != NULL && SettingsValid)
 	{
 		setting = hash_search(Settings, key, HASH_FIND, NULL);
@@ -180,7 +183,8 @@ interval_of(const char *queue_name)
 /*
  * pgmq._notify_settings_changed() -> trigger
  *
- * On the table of settings, after each statement that writes there.
+ * On the table of settings, for each row that is written and for TRUNCATE, under
+ * session_replication_role = replica too.
  */
 Datum
 pgmq__notify_settings_changed(PG_FUNCTION_ARGS)
@@ -383,7 +387,6 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 	{
 		name_from_arg(fcinfo, 0, &name);
 		lock_queue(&name);
-		AcceptInvalidationMessages();	/* of whoever had the lock before us */
 	}
 	if (PG_ARGISNULL(0) || !OidIsValid(name_relid(&name, QUEUE_TABLE)))
 		ereport(ERROR,
@@ -418,7 +421,6 @@ pgmq_disable_notify_insert(PG_FUNCTION_ARGS)
 	name_from_arg(fcinfo, 0, &name);
 	SPI_connect();
 	lock_queue(&name);
-	AcceptInvalidationMessages();
 	if (!OidIsValid(name_relid(&name, QUEUE_TABLE)))
 		ereport(NOTICE,
 				(errmsg("relation \"" PGMQ_SCHEMA ".q_%s\" does not exist, skipping", name.canonical)));

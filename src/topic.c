@@ -262,6 +262,33 @@ find_routes(const char *key, Route **routes)
 	return qunique(*routes, count, sizeof(Route), compare_routes);
 }
 
+/*
+ * The same, and the queues' tables are locked as an insert locks them, in that order.
+ * A queue may have been dropped since its bindings were read, or before we got the
+ * lock: then its bindings are gone as well, and they are read again.  One that is
+ * missing again is bound without a table, or gone only for others than this
+ * transaction's snapshot: sending to it is the error that it is.
+ */
+static uint32
+lock_routes(const char *key, Route **routes)
+{
+	QueueName	missing;
+
+	memset(&missing, 0, sizeof(missing));
+	for (;;)
+	{
+		uint32		count = find_routes(key, routes);
+		uint32		i = 0;
+
+		while (i < count && name_lock_queue(&(*routes)[i].name))
+			i++;
+		if (i == count || memcmp(&missing, &(*routes)[i].name, sizeof(missing)) == 0)
+			return count;
+		missing = (*routes)[i].name;
+		bindings_reread();
+	}
+}
+
 /* ---- one message ---- */
 
 static void
@@ -292,7 +319,7 @@ route_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 
 	validate_message(fcinfo, 1, delay, delay_arg);
 	send_take_one(fcinfo, headers_arg, delay, delay_arg, &out);
-	count = find_routes(key, &routes);
+	count = lock_routes(key, &routes);
 	for (i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -357,7 +384,7 @@ route_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 	send_validate_batch(fcinfo, 1, headers_arg > 0 ? headers_arg : -1);
 	InitMaterializedSRF(fcinfo, 0);
 	send_take_many(fcinfo, headers_arg, delay, delay_arg, &out);
-	count = find_routes(key, &routes);
+	count = lock_routes(key, &routes);
 	for (i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -31,6 +31,7 @@ extern uint32 pattern_match(PatternTree *tree, const char *key, uint32 **values)
 
 /* ---- bindings.c ---- */
 
+extern void bindings_reread(void);
 extern uint32 bindings_queues(const char *key, char ***queue_names);
 
 #endif							/* PGMQ_TOPIC_H */
