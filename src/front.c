@@ -347,7 +347,7 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 		peeked->vt = DT_NOEND;
 	if (isnull[3])
 		peeked->read_ct = 0;
-	peeked->leaf = leaf - queue->leaves;
+	peeked->leaf = (int) (leaf - queue->leaves);
 	peeked->tid = slot->tts_tid;
 
 	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);

@@ -194,12 +194,11 @@ comes_late(Work *work, const Change *first, int count)
 		if (peeked.mine)
 			continue;
 		if (peeked.leaving || peeked.changing || peeked.locked ||
-			peeked_is_held(&peeked, work->now))
+			peeked_is_held(&peeked, work->now) ||
+			(peeked.arriving && ++passed > MOST_PASSED))
 			late = true;
 		else if (!peeked.arriving)
 			break;				/* what is behind a message that nobody holds was not handed out */
-		else if (++passed > MOST_PASSED)
-			late = true;
 	}
 	front_end(scan);
 	return late;

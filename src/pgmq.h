@@ -141,7 +141,7 @@ extern MessageSet *result_messages(FunctionCallInfo fcinfo);
 extern DestReceiver *result_dest(MessageSet *set);
 extern int64 result_highest(MessageSet *set);
 extern void result_finish(MessageSet *set);
-extern void result_arrange(MessageSet *set, const int64 *ids, int count);
+extern void result_arrange(MessageSet *set, const int64 *ids, int64 count);
 extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);
 extern void result_read_only_sql(FunctionCallInfo fcinfo, const char *sql);
 extern void result_stable_sql(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params);

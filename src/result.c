@@ -173,7 +173,7 @@ compare_places(const void *a, const void *b)
 
 /* All rows are in: give them this order instead of that of their msg_ids. */
 void
-result_arrange(MessageSet *set, const int64 *ids, int count)
+result_arrange(MessageSet *set, const int64 *ids, int64 count)
 {
 	ReturnSetInfo *rsinfo = set->rsinfo;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
