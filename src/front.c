@@ -438,6 +438,17 @@ leaf_next(GroupScan *scan, int i)
 	}
 }
 
+/* An order of groups, for sorting; not that of the index */
+int
+front_compare_keys(const text *a, const text *b)
+{
+	int			len_a = VARSIZE_ANY_EXHDR(a);
+	int			len_b = VARSIZE_ANY_EXHDR(b);
+	int			order = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), Min(len_a, len_b));
+
+	return order != 0 ? order : len_a - len_b;
+}
+
 /* Walk a group's messages in msg_id order, in every version that is not dead for good. */
 GroupScan *
 front_begin(GroupQueue *queue, const text *key, int64 from)

@@ -129,23 +129,13 @@ make_change(KeyMaker *maker, Change *change)
 		change->vt = DT_NOBEGIN;
 }
 
-static int
-compare_keys(const text *a, const text *b)
-{
-	int			len_a = VARSIZE_ANY_EXHDR(a);
-	int			len_b = VARSIZE_ANY_EXHDR(b);
-	int			order = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), Min(len_a, len_b));
-
-	return order != 0 ? order : len_a - len_b;
-}
-
 /* By group, and in a group by msg_id */
 static int
 compare_changes(const void *a, const void *b)
 {
 	const Change *change_a = a;
 	const Change *change_b = b;
-	int			order = compare_keys(change_a->key, change_b->key);
+	int			order = front_compare_keys(change_a->key, change_b->key);
 
 	if (order != 0)
 		return order;
@@ -402,7 +392,7 @@ pgmq__group_sent(PG_FUNCTION_ARGS)
 	{
 		for (to = from + 1; to < count; to++)
 		{
-			if (compare_keys(changes[from].key, changes[to].key) != 0)
+			if (front_compare_keys(changes[from].key, changes[to].key) != 0)
 				break;
 		}
 		group_sent(&work, &changes[from], to - from);
@@ -426,7 +416,7 @@ pgmq__group_removed(PG_FUNCTION_ARGS)
 	changes = changes_of_statement(&work, data->tg_relation, data->tg_oldtable, &count);
 	for (i = 0; i < count; i++)
 	{
-		if (i == 0 || compare_keys(changes[i - 1].key, changes[i].key) != 0)
+		if (i == 0 || front_compare_keys(changes[i - 1].key, changes[i].key) != 0)
 			group_removed(&work, &changes[i]);
 	}
 	work_end_removal(&work);

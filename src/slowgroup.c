@@ -99,21 +99,11 @@ walk_leaf(Walk *walk, const GroupLeaf *leaf)
 }
 
 static int
-compare_keys(const text *a, const text *b)
-{
-	int			len_a = VARSIZE_ANY_EXHDR(a);
-	int			len_b = VARSIZE_ANY_EXHDR(b);
-	int			order = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), Min(len_a, len_b));
-
-	return order != 0 ? order : len_a - len_b;
-}
-
-static int
 compare_found(const void *a, const void *b)
 {
 	const Found *found_a = a;
 	const Found *found_b = b;
-	int			order = compare_keys(found_a->key, found_b->key);
+	int			order = front_compare_keys(found_a->key, found_b->key);
 
 	if (order != 0)
 		return order;
@@ -140,7 +130,7 @@ slow_groups(GroupQueue *queue, int *count)
 	for (i = 0; i < walk.count; i++)
 	{
 		messages[i] = walk.found[i].peeked;
-		if (i == 0 || compare_keys(walk.found[i - 1].key, walk.found[i].key) != 0)
+		if (i == 0 || front_compare_keys(walk.found[i - 1].key, walk.found[i].key) != 0)
 			groups[(*count)++] = (SlowGroup) {walk.found[i].key, &messages[i], 0};
 		groups[*count - 1].count++;
 	}
@@ -151,7 +141,7 @@ slow_groups(GroupQueue *queue, int *count)
 static int
 compare_groups(const void *a, const void *b)
 {
-	return compare_keys(((const SlowGroup *) a)->key, ((const SlowGroup *) b)->key);
+	return front_compare_keys(((const SlowGroup *) a)->key, ((const SlowGroup *) b)->key);
 }
 
 /* One of slow_groups(), or NULL */
