@@ -19,7 +19,7 @@ import psycopg
 import workload
 from check import INVARIANTS, Checker
 from session import Session
-from workload import ALL_QUEUES, GROUPED, GROUPED_READS
+from workload import ALL_QUEUES, GROUPED, GROUPED_READS, QUEUES
 
 # A round ends with everything drained and checked; a long run has many.
 ROUND = 180
