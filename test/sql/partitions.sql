@@ -147,5 +147,15 @@ SELECT other.kind, seed, step, call, plain.result AS plain, other.result AS part
 SELECT kind, count(*) = (SELECT count(*) FROM said WHERE kind = 'plain') AS as_many
   FROM said GROUP BY kind ORDER BY kind;
 
+-- Who waits is woken by the clock: nothing else looks again, and the time would be over
+SET pgmq.recheck_interval = '1d';
+SELECT count(*) FROM unnest('{ids,times}'::text[]) AS queue, pgmq.purge_queue(queue);
+SELECT pgmq.send('ids', '{}', clock_timestamp() + interval '0.3 s') > 0 AS sent;
+CALL pgmq.wait('ids', 60000);
+SELECT pgmq.send('times', '{}', clock_timestamp() + interval '0.3 s') > 0 AS sent;
+CALL pgmq.wait('times', 60000);
+SELECT queue, message, read_ct FROM (VALUES ('ids', 1), ('times', 2)) AS l(queue, lease), pgmq.read_with_poll(queue, lease, 1, 60, 60000);
+SELECT queue, message, read_ct FROM unnest('{ids,times}'::text[]) AS queue, pgmq.read_with_poll(queue, 1, 1, 60, 60000);
+
 SELECT pgmq.drop_queue(queue) FROM unnest('{plain,ids,times}'::text[]) AS queue;
 DROP FUNCTION make_partitioned, drive;
