@@ -95,9 +95,10 @@ run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
 	name_from_arg(fcinfo, 0, &name);
 	arg_to_param(fcinfo, 1, &ids, &null);
 	SPI_connect();
+	wake_mark_taking(&name, PG_INT32_MAX);
 	processed = plan_run(&name, spec, &ids, &null, dest);
+	wake_mark_taken(&name, PG_INT32_MAX, (int64) processed);
 	SPI_finish();
-	wake_mark_taken(&name, (int64) processed);
 	return processed;
 }
 
@@ -141,7 +142,6 @@ mark_retimed(const QueueName *name, int64 messages, bool seconds, Datum when, bo
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz due = null ? now : seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
 
-	wake_mark_taken(name, messages);
 	if (due <= now)
 		wake_mark(name, messages);
 	else
@@ -164,7 +164,9 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 		values[1] = interval_from_seconds(PG_GETARG_INT32(2));
 	messages = result_messages(fcinfo);
 	SPI_connect();
+	wake_mark_taking(&name, PG_INT32_MAX);
 	processed = plan_run(&name, spec, values, nulls, result_dest(messages));
+	wake_mark_taken(&name, PG_INT32_MAX, (int64) processed);
 	SPI_finish();
 	result_finish(messages);
 	if (processed > 0)
