@@ -96,9 +96,10 @@ run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
 	name_from_arg(fcinfo, 0, &name);
 	arg_to_param(fcinfo, 1, &ids, &null);
 	SPI_connect();
+	wake_mark_taking(&name, PG_INT32_MAX);
 	processed = route_by_id(&name, spec, &ids, &null, false, dest);
+	wake_mark_taken(&name, PG_INT32_MAX, (int64) processed);
 	SPI_finish();
-	wake_mark_taken(&name, (int64) processed);
 	return processed;
 }
 
@@ -142,7 +143,6 @@ mark_retimed(const QueueName *name, int64 messages, bool seconds, Datum when, bo
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz due = null ? now : seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
 
-	wake_mark_taken(name, messages);
 	if (due <= now)
 		wake_mark(name, messages);
 	else
@@ -165,7 +165,9 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 		values[1] = interval_from_seconds(PG_GETARG_INT32(2));
 	messages = result_messages(fcinfo);
 	SPI_connect();
+	wake_mark_taking(&name, PG_INT32_MAX);
 	processed = route_by_id(&name, spec, values, nulls, true, result_dest(messages));
+	wake_mark_taken(&name, PG_INT32_MAX, (int64) processed);
 	SPI_finish();
 	result_finish(messages);
 	if (processed > 0)

@@ -914,7 +914,7 @@ tell_outlook(Request *request, Outlook *outlook)
 {
 	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, false, false);
 
-	read_outlook(&request->name, h, request->moment, outlook);
+	read_outlook(&request->name, h, request->moment, 0, outlook);
 	outlook->thorough = false;
 	horizon_end(h, 0);
 }
@@ -934,6 +934,7 @@ request_run(Request *request, Outlook *outlook)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("the queue's table does not have the columns of a queue")));
 	}
+	wake_mark_taking(&request->name, PG_INT32_MAX);
 	if (!may_read(request))
 		lease(request, request->moment);
 	else if (wanting(request) && request->queue.notes != NULL)
@@ -943,6 +944,10 @@ request_run(Request *request, Outlook *outlook)
 		read_slowly(request);
 		hand_out(request);
 	}
+	/* A rollback gives them back, the clock at the end of the lease */
+	wake_mark_taken(&request->name, PG_INT32_MAX, request->total);
+	if (request->total > 0)
+		wake_mark_due(&request->name, GetCurrentTimestamp() + request->lease);
 	if (request->policy == ROUND_ROBIN && request->total > 0)
 		arrange(request);
 	/* An empty read lets go of its lock, so that it holds up no floors (horizon.c) */
@@ -951,12 +956,6 @@ request_run(Request *request, Outlook *outlook)
 	if (request->total == 0 && outlook != NULL)
 		tell_outlook(request, outlook);
 	SPI_finish();
-	if (request->total > 0)
-	{
-		/* A rollback gives them back, the clock at the end of the lease */
-		wake_mark_taken(&request->name, request->total);
-		wake_mark_due(&request->name, GetCurrentTimestamp() + request->lease);
-	}
 	return request->total;
 }
 

@@ -406,7 +406,7 @@ struct Horizon
 	uint32		setbacks;		/* of the slot, when the look began */
 	Floors		floors;			/* as they were known when the read began */
 	TimestampTz start_due;
-	int64		start_fresh;	/* not for a look from the marks, which are read later */
+	int64		start_fresh;	/* for a look from the marks only once it has begun */
 	int64		look_began;		/* by ticks() */
 	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
 	uint64		ended;			/* transactions_ended(), before the read */
@@ -573,11 +573,12 @@ choose_start(Horizon *h)
 	begin_look(h);
 }
 
-/* Whether there are such locks on the indexes as our statements take and keep */
+/* Whether there are such locks on the table and its indexes as our sub-selects take and keep */
 static bool
 has_locked_indexes(const QueueTable *table)
 {
-	return held_by_me(table->place.id_index, RowShareLock, false) ||
+	return held_by_me(RelationGetRelid(table->rel), RowShareLock, false) ||
+		held_by_me(table->place.id_index, RowShareLock, false) ||
 		held_by_me(table->place.id_index, RowExclusiveLock, false) ||
 		held_by_me(table->place.vt_index, RowShareLock, false) ||
 		held_by_me(table->place.vt_index, RowExclusiveLock, false);
@@ -597,8 +598,8 @@ runs_code_of_others(Relation rel)
 
 /*
  * Until when the queue is known to be empty; DT_NOBEGIN: not known.  Who has no right
- * to all that a read or a pop does, or has written to the queue itself, or has
- * triggers for empty statements, must go and look.
+ * to all that a read or a pop does, or has written to the queue itself, or may write
+ * nothing, or has triggers for empty statements, must go and look.
  */
 static TimestampTz
 known_empty(const Horizon *h)
@@ -609,7 +610,7 @@ known_empty(const Horizon *h)
 	TimestampTz until = DT_NOBEGIN;
 	Slot	   *slot;
 
-	if (h->table.locked_before || IsolationUsesXactSnapshot() ||
+	if (h->table.locked_before || IsolationUsesXactSnapshot() || XactReadOnly ||
 		runs_code_of_others(h->table.rel) ||
 		pg_class_aclmask(relid, GetUserId(), all, ACLMASK_ALL) != all)
 		return DT_NOBEGIN;
@@ -804,6 +805,7 @@ fresh_start(Horizon *h, int64 limit)
 				slot->marks.fresh = from + limit;
 		}
 		SpinLockRelease(&bucket->mutex);
+		h->start_fresh = from;
 		note_read(h->table.key);
 	}
 	else if (h->likely)
@@ -1052,11 +1054,10 @@ horizon_look_again(Horizon *h)
 	slot = find_slot(bucket, h->table.key, false);
 	if (slot == NULL || slot->generation != h->generation)
 		h->sweep_in = 1;		/* begin anew */
-	else if (changed || (h->look == HORIZON_FROM_MARKS &&
-						 (slot->marks.fresh > h->floors.fresh ||
-						  slot->marks.due > h->floors.due ||
-						  h->table.parts != NULL)))
+	else if (changed || h->start_fresh > h->floors.fresh || h->start_due > h->floors.due ||
+			 (h->look == HORIZON_FROM_MARKS && h->table.parts != NULL))
 	{
+		/* It began at the marks as they were then, went on with a sweep, or left partitions out */
 		again = changed || slot->usual_sweep_cost <= cheap_sweep(h) || now >= slot->next_sweep;
 		if (!again)
 			h->sweep_in = slot->next_sweep - now;
@@ -1112,11 +1113,12 @@ horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 }
 
 /*
- * After a read that wanted something and found nothing: when there is a reason for
- * another, and how sure that is.  False if nothing can be told about this table.
+ * After a read that wanted something, or a peek: when there is a reason for another,
+ * and how sure that is.  "found" is how many messages there were: only if there was
+ * none is the queue empty.  False if nothing can be told about this table.
  */
 bool
-horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
+horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
 {
 	Bucket	   *bucket;
 	Slot	   *slot;
@@ -1140,8 +1142,9 @@ horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook)
 	clean = slot != NULL && slot->generation == h->generation &&
 		(slot->clean_at == h->ended ||
 		 (h->floors.fresh == PG_INT64_MIN && h->floors.due == DT_NOBEGIN));
-	outlook->thorough = clean && outlook->conclusive && h->look == HORIZON_FROM_FLOORS &&
-		h->table.parts == NULL;
+	outlook->thorough = found == 0 && clean && outlook->conclusive &&
+		h->look == HORIZON_FROM_FLOORS && h->table.parts == NULL &&
+		!runs_code_of_others(h->table.rel);
 	if (outlook->thorough && h->likely && !h->table.locked_before)
 	{
 		slot->empty_at = h->ended;
@@ -1178,6 +1181,7 @@ let_go_of_partitions(Horizon *h)
 		if (rel == NULL)
 			continue;
 		let_go_of_indexes(rel);
+		let_go(RelationGetRelid(rel), RowShareLock);
 		let_go(RelationGetRelid(rel), RowExclusiveLock);
 		table_close(rel, AccessShareLock);
 	}
@@ -1215,6 +1219,7 @@ horizon_end(Horizon *h, uint64 messages)
 	let_go(h->table.place.id_index, RowExclusiveLock);
 	let_go(h->table.place.vt_index, RowShareLock);
 	let_go(h->table.place.vt_index, RowExclusiveLock);
+	let_go(relid, RowShareLock);
 	let_go(relid, RowExclusiveLock);
 }
 

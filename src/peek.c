@@ -92,7 +92,7 @@ count_messages(const QueueName *name, Outlook *outlook)
 			found = horizon_peek(h, moment, COUNT_LIMIT);
 		while (found == 0 && horizon_look_again(h));
 	}
-	read_outlook(name, h, moment, outlook);
+	read_outlook(name, h, moment, found, outlook);
 	horizon_end(h, 0);
 	return found;
 }

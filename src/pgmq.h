@@ -229,7 +229,7 @@ extern bool horizon_look_again(Horizon *h);
 extern bool horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook);
 extern bool horizon_knows(const Horizon *h);
 extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
-extern bool horizon_outlook(Horizon *h, TimestampTz moment, Outlook *outlook);
+extern bool horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook);
 extern void horizon_end(Horizon *h, uint64 messages);
 extern Partitions *horizon_partitions(const QueueName *name);
 extern void horizon_rolled_back(void);
@@ -250,7 +250,8 @@ typedef enum WakeEnd
 extern Size wake_shared_size(bool ample);
 extern void wake_mark(const QueueName *name, int64 messages);
 extern void wake_mark_due(const QueueName *name, TimestampTz due);
-extern void wake_mark_taken(const QueueName *name, int64 messages);
+extern void wake_mark_taking(const QueueName *name, int64 messages);
+extern void wake_mark_taken(const QueueName *name, int64 taking, int64 messages);
 extern void wake_mark_all(void);
 extern void wake_committed(void);
 extern void wake_rolled_back(void);
@@ -270,7 +271,8 @@ extern void xact_init(void);
 
 /* ---- read.c: hand messages out ---- */
 
-extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, Outlook *outlook);
+extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
+						 Outlook *outlook);
 
 /* ---- announce.c: when the listeners of a queue are told ---- */
 

@@ -178,13 +178,12 @@ take(Request *request, const PlanSpec *spec, int64 limit, const HorizonRange *ra
 	return taken;
 }
 
-/* If this is rolled back the messages can be had at once, else when the lease ends. */
+/* The messages were taken: when the lease ends they can be had again. */
 static void
-mark_taken(Request *request, int64 messages)
+mark_due(Request *request)
 {
 	Interval   *lease;
 
-	wake_mark_taken(&request->name, messages);
 	if (request->specs->fresh == &pop_fresh || request->lease_null)
 		return;					/* no lease; or one that a trigger made */
 	lease = DatumGetIntervalP(request->lease);
@@ -238,14 +237,15 @@ static const PlanSpec next_due = {
 	2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
-/* What a read or a peek that found nothing says about the next one */
+/* What a read that found nothing, or a peek, says about the next one */
 void
-read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, Outlook *outlook)
+read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
+			 Outlook *outlook)
 {
 	Datum		values[2];
 	bool		null = true;
 
-	if (horizon_outlook(h, moment, outlook))
+	if (horizon_outlook(h, moment, found, outlook))
 		return;
 	values[0] = TimestampTzGetDatum(moment);
 	values[1] = TimestampTzGetDatum(outlook->until);
@@ -267,6 +267,7 @@ static int64
 request_run(Request *request, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp() - 1;
+	int64		wanted = request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
 	Horizon    *h;
 	int64		got = 0;
 
@@ -274,16 +275,18 @@ request_run(Request *request, Outlook *outlook)
 	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
 	{
+		wake_mark_taking(&request->name, wanted);
 		do
 			got += look(request, h, moment, request->quantity - got);
 		while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
+		wake_mark_taken(&request->name, wanted, got);
 		if (got == 0 && outlook != NULL && (request->unlimited || request->quantity > 0))
-			read_outlook(&request->name, h, moment, outlook);
+			read_outlook(&request->name, h, moment, got, outlook);
 	}
 	horizon_end(h, got);
 	SPI_finish();
 	if (got > 0)
-		mark_taken(request, got);
+		mark_due(request);
 	return got;
 }
 

@@ -60,6 +60,9 @@
  * - A rolled-back read: a row is free for others as soon as the server lists
  *	 its transaction as ended, which is before the callbacks; SKIP LOCKED asks
  *	 for that and not for the locks that are released later.
+ * - A statement that fails half-way has held rows for a moment, which others have
+ *	 passed by.  What it might take is marked before it runs, so its end is
+ *	 announced like that of any other rolled-back read.
  * - If the set of marks is full, everybody in this database is called.
  *
  * What is not announced at all (see above; and whoever has no place on the
@@ -597,15 +600,15 @@ wake_mark_due(const QueueName *name, TimestampTz due)
 		AllCommitted = true;
 }
 
-/* If this is rolled back, so many messages can be had again. */
+/*
+ * Before a statement that takes up to so many messages: if it fails half-way, others
+ * may have passed by what it had locked.  wake_mark_taken() must follow.
+ */
 void
-wake_mark_taken(const QueueName *name, int64 messages)
+wake_mark_taking(const QueueName *name, int64 messages)
 {
-	Mark	   *mark;
+	Mark	   *mark = mark_of(name);
 
-	if (messages <= 0)
-		return;
-	mark = mark_of(name);
 	if (mark != NULL)
 	{
 		mark->taken += messages;
@@ -616,6 +619,21 @@ wake_mark_taken(const QueueName *name, int64 messages)
 		AllRolledBack = true;
 		AllTakenIn = GetCurrentSubTransactionId();
 	}
+}
+
+/* Of those, so many were taken: if this is rolled back they can be had again. */
+void
+wake_mark_taken(const QueueName *name, int64 taking, int64 messages)
+{
+	Mark	   *mark = mark_of(name);
+
+	if (mark == NULL)
+		return;
+	mark->taken = Max(mark->taken - (taking - messages), 0);
+	/* A poll that found nothing uses up no place */
+	if (mark->taken == 0 && mark->messages == 0 && mark->due == DT_NOEND &&
+		mark == &Marks[NumMarks - 1])
+		NumMarks--;
 }
 
 /* This transaction ends others, and it is not known which queues they touched. */

@@ -265,6 +265,49 @@ is(join(' ', sort(ended($first), ended($next))), '1 2', 'and the third waits on'
 $node->safe_psql('postgres', 'DROP TRIGGER refuse ON pgmq.q_q');
 empty();
 
+# One who fails while he has messages in hand: who has passed them by meanwhile is told.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION hold_and_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF current_setting('application_name') NOT IN ('holds', 'removes') THEN RETURN coalesce(new, old); END IF;
+		PERFORM pg_advisory_xact_lock(7); RAISE 'refused'; END $$;
+	CREATE TRIGGER hold BEFORE UPDATE OR DELETE ON pgmq.q_q FOR EACH ROW EXECUTE FUNCTION hold_and_refuse()});
+foreach my $case ([ 'holds', q{SELECT pgmq.read('q', 600, 1)} ], [ 'removes', q{SELECT pgmq.delete('q', max(msg_id)) FROM pgmq.q_q} ])
+{
+	my ($name, $sql) = @$case;
+
+	$other->query_safe(q{SELECT pg_advisory_lock(7); SELECT pgmq.send('q', '"passed by"')});
+	my $holds = start_sql($name, $sql);
+	until_true(sub { $node->safe_psql('postgres', qq{SELECT count(*) FROM pg_stat_activity WHERE application_name = '$name' AND wait_event = 'advisory'}) eq '1' }, "$name has it in hand");
+	my $passer = start_waiter('passer');
+	$other->query_safe(q{SELECT pg_advisory_unlock(7)});
+	like(ended($holds), qr/refused/, "$name: fails");
+	is(ended($passer), '"passed by"', "$name: and who passed by is woken");
+	empty();
+}
+$node->safe_psql('postgres', 'DROP TRIGGER hold ON pgmq.q_q');
+
+# A sweep that goes on where the last one stopped has not seen what was committed behind it.
+$other->query_safe(q{BEGIN; SELECT pgmq.send('q', '"late"')});
+my $second_late = $node->background_psql('postgres', on_error_stop => 1);
+$second_late->query_safe(q{BEGIN; SELECT pgmq.send('q', '"later"')});
+$node->safe_psql('postgres', q{SELECT pgmq.send_batch('q', array_fill('1'::jsonb, ARRAY[50])); SELECT pgmq.pop('q', 1) FROM generate_series(1, 50)});
+$second_late->query_safe('COMMIT');
+# one message at a time: the sweep stops behind the first that it finds
+is($node->safe_psql('postgres', q{SELECT message FROM pgmq.read('q', 600, 1)}), '"later"', 'a sweep finds the second');
+$other->query_safe('COMMIT');
+is(ended(start_sql('sweeper', q{SELECT message FROM pgmq.read_with_poll('q', 600, 1, 600, 600000)})), '"late"',
+	'and the first one is not passed by after that');
+$second_late->quit;
+empty();
+
+# What one has seen and left there, all the others see, too.  (The lock keeps the floors where they are.)
+$other->query_safe(q{BEGIN; LOCK TABLE pgmq.q_q IN ROW EXCLUSIVE MODE});
+$node->safe_psql('postgres', q{SELECT pgmq.send('q', '"seen"')});
+is(join(' ', map { $node->safe_psql('postgres', $_) } (q{CALL pgmq.wait('q', 0)}) x 2, q{SELECT count(*) FROM pgmq.read('q', 600, 1)}),
+	't t 1', 'a message that one has seen is there for the others');
+$other->query_safe('COMMIT');
+empty();
+
 # 200 wait, and as many are woken as there are messages.  A process that was not
 # woken has not run: its count of voluntary switches stays.
 my $crowd = 200;
