@@ -74,7 +74,8 @@ shared_is_ample(void)
  * may have half attached to it, or have made half an entry, which is an error for
  * this session, or for all, whenever they try again.  They must be able to read all
  * the same: the roll-back of a subtransaction lets go of the locks, and the caller
- * does without and doesn't try again.
+ * does without and doesn't try again.  A background worker outside of a transaction
+ * can have no such thing: there an error ends it, and it is started again.
  */
 void *
 shared_area(const char *name, Size size, void (*init) (void *area))
@@ -86,6 +87,8 @@ shared_area(const char *name, Size size, void (*init) (void *area))
 
 	if (!IsUnderPostmaster)		/* a stand-alone backend has no segments */
 		return NULL;
+	if (!IsTransactionState())
+		return GetNamedDSMSegment(name, size, init, &found);
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
