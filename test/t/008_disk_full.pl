@@ -122,6 +122,17 @@ like($err, qr/PANIC|server closed the connection|terminating connection|connecti
 like(slurp_file($node->logfile), qr/PANIC:  could not write to file "pg_wal\/xlogtemp.*No space left on device/, 'no room for the log: that is why');
 cmp_ok(scalar(@acknowledged), '>', 10, 'no room for the log: there was some');
 room('wal');
+# If the recovery found no room either, the server has stopped for good
+my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
+until (slurp_file($node->logfile) =~ /PANIC: .*(database system is ready|database system is shut down)/s || time() > $deadline)
+{
+	select(undef, undef, undef, 0.05);
+}
+if (slurp_file($node->logfile) =~ /PANIC: .*database system is shut down/s)
+{
+	$node->{_pid} = undef;
+	start_server();
+}
 ok($node->poll_query_until('postgres', 'SELECT true'), 'room again: the server starts');
 is($node->safe_psql('postgres', q{
 	SELECT string_agg(msg_id::text, ' ' ORDER BY msg_id) FROM pgmq.q_work WHERE msg_id <= } . $acknowledged[-1]), "@acknowledged",
