@@ -19,7 +19,7 @@ import psycopg
 import workload
 from check import INVARIANTS, Checker
 from session import Session
-from workload import ALL_QUEUES, GROUPED, GROUPED_READS, QUEUES
+from workload import ALL_QUEUES, GROUPED, GROUPED_READS, INDEXED, PARTITIONS, UNPARTITIONED
 
 # A round ends with everything drained and checked; a long run has many.
 ROUND = 180
@@ -66,24 +66,22 @@ class Round:
         self.session.execute("DROP SCHEMA IF EXISTS pgmq CASCADE")
         self.session.execute("DROP EXTENSION IF EXISTS pg_partman CASCADE")
         self.session.execute("CREATE EXTENSION pgmq")
-        if self.options.partitions != "none":
+        if PARTITIONS != "none":
             self.session.execute("CREATE EXTENSION pg_partman")
         self.session.execute("CREATE TABLE IF NOT EXISTS elsewhere (a int)")
-        for queue in QUEUES:
+        for queue in ALL_QUEUES:
             self.create(queue)
-        for queue in GROUPED:
-            self.session.value("SELECT pgmq.create(%s::text)", queue)
-            if queue == GROUPED[0]:
+            if queue in INDEXED:
                 self.session.value("SELECT pgmq.create_fifo_index(%s::text)", queue)
 
     def create(self, queue):
         """Partitions are small, and dropped when consumed: they come and go all the time"""
-        if self.options.partitions == "none":
+        if PARTITIONS == "none" or queue in UNPARTITIONED:
             self.session.value("SELECT pgmq.create(%s::text)", queue)
             return
         self.session.execute("SET client_min_messages = warning")
         self.session.value("SELECT pgmq.create_partitioned(%s::text, %s, %s, 2, false, true)", queue,
-                           *{"id": ("200", "100000"), "time": ("2 seconds", "1 day")}[self.options.partitions])
+                           *{"id": ("200", "100000"), "time": ("2 seconds", "1 day")}[PARTITIONS])
 
     # ---- disturbances ----
 
@@ -146,7 +144,7 @@ class Round:
         for number in range(2):
             self.start("house%d" % number, "housekeeper")
         self.start("finisher", "finisher")
-        if self.options.partitions != "none":
+        if PARTITIONS != "none":
             self.start("maintainer", "maintainer")
 
         began = time.monotonic()
@@ -238,7 +236,6 @@ def main():
     parser.add_argument("--workers", type=int, default=9)
     parser.add_argument("--no-server-restarts", dest="restarts", action="store_false")
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first missed message")
-    parser.add_argument("--partitions", choices=("none", "id", "time"), default="none")
     parser.add_argument("--data", required=True)
     parser.add_argument("--logs", required=True)
     options = parser.parse_args()

@@ -19,11 +19,18 @@ PR_SET_PDEATHSIG = 1
 # Transactions are long on some queues and mostly short on others: the floors of
 # a queue move only when those that wrote to it end, and both must be tried.
 QUEUES = ("busy", "mixed", "calm")
-LONG_SHARE = {"busy": 0.30, "mixed": 0.10, "calm": 0.04, "lanes": 0.08, "paths": 0.08}
+LONG_SHARE = {"busy": 0.30, "mixed": 0.10, "calm": 0.04, "lanes": 0.08, "tracks": 0.08, "paths": 0.08}
 
-# Queues that are read by groups, with a group index and without one; with --groups
-GROUPED = ("lanes", "paths") if os.environ.get("PGMQ_STRESS_GROUPS") else ()
-ALL_QUEUES = QUEUES + GROUPED
+PARTITIONS = os.environ.get("PGMQ_STRESS_PARTITIONS", "none")     # or "id", "time"
+
+# Queues that are read by groups, with --groups: two with a group index, of which one is never
+# partitioned and the other always, and one without an index
+GROUPED = {}
+if os.environ.get("PGMQ_STRESS_GROUPS"):
+    GROUPED = {"lanes": 4, "paths": 1} if PARTITIONS == "none" else {"lanes": 2, "tracks": 5, "paths": 1}
+INDEXED = ("lanes", "tracks")
+UNPARTITIONED = ("lanes",)
+ALL_QUEUES = QUEUES + tuple(GROUPED)
 GROUPED_READS = ("read_grouped", "read_grouped_rr", "read_grouped_head")
 
 # Producers leave it at so many: only a read that comes back short proves anything.
@@ -218,7 +225,7 @@ class GroupWorker(Worker):
     """The same on queues that are read by groups; a few of its reads don't care for groups"""
 
     def pick_queue(self):
-        return self.rng.choices(GROUPED, (4, 1))[0]
+        return self.rng.choices(list(GROUPED), list(GROUPED.values()))[0]
 
     def send_some(self, queue):
         # One group has half of the messages, many share the rest and run empty
