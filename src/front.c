@@ -16,7 +16,18 @@
  * same time at least one sees the other.  No one waits for that.
  *
  * A queue may be partitioned; then a group's messages are in several indexes,
- * which are walked side by side.
+ * which are walked side by side.  Each is opened when the walk has come as far
+ * as the lowest id that can be in it: where partitions go by msg_id that is
+ * their bound, where they go by time it is what partition.c knows of those to
+ * which nothing is sent any more.  A table without a page is passed by; a sender
+ * has made its page before it looks.
+ *
+ * A walk must know of all partitions.  Who has sent to one had it locked, and
+ * whoever made it announced it before he let go of his lock.  So it is enough
+ * to hear what was announced before a walk.  Rows are moved to a new
+ * partition out of the default one, under a lock that keeps us from opening that;
+ * so the default partition is opened first, and then we ask again whether the
+ * list is still good.
  */
 #include "pgmq.h"
 
@@ -39,12 +50,18 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "group.h"
+#include "partition.h"
+
+/* How many partitions are near */
+#define NEAR_TABLES 2
 
 /* ---- opening ---- */
 
@@ -77,40 +94,221 @@ front_columns(GroupLeaf *leaf)
 		leaf->enqueued_attno && leaf->headers_attno;
 }
 
-static bool
+static int
 add_leaf(GroupQueue *queue, Relation rel)
 {
-	GroupLeaf  *leaf = &queue->leaves[queue->nleaves++];
+	if (queue->nleaves == queue->max_leaves)
+	{
+		queue->max_leaves = Max(queue->max_leaves * 2, 4);
+		queue->leaves = queue->leaves == NULL ? palloc(sizeof(GroupLeaf) * queue->max_leaves) :
+			repalloc_huge(queue->leaves, sizeof(GroupLeaf) * queue->max_leaves);
+	}
+	memset(&queue->leaves[queue->nleaves], 0, sizeof(GroupLeaf));
+	queue->leaves[queue->nleaves].rel = rel;
+	return queue->nleaves++;
+}
 
-	memset(leaf, 0, sizeof(*leaf));
-	leaf->rel = rel;
-	return rel->rd_rel->relkind == RELKIND_RELATION && front_columns(leaf);
+static void
+add_range(GroupQueue *queue, Oid relid, Leaf *part, int64 lowest, int64 highest)
+{
+	int			i = queue->nranges++;
+
+	/* They come in order, or nearly so */
+	for (; i > 0 && queue->ranges[i - 1].lowest > lowest; i--)
+		queue->ranges[i] = queue->ranges[i - 1];
+	queue->ranges[i] = (GroupRange) {relid, part, lowest, highest, -1};
+}
+
+/* Add a table that is open, and may have any ids; false if it is of no kind we know. */
+static bool
+add_table(GroupQueue *queue, Relation rel)
+{
+	int			i = add_leaf(queue, rel);
+
+	add_range(queue, RelationGetRelid(rel), NULL, PG_INT64_MIN, PG_INT64_MAX);
+	queue->ranges[queue->nranges - 1].open = i;
+	return rel->rd_rel->relkind == RELKIND_RELATION && front_columns(&queue->leaves[i]);
+}
+
+/* Partitions that partition.c doesn't understand: all are opened */
+static bool
+add_all_tables(GroupQueue *queue)
+{
+	List	   *children = find_all_inheritors(RelationGetRelid(queue->queue), RowExclusiveLock, NULL);
+	ListCell   *lc;
+	bool		good = true;
+
+	queue->ranges = palloc(sizeof(GroupRange) * list_length(children));
+	foreach(lc, children)
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_PARTITIONED_TABLE)
+			good &= add_table(queue, table_open(lfirst_oid(lc), NoLock));
+	}
+	return good;
+}
+
+/* Which ids can be in a partition; false if there are none. */
+static bool
+range_of_leaf(Leaf *leaf, int64 *lowest, int64 *highest)
+{
+	*lowest = PG_INT64_MIN;
+	*highest = PG_INT64_MAX;
+	if (leaf->is_default)
+		return true;
+	if (leaf->parts->by_id)
+	{
+		*lowest = leaf->first;
+		*highest = leaf->last;
+	}
+	if (!leaf_closed(leaf))
+		return true;
+	leaf_learn_ids(leaf, false);
+	if (!leaf->ids_known)
+		return true;
+	*lowest = Max(*lowest, leaf->lowest_id);
+	*highest = Min(*highest, leaf->highest_id);
+	return leaf->has_ids;
+}
+
+/* Make the ranges of the partitions there are now; those that are open stay so. */
+static void
+make_ranges(GroupQueue *queue)
+{
+	Partitions *parts = queue->parts;
+	Leaf	   *leaf = &parts->leaves[parts->nleaves - 1];
+	int			i;
+	int			j;
+
+	queue->ranges = palloc(sizeof(GroupRange) * Max(parts->nleaves, 1));
+	queue->nranges = 0;
+	/* The default partition is the last of the list and has to be the first here. */
+	queue->has_default = parts->nleaves > 0 && leaf->is_default;
+	if (queue->has_default)
+		add_range(queue, leaf->relid, leaf, PG_INT64_MIN, PG_INT64_MAX);
+	for (i = 0; i < parts->nleaves; i++)
+	{
+		int64		lowest;
+		int64		highest;
+
+		leaf = &parts->leaves[i];
+		if (!leaf->is_default && range_of_leaf(leaf, &lowest, &highest))
+			add_range(queue, leaf->relid, leaf, lowest, highest);
+	}
+	for (j = 0; j < queue->nleaves; j++)
+	{
+		for (i = 0; i < queue->nranges; i++)
+		{
+			if (queue->ranges[i].relid == RelationGetRelid(queue->leaves[j].rel))
+				queue->ranges[i].open = j;
+		}
+	}
+}
+
+/* Whether the list of partitions is that of this moment; if not it is made anew. */
+static bool
+ranges_are_current(GroupQueue *queue)
+{
+	Partitions *old = queue->parts;
+
+	if (old == NULL)
+		return true;
+	AcceptInvalidationMessages();
+	if (old->valid)
+		return true;
+	queue->parts = horizon_partitions(&queue->name);
+	if (queue->parts == NULL)
+		elog(ERROR, "queue \"%s\" is not partitioned any more", queue->name.canonical);
+	make_ranges(queue);
+	return partitions_same(old, queue->parts);
 }
 
 /* The tables that hold the messages; false if one of them is of no kind we know */
 static bool
-open_leaves(GroupQueue *queue)
+find_tables(GroupQueue *queue)
 {
-	List	   *children;
-	ListCell   *lc;
-	bool		good = true;
-
 	if (queue->queue->rd_rel->relkind == RELKIND_RELATION &&
 		!queue->queue->rd_rel->relhassubclass)
 	{
-		queue->leaves = palloc(sizeof(GroupLeaf));
-		return add_leaf(queue, queue->queue);
+		queue->ranges = palloc(sizeof(GroupRange));
+		return add_table(queue, queue->queue);
 	}
 	if (queue->queue->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return false;
-	children = find_all_inheritors(RelationGetRelid(queue->queue), RowExclusiveLock, NULL);
-	queue->leaves = palloc(sizeof(GroupLeaf) * list_length(children));
-	foreach(lc, children)
+	queue->parts = horizon_partitions(&queue->name);
+	if (queue->parts == NULL || !queue->parts->looks)
 	{
-		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_PARTITIONED_TABLE)
-			good &= add_leaf(queue, table_open(lfirst_oid(lc), NoLock));
+		queue->parts = NULL;
+		return add_all_tables(queue);
 	}
-	return good;
+	make_ranges(queue);
+	return true;
+}
+
+/* The part of the group index that is on a table; which takes long to find out. */
+static Oid
+leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
+{
+	Oid			whole = RelationGetRelid(queue->fifo);
+	Oid			oid;
+
+	if (rel == queue->queue)
+		return whole;
+	if (range->part && range->part->group_index_of == whole && OidIsValid(range->part->group_index))
+		return range->part->group_index;
+	oid = index_get_partition(rel, whole);
+	if (range->part)
+	{
+		range->part->group_index_of = whole;
+		range->part->group_index = oid;
+	}
+	return oid;
+}
+
+/* Open the index of a table.  The queue's is valid, so all tables have one. */
+static void
+open_leaf_index(GroupQueue *queue, GroupRange *range)
+{
+	GroupLeaf  *leaf = &queue->leaves[range->open];
+	Oid			oid = leaf_index_oid(queue, range, leaf->rel);
+
+	if (!OidIsValid(oid))
+		elog(ERROR, "%s has no group index", RelationGetRelationName(leaf->rel));
+	leaf->index = index_open(oid, AccessShareLock);
+	if (!leaf->index->rd_index->indisvalid)
+		elog(ERROR, "the group index of %s is not valid", RelationGetRelationName(leaf->rel));
+}
+
+/* Open a table, with its index if that is used; false if it has gone. */
+static bool
+open_range(GroupQueue *queue, GroupRange *range)
+{
+	if (range->open < 0)
+	{
+		Relation	rel = try_table_open(range->relid, RowExclusiveLock);
+
+		if (rel == NULL)
+			return false;
+		range->open = add_leaf(queue, rel);
+		if (!front_columns(&queue->leaves[range->open]))
+			elog(ERROR, "%s does not have the columns of a queue", RelationGetRelationName(rel));
+	}
+	if (queue->fifo != NULL && queue->leaves[range->open].index == NULL)
+		open_leaf_index(queue, range);
+	return true;
+}
+
+/* Open all tables: for who walks over them. */
+void
+front_open_all(GroupQueue *queue)
+{
+	int			i;
+
+	do
+	{
+		for (i = 0; i < queue->nranges; i++)
+			(void) open_range(queue, &queue->ranges[i]);
+		CHECK_FOR_INTERRUPTS();
+	} while (!ranges_are_current(queue));
 }
 
 /* Whether nothing can change the queue without its notes being told */
@@ -159,27 +357,6 @@ open_fifo(GroupQueue *queue)
 		return index;
 	index_close(index, AccessShareLock);
 	return NULL;
-}
-
-static bool
-open_leaf_indexes(GroupQueue *queue)
-{
-	int			i;
-
-	for (i = 0; i < queue->nleaves; i++)
-	{
-		GroupLeaf  *leaf = &queue->leaves[i];
-		Oid			oid = RelationGetRelid(queue->fifo);
-
-		if (leaf->rel != queue->queue)
-			oid = index_get_partition(leaf->rel, oid);
-		if (!OidIsValid(oid))
-			return false;
-		leaf->index = index_open(oid, AccessShareLock);
-		if (!leaf->index->rd_index->indisvalid)
-			return false;
-	}
-	return true;
 }
 
 /* Whether this transaction holds the lock of a writer */
@@ -261,7 +438,7 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 		queue->locked_before = has_written(relid);
 		queue->queue = try_relation_open(relid, RowExclusiveLock);
 	} while (queue->queue == NULL);
-	if (!open_leaves(queue))
+	if (!find_tables(queue))
 	{
 		group_close(queue, true);
 		return false;
@@ -274,7 +451,7 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	if (queue->fifo == NULL)
 		return true;
 	queue->notes = open_notes(queue);
-	if (queue->notes == NULL || !open_leaf_indexes(queue))
+	if (queue->notes == NULL)
 		forget_index(queue);
 	return true;
 }
@@ -367,6 +544,7 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 /* One index of a walk, with the entry that it stands at */
 typedef struct LeafScan
 {
+	int			leaf;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	bool		has;
@@ -376,8 +554,16 @@ typedef struct LeafScan
 struct GroupScan
 {
 	GroupQueue *queue;
+	ScanKeyData keys[2];
+	int64		from;
 	SnapshotData dirty;
 	Snapshot	before;
+	GroupRange *ranges;			/* of the queue, when the walk began */
+	int			nranges;
+	int			next;			/* the next one */
+	int			first;			/* of those whose ids are known the first that is walked */
+	int			nleaves;
+	int			max_leaves;
 	LeafScan   *leaves;
 };
 
@@ -410,10 +596,9 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 }
 
 static void
-leaf_next(GroupScan *scan, int i)
+leaf_next(GroupScan *scan, LeafScan *leaf)
 {
-	LeafScan   *leaf = &scan->leaves[i];
-	GroupLeaf  *table = &scan->queue->leaves[i];
+	GroupLeaf  *table = &scan->queue->leaves[leaf->leaf];
 
 	for (;;)
 	{
@@ -449,47 +634,115 @@ front_compare_keys(const text *a, const text *b)
 	return order != 0 ? order : len_a - len_b;
 }
 
+/* Walk one table more. */
+static void
+add_leaf_scan(GroupScan *scan, int i)
+{
+	GroupLeaf  *leaf = &scan->queue->leaves[i];
+	LeafScan   *added;
+
+	if (scan->nleaves == scan->max_leaves)
+	{
+		scan->max_leaves = Max(scan->max_leaves * 2, 4);
+		scan->leaves = scan->leaves == NULL ? palloc(sizeof(LeafScan) * scan->max_leaves) :
+			repalloc_huge(scan->leaves, sizeof(LeafScan) * scan->max_leaves);
+	}
+	added = &scan->leaves[scan->nleaves++];
+	added->leaf = i;
+	added->scan = index_beginscan(leaf->rel, leaf->index, &scan->dirty, NULL, 2, 0);
+	index_rescan(added->scan, scan->keys, 2, NULL, 0);
+	added->slot = table_slot_create(leaf->rel, NULL);
+	leaf_next(scan, added);
+}
+
+/* The walk that stands at the lowest id, or NULL */
+static LeafScan *
+lowest_leaf(const GroupScan *scan)
+{
+	LeafScan   *lowest = NULL;
+	int			i;
+
+	for (i = 0; i < scan->nleaves; i++)
+	{
+		if (scan->leaves[i].has &&
+			(lowest == NULL || scan->leaves[i].peeked.msg_id < lowest->peeked.msg_id))
+			lowest = &scan->leaves[i];
+	}
+	return lowest;
+}
+
+/* The same when all tables are being walked that may have a lower one */
+static LeafScan *
+walk_on(GroupScan *scan)
+{
+	GroupQueue *queue = scan->queue;
+	LeafScan   *lowest = lowest_leaf(scan);
+
+	while (scan->next < scan->nranges)
+	{
+		GroupRange *range = &scan->ranges[scan->next];
+
+		if (lowest != NULL && range->lowest > lowest->peeked.msg_id)
+			break;
+		if (scan->next++ < scan->first && range->lowest > PG_INT64_MIN)
+			continue;
+		if (range->highest < scan->from || !open_range(queue, range) ||
+			(range->part && RelationGetNumberOfBlocks(queue->leaves[range->open].rel) == 0))
+			continue;
+		add_leaf_scan(scan, range->open);
+		lowest = lowest_leaf(scan);
+	}
+	return lowest;
+}
+
 /* Walk a group's messages in msg_id order, in every version that is not dead for good. */
 GroupScan *
 front_begin(GroupQueue *queue, const text *key, int64 from)
 {
-	GroupScan  *scan = palloc(sizeof(GroupScan));
-	ScanKeyData keys[2];
-	int			i;
+	GroupScan  *scan = palloc0(sizeof(GroupScan));
 
 	scan->queue = queue;
+	scan->from = from;
+	/* The default partition's lock keeps rows where they are; see the top of this file. */
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (queue->has_default)
+			(void) open_range(queue, &queue->ranges[0]);
+	} while (!ranges_are_current(queue));
+	scan->ranges = queue->ranges;
+	scan->nranges = queue->nranges;
 	InitDirtySnapshot(scan->dirty);
 	scan->before = RegisterSnapshot(GetLatestSnapshot());
-	scan->leaves = palloc(sizeof(LeafScan) * queue->nleaves);
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
-	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-	for (i = 0; i < queue->nleaves; i++)
-	{
-		GroupLeaf  *leaf = &queue->leaves[i];
+	ScanKeyInit(&scan->keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
+	ScanKeyInit(&scan->keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	return scan;
+}
 
-		scan->leaves[i].scan = index_beginscan(leaf->rel, leaf->index, &scan->dirty, NULL, 2, 0);
-		index_rescan(scan->leaves[i].scan, keys, 2, NULL, 0);
-		scan->leaves[i].slot = table_slot_create(leaf->rel, NULL);
-		leaf_next(scan, i);
-	}
+/*
+ * The same, but of the partitions that may have messages up to "until" only the
+ * last few are walked: for who would like to find one, but need not.
+ */
+GroupScan *
+front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until)
+{
+	GroupScan  *scan = front_begin(queue, key, from);
+	int			behind = scan->nranges;
+
+	while (behind > 0 && scan->ranges[behind - 1].lowest > until)
+		behind--;
+	scan->first = behind - NEAR_TABLES;
 	return scan;
 }
 
 bool
 front_next(GroupScan *scan, Peeked *peeked)
 {
-	int			lowest = -1;
-	int			i;
+	LeafScan   *lowest = walk_on(scan);
 
-	for (i = 0; i < scan->queue->nleaves; i++)
-	{
-		if (scan->leaves[i].has &&
-			(lowest < 0 || scan->leaves[i].peeked.msg_id < scan->leaves[lowest].peeked.msg_id))
-			lowest = i;
-	}
-	if (lowest < 0)
+	if (lowest == NULL)
 		return false;
-	*peeked = scan->leaves[lowest].peeked;
+	*peeked = lowest->peeked;
 	leaf_next(scan, lowest);
 	return true;
 }
@@ -499,13 +752,14 @@ front_end(GroupScan *scan)
 {
 	int			i;
 
-	for (i = 0; i < scan->queue->nleaves; i++)
+	for (i = 0; i < scan->nleaves; i++)
 	{
 		index_endscan(scan->leaves[i].scan);
 		ExecDropSingleTupleTableSlot(scan->leaves[i].slot);
 	}
 	UnregisterSnapshot(scan->before);
-	pfree(scan->leaves);
+	if (scan->leaves)
+		pfree(scan->leaves);
 	pfree(scan);
 }
 

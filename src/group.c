@@ -81,7 +81,7 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 static const PlanSpec lease_messages = {
 	PLAN_READ_GROUPED,
 	"UPDATE {queue} SET read_ct = read_ct OPERATOR(pg_catalog.+) 1, last_read_at = $2, vt = $3"
-	" WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
+	" WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1){leaf}"
 	" RETURNING " MESSAGE_COLUMNS,
 	3, {INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
@@ -831,7 +831,8 @@ lease(Request *request, TimestampTz now)
 	values[1] = TimestampTzGetDatum(now);
 	values[2] = TimestampTzGetDatum(now + request->lease);
 	nulls[2] = request->lease_null;
-	plan_run(&request->name, &lease_messages, values, nulls, result_dest(request->messages));
+	route_by_id(&request->name, &lease_messages, values, nulls, request->lease == 0,
+				result_dest(request->messages));
 }
 
 static void
@@ -927,6 +928,7 @@ request_run(Request *request, Outlook *outlook)
 
 	SPI_connect();
 	begin_attempt(request);
+	horizon_move(&request->name);
 	if (!group_open(&request->queue, &request->name, true))
 	{
 		name_require_queue(&request->name);

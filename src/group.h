@@ -14,6 +14,8 @@
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
+#include "pgmq.h"
+
 /*
  * A group is known by its key: the text that the first column of the queue's
  * group index holds, which is the group's name, or if that is long its
@@ -48,6 +50,16 @@ typedef struct GroupLeaf
 	AttrNumber	headers_attno;
 } GroupLeaf;
 
+/* A table that may hold messages, and between which ids */
+typedef struct GroupRange
+{
+	Oid			relid;
+	Leaf	   *part;			/* NULL unless it is a partition that partition.c knows */
+	int64		lowest;
+	int64		highest;
+	int			open;			/* where it stands among the leaves, or -1 */
+} GroupRange;
+
 typedef struct GroupQueue
 {
 	QueueName	name;
@@ -57,8 +69,13 @@ typedef struct GroupQueue
 	Relation	notes;			/* its table of notes; NULL with it */
 	bool		notes_locked_before;	/* this transaction had written to them */
 	uint64		key;			/* database and file of the notes */
+	Partitions *parts;			/* NULL: all tables have been opened, and there will be no others */
+	bool		has_default;	/* a default partition: the first of the ranges */
+	int			nranges;
+	GroupRange *ranges;			/* all tables, in the order of their lowest ids */
 	int			nleaves;
-	GroupLeaf  *leaves;
+	int			max_leaves;
+	GroupLeaf  *leaves;			/* those that were opened */
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
 } GroupQueue;
 
@@ -105,10 +122,12 @@ extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_readin
 extern void group_close(GroupQueue *queue, bool keep_lock);
 extern int	front_compare_keys(const text *a, const text *b);
 extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
+extern GroupScan *front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until);
 extern bool front_next(GroupScan *scan, Peeked *peeked);
 extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
 extern bool front_columns(GroupLeaf *leaf);
+extern void front_open_all(GroupQueue *queue);
 extern void front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 					   const SnapshotData *dirty, Peeked *peeked);
 extern bool tuple_is_claimed(HeapTupleHeader header);
@@ -184,6 +203,10 @@ extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time,
 extern void notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end);
 extern void notes_truncate(const QueueName *name);
 extern Oid notes_due_index(const GroupQueue *queue);
+
+/* ---- fifo.c: make what reading by groups needs ---- */
+
+extern void group_partition_goes(const QueueName *name, const char *partition);
 
 /* ---- slowgroup.c: the same without an index ---- */
 

@@ -7,8 +7,9 @@
  * locks messages nor waits.
  *
  * - Who sends adds a note, unless there is an earlier message of the group that
- *	 is there whatever others do: then there is a note for that one, and who
- *	 removes it will look.
+ *	 is there whatever others do: then the group has a note, and who removes
+ *	 that message will look.  In a partitioned queue only the last partitions are
+ *	 searched for one.
  * - Who removes looks what is left, and sees to a note for that, unless the time
  *	 of the old one will do.
  * - Who makes a group's first message visible earlier adds a note.
@@ -40,6 +41,7 @@
 #include "utils/tuplestore.h"
 
 #include "group.h"
+#include "partition.h"
 
 PG_FUNCTION_INFO_V1(pgmq__group_sent);
 PG_FUNCTION_INFO_V1(pgmq__group_removed);
@@ -56,6 +58,7 @@ typedef struct Change
 	text	   *key;
 	int64		msg_id;
 	TimestampTz vt;				/* DT_NOBEGIN of a fresh one */
+	TimestampTz enqueued_at;
 } Change;
 
 /* What one call of a trigger works with */
@@ -127,6 +130,7 @@ make_change(KeyMaker *maker, Change *change)
 	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, maker->columns.enqueued_attno, &isnull[2]));
 	if (isnull[1] || (!isnull[2] && change->vt == enqueued_at))
 		change->vt = DT_NOBEGIN;
+	change->enqueued_at = isnull[2] ? DT_NOEND : enqueued_at;
 }
 
 /* By group, and in a group by msg_id */
@@ -208,7 +212,7 @@ group_sent(Work *work, const Change *first, int count)
 
 	starts_lower(&work->queue, first->key, first->msg_id);
 	starts_find(&work->queue, first->key, &start);
-	scan = front_begin(&work->queue, first->key, start.from);
+	scan = front_begin_near(&work->queue, first->key, start.from, first->msg_id);
 	while (!follows && front_next(scan, &peeked) &&
 		   peeked.msg_id < first->msg_id && passed++ < MOST_PASSED)
 	{
@@ -374,6 +378,27 @@ work_end_removal(Work *work)
 	wake_mark(&work->queue.name, ready);
 }
 
+/*
+ * What was written by hand may be in a partition that is known to get no more
+ * messages: then nobody must trust what he knows of partitions.
+ */
+static void
+note_backdated(Work *work, const TriggerData *data, const Change *changes, int count)
+{
+	const Partitions *parts = work->queue.parts;
+	bool		backdated = false;
+	int			i;
+
+	for (i = 0; i < count && parts != NULL; i++)
+		backdated |= parts->by_id ? changes[i].msg_id < parts->sent.fresh :
+			changes[i].enqueued_at < parts->sent.due;
+	if (!backdated)
+		return;
+	horizon_belied(&work->queue.name);
+	group_close(&work->queue, true);
+	(void) work_begin(work, data);
+}
+
 /* pgmq._group_sent() -> trigger: AFTER INSERT FOR EACH STATEMENT */
 Datum
 pgmq__group_sent(PG_FUNCTION_ARGS)
@@ -388,6 +413,7 @@ pgmq__group_sent(PG_FUNCTION_ARGS)
 	if (data->tg_newtable == NULL || !work_begin(&work, data))
 		return PointerGetDatum(NULL);
 	changes = changes_of_statement(&work, data->tg_relation, data->tg_newtable, &count);
+	note_backdated(&work, data, changes, count);
 	for (from = 0; from < count; from = to)
 	{
 		for (to = from + 1; to < count; to++)

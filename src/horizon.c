@@ -1263,6 +1263,39 @@ horizon_partitions(const QueueName *name)
 }
 
 /*
+ * See whether the floors of a partitioned queue can be moved, for who reads it by
+ * other means: they say which partitions have got all their messages.
+ */
+void
+horizon_move(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+
+	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+		horizon_end(horizon_begin(name, QUEUE_TABLE, false, false), 0);
+}
+
+/*
+ * Somebody has sent a message to where none was to come any more: everybody forgets
+ * what he has learned.
+ */
+void
+horizon_belied(const QueueName *name)
+{
+	uint64		key = partitioned_key(name_relid(name, QUEUE_TABLE));
+	Bucket	   *bucket;
+	Slot	   *slot;
+
+	attach();
+	bucket = bucket_of(key);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, key, false);
+	if (slot != NULL)
+		start_anew(slot);
+	SpinLockRelease(&bucket->mutex);
+}
+
+/*
  * pgmq.rescan(queue_name text) -> void
  *
  * The next read looks everywhere.  That costs it something, so this is for who

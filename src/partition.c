@@ -90,7 +90,10 @@ at_invalidation(Datum arg, Oid relid)
 		for (i = 0; i < parts->nleaves; i++)
 		{
 			if (relid == parts->leaves[i].relid || !OidIsValid(relid))
+			{
 				parts->leaves[i].described = false;
+				parts->leaves[i].group_index = InvalidOid;
+			}
 		}
 	}
 }

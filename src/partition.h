@@ -27,6 +27,8 @@ struct Leaf
 	bool		described;
 	bool		looks;			/* it can be looked into */
 	Place		place;
+	Oid			group_index;	/* its part of the queue's index by groups, */
+	Oid			group_index_of;	/* which is this one */
 
 	/*
 	 * Facts, as far as the functions write: good until partitions_forget().

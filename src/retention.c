@@ -25,6 +25,7 @@
 #include "utils/tuplestore.h"
 
 #include "admin.h"
+#include "group.h"
 
 PG_FUNCTION_INFO_V1(pgmq_list_partitions);
 PG_FUNCTION_INFO_V1(pgmq_set_retention);
@@ -104,8 +105,11 @@ drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
 {
 	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", upkeep->set->parent);
 	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", partition);
-	if (with_messages || is_empty(partition))
-		run_ddl("DROP TABLE %s", partition);
+	if (!with_messages && !is_empty(partition))
+		return;
+	if (with_messages && upkeep->prefix == QUEUE_TABLE)
+		group_partition_goes(upkeep->name, partition);
+	run_ddl("DROP TABLE %s", partition);
 }
 
 /* Ids go on coming here, but what is consumed can go. */

@@ -120,6 +120,7 @@ slow_groups(GroupQueue *queue, int *count)
 	Peeked	   *messages;
 	int64		i;
 
+	front_open_all(queue);
 	walk.found = palloc(sizeof(Found) * walk.max);
 	for (i = 0; i < queue->nleaves; i++)
 		walk_leaf(&walk, &queue->leaves[i]);
