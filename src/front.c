@@ -47,6 +47,7 @@
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
@@ -482,9 +483,12 @@ is_open_elsewhere(TransactionId xid)
 	return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
 }
 
-/* Whether another transaction that is open has locked, updated or deleted this version */
-bool
-tuple_is_claimed(HeapTupleHeader header)
+/*
+ * Whether another transaction that is open has locked, updated or deleted this
+ * version.  "changer" is who has updated or deleted it, or invalid.
+ */
+static bool
+header_is_claimed(HeapTupleHeader header, TransactionId *changer)
 {
 	TransactionId xmax = HeapTupleHeaderGetRawXmax(header);
 	MultiXactMember *members;
@@ -492,17 +496,52 @@ tuple_is_claimed(HeapTupleHeader header)
 	int			count;
 	int			i;
 
+	*changer = InvalidTransactionId;
 	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_LOCKED_UPGRADED(header->t_infomask))
 		return false;
 	if ((header->t_infomask & HEAP_XMAX_IS_MULTI) == 0)
-		return is_open_elsewhere(xmax);
+	{
+		claimed = is_open_elsewhere(xmax);
+		if (claimed && !HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask))
+			*changer = xmax;
+		return claimed;
+	}
 	count = GetMultiXactIdMembers(xmax, &members, false,
 								  HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
-	for (i = 0; i < count && !claimed; i++)
-		claimed = is_open_elsewhere(members[i].xid);
+	for (i = 0; i < count; i++)
+	{
+		if (!is_open_elsewhere(members[i].xid))
+			continue;
+		claimed = true;
+		if (ISUPDATE_from_mxstatus(members[i].status))
+			*changer = members[i].xid;
+	}
 	if (count > 0)
 		pfree(members);
 	return claimed;
+}
+
+/* The header of what is in the slot, as it is at one moment: others may be writing to it. */
+static void
+copy_header(TupleTableSlot *slot, HeapTupleHeader copy)
+{
+	BufferHeapTupleTableSlot *in_buffer = (BufferHeapTupleTableSlot *) slot;
+
+	Assert(TTS_IS_BUFFERTUPLE(slot));
+	LockBuffer(in_buffer->buffer, BUFFER_LOCK_SHARE);
+	memcpy(copy, in_buffer->base.tuple->t_data, SizeofHeapTupleHeader);
+	LockBuffer(in_buffer->buffer, BUFFER_LOCK_UNLOCK);
+}
+
+/* Whether another transaction that is open has locked, updated or deleted what is in the slot */
+bool
+slot_is_claimed(TupleTableSlot *slot)
+{
+	HeapTupleHeaderData header;
+	TransactionId changer;
+
+	copy_header(slot, &header);
+	return header_is_claimed(&header, &changer);
 }
 
 /* What a dirty snapshot has just found; NULL columns stand for nothing that could be handed out */
@@ -510,8 +549,9 @@ void
 front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 		   const SnapshotData *dirty, Peeked *peeked)
 {
-	HeapTuple	tuple;
-	bool		should_free;
+	HeapTupleHeaderData header;
+	TransactionId changer;
+	bool		claimed;
 	bool		isnull[4];
 	TimestampTz enqueued_at;
 
@@ -527,18 +567,20 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 	peeked->leaf = (int) (leaf - queue->leaves);
 	peeked->tid = slot->tts_tid;
 
-	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
-	peeked->mine = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	copy_header(slot, &header);
+	claimed = header_is_claimed(&header, &changer);
+	peeked->mine = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(&header));
 	peeked->arriving = TransactionIdIsValid(dirty->xmin);
-	peeked->leaving = TransactionIdIsValid(dirty->xmax) &&
-		(HeapTupleHeaderIndicatesMovedPartitions(tuple->t_data) ||
-		 ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid));
-	peeked->changing = TransactionIdIsValid(dirty->xmax) && !peeked->leaving;
-	peeked->locked = !TransactionIdIsValid(dirty->xmax) && tuple_is_claimed(tuple->t_data);
+	/* Of a version that is arriving the snapshot does not say what has become of it since */
+	if (TransactionIdIsValid(dirty->xmax))
+		changer = dirty->xmax;
+	peeked->leaving = TransactionIdIsValid(changer) &&
+		(HeapTupleHeaderIndicatesMovedPartitions(&header) ||
+		 ItemPointerEquals(&slot->tts_tid, &header.t_ctid));
+	peeked->changing = TransactionIdIsValid(changer) && !peeked->leaving;
+	peeked->locked = claimed && !TransactionIdIsValid(changer);
 	peeked->unseen = queue->fixed != NULL &&
 		!table_tuple_satisfies_snapshot(leaf->rel, slot, queue->fixed);
-	if (should_free)
-		heap_freetuple(tuple);
 }
 
 /* One index of a walk, with the entry that it stands at */
@@ -577,8 +619,7 @@ struct GroupScan
 static bool
 changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 {
-	HeapTuple	tuple;
-	bool		should_free;
+	HeapTupleHeaderData header;
 	bool		seen;
 
 	leaf->scan->xs_snapshot = scan->before;
@@ -588,11 +629,8 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 	if (!seen)
 		return false;
 	/* What the current command has changed is as it left it */
-	tuple = ExecFetchSlotHeapTuple(leaf->slot, false, &should_free);
-	seen = !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(tuple->t_data));
-	if (should_free)
-		heap_freetuple(tuple);
-	return seen;
+	copy_header(leaf->slot, &header);
+	return !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header));
 }
 
 static void
@@ -735,6 +773,7 @@ front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until)
 	return scan;
 }
 
+/* The next version of a message */
 bool
 front_next(GroupScan *scan, Peeked *peeked)
 {
@@ -744,6 +783,46 @@ front_next(GroupScan *scan, Peeked *peeked)
 		return false;
 	*peeked = lowest->peeked;
 	leaf_next(scan, lowest);
+	return true;
+}
+
+/*
+ * The next message, all of its versions taken together: anything that is said
+ * of one of them is said of it, and its vt is the earliest.
+ *
+ * It is solid if there is a version that nobody is at work on.  An update that is
+ * under way leaves it where it is only if there is a new version in the group
+ * that has not been deleted: the transaction may have read and deleted it, or
+ * moved it to another group, and have had its look then.
+ */
+bool
+front_next_message(GroupScan *scan, Peeked *peeked)
+{
+	Peeked		version;
+	bool		settled;
+	bool		renewed;
+	LeafScan   *next;
+
+	if (!front_next(scan, peeked))
+		return false;
+	settled = !peeked_is_busy(peeked);
+	renewed = peeked->arriving && !peeked->leaving && !peeked->changing;
+	while ((next = walk_on(scan)) != NULL && next->peeked.msg_id == peeked->msg_id)
+	{
+		(void) front_next(scan, &version);
+		settled |= !peeked_is_busy(&version);
+		renewed |= version.arriving && !version.leaving && !version.changing;
+		peeked->fresh |= version.fresh;
+		peeked->vt = Min(peeked->vt, version.vt);
+		peeked->read_ct = Max(peeked->read_ct, version.read_ct);
+		peeked->mine |= version.mine;
+		peeked->arriving |= version.arriving;
+		peeked->leaving |= version.leaving;
+		peeked->changing |= version.changing;
+		peeked->locked |= version.locked;
+		peeked->unseen |= version.unseen;
+	}
+	peeked->solid = settled || (peeked->changing && renewed);
 	return true;
 }
 

@@ -140,6 +140,7 @@ typedef struct Request
 	NoteChanges notes;
 	HTAB	   *seen_notes;		/* by id */
 	HTAB	   *seen_groups;	/* by hash */
+	int			nlooks;
 	List	   *claimed;		/* notes that others have locked */
 } Request;
 
@@ -358,10 +359,13 @@ go_round(Request *request)
 
 /* ---- notes ---- */
 
-typedef struct GroupHash
+typedef struct GroupSeen
 {
 	uint64		hash[2];
-} GroupHash;
+	int			look;			/* the latest that saw to the group; TAKEN_FOR_GOOD: handed out */
+} GroupSeen;
+
+#define TAKEN_FOR_GOOD PG_INT32_MAX
 
 static void
 forget_seen(Request *request)
@@ -373,22 +377,44 @@ forget_seen(Request *request)
 	ctl.hcxt = CurrentMemoryContext;
 	request->seen_notes = hash_create("pgmq notes seen", 64, &ctl,
 									  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	ctl.keysize = sizeof(GroupHash);
-	ctl.entrysize = sizeof(GroupHash);
+	ctl.keysize = sizeof(((GroupSeen *) NULL)->hash);
+	ctl.entrysize = sizeof(GroupSeen);
 	request->seen_groups = hash_create("pgmq groups seen", 64, &ctl,
 									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-static bool
-group_was_seen(Request *request, const text *key, HASHACTION action)
+static GroupSeen *
+group_seen(Request *request, const text *key, HASHACTION action, bool *found)
 {
 	const unsigned char *data = (const unsigned char *) VARDATA_ANY(key);
 	int			len = VARSIZE_ANY_EXHDR(key);
-	GroupHash	hash = {{hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1)}};
-	bool		found;
+	uint64		hash[2] = {hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1)};
 
-	(void) hash_search(request->seen_groups, &hash, action, &found);
-	return found;
+	return hash_search(request->seen_groups, hash, action, found);
+}
+
+/*
+ * Whether what we know of the group is newer than any note that this look can
+ * find: the notes are those of a snapshot from before it.  A later look finds
+ * notes of messages that came since, and must look at their groups once more,
+ * unless we have the group ourselves.
+ */
+static bool
+group_is_known(Request *request, const text *key)
+{
+	bool		found;
+	GroupSeen  *seen = group_seen(request, key, HASH_FIND, &found);
+
+	return found && seen->look >= request->nlooks;
+}
+
+static void
+group_know(Request *request, const text *key, bool taken)
+{
+	bool		found;
+	GroupSeen  *seen = group_seen(request, key, HASH_ENTER, &found);
+
+	seen->look = taken ? TAKEN_FOR_GOOD : request->nlooks;
 }
 
 static bool
@@ -442,7 +468,7 @@ consider(Request *request, const Note *note)
 		return;
 	}
 	/* The group has another note, which we have seen to */
-	if (group_was_seen(request, note->key, HASH_FIND))
+	if (group_is_known(request, note->key))
 	{
 		notes_drop(&request->notes, note);
 		return;
@@ -451,7 +477,7 @@ consider(Request *request, const Note *note)
 	outcome = take_first(request, front, late, &head, &until);
 	if (outcome == UNSEEN)
 		return;
-	(void) group_was_seen(request, note->key, HASH_ENTER);
+	group_know(request, note->key, outcome == TAKEN);
 	if (outcome == TAKEN)
 		add_front(request, front);
 	else if (outcome == EMPTY)
@@ -472,14 +498,17 @@ consider_claimed(Request *request)
 		Front	   *front = new_front(note->key, NULL);
 		int64		head;
 		TimestampTz until;
-		bool		late = note->late ||
-			(request->any_late && notes_any_late(&request->queue, note->key));
+		Outcome		outcome;
+		bool		late;
 
 		if (!wanting(request))
 			break;
-		if (group_was_seen(request, note->key, HASH_ENTER))
+		if (group_is_known(request, note->key))
 			continue;
-		if (take_first(request, front, late, &head, &until) == TAKEN)
+		late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
+		outcome = take_first(request, front, late, &head, &until);
+		group_know(request, note->key, outcome == TAKEN);
+		if (outcome == TAKEN)
 			add_front(request, front);
 	}
 }
@@ -590,6 +619,7 @@ look(Request *request, Horizon *h)
 	HorizonRange range;
 	int			i;
 
+	request->nlooks++;
 	(void) horizon_indexes(h, &id_index, &vt_index);
 	window.fresh_left = PG_INT64_MAX;
 	window.fresh_highest = 0;
@@ -888,6 +918,7 @@ begin_attempt(Request *request)
 	request->nfronts = 0;
 	request->total = 0;
 	request->claimed = NIL;
+	request->nlooks = 0;
 	memset(&request->notes, 0, sizeof(request->notes));
 	/* The row versions that this transaction has written before are there to be locked */
 	CommandCounterIncrement();

@@ -79,7 +79,7 @@ typedef struct GroupQueue
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
 } GroupQueue;
 
-/* A message as a look finds it; the flags are about other transactions that are still open */
+/* A version of a message as a look finds it; the flags are about other transactions that are still open */
 typedef struct Peeked
 {
 	int64		msg_id;
@@ -91,17 +91,11 @@ typedef struct Peeked
 	bool		leaving;		/* deleted by one */
 	bool		changing;		/* updated by one */
 	bool		locked;			/* locked by one */
+	bool		solid;			/* front_next_message() only: it stays, whatever they do */
 	bool		unseen;			/* not in the fixed snapshot */
 	int			leaf;
 	ItemPointerData tid;
 } Peeked;
-
-/* Whether it is there whatever the others do: committed or ours, and not being deleted */
-static inline bool
-peeked_is_solid(const Peeked *peeked)
-{
-	return !peeked->arriving && !peeked->leaving;
-}
 
 static inline bool
 peeked_is_busy(const Peeked *peeked)
@@ -124,13 +118,14 @@ extern int	front_compare_keys(const text *a, const text *b);
 extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
 extern GroupScan *front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until);
 extern bool front_next(GroupScan *scan, Peeked *peeked);
+extern bool front_next_message(GroupScan *scan, Peeked *peeked);
 extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
 extern bool front_columns(GroupLeaf *leaf);
 extern void front_open_all(GroupQueue *queue);
 extern void front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 					   const SnapshotData *dirty, Peeked *peeked);
-extern bool tuple_is_claimed(HeapTupleHeader header);
+extern bool slot_is_claimed(TupleTableSlot *slot);
 
 /* ---- starts.c: where the look at a group may start ---- */
 

@@ -213,10 +213,10 @@ group_sent(Work *work, const Change *first, int count)
 	starts_lower(&work->queue, first->key, first->msg_id);
 	starts_find(&work->queue, first->key, &start);
 	scan = front_begin_near(&work->queue, first->key, start.from, first->msg_id);
-	while (!follows && front_next(scan, &peeked) &&
+	while (!follows && front_next_message(scan, &peeked) &&
 		   peeked.msg_id < first->msg_id && passed++ < MOST_PASSED)
 	{
-		follows = peeked_is_solid(&peeked);
+		follows = peeked.solid;
 		doubtful = peeked.changing || peeked.locked || peeked_is_held(&peeked, work->now);
 	}
 	front_end(scan);
@@ -273,11 +273,11 @@ group_removed(Work *work, const Change *lowest)
 
 	starts_find(&work->queue, lowest->key, &start);
 	scan = front_begin(&work->queue, lowest->key, start.from);
-	while (!solid && until > work->now && front_next(scan, &peeked))
+	while (!solid && until > work->now && front_next_message(scan, &peeked))
 	{
 		if (passed == 0)
 			head = peeked.msg_id;
-		solid = peeked_is_solid(&peeked);
+		solid = peeked.solid;
 		until = Min(until, peeked.fresh ? DT_NOBEGIN : peeked.vt);
 		if (++passed > MOST_PASSED)
 			until = DT_NOBEGIN;
@@ -314,9 +314,9 @@ group_retimed(Work *work, const Change *old, const Change *new)
 
 	starts_find(&work->queue, new->key, &start);
 	scan = front_begin(&work->queue, new->key, start.from);
-	while (!follows && front_next(scan, &peeked) &&
+	while (!follows && front_next_message(scan, &peeked) &&
 		   peeked.msg_id < new->msg_id && passed++ < MOST_PASSED)
-		follows = peeked_is_solid(&peeked);
+		follows = peeked.solid;
 	front_end(scan);
 	if (follows)
 		look_if_late(work, new->key, peeked.msg_id);

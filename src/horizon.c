@@ -1262,6 +1262,24 @@ horizon_partitions(const QueueName *name)
 	return parts;
 }
 
+static void
+rescan_table(const QueueName *name, char prefix)
+{
+	QueueTable	table;
+	Bucket	   *bucket;
+	Slot	   *slot;
+
+	if (!open_table(name, prefix, AccessShareLock, &table))
+		return;
+	bucket = bucket_of(table.key);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, table.key, false);
+	if (slot != NULL)
+		start_anew(slot);
+	SpinLockRelease(&bucket->mutex);
+	table_close(table.rel, AccessShareLock);
+}
+
 /*
  * See whether the floors of a partitioned queue can be moved, for who reads it by
  * other means: they say which partitions have got all their messages.
@@ -1305,24 +1323,16 @@ Datum
 pgmq_rescan(PG_FUNCTION_ARGS)
 {
 	QueueName	name;
-	QueueTable	table;
-	Bucket	   *bucket;
-	Slot	   *slot;
 
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
 	if (!horizon_may_take(name_relid(&name, QUEUE_TABLE)))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
 					   get_rel_name(name_relid(&name, QUEUE_TABLE)));
-	if (RecoveryInProgress() || !open_table(&name, QUEUE_TABLE, AccessShareLock, &table))
+	if (RecoveryInProgress())
 		PG_RETURN_VOID();
 	attach();
-	bucket = bucket_of(table.key);
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, table.key, false);
-	if (slot != NULL)
-		start_anew(slot);
-	SpinLockRelease(&bucket->mutex);
-	table_close(table.rel, AccessShareLock);
+	rescan_table(&name, QUEUE_TABLE);
+	rescan_table(&name, NOTES_TABLE);
 	PG_RETURN_VOID();
 }

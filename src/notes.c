@@ -94,9 +94,6 @@ notes_scan_fresh(GroupQueue *queue, Oid index, int64 from, int64 until)
 static void
 deform(TupleTableSlot *slot, Note *note)
 {
-	HeapTuple	tuple;
-	bool		should_free;
-
 	slot_getallattrs(slot);
 	note->id = DatumGetInt64(slot->tts_values[NOTE_ID - 1]);
 	note->vt = DatumGetTimestampTz(slot->tts_values[NOTE_VT - 1]);
@@ -106,10 +103,7 @@ deform(TupleTableSlot *slot, Note *note)
 	note->tries = DatumGetInt32(slot->tts_values[NOTE_TRIES - 1]);
 	note->tid = slot->tts_tid;
 	note->due = DatumGetTimestampTz(slot->tts_values[NOTE_ENQUEUED_AT - 1]) != note->vt;
-	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
-	note->claimed = tuple_is_claimed(tuple->t_data);
-	if (should_free)
-		heap_freetuple(tuple);
+	note->claimed = slot_is_claimed(slot);
 }
 
 bool
@@ -202,6 +196,7 @@ List *
 notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt)
 {
 	List	   *found = NIL;
+	ListCell   *lc;
 	Oid			index = name_other_relid(&queue->name, "fifo_head_idx_");
 
 	if (OidIsValid(index))
@@ -209,6 +204,12 @@ notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz v
 	index = notes_due_index(queue);
 	if (found == NIL && OidIsValid(index))
 		found = notes_by_value(queue, index, F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(vt), key);
+	/* A message behind this one may be for the very same time, and its note not ours to drop */
+	foreach(lc, found)
+	{
+		if (((Note *) lfirst(lc))->head > msg_id)
+			found = foreach_delete_current(found, lc);
+	}
 	return found;
 }
 

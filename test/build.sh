@@ -80,3 +80,22 @@ left=$(installed "$WORK/vpath/build")
 [ -z "$left" ]
 result $? "make clean leaves nothing"
 chmod -R u+w "$WORK/vpath/tree"
+
+# What the stress test is to notice.  Each break must apply to the code as it is, and compile.
+breaks_apply() {
+	local patch dir=$WORK/breaks status=0
+	for patch in "$TOP"/test/stress/breaks/*.patch; do
+		rm -rf "$dir"
+		mkdir "$dir"
+		cp -r "$TOP/src" "$dir/src"
+		(
+			cd "$dir" && git apply -C1 "$patch" &&
+				gcc -fsyntax-only -Wall -Werror -I"$("$PG_CONFIG" --includedir-server)" \
+					$(sed -n 's|^+++ b/\(src/.*\.c\)$|\1|p' "$patch")
+		) >"$WORK/breaks.log" 2>&1 || { status=1; echo "# ${patch##*/}"; sed 's/^/# /' "$WORK/breaks.log"; }
+	done
+	return "$status"
+}
+status=0
+breaks_apply || status=$?
+result "$status" "the breaks of the stress test apply"
