@@ -23,6 +23,20 @@ CALLS = {
     "read(1) of nothing": ("PERFORM msg_id FROM pgmq.read('{q}_empty', 3600, 1);", 500),
 }
 
+# On queues with a group index; 10 messages of each group lie near each other
+GROUP = "jsonb_build_object('x-pgmq-group', %s)"
+GROUPED_CALLS = {
+    "read_grouped(10)": ("PERFORM msg_id FROM pgmq.read_grouped('{q}', 3600, 10);", 30),
+    "read_grouped_rr(10)": ("PERFORM msg_id FROM pgmq.read_grouped_rr('{q}', 3600, 10);", 30),
+    "read_grouped_head(10)": ("PERFORM msg_id FROM pgmq.read_grouped_head('{q}', 3600, 10);", 30),
+    "read_grouped(5) + delete(array)": ("PERFORM pgmq.delete('{q}', array_agg(msg_id))"
+                                        " FROM pgmq.read_grouped('{q}', 3600, 5);", 30),
+    "the same, the group's last messages": ("PERFORM pgmq.delete('{q}', array_agg(msg_id))"
+                                            " FROM pgmq.read_grouped('{q}', 3600, 10);", 30),
+    "send to a group that has messages": ("PERFORM pgmq.send('{q}', body, " + GROUP % "((random() * 9999)::int)::text" + ");", 60),
+    "send to another group": ("PERFORM pgmq.send('{q}', body, " + GROUP % "random()::text" + ");", 60),
+}
+
 LOOP = """DO $$
 DECLARE
     body jsonb := '{body}';
@@ -70,16 +84,18 @@ def make_queue(conn, name, by, partitions, per):
     conn.execute("INSERT INTO pgmq.meta VALUES (%s, true, false)", (name,))
 
 
-def fill(conn, name, by, partitions, consumed):
+def fill(conn, name, by, partitions, consumed, grouped=False):
     """As many messages in each partition; or all but the last were consumed and vacuumed"""
     per = MESSAGES // partitions
     when = "date_trunc('hour', now()) + (%d + (i - 1) / %d) * interval '1 h'" % (1 - partitions, per)
-    conn.execute("INSERT INTO pgmq.q_%s (enqueued_at, vt, message)"
-                 " SELECT w, w, '%s' FROM (SELECT least(%s + i %% %d * interval '1 ms', now()) AS w"
+    conn.execute("INSERT INTO pgmq.q_%s (enqueued_at, vt, message, headers)"
+                 " SELECT w, w, '%s', h FROM (SELECT %s AS h, least(%s + i %% %d * interval '1 ms', now()) AS w"
                  " FROM generate_series(1, %d) AS i OFFSET 0) AS t"
-                 % (name, BODY, when if by == "time" else "now()", per, MESSAGES))
+                 % (name, BODY, GROUP % "i / 50 * 5 + mod(i, 5)" if grouped else "NULL::jsonb", when if by == "time" else "now()", per, MESSAGES))
     if consumed:
         conn.execute("DELETE FROM pgmq.q_%s WHERE msg_id <= %d" % (name, MESSAGES - max(per, 20000)))
+    if grouped:
+        conn.execute("SELECT pgmq.create_fifo_index('%s')" % name)
     conn.execute("VACUUM (ANALYZE) pgmq.q_%s, pgmq.a_%s" % (name, name))
     conn.execute("CREATE TABLE bench_far_%s AS SELECT msg_id FROM pgmq.q_%s" % (name, name))
 
@@ -121,6 +137,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--partitions", default="4,50,500")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--groups", action="store_true")
     parser.add_argument("--no-peer", action="store_true")
     args = parser.parse_args()
     with psycopg.connect(dbname="postgres", autocommit=True) as conn:
@@ -128,21 +145,25 @@ def main():
     numbers = [int(n) for n in args.partitions.split(",")]
     with psycopg.connect(dbname="bench", autocommit=True) as conn:
         conn.execute("CREATE EXTENSION pgmq")
-    for consumed in (False, True):
-        arms = {"s%d" % consumed: (None, 1)}
+    kinds = ((False, False, "Messages in all partitions"), (True, False, "Messages in the last partition only"),
+             (False, True, "By groups, messages in all partitions"))
+    for kind, (consumed, grouped, heading) in enumerate(kinds):
+        if args.groups and not grouped:
+            continue
+        arms = {"s%d" % kind: (None, 1)}
         for by in ("id", "time"):
             for number in numbers:
-                arms["%s%d_%d" % (by[0], number, consumed)] = (by, number)
+                arms["%s%d_%d" % (by[0], number, kind)] = (by, number)
         conns = {}
         for name, (by, number) in arms.items():
             conns[name] = psycopg.connect(dbname="bench", autocommit=True)
             make_queue(conns[name], name, by, number, MESSAGES // number)
             make_queue(conns[name], name + "_empty", by, number, MESSAGES // number)
-            fill(conns[name], name, by, number, consumed)
-        print("\n%s\n" % ("Messages in the last partition only" if consumed else "Messages in all partitions"))
+            fill(conns[name], name, by, number, consumed, grouped)
+        print("\n%s\n" % heading)
         print("| call | standard: CPU us | buffers |" + "".join(" %s | buffers |" % label(arms[n]) for n in arms if arms[n][0]))
         print("|---|--:|--:|" + "--:|--:|" * (len(arms) - 1), flush=True)
-        for title, (call, count) in CALLS.items():
+        for title, (call, count) in (GROUPED_CALLS if grouped else CALLS).items():
             times = {name: [] for name in arms}
             for turn in range(args.rounds + 1):
                 for name in arms:

@@ -148,6 +148,16 @@ $node->safe_psql('postgres', q{
 	CALL pgmq.maintain()});
 sql_is(bounds('lossy'), '30-40:10 40-50:10 50-60:10 60-70:0 70-80:0 default:0', 'drop_unread drops them');
 sql_is("SELECT count(*) FROM pgmq.list_partitions('lossy') WHERE held_back", 0, 'nothing is held back');
+# A message that blocks its group is dropped: the next one waits no longer
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create_fifo_index('lossy');
+	SELECT pgmq.send('lossy', '"blocks"', '{"x-pgmq-group": "g"}', 3600);
+	SELECT pgmq.send_batch('lossy', array_fill('"next"'::jsonb, '{40}'), array_fill('{"x-pgmq-group": "g"}'::jsonb, '{40}'))});
+my $next = q{SELECT min(msg_id), min(message::text) FROM pgmq.read_grouped('lossy', 0, 100) WHERE headers->>'x-pgmq-group' = 'g'};
+sql_is($next, '|', 'a delayed message blocks its group');
+$node->safe_psql('postgres', "CALL pgmq.maintain()");
+sql_is("SELECT min(msg_id) FROM pgmq.q_lossy", 80, 'with its partition it is dropped');
+sql_is($next, '80|"next"', 'and its group goes on');
 
 # Consumed partitions go at once when the owner wants it; the current one is truncated
 $node->safe_psql('postgres', q{
