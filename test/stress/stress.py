@@ -73,8 +73,7 @@ class Round:
             self.create(queue)
         for queue in GROUPED:
             self.session.value("SELECT pgmq.create(%s::text)", queue)
-            if queue == GROUPED[0]:
-                self.session.value("SELECT pgmq.create_fifo_index(%s::text)", queue)
+        self.session.value("SELECT pgmq.create_fifo_index(%s::text)", GROUPED[0])
 
     def create(self, queue):
         """Partitions are small, and dropped when consumed: they come and go all the time"""
@@ -139,7 +138,7 @@ class Round:
         """Until the time is over or a message was missed"""
         for number in range(self.options.workers):
             self.start("w%d" % number, "worker")
-        for number in range(max(1, self.options.workers // 2) if GROUPED else 0):
+        for number in range(max(1, self.options.workers // 2)):
             self.start("wg%d" % number, "groupworker")
         for queue in ALL_QUEUES:
             self.start("auditor-" + queue, "auditor", queue)

@@ -21,8 +21,8 @@ PR_SET_PDEATHSIG = 1
 QUEUES = ("busy", "mixed", "calm")
 LONG_SHARE = {"busy": 0.30, "mixed": 0.10, "calm": 0.04, "lanes": 0.08, "paths": 0.08}
 
-# Queues that are read by groups, with a group index and without one; with --groups
-GROUPED = ("lanes", "paths") if os.environ.get("PGMQ_STRESS_GROUPS") else ()
+# Queues that are read by groups, with a group index and without one
+GROUPED = ("lanes", "paths")
 ALL_QUEUES = QUEUES + GROUPED
 GROUPED_READS = ("read_grouped", "read_grouped_rr", "read_grouped_head")
 
