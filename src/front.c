@@ -344,6 +344,23 @@ header_is_claimed(HeapTupleHeader header, TransactionId *changer)
 	return claimed;
 }
 
+/*
+ * Who has updated or deleted a version and has committed; or invalid.  A transaction
+ * that was open when the snapshot looked at the version that it has written may
+ * have ended by now, with its deletion of it.
+ */
+static TransactionId
+committed_changer(HeapTupleHeader header)
+{
+	TransactionId xid;
+
+	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) ||
+		HEAP_LOCKED_UPGRADED(header->t_infomask))
+		return InvalidTransactionId;
+	xid = HeapTupleHeaderGetUpdateXid(header);
+	return TransactionIdIsValid(xid) && TransactionIdDidCommit(xid) ? xid : InvalidTransactionId;
+}
+
 /* The header of what is in the slot, as it is at one moment: others may be writing to it. */
 static void
 copy_header(TupleTableSlot *slot, HeapTupleHeader copy)
@@ -397,6 +414,8 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 	/* Of a version that is arriving the snapshot does not say what has become of it since */
 	if (TransactionIdIsValid(dirty->xmax))
 		changer = dirty->xmax;
+	else if (peeked->arriving && !TransactionIdIsValid(changer))
+		changer = committed_changer(&header);
 	peeked->leaving = TransactionIdIsValid(changer) &&
 		(HeapTupleHeaderIndicatesMovedPartitions(&header) ||
 		 ItemPointerEquals(&slot->tts_tid, &header.t_ctid));
