@@ -439,6 +439,7 @@ struct GroupScan
 	GroupQueue *queue;
 	SnapshotData dirty;
 	Snapshot	before;
+	int64		ours;			/* the lowest message that the current command has taken away */
 	LeafScan   *leaves;
 };
 
@@ -450,10 +451,12 @@ struct GroupScan
  * change were still under way.
  */
 static bool
-changed_meanwhile(GroupScan *scan, LeafScan *leaf)
+changed_meanwhile(GroupScan *scan, LeafScan *leaf, const GroupLeaf *table)
 {
 	HeapTupleHeaderData header;
 	bool		seen;
+	Datum		msg_id;
+	bool		isnull;
 
 	leaf->scan->xs_snapshot = scan->before;
 	seen = index_fetch_heap(leaf->scan, leaf->slot);
@@ -463,7 +466,12 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 		return false;
 	/* What the current command has changed is as it left it */
 	copy_header(leaf->slot, &header);
-	return !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header));
+	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header)))
+		return true;
+	msg_id = slot_getattr(leaf->slot, table->id_attno, &isnull);
+	if (!isnull)
+		scan->ours = Min(scan->ours, DatumGetInt64(msg_id));
+	return false;
 }
 
 static void
@@ -486,7 +494,7 @@ leaf_next(GroupScan *scan, int i)
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
 			return;
 		}
-		if (!same_entry && changed_meanwhile(scan, leaf))
+		if (!same_entry && changed_meanwhile(scan, leaf, table))
 		{
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
 			leaf->peeked.changing = leaf->peeked.leaving = true;
@@ -517,6 +525,7 @@ front_begin(GroupQueue *queue, const text *key, int64 from)
 	scan->queue = queue;
 	InitDirtySnapshot(scan->dirty);
 	scan->before = RegisterSnapshot(GetLatestSnapshot());
+	scan->ours = PG_INT64_MAX;
 	scan->leaves = palloc(sizeof(LeafScan) * queue->nleaves);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
@@ -599,6 +608,16 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 	}
 	peeked->solid = settled || (peeked->changing && renewed);
 	return true;
+}
+
+/*
+ * The lowest message so far that the command which is being executed has deleted,
+ * or moved to another group: a rollback brings it back.
+ */
+int64
+front_ours(const GroupScan *scan)
+{
+	return scan->ours;
 }
 
 void
