@@ -280,12 +280,17 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	return true;
 }
 
+/* Locks that are not kept go, unless the transaction has had them before. */
 void
 group_close(GroupQueue *queue, bool keep_lock)
 {
+	Oid			notes = queue->notes ? RelationGetRelid(queue->notes) : InvalidOid;
 	int			i;
 
 	forget_index(queue);
+	/* Who has looked into the notes has let go of them already (horizon.c) */
+	if (!keep_lock && OidIsValid(notes) && !queue->notes_locked_before && has_written(notes))
+		UnlockRelationOid(notes, RowExclusiveLock);
 	for (i = 0; i < queue->nleaves; i++)
 	{
 		GroupLeaf  *leaf = &queue->leaves[i];
