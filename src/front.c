@@ -280,12 +280,17 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	return true;
 }
 
+/* Locks that are not kept go, unless the transaction has had them before. */
 void
 group_close(GroupQueue *queue, bool keep_lock)
 {
+	Oid			notes = queue->notes ? RelationGetRelid(queue->notes) : InvalidOid;
 	int			i;
 
 	forget_index(queue);
+	/* Who has looked into the notes has let go of them already (horizon.c) */
+	if (!keep_lock && OidIsValid(notes) && !queue->notes_locked_before && has_written(notes))
+		UnlockRelationOid(notes, RowExclusiveLock);
 	for (i = 0; i < queue->nleaves; i++)
 	{
 		GroupLeaf  *leaf = &queue->leaves[i];
@@ -439,6 +444,7 @@ struct GroupScan
 	GroupQueue *queue;
 	SnapshotData dirty;
 	Snapshot	before;
+	int64		ours;			/* the lowest message that the current command has taken away */
 	LeafScan   *leaves;
 };
 
@@ -450,10 +456,12 @@ struct GroupScan
  * change were still under way.
  */
 static bool
-changed_meanwhile(GroupScan *scan, LeafScan *leaf)
+changed_meanwhile(GroupScan *scan, LeafScan *leaf, const GroupLeaf *table)
 {
 	HeapTupleHeaderData header;
 	bool		seen;
+	Datum		msg_id;
+	bool		isnull;
 
 	leaf->scan->xs_snapshot = scan->before;
 	seen = index_fetch_heap(leaf->scan, leaf->slot);
@@ -463,7 +471,12 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 		return false;
 	/* What the current command has changed is as it left it */
 	copy_header(leaf->slot, &header);
-	return !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header));
+	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header)))
+		return true;
+	msg_id = slot_getattr(leaf->slot, table->id_attno, &isnull);
+	if (!isnull)
+		scan->ours = Min(scan->ours, DatumGetInt64(msg_id));
+	return false;
 }
 
 static void
@@ -486,7 +499,7 @@ leaf_next(GroupScan *scan, int i)
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
 			return;
 		}
-		if (!same_entry && changed_meanwhile(scan, leaf))
+		if (!same_entry && changed_meanwhile(scan, leaf, table))
 		{
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
 			leaf->peeked.changing = leaf->peeked.leaving = true;
@@ -517,6 +530,7 @@ front_begin(GroupQueue *queue, const text *key, int64 from)
 	scan->queue = queue;
 	InitDirtySnapshot(scan->dirty);
 	scan->before = RegisterSnapshot(GetLatestSnapshot());
+	scan->ours = PG_INT64_MAX;
 	scan->leaves = palloc(sizeof(LeafScan) * queue->nleaves);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
@@ -599,6 +613,16 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 	}
 	peeked->solid = settled || (peeked->changing && renewed);
 	return true;
+}
+
+/*
+ * The lowest message so far that the command which is being executed has deleted,
+ * or moved to another group: a rollback brings it back.
+ */
+int64
+front_ours(const GroupScan *scan)
+{
+	return scan->ours;
 }
 
 void

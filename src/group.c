@@ -621,8 +621,8 @@ leave_notes(Request *request, Window *window)
 	}
 }
 
-/* One look, from where the horizon says: how many notes it has dealt with */
-static int64
+/* One look, from where the horizon says */
+static void
 look(Request *request, Horizon *h)
 {
 	Window		window = {0};
@@ -671,7 +671,6 @@ look(Request *request, Horizon *h)
 	if (window.fresh)
 		notes_end(window.fresh);
 	horizon_found(h, &finds);
-	return finds.messages;
 }
 
 /*
@@ -898,7 +897,6 @@ read_by_notes(Request *request)
 	Horizon    *h = horizon_begin(&request->name, NOTES_TABLE, true,
 								!request->queue.notes_locked_before);
 	Oid			index;
-	int64		dealt_with = 0;
 
 	if (!horizon_indexes(h, &index, &index))
 	{
@@ -910,7 +908,7 @@ read_by_notes(Request *request)
 	forget_seen(request);
 	request->any_late = notes_any_late(&request->queue, NULL);
 	do
-		dealt_with += look(request, h);
+		look(request, h);
 	while (wanting(request) && horizon_look_again(h));
 	if (wanting(request))
 		consider_claimed(request);
@@ -918,7 +916,7 @@ read_by_notes(Request *request)
 		go_round(request);
 	check_late(request);
 	hand_out(request);
-	horizon_end(h, dealt_with + request->nfronts);
+	horizon_end(h, request->nfronts);
 }
 
 /* What an attempt has, anew */

@@ -101,6 +101,7 @@ extern int	front_compare_keys(const text *a, const text *b);
 extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
 extern bool front_next(GroupScan *scan, Peeked *peeked);
 extern bool front_next_message(GroupScan *scan, Peeked *peeked);
+extern int64 front_ours(const GroupScan *scan);
 extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
 extern bool front_columns(GroupLeaf *leaf);
