@@ -137,8 +137,16 @@ copy_installation() {
 # copy_checked_server: the same of the server that checks itself (checked.sh), which finds all its directories
 # from where its programs are.  With VALGRIND_LOGS every server runs under valgrind and logs there.
 copy_checked_server() {
+	local f
 	BIN=$WORK/root/bin
 	cp -a "$CHECKED" "$WORK/root"
+	# The other extensions are as Debian built them, which fits
+	for f in "/usr/share/postgresql/$PGVER/extension"/pg_{partman,cron}*; do
+		ln -s "$f" "$("$BIN/pg_config" --sharedir)/extension/"
+	done
+	for f in "/usr/lib/postgresql/$PGVER/lib"/pg_{partman,cron}*.so; do
+		ln -s "$f" "$("$BIN/pg_config" --pkglibdir)/"
+	done
 	[ -n "${VALGRIND_LOGS:-}" ] || return 0
 	mv "$BIN/postgres" "$BIN/postgres.real"
 	cat >"$BIN/postgres" <<-WRAPPER

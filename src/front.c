@@ -457,12 +457,17 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	return true;
 }
 
+/* Locks that are not kept go, unless the transaction has had them before. */
 void
 group_close(GroupQueue *queue, bool keep_lock)
 {
+	Oid			notes = queue->notes ? RelationGetRelid(queue->notes) : InvalidOid;
 	int			i;
 
 	forget_index(queue);
+	/* Who has looked into the notes has let go of them already (horizon.c) */
+	if (!keep_lock && OidIsValid(notes) && !queue->notes_locked_before && has_written(notes))
+		UnlockRelationOid(notes, RowExclusiveLock);
 	for (i = 0; i < queue->nleaves; i++)
 	{
 		GroupLeaf  *leaf = &queue->leaves[i];
@@ -521,6 +526,23 @@ header_is_claimed(HeapTupleHeader header, TransactionId *changer)
 	return claimed;
 }
 
+/*
+ * Who has updated or deleted a version and has committed; or invalid.  A transaction
+ * that was open when the snapshot looked at the version that it has written may
+ * have ended by now, with its deletion of it.
+ */
+static TransactionId
+committed_changer(HeapTupleHeader header)
+{
+	TransactionId xid;
+
+	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) ||
+		HEAP_LOCKED_UPGRADED(header->t_infomask))
+		return InvalidTransactionId;
+	xid = HeapTupleHeaderGetUpdateXid(header);
+	return TransactionIdIsValid(xid) && TransactionIdDidCommit(xid) ? xid : InvalidTransactionId;
+}
+
 /* The header of what is in the slot, as it is at one moment: others may be writing to it. */
 static void
 copy_header(TupleTableSlot *slot, HeapTupleHeader copy)
@@ -574,6 +596,8 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 	/* Of a version that is arriving the snapshot does not say what has become of it since */
 	if (TransactionIdIsValid(dirty->xmax))
 		changer = dirty->xmax;
+	else if (peeked->arriving && !TransactionIdIsValid(changer))
+		changer = committed_changer(&header);
 	peeked->leaving = TransactionIdIsValid(changer) &&
 		(HeapTupleHeaderIndicatesMovedPartitions(&header) ||
 		 ItemPointerEquals(&slot->tts_tid, &header.t_ctid));
@@ -606,6 +630,7 @@ struct GroupScan
 	int			first;			/* of those whose ids are known the first that is walked */
 	int			nleaves;
 	int			max_leaves;
+	int64		ours;			/* the lowest message that the current command has taken away */
 	LeafScan   *leaves;
 };
 
@@ -617,10 +642,12 @@ struct GroupScan
  * change were still under way.
  */
 static bool
-changed_meanwhile(GroupScan *scan, LeafScan *leaf)
+changed_meanwhile(GroupScan *scan, LeafScan *leaf, const GroupLeaf *table)
 {
 	HeapTupleHeaderData header;
 	bool		seen;
+	Datum		msg_id;
+	bool		isnull;
 
 	leaf->scan->xs_snapshot = scan->before;
 	seen = index_fetch_heap(leaf->scan, leaf->slot);
@@ -630,7 +657,12 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 		return false;
 	/* What the current command has changed is as it left it */
 	copy_header(leaf->slot, &header);
-	return !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header));
+	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header)))
+		return true;
+	msg_id = slot_getattr(leaf->slot, table->id_attno, &isnull);
+	if (!isnull)
+		scan->ours = Min(scan->ours, DatumGetInt64(msg_id));
+	return false;
 }
 
 static void
@@ -652,7 +684,7 @@ leaf_next(GroupScan *scan, LeafScan *leaf)
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
 			return;
 		}
-		if (!same_entry && changed_meanwhile(scan, leaf))
+		if (!same_entry && changed_meanwhile(scan, leaf, table))
 		{
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
 			leaf->peeked.changing = leaf->peeked.leaving = true;
@@ -752,6 +784,7 @@ front_begin(GroupQueue *queue, const text *key, int64 from)
 	scan->nranges = queue->nranges;
 	InitDirtySnapshot(scan->dirty);
 	scan->before = RegisterSnapshot(GetLatestSnapshot());
+	scan->ours = PG_INT64_MAX;
 	ScanKeyInit(&scan->keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
 	ScanKeyInit(&scan->keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
 	return scan;
@@ -807,9 +840,9 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 		return false;
 	settled = !peeked_is_busy(peeked);
 	renewed = peeked->arriving && !peeked->leaving && !peeked->changing;
-	while ((next = walk_on(scan)) != NULL && next->peeked.msg_id == peeked->msg_id)
+	while ((next = walk_on(scan)) != NULL && next->peeked.msg_id == peeked->msg_id &&
+		   front_next(scan, &version))
 	{
-		(void) front_next(scan, &version);
 		settled |= !peeked_is_busy(&version);
 		renewed |= version.arriving && !version.leaving && !version.changing;
 		peeked->fresh |= version.fresh;
@@ -824,6 +857,16 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 	}
 	peeked->solid = settled || (peeked->changing && renewed);
 	return true;
+}
+
+/*
+ * The lowest message so far that the command which is being executed has deleted,
+ * or moved to another group: a rollback brings it back.
+ */
+int64
+front_ours(const GroupScan *scan)
+{
+	return scan->ours;
 }
 
 void

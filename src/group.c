@@ -362,10 +362,9 @@ go_round(Request *request)
 typedef struct GroupSeen
 {
 	uint64		hash[2];
-	int			look;			/* the latest that saw to the group; TAKEN_FOR_GOOD: handed out */
+	int			look;			/* the latest that saw to the group */
+	bool		taken;
 } GroupSeen;
-
-#define TAKEN_FOR_GOOD PG_INT32_MAX
 
 static void
 forget_seen(Request *request)
@@ -396,8 +395,7 @@ group_seen(Request *request, const text *key, HASHACTION action, bool *found)
 /*
  * Whether what we know of the group is newer than any note that this look can
  * find: the notes are those of a snapshot from before it.  A later look finds
- * notes of messages that came since, and must look at their groups once more,
- * unless we have the group ourselves.
+ * notes of messages that came since, and must look at their groups once more.
  */
 static bool
 group_is_known(Request *request, const text *key)
@@ -405,7 +403,17 @@ group_is_known(Request *request, const text *key)
 	bool		found;
 	GroupSeen  *seen = group_seen(request, key, HASH_FIND, &found);
 
-	return found && seen->look >= request->nlooks;
+	return found && seen->look == request->nlooks;
+}
+
+/* Whether we have the group already, and before this look: a note of it may have come since. */
+static bool
+group_is_ours(Request *request, const text *key)
+{
+	bool		found;
+	GroupSeen  *seen = group_seen(request, key, HASH_FIND, &found);
+
+	return found && seen->taken && seen->look < request->nlooks;
 }
 
 static void
@@ -414,7 +422,8 @@ group_know(Request *request, const text *key, bool taken)
 	bool		found;
 	GroupSeen  *seen = group_seen(request, key, HASH_ENTER, &found);
 
-	seen->look = taken ? TAKEN_FOR_GOOD : request->nlooks;
+	seen->look = request->nlooks;
+	seen->taken = taken;
 }
 
 static bool
@@ -462,15 +471,19 @@ consider(Request *request, const Note *note)
 	bool		late;
 	Outcome		outcome;
 
+	/* Of a message that came late, for one; it is for the next read */
+	if (group_is_ours(request, note->key))
+		return;
 	if (note->claimed || !notes_lock(&request->queue, note))
 	{
 		request->claimed = lappend(request->claimed, (void *) note);
 		return;
 	}
-	/* The group has another note, which we have seen to */
+	/* The group has another note, which we have seen to, unless we did not know of a late one */
 	if (group_is_known(request, note->key))
 	{
-		notes_drop(&request->notes, note);
+		if (!note->late || request->any_late)
+			notes_drop(&request->notes, note);
 		return;
 	}
 	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
@@ -503,7 +516,7 @@ consider_claimed(Request *request)
 
 		if (!wanting(request))
 			break;
-		if (group_is_known(request, note->key))
+		if (group_is_known(request, note->key) || group_is_ours(request, note->key))
 			continue;
 		late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
 		outcome = take_first(request, front, late, &head, &until);
@@ -608,8 +621,8 @@ leave_notes(Request *request, Window *window)
 	}
 }
 
-/* One look, from where the horizon says: how many notes it has dealt with */
-static int64
+/* One look, from where the horizon says */
+static void
 look(Request *request, Horizon *h)
 {
 	Window		window = {0};
@@ -658,12 +671,11 @@ look(Request *request, Horizon *h)
 	if (window.fresh)
 		notes_end(window.fresh);
 	horizon_found(h, &finds);
-	return finds.messages;
 }
 
 /*
  * A message that came late may have been committed, and its note with it, after
- * we asked whether there are such notes.  Let go of its group.
+ * we asked whether there are such notes, at all or of its group.  Let go of it.
  */
 static void
 check_late(Request *request)
@@ -671,7 +683,7 @@ check_late(Request *request)
 	int			kept = 0;
 	int			i;
 
-	if (request->nfronts == 0 || request->any_late || !notes_any_late(&request->queue, NULL))
+	if (request->nfronts == 0 || !notes_any_late(&request->queue, NULL))
 		return;
 	for (i = 0; i < request->nfronts; i++)
 	{
@@ -886,7 +898,6 @@ read_by_notes(Request *request)
 	Horizon    *h = horizon_begin(&request->name, NOTES_TABLE, true,
 								!request->queue.notes_locked_before);
 	Oid			index;
-	int64		dealt_with = 0;
 
 	if (!horizon_indexes(h, &index, &index))
 	{
@@ -898,7 +909,7 @@ read_by_notes(Request *request)
 	forget_seen(request);
 	request->any_late = notes_any_late(&request->queue, NULL);
 	do
-		dealt_with += look(request, h);
+		look(request, h);
 	while (wanting(request) && horizon_look_again(h));
 	if (wanting(request))
 		consider_claimed(request);
@@ -906,7 +917,7 @@ read_by_notes(Request *request)
 		go_round(request);
 	check_late(request);
 	hand_out(request);
-	horizon_end(h, dealt_with + request->nfronts);
+	horizon_end(h, request->nfronts);
 }
 
 /* What an attempt has, anew */

@@ -119,6 +119,7 @@ extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
 extern GroupScan *front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until);
 extern bool front_next(GroupScan *scan, Peeked *peeked);
 extern bool front_next_message(GroupScan *scan, Peeked *peeked);
+extern int64 front_ours(const GroupScan *scan);
 extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
 extern bool front_columns(GroupLeaf *leaf);

@@ -268,6 +268,7 @@ group_removed(Work *work, const Change *lowest)
 	Peeked		peeked;
 	TimestampTz until = DT_NOEND;
 	int64		head = PG_INT64_MAX;
+	int64		dead;			/* all that stands below */
 	bool		solid = false;
 	int			passed = 0;
 
@@ -282,9 +283,10 @@ group_removed(Work *work, const Change *lowest)
 		if (++passed > MOST_PASSED)
 			until = DT_NOBEGIN;
 	}
+	dead = Min(head, Min(front_ours(scan), lowest->msg_id));
 	front_end(scan);
 	if (work->first_write)
-		starts_advance(&start, Min(head, lowest->msg_id));
+		starts_advance(&start, dead);
 
 	if (passed == 0)
 	{

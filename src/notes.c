@@ -213,6 +213,25 @@ notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz v
 	return found;
 }
 
+/*
+ * What a dirty snapshot finds by an index entry, or the snapshot "before", from
+ * before the index was read.  A note that is being replaced is seen by one of
+ * them, though the entry of the new one may not be among those that were read.
+ */
+static bool
+fetch_either(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot)
+{
+	bool		found = index_fetch_heap(scan, slot);
+
+	if (!found)
+	{
+		scan->xs_snapshot = before;
+		found = index_fetch_heap(scan, slot);
+		scan->xs_snapshot = dirty;
+	}
+	return found;
+}
+
 /* Whether there are notes of messages that came late: of this group, or (NULL) at all */
 bool
 notes_any_late(GroupQueue *queue, const text *key)
@@ -221,23 +240,30 @@ notes_any_late(GroupQueue *queue, const text *key)
 	ScanKeyData keys[1];
 	Relation	index;
 	IndexScanDesc scan;
+	Snapshot	before;
 	SnapshotData dirty;
 	TupleTableSlot *slot;
-	bool		found;
+	bool		found = false;
 
 	if (!OidIsValid(oid))
 		return true;
 	InitDirtySnapshot(dirty);
+	before = RegisterSnapshot(GetLatestSnapshot());
 	index = index_open(oid, AccessShareLock);
 	slot = table_slot_create(queue->notes, NULL);
 	if (key)
 		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
 	scan = index_beginscan(queue->notes, index, &dirty, NULL, key ? 1 : 0, 0);
 	index_rescan(scan, keys, key ? 1 : 0, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	while (!found && index_getnext_tid(scan, ForwardScanDirection) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = fetch_either(scan, &dirty, before, slot);
+	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
+	UnregisterSnapshot(before);
 	return found;
 }
 

@@ -13,7 +13,8 @@
  * - Who sets a start has walked the group from the start before up to there and
  *	 found nothing alive, nothing that an open transaction is writing or
  *	 deleting, and is not the one who deleted it: then all of it is dead for good.
- *	 A transaction that has written to the queue before does not set starts.
+ *	 A transaction that has written to the queue in an earlier command does not
+ *	 set starts; what the same command has deleted or moved, front_ours() tells.
  * - A message can only come below a start by an INSERT (or an UPDATE of its
  *	 headers), and that lowers the start, in its trigger, after the message
  *	 stands in the index.  A walk that began before the message was there must

@@ -2,9 +2,9 @@
  * fault.c
  *	  For tests only, never installed: let the Nth allocation of the session's
  *	  next statement fail, or have a cancel arrive at its Nth
- *	  CHECK_FOR_INTERRUPTS().
+ *	  CHECK_FOR_INTERRUPTS(), or let it wait there.
  *
- * fault_alloc(n), fault_cancel(n) and fault_terminate(n) arm a fault for the
+ * fault_alloc(n), fault_cancel(n), fault_terminate(n) and fault_pause(n) arm a fault for the
  * executor's part of the next statement, planning and execution of all that
  * the called function runs included.  n = 0 only counts.  fault_disarm() then
  * says whether the fault came, fault_seen() how many opportunities there were,
@@ -14,6 +14,8 @@
  * Allocations: every memory context points to the table of methods of its
  * kind, and the server allocates through that table, always.  So it is enough
  * to put our own functions into these few tables.
+ *
+ * A pause lasts as long as another session holds pg_advisory_lock(1).
  *
  * Interrupts: with InterruptPending set, each CHECK_FOR_INTERRUPTS() calls
  * ProcessInterrupts().  While armed, that function begins with a jump to ours.
@@ -32,6 +34,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/memnodes.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
 #ifdef HAVE_ALLOC_FLAGS
@@ -46,6 +49,7 @@ PG_MODULE_MAGIC;
 PG_FUNCTION_INFO_V1(fault_alloc);
 PG_FUNCTION_INFO_V1(fault_cancel);
 PG_FUNCTION_INFO_V1(fault_terminate);
+PG_FUNCTION_INFO_V1(fault_pause);
 PG_FUNCTION_INFO_V1(fault_disarm);
 PG_FUNCTION_INFO_V1(fault_seen);
 PG_FUNCTION_INFO_V1(fault_sites);
@@ -56,7 +60,8 @@ typedef enum Fault
 	FAULT_NONE,
 	FAULT_ALLOC,
 	FAULT_CANCEL,
-	FAULT_TERMINATE
+	FAULT_TERMINATE,
+	FAULT_PAUSE
 } Fault;
 
 static Fault armed = FAULT_NONE;	/* for the next statement */
@@ -292,6 +297,16 @@ unpatch(void)
 	patched = false;
 }
 
+static void
+wait_for_the_lock(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 1, 1);
+	(void) LockAcquire(&tag, ShareLock, true, false);
+	(void) LockRelease(&tag, ShareLock, true);
+}
+
 /* In place of ProcessInterrupts(); InterruptPending stays set */
 static void
 at_interrupt_check(void)
@@ -304,12 +319,18 @@ at_interrupt_check(void)
 	if (target == 0 || seen != target)
 		return;
 	unpatch();
+	fired = true;
+	if (active == FAULT_PAUSE)
+	{
+		active = FAULT_NONE;
+		wait_for_the_lock();
+		return;
+	}
 	if (active == FAULT_TERMINATE)
 		ProcDiePending = true;
 	else
 		QueryCancelPending = true;
 	active = FAULT_NONE;
-	fired = true;
 	ProcessInterrupts();
 }
 
@@ -412,6 +433,13 @@ Datum
 fault_cancel(PG_FUNCTION_ARGS)
 {
 	return arm(fcinfo, FAULT_CANCEL);
+}
+
+/* fault_pause(n bigint) -> void */
+Datum
+fault_pause(PG_FUNCTION_ARGS)
+{
+	return arm(fcinfo, FAULT_PAUSE);
 }
 
 /* fault_terminate(n bigint) -> void */

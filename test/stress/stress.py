@@ -137,7 +137,7 @@ class Round:
         """Until the time is over or a message was missed"""
         for number in range(self.options.workers):
             self.start("w%d" % number, "worker")
-        for number in range(max(1, self.options.workers // 2) if GROUPED else 0):
+        for number in range(max(1, self.options.workers // 2)):
             self.start("wg%d" % number, "groupworker")
         for queue in ALL_QUEUES:
             self.start("auditor-" + queue, "auditor", queue)

@@ -23,11 +23,9 @@ LONG_SHARE = {"busy": 0.30, "mixed": 0.10, "calm": 0.04, "lanes": 0.08, "tracks"
 
 PARTITIONS = os.environ.get("PGMQ_STRESS_PARTITIONS", "none")     # or "id", "time"
 
-# Queues that are read by groups, with --groups: two with a group index, of which one is never
-# partitioned and the other always, and one without an index
-GROUPED = {}
-if os.environ.get("PGMQ_STRESS_GROUPS"):
-    GROUPED = {"lanes": 4, "paths": 1} if PARTITIONS == "none" else {"lanes": 2, "tracks": 5, "paths": 1}
+# Queues that are read by groups, and how often each has its turn: two with a group index, of which one
+# is never partitioned and the other always, and one without an index
+GROUPED = {"lanes": 4, "paths": 1} if PARTITIONS == "none" else {"lanes": 2, "tracks": 5, "paths": 1}
 INDEXED = ("lanes", "tracks")
 UNPARTITIONED = ("lanes",)
 ALL_QUEUES = QUEUES + tuple(GROUPED)

@@ -127,4 +127,41 @@ foreach my $db ('origin', 'plain', 'custom')
 	is($node->safe_psql($db, 'SELECT count(*) FROM pgmq.g_orders'), '0', "$db: and no note is left");
 }
 
+# What comes while a read is under way that looks more than once: the first look finds
+# notes of very many empty groups, then there is one below the floors.  Meanwhile
+# somebody sends to groups that the first look has found empty.
+$node->safe_psql('postgres', 'CREATE DATABASE busy');
+$node->safe_psql('busy', q{
+	CREATE EXTENSION pgmq;
+	SELECT pgmq.create('busy'), pgmq.create_fifo_index('busy');
+});
+foreach my $i (1 .. 20)
+{
+	$node->safe_psql('busy', q{
+		SELECT pgmq.send('busy', '1');
+		SELECT pgmq.delete('busy', msg_id) FROM pgmq.read_grouped('busy', 30, 1);
+	});
+}
+$node->safe_psql('busy', q{
+	INSERT INTO pgmq.g_busy (enqueued_at, vt, grp, head) SELECT now(), now(), 'g' || i, i FROM generate_series(1, 100000) AS i;
+	INSERT INTO pgmq.g_busy (msg_id, enqueued_at, vt, grp, head) OVERRIDING SYSTEM VALUE SELECT -1, now(), now(), 'below', 1;
+});
+my ($in, $out, $err) = ('', '', '');
+my $reader = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr('busy'), '-c',
+	q{SET pgmq.rescan_interval = 0}, '-c', q{SELECT msg_id FROM pgmq.read_grouped('busy', 0, 1000)} ], \$in, \$out, \$err);
+$node->poll_query_until('busy', q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'pgmq.g_busy'::regclass AND mode = 'RowExclusiveLock')});
+$node->safe_psql('busy', join "\n", map { "SELECT pgmq.send('busy', '1', '{\"x-pgmq-group\": \"g$_\"}'::jsonb);" } 1 .. 100);
+$reader->finish;
+is($err, '', 'a read of very many notes');
+is($node->safe_psql('busy', q{
+	DO $$
+	BEGIN
+		FOR i IN 1 .. 10 LOOP
+			PERFORM pgmq.delete('busy', msg_id) FROM pgmq.read_grouped_with_poll('busy', 0, 1000, 1, 10);
+			EXIT WHEN NOT EXISTS (SELECT FROM pgmq.q_busy);
+		END LOOP;
+	END $$;
+	SELECT count(*) FROM pgmq.q_busy;
+}), '0', 'what was sent meanwhile is found');
+
 done_testing();

@@ -1,0 +1,314 @@
+"""Two calls on a queue with message groups, one of which stops in the middle for the other.
+
+    races.py CONNECTION SECONDS SEED [ROUND...]
+
+Each round puts a queue in one of a few states, starts a call, has it stop at one
+of its checks for interrupts (fault.c), makes another call meanwhile, and lets the
+first one end.  Transactions are committed or rolled back, the second one before
+the first call ends or after it.  Then:
+
+- no group was given to both, and none but its first messages, in order;
+- every group whose first message is visible is handed out, by groups;
+- so is the rest, once all leases have been taken back.
+
+What it prints is TAP.  A round that fails is named, so that it can be repeated
+by giving its name in place of chance.
+"""
+import random
+import sys
+import threading
+import time
+
+import psycopg
+
+QUEUE = "races"
+LEASE = 300
+# A group that was found blocked is looked at again after 1.28 s at most
+DEADLINE = 2.5
+
+SETUP = """
+CREATE FUNCTION tell(groups text, delay int = 0) RETURNS SETOF bigint LANGUAGE sql AS $$
+    SELECT pgmq.send_batch('races', array_agg(to_jsonb(g)), array_agg(jsonb_build_object('x-pgmq-group', g)), delay)
+    FROM regexp_split_to_table(groups, '') AS g $$;
+-- in front of the queue: the first, the second
+CREATE FUNCTION nth(n int) RETURNS bigint LANGUAGE sql AS $$
+    SELECT msg_id FROM pgmq.q_races ORDER BY msg_id OFFSET n - 1 LIMIT 1 $$;
+CREATE FUNCTION consume(qty int) RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $$
+DECLARE
+    m pgmq.message_record;
+BEGIN
+    FOR m IN SELECT * FROM pgmq.read_grouped('races', 300, qty) LOOP
+        PERFORM pgmq.delete('races', m.msg_id);
+        RETURN NEXT m;
+    END LOOP;
+END $$;
+CREATE FUNCTION consume_and_follow() RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM consume(1);
+    RETURN QUERY SELECT * FROM pgmq.read_grouped('races', 300, 1);
+END $$;
+CREATE FUNCTION again() RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        PERFORM pgmq.read_grouped('races', 300, 2);
+        RAISE division_by_zero;
+    EXCEPTION WHEN division_by_zero THEN
+        NULL;
+    END;
+    RETURN QUERY SELECT * FROM pgmq.read_grouped('races', 300, 1);
+END $$;
+-- notes that are no longer needed, and late ones
+CREATE PROCEDURE stale(groups text, late boolean = false) LANGUAGE sql AS $$
+    INSERT INTO pgmq.g_races (enqueued_at, vt, grp, head, late)
+    SELECT now(), now(), g, 0, stale.late FROM regexp_split_to_table(groups, '') AS g $$;
+"""
+
+# What the queue is like before: statements
+STATES = {
+    "empty": [],
+    "stale": ["CALL stale('bca')"],
+    "late": ["CALL stale('ab', true)", "SELECT tell('ab')"],
+    "one": ["SELECT tell('a')"],
+    "two": ["SELECT tell('aa')"],
+    "mixed": ["SELECT tell('abab')"],
+    "leased": ["SELECT tell('a')", "SELECT pgmq.read_grouped('races', 300, 1)", "SELECT tell('a')"],
+    "both leased": ["SELECT tell('aaa')", "SELECT pgmq.read_grouped('races', 300, 2)"],
+    "delayed": ["SELECT tell('a', 300)", "SELECT tell('a')"],
+    "due": ["SELECT tell('aab')", "SELECT pgmq.read_grouped('races', 0, 2)"],
+    "plainly read": ["SELECT tell('aab')", "SELECT pgmq.read('races', 300, 1)"],
+    "consumed": ["SELECT tell('ab')", "SELECT consume(2)", "SELECT tell('b')"],
+}
+
+# Those that give messages by groups come with a yes
+CALLS = {
+    "read_grouped": ("SELECT msg_id, message FROM pgmq.read_grouped('races', 300, 10)", True),
+    "read_grouped one": ("SELECT msg_id, message FROM pgmq.read_grouped('races', 300, 1)", True),
+    "read_grouped_rr": ("SELECT msg_id, message FROM pgmq.read_grouped_rr('races', 300, 10)", True),
+    "read_grouped_head": ("SELECT msg_id, message FROM pgmq.read_grouped_head('races', 300, 10)", True),
+    "no lease": ("SELECT msg_id, message FROM pgmq.read_grouped('races', 0, 1)", False),
+    "read": ("SELECT msg_id, message FROM pgmq.read('races', 300, 1)", False),
+    "pop": ("SELECT msg_id, message FROM pgmq.pop('races')", False),
+    "consume": ("SELECT msg_id, message FROM consume(2)", False),
+    "consume and follow": ("SELECT msg_id, message FROM consume_and_follow()", False),
+    "again": ("SELECT msg_id, message FROM again()", True),
+    "send": ("SELECT tell('a')", False),
+    "send two": ("SELECT tell('ba')", False),
+    "send delayed": ("SELECT tell('a', 300)", False),
+    "delete first": ("SELECT pgmq.delete('races', nth(1))", False),
+    "delete second": ("SELECT pgmq.delete('races', nth(2))", False),
+    "archive all": ("SELECT pgmq.archive('races', ARRAY(SELECT msg_id FROM pgmq.q_races))", False),
+    "free": ("SELECT pgmq.set_vt('races', nth(1), 0)", False),
+    "free second": ("SELECT pgmq.set_vt('races', nth(2), 0)", False),
+    "put off": ("SELECT pgmq.set_vt('races', nth(1), 300)", False),
+    "move": ("UPDATE pgmq.q_races SET headers = jsonb_build_object('x-pgmq-group', 'b') WHERE msg_id = nth(1)", False),
+}
+
+BEGINNINGS = ("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ")
+
+# How the first begins, how it ends, how the second does, and whether that is before the first call goes on
+ENDINGS = [(begin, first, second, early) for begin in BEGINNINGS
+           for first in ("COMMIT", "ROLLBACK") for second in ("COMMIT", "ROLLBACK") for early in (True, False)]
+
+
+class Failed(Exception):
+    pass
+
+
+class Call(threading.Thread):
+    """A statement in a session of its own"""
+
+    def __init__(self, conn, sql):
+        super().__init__(daemon=True)
+        self.conn, self.sql, self.rows, self.error = conn, sql, [], None
+        self.start()
+
+    def run(self):
+        try:
+            cursor = self.conn.execute(self.sql)
+            self.rows = cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            self.error = error
+
+
+class Races:
+    def __init__(self, connection):
+        self.hold, self.first, self.second, self.third, self.fourth = (
+            psycopg.connect(connection, autocommit=True, prepare_threshold=None) for _ in range(5))
+        self.hold.execute("SELECT pg_advisory_lock(1)")
+        # Who waits for what the stopped one has locked gives up
+        self.second.execute("SET lock_timeout = '30ms'")
+        for conn in (self.first, self.second, self.third):
+            conn.execute("SET pgmq.rescan_interval = '1d'")
+            conn.execute("SET client_min_messages = error")
+        self.checks = {}        # (state, call) -> how many there were
+        self.rounds = self.stopped = 0
+
+    def is_waiting(self, *kinds):
+        """Whether the first call waits for a lock of one of these kinds"""
+        return self.hold.execute(
+            "SELECT true FROM pg_locks WHERE pid = %s AND locktype = ANY (%s) AND NOT granted",
+            [self.first.info.backend_pid, list(kinds)]).fetchone() is not None
+
+    def start(self, sql, number):
+        """Whether the call has stopped there; else it has come to its end"""
+        self.first.execute("SELECT fault_pause(%d)" % number)
+        call = Call(self.first, sql)
+        while call.is_alive():
+            if self.is_waiting("advisory"):
+                return call, True
+            call.join(0.0002)
+        return call, False
+
+    def let_go(self, call, other_end):
+        """To its end; if it waits for the other one, that ends first"""
+        self.hold.execute("SELECT pg_advisory_unlock(1)")
+        while call.is_alive():
+            call.join(0.0005)
+            if call.is_alive() and self.is_waiting("transactionid", "tuple", "virtualxid"):
+                self.second.execute(other_end)
+                call.join()
+        self.second.execute(other_end)
+        self.hold.execute("SELECT pg_advisory_lock(1)")
+
+    def play(self, state, name, other, ending, number):
+        """One round"""
+        begin, end, other_end, early = ending
+        for statement in STATES[state]:
+            self.third.execute(statement)
+        self.first.execute(begin)
+        call, stopped = self.start(CALLS[name][0], number)
+        given = []
+        if stopped:
+            self.stopped += 1
+            self.second.execute("BEGIN")
+            try:
+                cursor = self.second.execute(CALLS[other][0])
+                given = cursor.fetchall() if cursor.description else []
+            except psycopg.errors.LockNotAvailable:
+                given, other_end = [], "ROLLBACK"
+            if early:
+                self.second.execute(other_end)
+            self.let_go(call, other_end)
+        if isinstance(call.error, psycopg.errors.SerializationFailure):
+            end = "ROLLBACK"
+        elif call.error:
+            raise Failed("failed: %s" % call.error)
+        self.first.execute(end)
+        if number == 0:
+            self.checks[state, name] = self.first.execute("SELECT fault_seen()").fetchone()[0]
+        self.check_given(call.rows if end == "COMMIT" and CALLS[name][1] else [],
+                         given if other_end == "COMMIT" and CALLS[other][1] else [])
+        self.check_left()
+
+    def check_given(self, mine, others):
+        both = {row[1] for row in mine} & {row[1] for row in others}
+        if both:
+            raise Failed("both have messages of %s: %s and %s" % (sorted(both), mine, others))
+
+    def heads(self):
+        """What must be to be had.  Not what came into a group of which somebody held a message already."""
+        return {row[0] for row in self.third.execute(
+            "SELECT msg_id FROM (SELECT DISTINCT ON (g) * FROM (SELECT *, headers->>'x-pgmq-group' AS g,"
+            " max(vt) FILTER (WHERE read_ct > 0) OVER (PARTITION BY headers->>'x-pgmq-group') AS held FROM pgmq.q_races) AS q"
+            " ORDER BY g, msg_id) AS m"
+            " WHERE (vt <= clock_timestamp() OR vt = enqueued_at)"
+            " AND (read_ct > 0 OR held IS NULL OR held <= clock_timestamp())")}
+
+    def check_left(self):
+        """What is to be had is found, and then all the rest"""
+        left = self.heads()
+        until = time.monotonic() + DEADLINE
+        while left:
+            left -= {row[0] for row in self.third.execute(
+                "SELECT msg_id FROM pgmq.read_grouped_head('races', 300, 10)")}
+            if left and time.monotonic() > until:
+                raise Failed("not found: %s; notes: %s" % (sorted(left), self.notes()))
+        ids = [row[0] for row in self.third.execute("SELECT msg_id FROM pgmq.q_races")]
+        self.third.execute("SELECT pgmq.set_vt('races', %s::bigint[], 0)", [ids])
+        until = time.monotonic() + DEADLINE
+        while ids:
+            got = {row[0] for row in self.third.execute("SELECT msg_id FROM consume(10)")}
+            ids = [msg_id for msg_id in ids if msg_id not in got]
+            if ids and time.monotonic() > until:
+                raise Failed("not found when set free: %s; notes: %s" % (ids, self.notes()))
+
+    def notes(self):
+        return [row[0] for row in self.third.execute("SELECT g::text FROM pgmq.g_races AS g")]
+
+    def hold_up(self, yes):
+        """Another session that seems to write to queue and notes: no floors move past it"""
+        self.fourth.execute("ROLLBACK")
+        if yes:
+            self.fourth.execute("BEGIN")
+            self.fourth.execute("LOCK TABLE pgmq.q_races, pgmq.g_races IN ROW EXCLUSIVE MODE")
+
+    def recover(self):
+        for conn in (self.first, self.second, self.third):
+            conn.execute("ROLLBACK")
+        self.third.execute("DELETE FROM pgmq.q_races")
+        self.third.execute("DELETE FROM pgmq.g_races")
+
+    def round(self, state, name, other, ending, number):
+        self.rounds += 1
+        try:
+            self.play(state, name, other, ending, number)
+            return True
+        except Failed as failed:
+            print("# %s/%s/%s/%d/%d: %s" % (state, name, other, ENDINGS.index(ending), number, failed), flush=True)
+            self.recover()
+            return False
+
+    def count(self, state, name):
+        """How many checks the call comes by, when nothing else is going on"""
+        if (state, name) not in self.checks:
+            for _ in range(2):  # the first one plans, too
+                self.round(state, name, "send", ENDINGS[0], 0)
+        return self.checks.get((state, name), 0)
+
+    def every(self, state, name, other, ending):
+        """With a stop at each of the checks"""
+        self.hold_up(True)
+        # The other may make it longer
+        bad = sum(not self.round(state, name, other, ending, number)
+                  for number in range(1, self.count(state, name) + 20))
+        print("%sok - races: %s, %s stops for %s" % ("not " if bad else "", state, name, other), flush=True)
+
+    def by_chance(self, seconds, rng):
+        until = time.monotonic() + seconds
+        good = True
+        while time.monotonic() < until:
+            state, name, other = rng.choice(list(STATES)), rng.choice(list(CALLS)), rng.choice(list(CALLS))
+            if rng.random() < 0.03:
+                self.hold_up(rng.random() < 0.5)
+            number = rng.randint(1, max(1, self.count(state, name)) + 5)
+            good &= self.round(state, name, other, rng.choice(ENDINGS), number)
+        print("# %d rounds, in %d of them a call stopped for another" % (self.rounds, self.stopped))
+        print("%sok - races: by chance" % ("" if good else "not "))
+
+
+# Ways in which messages have got lost to reading by groups
+KNOWN = (
+    ("stale", "read_grouped_head", "send", ENDINGS[0]),
+    ("one", "consume", "send", ENDINGS[0]),
+)
+
+
+def main():
+    connection, seconds, seed = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+    setup = psycopg.connect(connection, autocommit=True)
+    setup.execute("SELECT pgmq.create('races'), pgmq.create_fifo_index('races')")
+    setup.execute(SETUP)
+    setup.close()
+    races = Races(connection)
+    for name in sys.argv[4:]:
+        state, call, other, ending, number = name.split("/")
+        races.round(state, call, other, ENDINGS[int(ending)], int(number))
+    if len(sys.argv) > 4:
+        return
+    for case in KNOWN:
+        races.every(*case)
+    races.by_chance(seconds, random.Random(seed))
+
+
+if __name__ == "__main__":
+    main()

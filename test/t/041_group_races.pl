@@ -1,0 +1,39 @@
+# Two calls on a queue with groups, one of which stops at each of its checks for
+# interrupts in turn, for the other: whatever they do, no message gets out of the
+# sight of those who read by groups.  For longer: PGMQ_TEST_SECONDS=600
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../faults";
+use Faults;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed = $ENV{PGMQ_TEST_SEED} // time();
+my $seconds = $ENV{PGMQ_TEST_SECONDS} // 5;
+note("PGMQ_TEST_SEED=$seed");
+
+my $node = PostgreSQL::Test::Cluster->new('races');
+$node->init;
+# A vacuum would stop for nobody
+$node->append_conf('postgresql.conf', "fsync = off\nautovacuum = off\n");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION pgmq;' . fault_functions());
+
+my $output = '';
+IPC::Run::run([ '/usr/bin/python3', "$FindBin::RealBin/../faults/races.py", $node->connstr('postgres'), $seconds, $seed ],
+	'>&', \$output, IPC::Run::timeout($seconds + $PostgreSQL::Test::Utils::timeout_default));
+note($output);
+my @results = $output =~ /^((?:not )?ok - .*)$/mg;
+is(scalar @results, 3, 'every part came to its end') or diag($output);
+foreach (@results)
+{
+	my ($bad, $what) = /^(not )?ok - (.*)$/;
+	ok(!$bad, $what) or diag($output);
+}
+
+$node->stop;
+done_testing();
