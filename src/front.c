@@ -360,14 +360,20 @@ open_fifo(GroupQueue *queue)
 	return NULL;
 }
 
-/* Whether this transaction holds the lock of a writer */
 static bool
-has_written(Oid relid)
+held_by_me(Oid relid, bool orstronger)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	return LockHeldByMe(&tag, RowExclusiveLock, true);
+	return LockHeldByMe(&tag, RowExclusiveLock, orstronger);
+}
+
+/* Whether this transaction holds the lock of a writer */
+static bool
+has_written(Oid relid)
+{
+	return held_by_me(relid, true);
 }
 
 static Relation
@@ -462,6 +468,7 @@ void
 group_close(GroupQueue *queue, bool keep_lock)
 {
 	Oid			notes = queue->notes ? RelationGetRelid(queue->notes) : InvalidOid;
+	Oid			relid = RelationGetRelid(queue->queue);
 	int			i;
 
 	forget_index(queue);
@@ -477,7 +484,10 @@ group_close(GroupQueue *queue, bool keep_lock)
 		if (leaf->rel != queue->queue)
 			relation_close(leaf->rel, keep_lock ? NoLock : RowExclusiveLock);
 	}
-	relation_close(queue->queue, keep_lock ? NoLock : RowExclusiveLock);
+	relation_close(queue->queue, NoLock);
+	/* Asking for the partitions has locked the queue again */
+	while (!keep_lock && held_by_me(relid, false))
+		UnlockRelationOid(relid, RowExclusiveLock);
 }
 
 /* ---- looking ---- */

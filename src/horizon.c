@@ -1288,9 +1288,14 @@ void
 horizon_move(const QueueName *name)
 {
 	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Horizon    *h;
 
-	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
-		horizon_end(horizon_begin(name, QUEUE_TABLE, false, false), 0);
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return;
+	h = horizon_begin(name, QUEUE_TABLE, false, false);
+	/* No statement was run: what the lock was for is done */
+	if (h->table.rel != NULL)
+		table_close(h->table.rel, RowExclusiveLock);
 }
 
 /*

@@ -51,6 +51,8 @@ SELECT count(*), min(msg_id), max(msg_id), array_agg(msg_id) FILTER (WHERE heade
   FROM pgmq.read_grouped('ids', 0, 1000);
 SELECT pgmq.purge_queue('ids');
 SELECT count(*) FROM pgmq.g_ids;
+-- A read of nothing keeps no lock, which would hold up the floors
+BEGIN; SELECT msg_id FROM pgmq.read_grouped('ids', 0, 10); SELECT * FROM written; ROLLBACK;
 SELECT count(*) FROM send('ids', 'a', 'b', 'a');
 SELECT msg_id FROM pgmq.read_grouped_rr('ids', 0, 10);
 
