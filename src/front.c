@@ -113,9 +113,12 @@ open_leaves(GroupQueue *queue)
 	return good;
 }
 
-/* Whether nothing can change the queue without its notes being told */
+/*
+ * Whether nothing can change the queue without its notes being told.  The
+ * triggers of a queue that was renamed by hand still tell its old name's notes.
+ */
 static bool
-has_triggers(Relation rel)
+has_triggers(Relation rel, const QueueName *name)
 {
 	static const char *const needed[] = {
 		TRIGGER_SENT, TRIGGER_REMOVED, TRIGGER_RETIMED, TRIGGER_MOVED
@@ -132,6 +135,7 @@ has_triggers(Relation rel)
 		for (j = 0; j < lengthof(needed); j++)
 		{
 			if (strcmp(trigger->tgname, needed[j]) == 0 &&
+				trigger->tgnargs == 1 && strcmp(trigger->tgargs[0], name->canonical) == 0 &&
 				(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
 				 trigger->tgenabled == TRIGGER_FIRES_ALWAYS))
 				found++;
@@ -222,6 +226,22 @@ open_notes(GroupQueue *queue)
 	return notes;
 }
 
+/* Whether a crash leaves the notes of what it leaves in the queue, which ALTER TABLE may have made logged */
+static bool
+notes_last(const GroupQueue *queue)
+{
+	int			i;
+
+	if (queue->notes->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED)
+		return true;
+	for (i = 0; i < queue->nleaves; i++)
+	{
+		if (queue->leaves[i].rel->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED)
+			return false;
+	}
+	return true;
+}
+
 static void
 forget_index(GroupQueue *queue)
 {
@@ -268,13 +288,14 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	}
 	if (for_reading && IsolationUsesXactSnapshot())
 		queue->fixed = GetTransactionSnapshot();
-	if (for_reading && !has_triggers(queue->queue))
+	if (for_reading && !has_triggers(queue->queue, name))
 		return true;
 	queue->fifo = open_fifo(queue);
 	if (queue->fifo == NULL)
 		return true;
 	queue->notes = open_notes(queue);
-	if (queue->notes == NULL || !open_leaf_indexes(queue))
+	if (queue->notes == NULL || !open_leaf_indexes(queue) ||
+		(for_reading && !notes_last(queue)))
 		forget_index(queue);
 	return true;
 }

@@ -104,6 +104,54 @@ SELECT pgmq.create_fifo_index('mine');
 SELECT grp FROM pgmq.g_mine ORDER BY 1;
 SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
 
+-- a queue that was made logged by hand: its notes would not outlast a crash, so they don't count
+SELECT pgmq.create_unlogged('durable'), pgmq.create_fifo_index('durable');
+SELECT pgmq.send('durable', '1');
+ALTER TABLE pgmq.q_durable SET LOGGED;
+TRUNCATE pgmq.g_durable;	-- as a crash does
+SELECT msg_id FROM pgmq.read_grouped('durable', 0, 1);
+SELECT pgmq.create_fifo_index('durable');
+SELECT relpersistence FROM pg_class WHERE oid = 'pgmq.g_durable'::regclass;
+SELECT msg_id FROM pgmq.read_grouped('durable', 0, 1);
+
+-- a queue that was renamed by hand, with all that belongs to it
+SELECT pgmq.create('former'), pgmq.create_fifo_index('former');
+DO $$
+DECLARE r record;
+BEGIN
+  FOR r IN SELECT relname, CASE relkind WHEN 'r' THEN 'TABLE' WHEN 'i' THEN 'INDEX' ELSE 'SEQUENCE' END AS kind
+    FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relname ~ 'former' AND relkind IN ('r', 'i', 'S') LOOP
+    EXECUTE format('ALTER %s pgmq.%I RENAME TO %I', r.kind, r.relname, replace(r.relname, 'former', 'latter'));
+  END LOOP;
+END $$;
+UPDATE pgmq.meta SET queue_name = 'latter' WHERE queue_name = 'former';
+SELECT pgmq.send('latter', '1');
+SELECT msg_id FROM pgmq.read_grouped('latter', 0, 1);
+SELECT pgmq.create_fifo_index('latter');
+SELECT pgmq.send('latter', '2', '{"x-pgmq-group": "b"}'::jsonb);
+SELECT msg_id FROM pgmq.read_grouped('latter', 0, 2);
+
+-- triggers of ours on tables of others do nothing, whatever queue they name
+CREATE ROLE fifo_stranger;
+GRANT USAGE ON SCHEMA pgmq TO fifo_stranger;
+CREATE SCHEMA stranger AUTHORIZATION fifo_stranger;
+SET ROLE fifo_stranger;
+CREATE TABLE stranger.t (msg_id bigint, read_ct integer, enqueued_at timestamptz, vt timestamptz, headers jsonb);
+CREATE TRIGGER a AFTER TRUNCATE ON stranger.t FOR EACH STATEMENT EXECUTE FUNCTION pgmq._group_truncated('latter');
+CREATE TRIGGER b AFTER INSERT ON stranger.t REFERENCING NEW TABLE AS pgmq_sent FOR EACH STATEMENT EXECUTE FUNCTION pgmq._group_sent('latter');
+CREATE TRIGGER c AFTER UPDATE ON stranger.t FOR EACH ROW EXECUTE FUNCTION pgmq._group_moved('latter');
+TRUNCATE stranger.t;
+BEGIN;
+INSERT INTO stranger.t (msg_id, read_ct, enqueued_at, vt, headers) VALUES (1, 0, now(), now(), '{"x-pgmq-group": "c"}');
+UPDATE stranger.t SET msg_id = 2;
+SELECT count(*) FROM pg_locks WHERE relation IN ('pgmq.q_latter'::regclass, 'pgmq.g_latter'::regclass) AND mode <> 'AccessShareLock';
+COMMIT;
+RESET ROLE;
+SELECT grp FROM pgmq.g_latter ORDER BY 1;
+DROP SCHEMA stranger CASCADE;
+DROP OWNED BY fifo_stranger;
+DROP ROLE fifo_stranger;
+
 -- a queue in partitions
 SELECT pgmq.create('parts');
 DROP TABLE pgmq.q_parts;
