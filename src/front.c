@@ -42,6 +42,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 #include "group.h"
@@ -288,7 +289,8 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	}
 	if (for_reading && IsolationUsesXactSnapshot())
 		queue->fixed = GetTransactionSnapshot();
-	if (for_reading && !has_triggers(queue->queue, name))
+	queue->policed = check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
+	if (for_reading && (queue->policed || !has_triggers(queue->queue, name)))
 		return true;
 	queue->fifo = open_fifo(queue);
 	if (queue->fifo == NULL)

@@ -116,7 +116,8 @@ typedef enum Outcome
 	EMPTY,
 	WAIT,						/* nothing before a certain time */
 	BUSY,						/* an open transaction is at work on it */
-	UNSEEN						/* not in our snapshot */
+	UNSEEN,						/* not in our snapshot */
+	LATER						/* another group's first message is older */
 } Outcome;
 
 /* What one call asks for, good for any number of attempts; and what an attempt has */
@@ -141,6 +142,8 @@ typedef struct Request
 	HTAB	   *seen_notes;		/* by id */
 	HTAB	   *seen_groups;	/* by hash */
 	List	   *claimed;		/* notes that others have locked */
+	int64		turn;			/* the next group's first message is no older than this, */
+	int64		later;			/* and that of a group which has to wait for its turn is this */
 } Request;
 
 /* ---- one group ---- */
@@ -232,6 +235,11 @@ take_first(Request *request, Front *front, bool late, int64 *head, TimestampTz *
 		remember_start(request, &start, &first);
 	}
 	front_end(scan);
+	if (outcome == TAKEN && first.msg_id > request->turn)
+	{
+		request->later = first.msg_id;
+		return LATER;
+	}
 	if (outcome != TAKEN)
 		return outcome;
 	if (!front_lock(&request->queue, &first))
@@ -449,7 +457,7 @@ consider(Request *request, const Note *note)
 	}
 	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
 	outcome = take_first(request, front, late, &head, &until);
-	if (outcome == UNSEEN)
+	if (outcome == UNSEEN || outcome == LATER)
 		return;
 	(void) group_was_seen(request, note->key, HASH_ENTER);
 	if (outcome == TAKEN)
@@ -490,8 +498,8 @@ compare_notes(const void *a, const void *b)
 	const Note *note_a = *(Note *const *) a;
 	const Note *note_b = *(Note *const *) b;
 
-	if (note_a->head != note_b->head)
-		return note_a->head < note_b->head ? -1 : 1;
+	if (note_a->place != note_b->place)
+		return note_a->place < note_b->place ? -1 : 1;
 	return note_a->id < note_b->id ? -1 : note_a->id > note_b->id;
 }
 
@@ -540,6 +548,7 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 			request->claimed = lappend(request->claimed, note);
 			continue;
 		}
+		note->place = note->head;
 		if (window->count == window->max)
 			window->notes = repalloc_huge(window->notes, sizeof(Note *) * (window->max *= 2));
 		window->notes[window->count++] = note;
@@ -579,6 +588,28 @@ leave_notes(Request *request, Window *window)
 	}
 }
 
+/*
+ * Look at the group of a note, or, if its first message has gone since the note
+ * was written and other groups come before it now, put it behind those.
+ */
+static bool
+consider_in_turn(Request *request, Window *window, int i)
+{
+	Note	   *note = window->notes[i];
+
+	request->turn = i + 1 < window->count ? window->notes[i + 1]->place : PG_INT64_MAX;
+	request->later = 0;
+	consider(request, note);
+	request->turn = PG_INT64_MAX;
+	if (request->later == 0)
+		return true;
+	note->place = request->later;
+	for (; i + 1 < window->count && window->notes[i + 1]->place < note->place; i++)
+		window->notes[i] = window->notes[i + 1];
+	window->notes[i] = note;
+	return false;
+}
+
 /* One look, from where the horizon says: how many notes it has dealt with */
 static int64
 look(Request *request, Horizon *h)
@@ -610,7 +641,8 @@ look(Request *request, Horizon *h)
 		{
 			if (wanting(request))
 			{
-				consider(request, window.notes[i]);
+				while (!consider_in_turn(request, &window, i))
+					;
 				finds.messages++;
 			}
 			else
@@ -808,11 +840,12 @@ renew_note(Request *request, const Front *front, TimestampTz lease_end)
 }
 
 /*
- * Lease what was taken and write the notes.  One reading of the clock, made
- * after the queue's table was locked (floors.c), is for all messages, so that
- * the leases of a group's messages end together.
+ * Lease what was taken.  One reading of the clock, made after the queue's table
+ * was locked (floors.c), is for all messages, so that the leases of a group's
+ * messages end together.  False if a policy or a trigger of the users' has kept
+ * a message from it, or has made a lease shorter.
  */
-static void
+static bool
 lease(Request *request, TimestampTz now)
 {
 	Datum	   *ids = palloc_extended(sizeof(Datum) * (request->total + 1), MCXT_ALLOC_HUGE);
@@ -831,20 +864,21 @@ lease(Request *request, TimestampTz now)
 	values[1] = TimestampTzGetDatum(now);
 	values[2] = TimestampTzGetDatum(now + request->lease);
 	nulls[2] = request->lease_null;
-	plan_run(&request->name, &lease_messages, values, nulls, result_dest(request->messages));
+	return plan_run(&request->name, &lease_messages, values, nulls, result_dest(request->messages)) == count &&
+		result_earliest(request->messages) >= now + request->lease;
 }
 
 static void
 hand_out(Request *request)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool		leased = request->nfronts > 0 && lease(request, now);
 	int			i;
 
-	if (request->nfronts > 0)
-		lease(request, now);
 	if (request->queue.notes == NULL)
 		return;
-	for (i = 0; i < request->nfronts; i++)
+	/* If not, the notes as they are say to look at these groups again */
+	for (i = 0; leased && i < request->nfronts; i++)
 		renew_note(request, request->fronts[i], now + request->lease);
 	notes_write(&request->queue, &request->notes, now + request->lease);
 }
@@ -887,6 +921,7 @@ begin_attempt(Request *request)
 	request->nfronts = 0;
 	request->total = 0;
 	request->claimed = NIL;
+	request->turn = PG_INT64_MAX;
 	memset(&request->notes, 0, sizeof(request->notes));
 	/* The row versions that this transaction has written before are there to be locked */
 	CommandCounterIncrement();

@@ -60,6 +60,7 @@ typedef struct GroupQueue
 	int			nleaves;
 	GroupLeaf  *leaves;
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
+	bool		policed;		/* row-level security hides messages from the current role */
 } GroupQueue;
 
 /* A message as a look finds it; the flags are about other transactions that are still open */
@@ -147,6 +148,7 @@ typedef struct Note
 	int32		tries;			/* how often the group was found busy in a row */
 	bool		due;			/* deferred, and its time has come; else fresh */
 	bool		claimed;		/* another transaction has locked or changed it */
+	int64		place;			/* in the order of a look: the group's first message, as far as we know */
 	ItemPointerData tid;
 } Note;
 

@@ -91,6 +91,13 @@ SELECT * FROM reads(10);
 SELECT remove(1);
 SELECT * FROM reads(10);
 
+-- the oldest first message comes first, also where an older one of another group has gone while it was not to be had
+SELECT empty();
+SELECT send('a b a');
+SELECT set_vt('{1}', 60), set_vt('{3}', 60);
+SELECT remove(1), set_vt('{3}', 0);
+SELECT * FROM reads(1);
+
 -- what is a group
 SELECT empty();
 CREATE FUNCTION send_headers(h jsonb) RETURNS void LANGUAGE sql AS $$
