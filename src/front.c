@@ -96,8 +96,10 @@ open_leaves(GroupQueue *queue)
 	ListCell   *lc;
 	bool		good = true;
 
+	/* relhassubclass stays when the last child has gone */
 	if (queue->queue->rd_rel->relkind == RELKIND_RELATION &&
-		!queue->queue->rd_rel->relhassubclass)
+		(!queue->queue->rd_rel->relhassubclass ||
+		 find_inheritance_children(RelationGetRelid(queue->queue), NoLock) == NIL))
 	{
 		queue->leaves = palloc(sizeof(GroupLeaf));
 		return add_leaf(queue, queue->queue);
@@ -197,15 +199,42 @@ has_written(Oid relid)
 	return LockHeldByMe(&tag, RowExclusiveLock, true);
 }
 
-static Relation
-open_notes(GroupQueue *queue)
+/* Whether it is a table of notes, and not one of the users' that has its name */
+static bool
+holds_notes(Relation rel)
 {
 	static const Oid types[NOTE_COLUMNS] = {
 		INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID, INT4OID
 	};
+	int			i;
+
+	for (i = 0; i < NOTE_COLUMNS; i++)
+	{
+		if (rel->rd_rel->relkind != RELKIND_RELATION || RelationGetDescr(rel)->natts <= i ||
+			TupleDescAttr(RelationGetDescr(rel), i)->atttypid != types[i])
+			return false;
+	}
+	return true;
+}
+
+/* Whether the queue has such a table */
+bool
+group_has_notes(const QueueName *name)
+{
+	Oid			oid = name_relid(name, NOTES_TABLE);
+	Relation	notes = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : NULL;
+	bool		has = notes != NULL && holds_notes(notes);
+
+	if (notes)
+		relation_close(notes, AccessShareLock);
+	return has;
+}
+
+static Relation
+open_notes(GroupQueue *queue)
+{
 	Oid			oid = name_relid(&queue->name, NOTES_TABLE);
 	Relation	notes;
-	int			i;
 
 	if (!OidIsValid(oid))
 		return NULL;
@@ -213,15 +242,10 @@ open_notes(GroupQueue *queue)
 	notes = try_table_open(oid, RowExclusiveLock);
 	if (notes == NULL)
 		return NULL;
-	for (i = 0; i < NOTE_COLUMNS; i++)
+	if (!holds_notes(notes))
 	{
-		if (notes->rd_rel->relkind != RELKIND_RELATION ||
-			RelationGetDescr(notes)->natts <= i ||
-			TupleDescAttr(RelationGetDescr(notes), i)->atttypid != types[i])
-		{
-			table_close(notes, NoLock);
-			return NULL;
-		}
+		table_close(notes, NoLock);
+		return NULL;
 	}
 	queue->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(notes);
 	return notes;

@@ -966,12 +966,16 @@ request_run(Request *request, Outlook *outlook)
 	{
 		name_require_queue(&request->name);
 		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("the queue's table does not have the columns of a queue")));
 	}
 	wake_mark_taking(&request->name, PG_INT32_MAX);
 	if (!may_read(request))
-		lease(request, request->moment);
+		(void) lease(request, request->moment);
+	else if (request->quantity < 0 && request->policy != ROUND_ROBIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
+				 errmsg("LIMIT must not be negative")));
 	else if (wanting(request) && request->queue.notes != NULL)
 		read_by_notes(request);
 	else if (wanting(request))
@@ -1010,10 +1014,6 @@ request_init(Request *request, FunctionCallInfo fcinfo, Policy policy)
 		request->quantity = PG_GETARG_INT32(2);
 	else
 		request->unlimited = policy == HEADS;
-	if (request->quantity < 0 && policy != ROUND_ROBIN)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
-				 errmsg("LIMIT must not be negative")));
 	request->lease_null = PG_ARGISNULL(1);
 	if (!request->lease_null)
 		request->lease = (int64) Max(PG_GETARG_INT32(1), 0) * USECS_PER_SEC;

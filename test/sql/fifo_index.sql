@@ -104,6 +104,27 @@ SELECT pgmq.create_fifo_index('mine');
 SELECT grp FROM pgmq.g_mine ORDER BY 1;
 SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
 
+-- tables of the users' that have the name of the notes are theirs
+CREATE TABLE pgmq.g_taken AS SELECT 42 AS answer;
+SELECT pgmq.create('taken');
+SELECT pgmq.send('taken', '1');
+SELECT msg_id FROM pgmq.read_grouped('taken', 0, 1);
+SELECT pgmq.create_fifo_index('taken');
+SELECT pgmq.drop_queue('taken');
+SELECT * FROM pgmq.g_taken;
+DROP TABLE pgmq.g_taken;
+
+-- a table that no queue has; one that had a child
+SELECT pgmq.create('odd');
+CREATE TABLE pgmq.odd_child () INHERITS (pgmq.q_odd);
+DROP TABLE pgmq.odd_child;
+SELECT pgmq.send('odd', '1');
+SELECT msg_id FROM pgmq.read_grouped('odd', 0, 1);
+ALTER TABLE pgmq.q_odd ALTER read_ct TYPE bigint;
+SELECT * FROM pgmq.read_grouped('odd', 0, 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT pgmq.drop_queue('odd');
+
 -- a queue that was made logged by hand: its notes would not outlast a crash, so they don't count
 SELECT pgmq.create_unlogged('durable'), pgmq.create_fifo_index('durable');
 SELECT pgmq.send('durable', '1');

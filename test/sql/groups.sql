@@ -199,6 +199,7 @@ SELECT msg_id FROM pgmq.read_grouped_with_poll('plain', 60, 1, 0);
 
 -- errors
 SELECT * FROM pgmq.read_grouped('nowhere', 0, 1);
+SELECT * FROM pgmq.read_grouped('nowhere', 0, -1);
 SELECT * FROM pgmq.read_grouped_head(NULL, 0, 1);
 SELECT pgmq.create_fifo_index('nowhere');
 SELECT pgmq.create_fifo_index(NULL);
