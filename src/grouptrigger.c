@@ -400,7 +400,8 @@ pgmq__group_sent(PG_FUNCTION_ARGS)
 	int			from;
 	int			to;
 
-	if (data->tg_newtable == NULL || !work_begin(&work, data))
+	if (data->tg_newtable == NULL || tuplestore_tuple_count(data->tg_newtable) == 0 ||
+		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
 	changes = changes_of_statement(&work, data->tg_relation, data->tg_newtable, &count);
 	for (from = 0; from < count; from = to)
@@ -426,7 +427,9 @@ pgmq__group_removed(PG_FUNCTION_ARGS)
 	int			count;
 	int			i;
 
-	if (data->tg_oldtable == NULL || !work_begin(&work, data))
+	/* An empty pop must take no locks (horizon.c) */
+	if (data->tg_oldtable == NULL || tuplestore_tuple_count(data->tg_oldtable) == 0 ||
+		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
 	changes = changes_of_statement(&work, data->tg_relation, data->tg_oldtable, &count);
 	for (i = 0; i < count; i++)

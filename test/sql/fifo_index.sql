@@ -104,6 +104,19 @@ SELECT pgmq.create_fifo_index('mine');
 SELECT grp FROM pgmq.g_mine ORDER BY 1;
 SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
 
+-- who finds nothing holds no lock: others may purge or drop the queue while he waits
+SELECT pgmq.create('idle'), pgmq.create_fifo_index('idle');
+SELECT pgmq.send('idle', '1');
+SELECT msg_id FROM pgmq.read_grouped('idle', 3600, 1);
+BEGIN;
+SELECT count(*) FROM pgmq.read_grouped('idle', 0, 1);
+SELECT count(*) FROM pgmq.read('idle', 0, 1);
+SELECT count(*) FROM pgmq.pop('idle', 1);
+SELECT count(*) FROM pgmq.read_grouped_with_poll('idle', 0, 1, 0);
+SELECT relation::regclass, mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN ('pgmq.q_idle'::regclass, 'pgmq.g_idle'::regclass);
+COMMIT;
+SELECT pgmq.drop_queue('idle');
+
 -- tables of the users' that have the name of the notes are theirs
 CREATE TABLE pgmq.g_taken AS SELECT 42 AS answer;
 SELECT pgmq.create('taken');
