@@ -916,12 +916,12 @@ read_by_notes(Request *request)
 static void
 begin_attempt(Request *request)
 {
+	request->turn = PG_INT64_MAX;
 	request->max_fronts = 16;
 	request->fronts = palloc(sizeof(Front *) * request->max_fronts);
 	request->nfronts = 0;
 	request->total = 0;
 	request->claimed = NIL;
-	request->turn = PG_INT64_MAX;
 	memset(&request->notes, 0, sizeof(request->notes));
 	/* The row versions that this transaction has written before are there to be locked */
 	CommandCounterIncrement();
