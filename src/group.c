@@ -116,8 +116,7 @@ typedef enum Outcome
 	EMPTY,
 	WAIT,						/* nothing before a certain time */
 	BUSY,						/* an open transaction is at work on it */
-	UNSEEN,						/* not in our snapshot */
-	LATER						/* another group's first message is older */
+	UNSEEN						/* not in our snapshot */
 } Outcome;
 
 /* What one call asks for, good for any number of attempts; and what an attempt has */
@@ -142,8 +141,6 @@ typedef struct Request
 	HTAB	   *seen_notes;		/* by id */
 	HTAB	   *seen_groups;	/* by hash */
 	List	   *claimed;		/* notes that others have locked */
-	int64		turn;			/* the next group's first message is no older than this, */
-	int64		later;			/* and that of a group which has to wait for its turn is this */
 } Request;
 
 /* ---- one group ---- */
@@ -235,11 +232,6 @@ take_first(Request *request, Front *front, bool late, int64 *head, TimestampTz *
 		remember_start(request, &start, &first);
 	}
 	front_end(scan);
-	if (outcome == TAKEN && first.msg_id > request->turn)
-	{
-		request->later = first.msg_id;
-		return LATER;
-	}
 	if (outcome != TAKEN)
 		return outcome;
 	if (!front_lock(&request->queue, &first))
@@ -457,7 +449,7 @@ consider(Request *request, const Note *note)
 	}
 	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
 	outcome = take_first(request, front, late, &head, &until);
-	if (outcome == UNSEEN || outcome == LATER)
+	if (outcome == UNSEEN)
 		return;
 	(void) group_was_seen(request, note->key, HASH_ENTER);
 	if (outcome == TAKEN)
@@ -589,21 +581,27 @@ leave_notes(Request *request, Window *window)
 }
 
 /*
- * Look at the group of a note, or, if its first message has gone since the note
- * was written and other groups come before it now, put it behind those.
+ * Whether it is the turn of this note.  If its group's first message has gone
+ * since the note was written, and other groups come before it now, it is put
+ * behind those: without a lock on it, for it may not come to its turn at all.
  */
 static bool
-consider_in_turn(Request *request, Window *window, int i)
+has_its_turn(Request *request, Window *window, int i)
 {
 	Note	   *note = window->notes[i];
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		first;
 
-	request->turn = i + 1 < window->count ? window->notes[i + 1]->place : PG_INT64_MAX;
-	request->later = 0;
-	consider(request, note);
-	request->turn = PG_INT64_MAX;
-	if (request->later == 0)
+	if (i + 1 == window->count)
 		return true;
-	note->place = request->later;
+	starts_find(&request->queue, note->key, &start);
+	scan = front_begin(&request->queue, note->key, start.from);
+	if (front_next(scan, &first))
+		note->place = Max(note->place, first.msg_id);
+	front_end(scan);
+	if (note->place <= window->notes[i + 1]->place)
+		return true;
 	for (; i + 1 < window->count && window->notes[i + 1]->place < note->place; i++)
 		window->notes[i] = window->notes[i + 1];
 	window->notes[i] = note;
@@ -641,8 +639,9 @@ look(Request *request, Horizon *h)
 		{
 			if (wanting(request))
 			{
-				while (!consider_in_turn(request, &window, i))
+				while (!has_its_turn(request, &window, i))
 					;
+				consider(request, window.notes[i]);
 				finds.messages++;
 			}
 			else
@@ -916,7 +915,6 @@ read_by_notes(Request *request)
 static void
 begin_attempt(Request *request)
 {
-	request->turn = PG_INT64_MAX;
 	request->max_fronts = 16;
 	request->fronts = palloc(sizeof(Front *) * request->max_fronts);
 	request->nfronts = 0;
