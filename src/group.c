@@ -511,6 +511,34 @@ typedef struct Window
 	int			max;
 } Window;
 
+/*
+ * Whether it is the turn of this note.  If its group's first message has gone
+ * since the note was written, and other groups come before it now, it is put
+ * behind those: without a lock on it, for it may not come to its turn at all.
+ */
+static bool
+has_its_turn(Request *request, Window *window, int i)
+{
+	Note	   *note = window->notes[i];
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		first;
+
+	if (i + 1 == window->count)
+		return true;
+	starts_find(&request->queue, note->key, &start);
+	scan = front_begin(&request->queue, note->key, start.from);
+	if (front_next(scan, &first))
+		note->place = Max(note->place, first.msg_id);
+	front_end(scan);
+	if (note->place <= window->notes[i + 1]->place)
+		return true;
+	for (; i + 1 < window->count && window->notes[i + 1]->place < note->place; i++)
+		window->notes[i] = window->notes[i + 1];
+	window->notes[i] = note;
+	return false;
+}
+
 static void
 window_fill(Request *request, Window *window, NoteScan **scan)
 {
@@ -578,34 +606,6 @@ leave_notes(Request *request, Window *window)
 		else
 			window->fresh_left = Min(window->fresh_left, note->id);
 	}
-}
-
-/*
- * Whether it is the turn of this note.  If its group's first message has gone
- * since the note was written, and other groups come before it now, it is put
- * behind those: without a lock on it, for it may not come to its turn at all.
- */
-static bool
-has_its_turn(Request *request, Window *window, int i)
-{
-	Note	   *note = window->notes[i];
-	GroupStart	start;
-	GroupScan  *scan;
-	Peeked		first;
-
-	if (i + 1 == window->count)
-		return true;
-	starts_find(&request->queue, note->key, &start);
-	scan = front_begin(&request->queue, note->key, start.from);
-	if (front_next(scan, &first))
-		note->place = Max(note->place, first.msg_id);
-	front_end(scan);
-	if (note->place <= window->notes[i + 1]->place)
-		return true;
-	for (; i + 1 < window->count && window->notes[i + 1]->place < note->place; i++)
-		window->notes[i] = window->notes[i + 1];
-	window->notes[i] = note;
-	return false;
 }
 
 /* One look, from where the horizon says: how many notes it has dealt with */
