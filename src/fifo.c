@@ -91,8 +91,13 @@ make_notes(const QueueName *name)
 	HeapTuple	tuple;
 	Oid			owner;
 
-	if (OidIsValid(name_relid(name, NOTES_TABLE)))
+	if (group_has_notes(name))
 		run_ddl("DROP TABLE %s", notes);
+	else if (OidIsValid(name_other_relid(name, "g_")))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation %s exists and is not a table of notes", notes),
+				 errhint("Queues with groups need this name.")));
 	run_ddl("CREATE %sTABLE %s ("
 				  "msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
 				  " enqueued_at timestamp with time zone NOT NULL,"

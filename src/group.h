@@ -60,6 +60,7 @@ typedef struct GroupQueue
 	int			nleaves;
 	GroupLeaf  *leaves;
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
+	bool		policed;		/* row-level security hides messages from the current role */
 } GroupQueue;
 
 /* A version of a message as a look finds it; the flags are about other transactions that are still open */
@@ -97,6 +98,7 @@ typedef struct GroupScan GroupScan;
 
 extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
 extern void group_close(GroupQueue *queue, bool keep_lock);
+extern bool group_has_notes(const QueueName *name);
 extern int	front_compare_keys(const text *a, const text *b);
 extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
 extern bool front_next(GroupScan *scan, Peeked *peeked);
@@ -143,6 +145,7 @@ typedef struct Note
 	int32		tries;			/* how often the group was found busy in a row */
 	bool		due;			/* deferred, and its time has come; else fresh */
 	bool		claimed;		/* another transaction has locked or changed it */
+	int64		place;			/* in the order of a look: the group's first message, as far as we know */
 	ItemPointerData tid;
 } Note;
 
