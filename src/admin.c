@@ -18,6 +18,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "group.h"
 #include "partman.h"
 
 PG_FUNCTION_INFO_V1(pgmq_create_non_partitioned);
@@ -650,7 +651,8 @@ drop_queue(const QueueName *name)
 		require_no_partition(name, ARCHIVE_TABLE);
 		drop_old_archive(name);
 		drop_table(name, QUEUE_TABLE);
-		drop_table(name, NOTES_TABLE);
+		if (group_has_notes(name))
+			drop_table(name, NOTES_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
 		if (partitioned)
 			forget_partitions(name);

@@ -53,16 +53,6 @@ PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);
 	" ORDER BY k.key, k.msg_id) AS g" \
 	" ORDER BY g.msg_id"
 
-/* A note for each group that has messages in a table, for now */
-#define NOTE_GROUPS_OF \
-	"INSERT INTO {notes} (enqueued_at, vt, grp, head)" \
-	" SELECT c.now, c.now, g.key, g.msg_id" \
-	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c," \
-	" (SELECT k.key, pg_catalog.min(k.msg_id) AS msg_id" \
-	" FROM (SELECT " GROUP_KEY " COLLATE pg_catalog.\"C\" AS key, msg_id FROM ONLY %s) AS k" \
-	" GROUP BY k.key) AS g" \
-	" ORDER BY g.msg_id"
-
 static void
 run_expanded(const char *sql, const QueueName *name)
 {
@@ -101,8 +91,13 @@ make_notes(const QueueName *name)
 	HeapTuple	tuple;
 	Oid			owner;
 
-	if (OidIsValid(name_relid(name, NOTES_TABLE)))
+	if (group_has_notes(name))
 		run_ddl("DROP TABLE %s", notes);
+	else if (OidIsValid(name_other_relid(name, "g_")))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation %s exists and is not a table of notes", notes),
+				 errhint("Queues with groups need this name.")));
 	run_ddl("CREATE %sTABLE %s ("
 				  "msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
 				  " enqueued_at timestamp with time zone NOT NULL,"
@@ -179,20 +174,6 @@ fill_notes(const QueueName *name)
 	rc = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
-}
-
-/*
- * A partition goes with the messages in it.  No trigger tells their groups, which
- * may have waited for one of these messages: so they are looked at.  The
- * caller has locked the partition and connected to SPI.
- */
-void
-group_partition_goes(const QueueName *name, const char *partition)
-{
-	if (!OidIsValid(name_relid(name, NOTES_TABLE)) ||
-		!OidIsValid(name_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX)))
-		return;
-	wake_mark(name, (int64) run_with_texts(psprintf(name_expand(NOTE_GROUPS_OF, name), partition), 0, NULL));
 }
 
 /* The caller has connected to SPI. */

@@ -56,6 +56,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 #include "group.h"
@@ -227,8 +228,10 @@ ranges_are_current(GroupQueue *queue)
 static bool
 find_tables(GroupQueue *queue)
 {
+	/* relhassubclass stays when the last child has gone */
 	if (queue->queue->rd_rel->relkind == RELKIND_RELATION &&
-		!queue->queue->rd_rel->relhassubclass)
+		(!queue->queue->rd_rel->relhassubclass ||
+		 find_inheritance_children(RelationGetRelid(queue->queue), NoLock) == NIL))
 	{
 		queue->ranges = palloc(sizeof(GroupRange));
 		return add_table(queue, queue->queue);
@@ -312,9 +315,12 @@ front_open_all(GroupQueue *queue)
 	} while (!ranges_are_current(queue));
 }
 
-/* Whether nothing can change the queue without its notes being told */
+/*
+ * Whether nothing can change the queue without its notes being told.  The
+ * triggers of a queue that was renamed by hand still tell its old name's notes.
+ */
 static bool
-has_triggers(Relation rel)
+has_triggers(Relation rel, const QueueName *name)
 {
 	static const char *const needed[] = {
 		TRIGGER_SENT, TRIGGER_REMOVED, TRIGGER_RETIMED, TRIGGER_MOVED
@@ -331,6 +337,7 @@ has_triggers(Relation rel)
 		for (j = 0; j < lengthof(needed); j++)
 		{
 			if (strcmp(trigger->tgname, needed[j]) == 0 &&
+				trigger->tgnargs == 1 && strcmp(trigger->tgargs[0], name->canonical) == 0 &&
 				(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
 				 trigger->tgenabled == TRIGGER_FIRES_ALWAYS))
 				found++;
@@ -376,15 +383,42 @@ has_written(Oid relid)
 	return held_by_me(relid, true);
 }
 
-static Relation
-open_notes(GroupQueue *queue)
+/* Whether it is a table of notes, and not one of the users' that has its name */
+static bool
+holds_notes(Relation rel)
 {
 	static const Oid types[NOTE_COLUMNS] = {
 		INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID, INT4OID
 	};
+	int			i;
+
+	for (i = 0; i < NOTE_COLUMNS; i++)
+	{
+		if (rel->rd_rel->relkind != RELKIND_RELATION || RelationGetDescr(rel)->natts <= i ||
+			TupleDescAttr(RelationGetDescr(rel), i)->atttypid != types[i])
+			return false;
+	}
+	return true;
+}
+
+/* Whether the queue has such a table */
+bool
+group_has_notes(const QueueName *name)
+{
+	Oid			oid = name_relid(name, NOTES_TABLE);
+	Relation	notes = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : NULL;
+	bool		has = notes != NULL && holds_notes(notes);
+
+	if (notes)
+		relation_close(notes, AccessShareLock);
+	return has;
+}
+
+static Relation
+open_notes(GroupQueue *queue)
+{
 	Oid			oid = name_relid(&queue->name, NOTES_TABLE);
 	Relation	notes;
-	int			i;
 
 	if (!OidIsValid(oid))
 		return NULL;
@@ -392,18 +426,29 @@ open_notes(GroupQueue *queue)
 	notes = try_table_open(oid, RowExclusiveLock);
 	if (notes == NULL)
 		return NULL;
-	for (i = 0; i < NOTE_COLUMNS; i++)
+	if (!holds_notes(notes))
 	{
-		if (notes->rd_rel->relkind != RELKIND_RELATION ||
-			RelationGetDescr(notes)->natts <= i ||
-			TupleDescAttr(RelationGetDescr(notes), i)->atttypid != types[i])
-		{
-			table_close(notes, NoLock);
-			return NULL;
-		}
+		table_close(notes, NoLock);
+		return NULL;
 	}
 	queue->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(notes);
 	return notes;
+}
+
+/* Whether a crash leaves the notes of what it leaves in the queue, which ALTER TABLE may have made logged */
+static bool
+notes_last(const GroupQueue *queue)
+{
+	int			i;
+
+	if (queue->notes->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED)
+		return true;
+	for (i = 0; i < queue->nleaves; i++)
+	{
+		if (queue->leaves[i].rel->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED)
+			return false;
+	}
+	return true;
 }
 
 static void
@@ -452,13 +497,14 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	}
 	if (for_reading && IsolationUsesXactSnapshot())
 		queue->fixed = GetTransactionSnapshot();
-	if (for_reading && !has_triggers(queue->queue))
+	queue->policed = check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
+	if (for_reading && (queue->policed || !has_triggers(queue->queue, name)))
 		return true;
 	queue->fifo = open_fifo(queue);
 	if (queue->fifo == NULL)
 		return true;
 	queue->notes = open_notes(queue);
-	if (queue->notes == NULL)
+	if (queue->notes == NULL || (for_reading && !notes_last(queue)))
 		forget_index(queue);
 	return true;
 }

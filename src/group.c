@@ -532,8 +532,8 @@ compare_notes(const void *a, const void *b)
 	const Note *note_a = *(Note *const *) a;
 	const Note *note_b = *(Note *const *) b;
 
-	if (note_a->head != note_b->head)
-		return note_a->head < note_b->head ? -1 : 1;
+	if (note_a->place != note_b->place)
+		return note_a->place < note_b->place ? -1 : 1;
 	return note_a->id < note_b->id ? -1 : note_a->id > note_b->id;
 }
 
@@ -552,6 +552,34 @@ typedef struct Window
 	int			count;
 	int			max;
 } Window;
+
+/*
+ * Whether it is the turn of this note.  If its group's first message has gone
+ * since the note was written, and other groups come before it now, it is put
+ * behind those: without a lock on it, for it may not come to its turn at all.
+ */
+static bool
+has_its_turn(Request *request, Window *window, int i)
+{
+	Note	   *note = window->notes[i];
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		first;
+
+	if (i + 1 == window->count)
+		return true;
+	starts_find(&request->queue, note->key, &start);
+	scan = front_begin(&request->queue, note->key, start.from);
+	if (front_next(scan, &first))
+		note->place = Max(note->place, first.msg_id);
+	front_end(scan);
+	if (note->place <= window->notes[i + 1]->place)
+		return true;
+	for (; i + 1 < window->count && window->notes[i + 1]->place < note->place; i++)
+		window->notes[i] = window->notes[i + 1];
+	window->notes[i] = note;
+	return false;
+}
 
 static void
 window_fill(Request *request, Window *window, NoteScan **scan)
@@ -582,6 +610,7 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 			request->claimed = lappend(request->claimed, note);
 			continue;
 		}
+		note->place = note->head;
 		if (window->count == window->max)
 			window->notes = repalloc_huge(window->notes, sizeof(Note *) * (window->max *= 2));
 		window->notes[window->count++] = note;
@@ -653,6 +682,8 @@ look(Request *request, Horizon *h)
 		{
 			if (wanting(request))
 			{
+				while (!has_its_turn(request, &window, i))
+					;
 				consider(request, window.notes[i]);
 				finds.messages++;
 			}
@@ -850,11 +881,12 @@ renew_note(Request *request, const Front *front, TimestampTz lease_end)
 }
 
 /*
- * Lease what was taken and write the notes.  One reading of the clock, made
- * after the queue's table was locked (floors.c), is for all messages, so that
- * the leases of a group's messages end together.
+ * Lease what was taken.  One reading of the clock, made after the queue's table
+ * was locked (floors.c), is for all messages, so that the leases of a group's
+ * messages end together.  False if a policy or a trigger of the users' has kept
+ * a message from it, or has made a lease shorter.
  */
-static void
+static bool
 lease(Request *request, TimestampTz now)
 {
 	Datum	   *ids = palloc_extended(sizeof(Datum) * (request->total + 1), MCXT_ALLOC_HUGE);
@@ -873,21 +905,22 @@ lease(Request *request, TimestampTz now)
 	values[1] = TimestampTzGetDatum(now);
 	values[2] = TimestampTzGetDatum(now + request->lease);
 	nulls[2] = request->lease_null;
-	route_by_id(&request->name, &lease_messages, values, nulls, request->lease == 0,
-				result_dest(request->messages));
+	return route_by_id(&request->name, &lease_messages, values, nulls, request->lease == 0,
+					   result_dest(request->messages)) == count &&
+		result_earliest(request->messages) >= now + request->lease;
 }
 
 static void
 hand_out(Request *request)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool		leased = request->nfronts > 0 && lease(request, now);
 	int			i;
 
-	if (request->nfronts > 0)
-		lease(request, now);
 	if (request->queue.notes == NULL)
 		return;
-	for (i = 0; i < request->nfronts; i++)
+	/* If not, the notes as they are say to look at these groups again */
+	for (i = 0; leased && i < request->nfronts; i++)
 		renew_note(request, request->fronts[i], now + request->lease);
 	notes_write(&request->queue, &request->notes, now + request->lease);
 }
@@ -975,12 +1008,16 @@ request_run(Request *request, Outlook *outlook)
 	{
 		name_require_queue(&request->name);
 		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("the queue's table does not have the columns of a queue")));
 	}
 	wake_mark_taking(&request->name, PG_INT32_MAX);
 	if (!may_read(request))
-		lease(request, request->moment);
+		(void) lease(request, request->moment);
+	else if (request->quantity < 0 && request->policy != ROUND_ROBIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
+				 errmsg("LIMIT must not be negative")));
 	else if (wanting(request) && request->queue.notes != NULL)
 		read_by_notes(request);
 	else if (wanting(request))
@@ -1019,10 +1056,6 @@ request_init(Request *request, FunctionCallInfo fcinfo, Policy policy)
 		request->quantity = PG_GETARG_INT32(2);
 	else
 		request->unlimited = policy == HEADS;
-	if (request->quantity < 0 && policy != ROUND_ROBIN)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
-				 errmsg("LIMIT must not be negative")));
 	request->lease_null = PG_ARGISNULL(1);
 	if (!request->lease_null)
 		request->lease = (int64) Max(PG_GETARG_INT32(1), 0) * USECS_PER_SEC;

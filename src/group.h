@@ -77,6 +77,7 @@ typedef struct GroupQueue
 	int			max_leaves;
 	GroupLeaf  *leaves;			/* those that were opened */
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
+	bool		policed;		/* row-level security hides messages from the current role */
 } GroupQueue;
 
 /* A version of a message as a look finds it; the flags are about other transactions that are still open */
@@ -114,6 +115,7 @@ typedef struct GroupScan GroupScan;
 
 extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
 extern void group_close(GroupQueue *queue, bool keep_lock);
+extern bool group_has_notes(const QueueName *name);
 extern int	front_compare_keys(const text *a, const text *b);
 extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
 extern GroupScan *front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until);
@@ -162,6 +164,7 @@ typedef struct Note
 	int32		tries;			/* how often the group was found busy in a row */
 	bool		due;			/* deferred, and its time has come; else fresh */
 	bool		claimed;		/* another transaction has locked or changed it */
+	int64		place;			/* in the order of a look: the group's first message, as far as we know */
 	ItemPointerData tid;
 } Note;
 
@@ -199,10 +202,6 @@ extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time,
 extern void notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end);
 extern void notes_truncate(const QueueName *name);
 extern Oid notes_due_index(const GroupQueue *queue);
-
-/* ---- fifo.c: make what reading by groups needs ---- */
-
-extern void group_partition_goes(const QueueName *name, const char *partition);
 
 /* ---- slowgroup.c: the same without an index ---- */
 

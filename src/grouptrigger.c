@@ -341,6 +341,22 @@ trigger_data(FunctionCallInfo fcinfo)
 	return data;
 }
 
+/*
+ * The queue that the trigger names.  False if it is not on that queue's table:
+ * anybody may make a trigger of ours on a table of his own, and say any name.
+ */
+static bool
+queue_of_trigger(const TriggerData *data, QueueName *name)
+{
+	Oid			queue;
+
+	name_canonical(cstring_to_text(data->tg_trigger->tgargs[0]), name);
+	queue = name_relid(name, QUEUE_TABLE);
+	return RelationGetRelid(data->tg_relation) == queue ||
+		(data->tg_relation->rd_rel->relispartition &&
+		 list_member_oid(get_partition_ancestors(RelationGetRelid(data->tg_relation)), queue));
+}
+
 /* False if the queue has no notes to be kept: create_fifo_index() writes them all. */
 static bool
 work_begin(Work *work, const TriggerData *data)
@@ -348,8 +364,7 @@ work_begin(Work *work, const TriggerData *data)
 	QueueName	name;
 
 	memset(work, 0, sizeof(*work));
-	name_canonical(cstring_to_text(data->tg_trigger->tgargs[0]), &name);
-	if (!group_open(&work->queue, &name, false))
+	if (!queue_of_trigger(data, &name) || !group_open(&work->queue, &name, false))
 		return false;
 	if (work->queue.notes == NULL)
 	{
@@ -412,7 +427,8 @@ pgmq__group_sent(PG_FUNCTION_ARGS)
 	int			from;
 	int			to;
 
-	if (data->tg_newtable == NULL || !work_begin(&work, data))
+	if (data->tg_newtable == NULL || tuplestore_tuple_count(data->tg_newtable) == 0 ||
+		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
 	changes = changes_of_statement(&work, data->tg_relation, data->tg_newtable, &count);
 	note_backdated(&work, data, changes, count);
@@ -439,7 +455,9 @@ pgmq__group_removed(PG_FUNCTION_ARGS)
 	int			count;
 	int			i;
 
-	if (data->tg_oldtable == NULL || !work_begin(&work, data))
+	/* An empty pop must take no locks (horizon.c) */
+	if (data->tg_oldtable == NULL || tuplestore_tuple_count(data->tg_oldtable) == 0 ||
+		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
 	changes = changes_of_statement(&work, data->tg_relation, data->tg_oldtable, &count);
 	for (i = 0; i < count; i++)
@@ -512,7 +530,8 @@ pgmq__group_truncated(PG_FUNCTION_ARGS)
 	TriggerData *data = trigger_data(fcinfo);
 	QueueName	name;
 
-	name_canonical(cstring_to_text(data->tg_trigger->tgargs[0]), &name);
+	if (!queue_of_trigger(data, &name))
+		return PointerGetDatum(NULL);
 	SPI_connect();
 	notes_truncate(&name);
 	SPI_finish();

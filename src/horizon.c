@@ -35,6 +35,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -49,6 +50,7 @@
 #include "utils/snapmgr.h"
 
 #include "floors.h"
+#include "group.h"
 #include "partition.h"
 
 PG_FUNCTION_INFO_V1(pgmq_rescan);
@@ -584,16 +586,23 @@ has_locked_indexes(const QueueTable *table)
 		held_by_me(table->place.vt_index, RowExclusiveLock, false);
 }
 
-/* Whether a statement that touches no row may call functions of the users' */
+/* Whether a statement that touches no row may call functions of the users'; that of groups does nothing then */
 static bool
 runs_code_of_others(Relation rel)
 {
 	TriggerDesc *triggers = rel->trigdesc;
+	int			i;
 
-	return rel->rd_rel->relrowsecurity ||
-		(triggers != NULL &&
-		 (triggers->trig_update_before_statement || triggers->trig_update_after_statement ||
-		  triggers->trig_delete_before_statement || triggers->trig_delete_after_statement));
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (!TRIGGER_FOR_ROW(trigger->tgtype) &&
+			(TRIGGER_FOR_UPDATE(trigger->tgtype) || TRIGGER_FOR_DELETE(trigger->tgtype)) &&
+			strcmp(trigger->tgname, TRIGGER_REMOVED) != 0)
+			return true;
+	}
+	return rel->rd_rel->relrowsecurity;
 }
 
 /*

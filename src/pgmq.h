@@ -140,6 +140,7 @@ typedef struct MessageSet MessageSet;
 extern MessageSet *result_messages(FunctionCallInfo fcinfo);
 extern DestReceiver *result_dest(MessageSet *set);
 extern int64 result_highest(MessageSet *set);
+extern TimestampTz result_earliest(const MessageSet *set);
 extern void result_finish(MessageSet *set);
 extern void result_arrange(MessageSet *set, const int64 *ids, int64 count);
 extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);

@@ -30,6 +30,7 @@ struct MessageSet
 	ReturnSetInfo *rsinfo;
 	int64		last_id;
 	int64		highest;		/* since result_highest() was called */
+	TimestampTz earliest;		/* of all vt */
 	bool		ordered;
 };
 
@@ -47,6 +48,7 @@ message_receive(TupleTableSlot *slot, DestReceiver *self)
 	MessageSet *set = (MessageSet *) self;
 	bool		isnull;
 	Datum		msg_id = slot_getattr(slot, 1, &isnull);
+	Datum		vt;
 
 	if (!isnull)
 	{
@@ -54,6 +56,9 @@ message_receive(TupleTableSlot *slot, DestReceiver *self)
 		set->last_id = DatumGetInt64(msg_id);
 		set->highest = Max(set->highest, set->last_id);
 	}
+	vt = slot_getattr(slot, 5, &isnull);
+	if (!isnull)
+		set->earliest = Min(set->earliest, DatumGetTimestampTz(vt));
 	return set->store->receiveSlot(slot, set->store);
 }
 
@@ -102,6 +107,7 @@ result_messages(FunctionCallInfo fcinfo)
 	set->pub.rDestroy = message_destroy;
 	set->pub.mydest = DestTuplestore;
 	set->last_id = set->highest = PG_INT64_MIN;
+	set->earliest = DT_NOEND;
 	set->ordered = true;
 	return set;
 }
@@ -120,6 +126,13 @@ result_highest(MessageSet *set)
 
 	set->highest = PG_INT64_MIN;
 	return highest;
+}
+
+/* The earliest vt of all rows */
+TimestampTz
+result_earliest(const MessageSet *set)
+{
+	return set->earliest;
 }
 
 static void

@@ -99,6 +99,25 @@ is_empty(const char *partition)
 	return run_with_texts(psprintf("SELECT FROM ONLY %s LIMIT 1", partition), 0, NULL) == 0;
 }
 
+/*
+ * A group whose first message goes with a partition must not wait until that
+ * would have become visible.  Nobody has locked a note: who has holds the queue's
+ * table as well.
+ */
+#define LOOK_AT_GROUPS \
+	"UPDATE %s SET enqueued_at = '-infinity', vt = pg_catalog.clock_timestamp()" \
+	" WHERE vt OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()" \
+	" AND head OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(msg_id) FROM ONLY %s)"
+
+static void
+look_at_groups(const QueueName *name, const char *partition)
+{
+	if (!group_has_notes(name))
+		return;
+	run_with_texts(psprintf(LOOK_AT_GROUPS, name_table(name, NOTES_TABLE), partition), 0, NULL);
+	wake_mark(name, PG_INT32_MAX);
+}
+
 /* Drop a partition unless it has got a message that it must not have */
 static void
 drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
@@ -108,7 +127,7 @@ drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
 	if (!with_messages && !is_empty(partition))
 		return;
 	if (with_messages && upkeep->prefix == QUEUE_TABLE)
-		group_partition_goes(upkeep->name, partition);
+		look_at_groups(upkeep->name, partition);
 	run_ddl("DROP TABLE %s", partition);
 }
 

@@ -6,6 +6,10 @@
  * dead for good, and says the same of it.  A version may be replaced by a newer
  * one that stands where the walk has been already: so what the snapshot from
  * before the walk sees counts as well, as changed by somebody.
+ *
+ * Under row-level security, what the role may not see does not exist for it,
+ * but for messages of transactions that are still open: those hold back their
+ * groups whoever sent them.
  */
 #include "pgmq.h"
 
@@ -98,6 +102,48 @@ walk_leaf(Walk *walk, const GroupLeaf *leaf)
 	UnregisterSnapshot(before);
 }
 
+#define ALLOWED_MESSAGES "SELECT msg_id FROM {queue}"
+
+/* Those that the role sees, after the walk: a set of msg_ids */
+static HTAB *
+find_allowed(const QueueName *name)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = CurrentMemoryContext};
+	HTAB	   *allowed = hash_create("pgmq messages allowed", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	uint64		i;
+
+	if (SPI_execute(name_expand(ALLOWED_MESSAGES, name), false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
+	for (i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int64		msg_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+
+		(void) hash_search(allowed, &msg_id, HASH_ENTER, NULL);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return allowed;
+}
+
+static void
+forget_hidden(Walk *walk)
+{
+	HTAB	   *allowed = find_allowed(&walk->queue->name);
+	int64		kept = 0;
+	int64		i;
+
+	for (i = 0; i < walk->count; i++)
+	{
+		const Peeked *peeked = &walk->found[i].peeked;
+
+		if (peeked->arriving || peeked->unseen ||
+			hash_search(allowed, &peeked->msg_id, HASH_FIND, NULL) != NULL)
+			walk->found[kept++] = walk->found[i];
+	}
+	walk->count = kept;
+	hash_destroy(allowed);
+}
+
 static int
 compare_found(const void *a, const void *b)
 {
@@ -124,6 +170,8 @@ slow_groups(GroupQueue *queue, int *count)
 	walk.found = palloc(sizeof(Found) * walk.max);
 	for (i = 0; i < queue->nleaves; i++)
 		walk_leaf(&walk, &queue->leaves[i]);
+	if (queue->policed)
+		forget_hidden(&walk);
 	qsort(walk.found, walk.count, sizeof(Found), compare_found);
 	groups = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SlowGroup) * (walk.count + 1));
 	messages = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Peeked) * (walk.count + 1));

@@ -104,6 +104,88 @@ SELECT pgmq.create_fifo_index('mine');
 SELECT grp FROM pgmq.g_mine ORDER BY 1;
 SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
 
+-- who finds nothing holds no lock: others may purge or drop the queue while he waits
+SELECT pgmq.create('idle'), pgmq.create_fifo_index('idle');
+SELECT pgmq.send('idle', '1');
+SELECT msg_id FROM pgmq.read_grouped('idle', 3600, 1);
+BEGIN;
+SELECT count(*) FROM pgmq.read_grouped('idle', 0, 1);
+SELECT count(*) FROM pgmq.read('idle', 0, 1);
+SELECT count(*) FROM pgmq.pop('idle', 1);
+SELECT count(*) FROM pgmq.read_grouped_with_poll('idle', 0, 1, 0);
+SELECT relation::regclass, mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN ('pgmq.q_idle'::regclass, 'pgmq.g_idle'::regclass);
+COMMIT;
+SELECT pgmq.drop_queue('idle');
+
+-- tables of the users' that have the name of the notes are theirs
+CREATE TABLE pgmq.g_taken AS SELECT 42 AS answer;
+SELECT pgmq.create('taken');
+SELECT pgmq.send('taken', '1');
+SELECT msg_id FROM pgmq.read_grouped('taken', 0, 1);
+SELECT pgmq.create_fifo_index('taken');
+SELECT pgmq.drop_queue('taken');
+SELECT * FROM pgmq.g_taken;
+DROP TABLE pgmq.g_taken;
+
+-- a table that no queue has; one that had a child
+SELECT pgmq.create('odd');
+CREATE TABLE pgmq.odd_child () INHERITS (pgmq.q_odd);
+DROP TABLE pgmq.odd_child;
+SELECT pgmq.send('odd', '1');
+SELECT msg_id FROM pgmq.read_grouped('odd', 0, 1);
+ALTER TABLE pgmq.q_odd ALTER read_ct TYPE bigint;
+SELECT * FROM pgmq.read_grouped('odd', 0, 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT pgmq.drop_queue('odd');
+
+-- a queue that was made logged by hand: its notes would not outlast a crash, so they don't count
+SELECT pgmq.create_unlogged('durable'), pgmq.create_fifo_index('durable');
+SELECT pgmq.send('durable', '1');
+ALTER TABLE pgmq.q_durable SET LOGGED;
+TRUNCATE pgmq.g_durable;	-- as a crash does
+SELECT msg_id FROM pgmq.read_grouped('durable', 0, 1);
+SELECT pgmq.create_fifo_index('durable');
+SELECT relpersistence FROM pg_class WHERE oid = 'pgmq.g_durable'::regclass;
+SELECT msg_id FROM pgmq.read_grouped('durable', 0, 1);
+
+-- a queue that was renamed by hand, with all that belongs to it
+SELECT pgmq.create('former'), pgmq.create_fifo_index('former');
+DO $$
+DECLARE r record;
+BEGIN
+  FOR r IN SELECT relname, CASE relkind WHEN 'r' THEN 'TABLE' WHEN 'i' THEN 'INDEX' ELSE 'SEQUENCE' END AS kind
+    FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relname ~ 'former' AND relkind IN ('r', 'i', 'S') LOOP
+    EXECUTE format('ALTER %s pgmq.%I RENAME TO %I', r.kind, r.relname, replace(r.relname, 'former', 'latter'));
+  END LOOP;
+END $$;
+UPDATE pgmq.meta SET queue_name = 'latter' WHERE queue_name = 'former';
+SELECT pgmq.send('latter', '1');
+SELECT msg_id FROM pgmq.read_grouped('latter', 0, 1);
+SELECT pgmq.create_fifo_index('latter');
+SELECT pgmq.send('latter', '2', '{"x-pgmq-group": "b"}'::jsonb);
+SELECT msg_id FROM pgmq.read_grouped('latter', 0, 2);
+
+-- triggers of ours on tables of others do nothing, whatever queue they name
+CREATE ROLE fifo_stranger;
+GRANT USAGE ON SCHEMA pgmq TO fifo_stranger;
+CREATE SCHEMA stranger AUTHORIZATION fifo_stranger;
+SET ROLE fifo_stranger;
+CREATE TABLE stranger.t (msg_id bigint, read_ct integer, enqueued_at timestamptz, vt timestamptz, headers jsonb);
+CREATE TRIGGER a AFTER TRUNCATE ON stranger.t FOR EACH STATEMENT EXECUTE FUNCTION pgmq._group_truncated('latter');
+CREATE TRIGGER b AFTER INSERT ON stranger.t REFERENCING NEW TABLE AS pgmq_sent FOR EACH STATEMENT EXECUTE FUNCTION pgmq._group_sent('latter');
+CREATE TRIGGER c AFTER UPDATE ON stranger.t FOR EACH ROW EXECUTE FUNCTION pgmq._group_moved('latter');
+TRUNCATE stranger.t;
+BEGIN;
+INSERT INTO stranger.t (msg_id, read_ct, enqueued_at, vt, headers) VALUES (1, 0, now(), now(), '{"x-pgmq-group": "c"}');
+UPDATE stranger.t SET msg_id = 2;
+SELECT count(*) FROM pg_locks WHERE relation IN ('pgmq.q_latter'::regclass, 'pgmq.g_latter'::regclass) AND mode <> 'AccessShareLock';
+COMMIT;
+RESET ROLE;
+SELECT grp FROM pgmq.g_latter ORDER BY 1;
+DROP SCHEMA stranger CASCADE;
+DROP OWNED BY fifo_stranger;
+DROP ROLE fifo_stranger;
+
 -- a queue in partitions
 SELECT pgmq.create('parts');
 DROP TABLE pgmq.q_parts;

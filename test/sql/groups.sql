@@ -91,6 +91,13 @@ SELECT * FROM reads(10);
 SELECT remove(1);
 SELECT * FROM reads(10);
 
+-- the oldest first message comes first, also where an older one of another group has gone while it was not to be had
+SELECT empty();
+SELECT send('a b a');
+SELECT set_vt('{1}', 60), set_vt('{3}', 60);
+SELECT remove(1), set_vt('{3}', 0);
+SELECT * FROM reads(1);
+
 -- what is a group
 SELECT empty();
 CREATE FUNCTION send_headers(h jsonb) RETURNS void LANGUAGE sql AS $$
@@ -192,6 +199,7 @@ SELECT msg_id FROM pgmq.read_grouped_with_poll('plain', 60, 1, 0);
 
 -- errors
 SELECT * FROM pgmq.read_grouped('nowhere', 0, 1);
+SELECT * FROM pgmq.read_grouped('nowhere', 0, -1);
 SELECT * FROM pgmq.read_grouped_head(NULL, 0, 1);
 SELECT pgmq.create_fifo_index('nowhere');
 SELECT pgmq.create_fifo_index(NULL);

@@ -140,6 +140,39 @@ SELECT message FROM pgmq.read('rls', 0, 10);
 SELECT message FROM pgmq.pop('rls', 1);
 SELECT pgmq.archive('rls', 2);
 RESET ROLE;
+-- groups: what a role doesn't see is neither taken nor held from others, and does not stand in front
+DELETE FROM pgmq.q_rls;
+SELECT pgmq.create_fifo_index('rls');
+SELECT count(*) FROM pgmq.send_batch('rls', array_fill('1'::jsonb, '{6}'), ARRAY(SELECT jsonb_build_object('x-pgmq-group', g, 'tenant', 'regress_pgmq_tenant_' || t)
+  FROM (VALUES ('one', 'a'), ('two', 'b'), ('one', 'b'), ('three', 'b'), ('one', 'a'), ('one', 'b')) AS m (g, t)));
+SET ROLE regress_pgmq_tenant_b;
+SELECT headers->>'x-pgmq-group' AS grp FROM pgmq.read_grouped_head('rls', 0, 1);
+SELECT headers->>'x-pgmq-group' AS grp FROM pgmq.read_grouped_rr('rls', 3600, 3);
+SELECT headers->>'x-pgmq-group' AS grp FROM pgmq.read_grouped('rls', 3600, 3);
+SET ROLE regress_pgmq_tenant_a;
+SELECT headers->>'x-pgmq-group' AS grp FROM pgmq.read_grouped('rls', 0, 3);
+RESET ROLE;
+SELECT count(*) FROM pgmq.read_grouped('rls', 0, 3);
+-- a trigger that turns leases down, or makes them shorter: the group is to be had when its message is
+SELECT pgmq.create('leases'), pgmq.create_fifo_index('leases');
+SELECT pgmq.send('leases', '1');
+CREATE FUNCTION shortens() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.read_ct = 1 THEN
+        RETURN NULL;
+    END IF;
+    NEW.vt := clock_timestamp();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER shortens BEFORE UPDATE ON pgmq.q_leases FOR EACH ROW EXECUTE FUNCTION shortens();
+SELECT count(*) FROM pgmq.read_grouped_rr('leases', 3600, 1);
+ALTER TABLE pgmq.q_leases DISABLE TRIGGER shortens;
+SELECT msg_id FROM pgmq.read_grouped('leases', 0, 1);
+ALTER TABLE pgmq.q_leases ENABLE TRIGGER shortens;
+SELECT msg_id FROM pgmq.read_grouped('leases', 3600, 1);
+SELECT msg_id FROM pgmq.read_grouped('leases', 3600, 1);
+SELECT pgmq.drop_queue('leases');
+DROP FUNCTION shortens();
 SELECT pgmq.drop_queue('rls');
 REVOKE USAGE ON SCHEMA pgmq FROM regress_pgmq_tenant_a, regress_pgmq_tenant_b;
 DROP ROLE regress_pgmq_tenant_a, regress_pgmq_tenant_b;

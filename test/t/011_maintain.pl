@@ -159,6 +159,18 @@ $node->safe_psql('postgres', "CALL pgmq.maintain()");
 sql_is("SELECT min(msg_id) FROM pgmq.q_lossy", 80, 'with its partition it is dropped');
 sql_is($next, '80|"next"', 'and its group goes on');
 
+# A group goes on when the message that held it back has gone with its partition
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create_partitioned('lossy groups', '10', '20', 2, drop_unread => true);
+	SELECT pgmq.create_fifo_index('lossy groups');
+	SELECT pgmq.send('lossy groups', '{}', '{"x-pgmq-group": "late"}', 3600);
+	SELECT pgmq.send_batch('lossy groups', array_fill('{}'::jsonb, '{58}'));
+	SELECT pgmq.send('lossy groups', '{}', '{"x-pgmq-group": "late"}'::jsonb)});
+sql_is(q{SELECT msg_id FROM pgmq.read_grouped_head('lossy groups', 0, 10)}, '2', 'a delayed message holds its group back');
+$node->safe_psql('postgres', 'CALL pgmq.maintain()');
+sql_is(q{SELECT array_agg(msg_id) FROM pgmq.read_grouped_head('lossy groups', 0, 10)}, '{40,60}', 'without it the group goes on');
+$node->safe_psql('postgres', q{SELECT pgmq.drop_queue('lossy groups')});
+
 # Consumed partitions go at once when the owner wants it; the current one is truncated
 $node->safe_psql('postgres', q{
 	SELECT pgmq.create_partitioned('quick', '20000', NULL, 2, drop_consumed => true);
