@@ -1,6 +1,6 @@
 """Two calls on a queue with message groups, one of which stops in the middle for the other.
 
-    races.py CONNECTION SECONDS SEED [ROUND...]
+    races.py CONNECTION SECONDS SEED standard|partitioned [ROUND...]
 
 Each round puts a queue in one of a few states, starts a call, has it stop at one
 of its checks for interrupts (fault.c), makes another call meanwhile, and lets the
@@ -131,7 +131,8 @@ class Call(threading.Thread):
 
 
 class Races:
-    def __init__(self, connection):
+    def __init__(self, connection, partitioned):
+        self.partitioned = partitioned
         self.hold, self.first, self.second, self.third, self.fourth = (
             psycopg.connect(connection, autocommit=True, prepare_threshold=None) for _ in range(5))
         self.hold.execute("SELECT pg_advisory_lock(1)")
@@ -242,6 +243,11 @@ class Races:
             self.fourth.execute("BEGIN")
             self.fourth.execute("LOCK TABLE pgmq.q_races, pgmq.g_races IN ROW EXCLUSIVE MODE")
 
+    def keep_up(self):
+        """Partitions are made and dropped.  Without it messages go to the default one, and are moved from there."""
+        self.third.execute("SET pgmq.maintenance_lock_timeout = '10ms'")
+        self.third.execute("CALL pgmq.maintain()")
+
     def recover(self):
         for conn in (self.first, self.second, self.third):
             conn.execute("ROLLBACK")
@@ -280,6 +286,8 @@ class Races:
             state, name, other = rng.choice(list(STATES)), rng.choice(list(CALLS)), rng.choice(list(CALLS))
             if rng.random() < 0.03:
                 self.hold_up(rng.random() < 0.5)
+                if self.partitioned:
+                    self.keep_up()
             number = rng.randint(1, max(1, self.count(state, name)) + 5)
             good &= self.round(state, name, other, rng.choice(ENDINGS), number)
         print("# %d rounds, in %d of them a call stopped for another" % (self.rounds, self.stopped))
@@ -294,16 +302,22 @@ KNOWN = (
 
 
 def main():
-    connection, seconds, seed = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+    connection, seconds, seed, kind = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4]
+    partitioned = kind == "partitioned"
     setup = psycopg.connect(connection, autocommit=True)
-    setup.execute("SELECT pgmq.create('races'), pgmq.create_fifo_index('races')")
+    setup.execute("SET client_min_messages = error")
+    if partitioned:
+        setup.execute("SELECT pgmq.create_partitioned('races', '20', '1000', 2, false, true)")
+    else:
+        setup.execute("SELECT pgmq.create('races')")
+    setup.execute("SELECT pgmq.create_fifo_index('races')")
     setup.execute(SETUP)
     setup.close()
-    races = Races(connection)
-    for name in sys.argv[4:]:
+    races = Races(connection, partitioned)
+    for name in sys.argv[5:]:
         state, call, other, ending, number = name.split("/")
         races.round(state, call, other, ENDINGS[int(ending)], int(number))
-    if len(sys.argv) > 4:
+    if len(sys.argv) > 5:
         return
     for case in KNOWN:
         races.every(*case)

@@ -21,18 +21,23 @@ $node->init;
 # A vacuum would stop for nobody
 $node->append_conf('postgresql.conf', "fsync = off\nautovacuum = off\n");
 $node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION pgmq;' . fault_functions());
 
-my $output = '';
-IPC::Run::run([ '/usr/bin/python3', "$FindBin::RealBin/../faults/races.py", $node->connstr('postgres'), $seconds, $seed ],
-	'>&', \$output, IPC::Run::timeout($seconds + $PostgreSQL::Test::Utils::timeout_default));
-note($output);
-my @results = $output =~ /^((?:not )?ok - .*)$/mg;
-is(scalar @results, 3, 'every part came to its end') or diag($output);
-foreach (@results)
+foreach my $kind (qw(standard partitioned))
 {
-	my ($bad, $what) = /^(not )?ok - (.*)$/;
-	ok(!$bad, $what) or diag($output);
+	my $output = '';
+
+	$node->safe_psql('postgres', "CREATE DATABASE $kind");
+	$node->safe_psql($kind, 'CREATE EXTENSION pgmq; CREATE EXTENSION pg_partman;' . fault_functions());
+	IPC::Run::run([ '/usr/bin/python3', "$FindBin::RealBin/../faults/races.py", $node->connstr($kind), $seconds, $seed, $kind ],
+		'>&', \$output, IPC::Run::timeout($seconds + $PostgreSQL::Test::Utils::timeout_default));
+	note($output);
+	my @results = $output =~ /^((?:not )?ok - .*)$/mg;
+	is(scalar @results, 3, "$kind: every part came to its end") or diag($output);
+	foreach (@results)
+	{
+		my ($bad, $what) = /^(not )?ok - (.*)$/;
+		ok(!$bad, "$kind, $what") or diag($output);
+	}
 }
 
 $node->stop;
