@@ -268,18 +268,36 @@ leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
 	return oid;
 }
 
-/* Open the index of a table.  The queue's is valid, so all tables have one. */
+/*
+ * Open the index of a table.  The queue's is valid, so all tables have one.  The
+ * one that we know may have been replaced (REINDEX CONCURRENTLY), of which we
+ * hear when we lock it.
+ */
 static void
 open_leaf_index(GroupQueue *queue, GroupRange *range)
 {
 	GroupLeaf  *leaf = &queue->leaves[range->open];
-	Oid			oid = leaf_index_oid(queue, range, leaf->rel);
+	Oid			tried = InvalidOid;
 
-	if (!OidIsValid(oid))
-		elog(ERROR, "%s has no group index", RelationGetRelationName(leaf->rel));
-	leaf->index = index_open(oid, AccessShareLock);
-	if (!leaf->index->rd_index->indisvalid)
-		elog(ERROR, "the group index of %s is not valid", RelationGetRelationName(leaf->rel));
+	for (;;)
+	{
+		Oid			oid = leaf_index_oid(queue, range, leaf->rel);
+
+		if (!OidIsValid(oid))
+			elog(ERROR, "%s has no group index", RelationGetRelationName(leaf->rel));
+		if (oid == tried)
+			elog(ERROR, "the group index of %s is not valid", RelationGetRelationName(leaf->rel));
+		leaf->index = try_index_open(oid, AccessShareLock);
+		if (leaf->index != NULL && leaf->index->rd_index->indisvalid)
+			return;
+		if (leaf->index != NULL)
+			index_close(leaf->index, AccessShareLock);
+		leaf->index = NULL;
+		tried = oid;
+		if (range->part)
+			range->part->group_index = InvalidOid;
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* Open a table, with its index if that is used; false if it has gone. */
@@ -346,25 +364,43 @@ has_triggers(Relation rel, const QueueName *name)
 	return found == lengthof(needed);
 }
 
-/* The group index: of our make, not of an older version's */
-static Relation
-open_fifo(GroupQueue *queue)
+/* Of our make, not of an older version's */
+static bool
+is_group_index(const GroupQueue *queue, Relation index)
 {
-	Oid			oid = name_index_relid(&queue->name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
-	Relation	index;
-	char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
-
-	if (relkind != RELKIND_INDEX && relkind != RELKIND_PARTITIONED_INDEX)
-		return NULL;
-	index = index_open(oid, AccessShareLock);
-	if (index->rd_index->indrelid == RelationGetRelid(queue->queue) &&
+	return index->rd_index->indrelid == RelationGetRelid(queue->queue) &&
 		index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
 		index->rd_index->indnkeyatts == 2 && index->rd_index->indkey.values[0] == 0 &&
 		TupleDescAttr(RelationGetDescr(index), 0)->atttypid == TEXTOID &&
-		TupleDescAttr(RelationGetDescr(index), 1)->atttypid == INT8OID)
-		return index;
-	index_close(index, AccessShareLock);
-	return NULL;
+		TupleDescAttr(RelationGetDescr(index), 1)->atttypid == INT8OID;
+}
+
+/*
+ * The group index; NULL if there is none.  A trigger that took it for missing would
+ * write no notes: one that was replaced since we looked up its name (REINDEX
+ * CONCURRENTLY) is not valid, as we hear when we lock it.
+ */
+static Relation
+open_fifo(GroupQueue *queue)
+{
+	Oid			tried = InvalidOid;
+
+	for (;;)
+	{
+		Oid			oid = name_index_relid(&queue->name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
+		char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
+		Relation	index;
+
+		if (oid == tried || (relkind != RELKIND_INDEX && relkind != RELKIND_PARTITIONED_INDEX))
+			return NULL;
+		index = try_index_open(oid, AccessShareLock);
+		if (index != NULL && is_group_index(queue, index))
+			return index;
+		if (index != NULL)
+			index_close(index, AccessShareLock);
+		tried = oid;
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 static bool
