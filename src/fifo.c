@@ -109,7 +109,7 @@ make_notes(const QueueName *name)
 				  unlogged ? "UNLOGGED " : "", notes);
 	run_ddl("CREATE INDEX %s ON %s (vt, msg_id) WHERE vt OPERATOR(pg_catalog.<>) enqueued_at",
 				  name_object(name, "g_", "_vt_idx"), notes);
-	run_ddl("CREATE INDEX %s ON %s (head)", name_object(name, "fifo_head_idx_", ""), notes);
+	run_ddl("CREATE INDEX %s ON %s (grp, head)", name_object(name, "fifo_head_idx_", ""), notes);
 	run_ddl("CREATE INDEX %s ON %s (grp) WHERE late", name_object(name, "fifo_late_idx_", ""), notes);
 	run_ddl("COMMENT ON TABLE %s IS 'Which groups of the queue to look at, and when'", notes);
 

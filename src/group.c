@@ -47,6 +47,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/array.h"
@@ -72,6 +73,9 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 /* When a note that is left because others come first moves along: notes, and microseconds */
 #define FAR_BEHIND_NOTES 4096
 #define FAR_BEHIND_TIME (5 * USECS_PER_SEC)
+
+/* How many groups, at most, are looked at whose notes are not to be had, on top of what is wanted */
+#define MOST_CLAIMED 256
 
 /* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s */
 #define BUSY_PAUSE 10000
@@ -499,30 +503,43 @@ consider(Request *request, const Note *note)
 		postpone(request, note, outcome, late, head, until);
 }
 
-/* Look at the groups whose notes are not to be had.  A group that is taken gets a note of its own. */
+/* Look at a group whose note is not to be had.  If it is taken it gets a note of its own. */
+static void
+consider_without(Request *request, const Note *note)
+{
+	Front	   *front;
+	int64		head;
+	TimestampTz until;
+	Outcome		outcome;
+	bool		late;
+
+	if (group_is_known(request, note->key) || group_is_ours(request, note->key))
+		return;
+	front = new_front(note->key, NULL);
+	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
+	outcome = take_first(request, front, late, &head, &until);
+	group_know(request, note->key, outcome == TAKEN);
+	if (outcome == TAKEN)
+		add_front(request, front);
+}
+
+/*
+ * Look at the groups whose notes are not to be had.  Mostly they are not, either:
+ * who has locked thousands of them must not make each of our reads look at them all.
+ * So a read looks at some of them, the next read at others.
+ */
 static void
 consider_claimed(Request *request)
 {
-	ListCell   *lc;
+	int			count = list_length(request->claimed);
+	int64		most = request->unlimited ? count : Min(count, request->quantity + MOST_CLAIMED);
+	int			first = most < count ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, count - 1) : 0;
+	int			i;
 
-	foreach(lc, request->claimed)
+	for (i = 0; i < most && wanting(request); i++)
 	{
-		const Note *note = lfirst(lc);
-		Front	   *front = new_front(note->key, NULL);
-		int64		head;
-		TimestampTz until;
-		Outcome		outcome;
-		bool		late;
-
-		if (!wanting(request))
-			break;
-		if (group_is_known(request, note->key) || group_is_ours(request, note->key))
-			continue;
-		late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
-		outcome = take_first(request, front, late, &head, &until);
-		group_know(request, note->key, outcome == TAKEN);
-		if (outcome == TAKEN)
-			add_front(request, front);
+		CHECK_FOR_INTERRUPTS();
+		consider_without(request, list_nth(request->claimed, (first + i) % count));
 	}
 }
 

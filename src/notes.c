@@ -147,70 +147,54 @@ notes_lock(GroupQueue *queue, const Note *note)
 	return result == TM_Ok;
 }
 
-static bool
-same_key(const text *a, const text *b)
-{
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
-/* The group's notes in an index whose first column is to have one value */
-static List *
-notes_by_value(GroupQueue *queue, Oid index, RegProcedure equal, Datum value, const text *key)
-{
-	List	   *found = NIL;
-	ScanKeyData keys[1];
-	NoteScan   *scan;
-	Note	   *note = palloc(sizeof(Note));
-
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, equal, value);
-	scan = scan_begin(queue, index, false, newest_snapshot(queue), keys, 1);
-	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
-	{
-		CHECK_FOR_INTERRUPTS();
-		deform(scan->slot, note);
-		if (!note->claimed && same_key(note->key, key))
-		{
-			found = lappend(found, note);
-			note = palloc(sizeof(Note));
-		}
-		else
-			pfree(note->key);
-	}
-	notes_end(scan);
-	return found;
-}
-
 Oid
 notes_due_index(const GroupQueue *queue)
 {
 	return name_index_relid(&queue->name, NOTES_TABLE, "_vt_idx");
 }
 
+/* How many notes of a group, and dead versions of them, a look for one goes past */
+#define MOST_VISITED 64
+
 /*
  * The notes that were written for this message being its group's first: by
  * their head, or, where several messages were handed out at once, by the end
- * of the lease, which is the same for all of them and for the note.
+ * of the lease, which is the same for all of them and for the note.  That note
+ * has the head next below, so it takes a few steps to find, however many notes are
+ * for the very same time.
  */
 List *
 notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt)
 {
-	List	   *found = NIL;
-	ListCell   *lc;
+	List	   *by_head = NIL;
+	List	   *by_vt = NIL;
 	Oid			index = name_other_relid(&queue->name, "fifo_head_idx_");
+	ScanKeyData keys[2];
+	NoteScan   *scan;
+	int			visited = 0;
 
-	if (OidIsValid(index))
-		found = notes_by_value(queue, index, F_INT8EQ, Int64GetDatum(msg_id), key);
-	index = notes_due_index(queue);
-	if (found == NIL && OidIsValid(index))
-		found = notes_by_value(queue, index, F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(vt), key);
-	/* A message behind this one may be for the very same time, and its note not ours to drop */
-	foreach(lc, found)
+	if (!OidIsValid(index))
+		return NIL;
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
+	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(msg_id));
+	scan = scan_begin(queue, index, false, newest_snapshot(queue), keys, 2);
+	while (visited++ < MOST_VISITED && index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
 	{
-		if (((Note *) lfirst(lc))->head > msg_id)
-			found = foreach_delete_current(found, lc);
+		Note	   *note;
+
+		if (!index_fetch_heap(scan->scan, scan->slot))
+			continue;
+		note = palloc(sizeof(Note));
+		deform(scan->slot, note);
+		if (note->claimed)
+			continue;
+		if (note->head == msg_id)
+			by_head = lappend(by_head, note);
+		else if (note->vt == vt)
+			by_vt = lappend(by_vt, note);
 	}
-	return found;
+	notes_end(scan);
+	return by_head != NIL ? by_head : by_vt;
 }
 
 /*

@@ -164,4 +164,52 @@ is($node->safe_psql('busy', q{
 	SELECT count(*) FROM pgmq.q_busy;
 }), '0', 'what was sent meanwhile is found');
 
+# What a call costs does not grow with the number of groups that others hold, or that one call has handed out
+SKIP:
+{
+	skip 'no account of CPU times here', 2 unless -r '/proc/self/schedstat';
+
+	# Of the backend, for each of so many calls; the first plans
+	sub cpu
+	{
+		my ($in, @calls) = @_;
+		my $account = "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)";
+
+		$in->query_safe(shift @calls);
+		my $before = $in->query_safe($account);
+		$in->query_safe($_) foreach @calls;
+		return ($in->query_safe($account) - $before) / @calls;
+	}
+
+	my (%delete, %look);
+	$node->safe_psql('postgres', 'CREATE DATABASE costs');
+	$node->safe_psql('costs', 'CREATE EXTENSION pgmq');
+	foreach my $groups (100, 8000)
+	{
+		my $holder = $node->background_psql('costs');
+		my $other = $node->background_psql('costs');
+
+		$holder->query_safe(qq{
+			SELECT pgmq.create('q$groups'), pgmq.create_fifo_index('q$groups');
+			SELECT count(*) FROM pgmq.send_batch('q$groups', array_fill('1'::jsonb, '{@{[2 * $groups]}}'),
+				ARRAY(SELECT jsonb_build_object('x-pgmq-group', i / 2) FROM generate_series(0, @{[2 * $groups - 1]}) AS i));
+			VACUUM ANALYZE pgmq.q_q$groups, pgmq.g_q$groups;
+			SELECT count(*) FROM pgmq.read_grouped('q$groups', 3600, @{[2 * $groups]});
+			SELECT pgmq.delete('q$groups', 2 * i - 1) FROM generate_series(1, 50) AS i;
+		});
+		$delete{$groups} = cpu($holder, map { "SELECT pgmq.delete('q$groups', 2 * $_)" } 1 .. 50);
+		# What is held without a commit, and is looked at when there is nothing else
+		$holder->query_safe("SELECT pgmq.set_vt('q$groups', array_agg(msg_id), 0) FROM pgmq.q_q$groups; BEGIN;"
+			. "SELECT count(*) FROM pgmq.read_grouped('q$groups', 3600, @{[2 * $groups]})");
+		# It takes long to look at all of the notes, and is not done every time for that
+		$look{$groups} = cpu($other, ("SELECT count(*) FROM pgmq.read_grouped('q$groups', 3600, 10)", 'SELECT pg_sleep(0.01)') x 10);
+		$holder->quit;
+		$other->quit;
+	}
+	my $ratio = $delete{8000} / $delete{100};
+	cmp_ok($ratio, '<', 4, sprintf('a delete costs %.1f times as much when 80 times as many groups were handed out with it', $ratio));
+	$ratio = $look{8000} / $look{100};
+	cmp_ok($ratio, '<', 6, sprintf('a read of nothing costs %.1f times as much when 80 times as many groups are held', $ratio));
+}
+
 done_testing();
