@@ -214,7 +214,9 @@ static void
 remember_start(const Request *request, const GroupStart *start, const Peeked *peeked)
 {
 	/* What we have deleted ourselves may come back */
-	if (!request->queue.locked_before)
+	if (request->queue.locked_before)
+		starts_advance_own(start, peeked->msg_id);
+	else
 		starts_advance(start, peeked->msg_id);
 }
 

@@ -137,10 +137,12 @@ typedef struct GroupStart
 	uint64		hash[2];
 	int64		from;			/* below lies nothing, and never will */
 	uint64		ticket;
+	bool		own;			/* only the current transaction knows */
 } GroupStart;
 
 extern void starts_find(const GroupQueue *queue, const text *key, GroupStart *start);
 extern void starts_advance(const GroupStart *start, int64 to);
+extern void starts_advance_own(const GroupStart *start, int64 to);
 extern void starts_lower(const GroupQueue *queue, const text *key, int64 msg_id);
 
 /* ---- notes.c: notes, each of which says to look at a group from some time on ---- */

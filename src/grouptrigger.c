@@ -287,6 +287,8 @@ group_removed(Work *work, const Change *lowest)
 	front_end(scan);
 	if (work->first_write)
 		starts_advance(&start, dead);
+	else
+		starts_advance_own(&start, passed == 0 ? lowest->msg_id : head);
 
 	if (passed == 0)
 	{

@@ -214,6 +214,7 @@ typedef struct HorizonRange
 
 /* starts.c: where the messages of a group begin */
 extern Size starts_shared_size(bool ample);
+extern void starts_forget_own(void);
 
 typedef struct Horizon Horizon;
 

@@ -24,6 +24,12 @@
  * So a look that starts from here finds every message whose send has returned,
  * committed or not.
  *
+ * A transaction that deletes message by message would walk past all that it has
+ * deleted itself, every time.  So it has starts of its own as well, known to nobody
+ * else: below lies nothing that it has not deleted itself.  They are forgotten when
+ * a part of it is rolled back, and one is void as soon as a message comes below any
+ * such start of the group.
+ *
  * A slot is known by two 64-bit hashes of the group's key and the file of the
  * notes, and is lost when others need its place: the next look then walks from
  * the front.  The same happens where there is no shared memory: a start that
@@ -42,6 +48,8 @@ typedef struct StartSlot
 	int64		from;
 	int64		lowered;		/* the lowest message that came since the last ticket */
 	uint64		ticket;
+	int64		own_highest;	/* of the starts that transactions have for themselves */
+	uint64		own_good;		/* a number: those are void that were set under another */
 } StartSlot;
 
 #define SLOTS_PER_BUCKET 4
@@ -55,6 +63,19 @@ typedef struct StartBucket
 
 #define AMPLE_BUCKETS 4096
 #define SCANT_BUCKETS 64
+
+/* What the current transaction has for itself.  Fixed size: what follows a rollback must not allocate. */
+typedef struct OwnStart
+{
+	uint64		hash[2];
+	int64		from;
+	uint64		good;			/* as the slot's own_good was; 0: free */
+} OwnStart;
+
+#define OWN_STARTS 256
+
+static OwnStart Own[OWN_STARTS];
+static bool HaveOwn = false;
 
 static StartBucket *Buckets = NULL;
 static bool Attached = false;
@@ -136,8 +157,24 @@ find_slot(StartBucket *bucket, const uint64 *hash, bool create)
 		return NULL;
 	oldest->hash[0] = hash[0];
 	oldest->hash[1] = hash[1];
-	oldest->from = PG_INT64_MIN;
+	oldest->from = oldest->own_highest = PG_INT64_MIN;
+	oldest->own_good = ++bucket->last_ticket;
 	return oldest;
+}
+
+static OwnStart *
+own_start(const uint64 *hash)
+{
+	return &Own[hash[1] % OWN_STARTS];
+}
+
+/* A part of the current transaction was rolled back, or it is over (xact.c).  Nothing here can fail. */
+void
+starts_forget_own(void)
+{
+	if (HaveOwn)
+		memset(Own, 0, sizeof(Own));
+	HaveOwn = false;
 }
 
 /* From where to walk, and the right to say later how far it was in vain */
@@ -146,12 +183,15 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 {
 	StartBucket *bucket;
 	StartSlot  *slot;
+	OwnStart   *own;
 
 	start->from = PG_INT64_MIN;
 	start->ticket = 0;
+	start->own = false;
 	if (!attach())
 		return;
 	hash_group(queue, key, start->hash);
+	own = own_start(start->hash);
 	bucket = bucket_of(start->hash);
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, start->hash, true);
@@ -159,6 +199,12 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 	slot->ticket = ++bucket->last_ticket;
 	start->from = slot->from;
 	start->ticket = slot->ticket;
+	if (HaveOwn && own->hash[0] == start->hash[0] && own->hash[1] == start->hash[1] &&
+		own->good == slot->own_good && own->from > slot->from)
+	{
+		start->from = own->from;
+		start->own = true;
+	}
 	SpinLockRelease(&bucket->mutex);
 }
 
@@ -169,13 +215,38 @@ starts_advance(const GroupStart *start, int64 to)
 	StartBucket *bucket;
 	StartSlot  *slot;
 
-	if (start->ticket == 0 || to <= start->from)
+	/* Who has begun at a start of his own has not seen what lies below */
+	if (start->ticket == 0 || start->own || to <= start->from)
 		return;
 	bucket = bucket_of(start->hash);
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, start->hash, false);
 	if (slot != NULL && slot->ticket == start->ticket)
 		slot->from = Max(slot->from, Min(to, slot->lowered));
+	SpinLockRelease(&bucket->mutex);
+}
+
+/* The same for the current transaction only: what lies below may have been deleted by it. */
+void
+starts_advance_own(const GroupStart *start, int64 to)
+{
+	OwnStart   *own = own_start(start->hash);
+	StartBucket *bucket;
+	StartSlot  *slot;
+
+	if (start->ticket == 0 || to <= start->from)
+		return;
+	bucket = bucket_of(start->hash);
+	SpinLockAcquire(&bucket->mutex);
+	slot = find_slot(bucket, start->hash, false);
+	if (slot != NULL && slot->ticket == start->ticket)
+	{
+		memcpy(own->hash, start->hash, sizeof(own->hash));
+		own->from = Min(to, slot->lowered);
+		own->good = slot->own_good;
+		slot->own_highest = Max(slot->own_highest, own->from);
+		HaveOwn = true;
+	}
 	SpinLockRelease(&bucket->mutex);
 }
 
@@ -197,6 +268,8 @@ starts_lower(const GroupQueue *queue, const text *key, int64 msg_id)
 	{
 		slot->from = Min(slot->from, msg_id);
 		slot->lowered = Min(slot->lowered, msg_id);
+		if (msg_id < slot->own_highest)
+			slot->own_good = ++bucket->last_ticket;
 	}
 	SpinLockRelease(&bucket->mutex);
 }

@@ -22,6 +22,7 @@ static ProcessUtility_hook_type next_utility_hook = NULL;
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
+	starts_forget_own();
 	switch (event)
 	{
 		case XACT_EVENT_ABORT:
@@ -50,6 +51,8 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId 
 {
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
+	/* What it has deleted has come back */
+	starts_forget_own();
 	/* Perhaps more than this subtransaction moved: that costs a short walk. */
 	horizon_rolled_back();
 	wake_subtransaction_rolled_back(id);

@@ -22,4 +22,45 @@ WITH moved AS (
 DELETE FROM pgmq.q_rolled WHERE msg_id = 2;
 SELECT msg_id, headers FROM pgmq.read_grouped('rolled', 0, 10);
 
+-- A transaction need not walk again past what it has deleted itself; until it has not
+CREATE FUNCTION consume(VARIADIC ids bigint[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pgmq.delete('rolled', id) FROM unnest(ids) AS id;
+	RETURN (SELECT array_agg(msg_id) FROM pgmq.read_grouped('rolled', 0, 10));
+END $$;
+SELECT pgmq.purge_queue('rolled');
+SELECT setval('pgmq.q_rolled_msg_id_seq', 10);
+SELECT pgmq.send_batch('rolled', '{1,2,3,4,5,6}'::jsonb[]);
+BEGIN;
+SELECT consume(11, 12);
+SAVEPOINT here;
+SELECT consume(13, 14);
+ROLLBACK TO here;
+SELECT consume(15);
+SAVEPOINT here;
+SELECT consume(13);
+RELEASE here;
+SELECT consume(14);
+INSERT INTO pgmq.q_rolled (msg_id, vt, message) OVERRIDING SYSTEM VALUE VALUES (12, now(), '7');
+SELECT consume(0);
+INSERT INTO pgmq.q_rolled (msg_id, vt, message, headers) OVERRIDING SYSTEM VALUE VALUES (11, now(), '8', '{"x-pgmq-group": "b"}');
+SELECT consume(12);
+UPDATE pgmq.q_rolled SET headers = NULL WHERE msg_id = 11;
+SELECT consume(0);
+ROLLBACK;
+SELECT consume(11);
+-- in one block, of which a part fails
+DO $$
+BEGIN
+	RAISE NOTICE '%', consume(12);
+	BEGIN
+		RAISE NOTICE '%', consume(13, 14);
+		RAISE division_by_zero;
+	EXCEPTION WHEN division_by_zero THEN
+		RAISE NOTICE '%', consume(0);
+	END;
+END $$;
+SELECT consume(0);
+DROP FUNCTION consume;
+
 SELECT pgmq.drop_queue('rolled');

@@ -167,7 +167,7 @@ is($node->safe_psql('busy', q{
 # What a call costs does not grow with the number of groups that others hold, or that one call has handed out
 SKIP:
 {
-	skip 'no account of CPU times here', 2 unless -r '/proc/self/schedstat';
+	skip 'no account of CPU times here', 5 unless -r '/proc/self/schedstat';
 
 	# Of the backend, for each of so many calls; the first plans
 	sub cpu
@@ -181,7 +181,7 @@ SKIP:
 		return ($in->query_safe($account) - $before) / @calls;
 	}
 
-	my (%delete, %look);
+	my (%delete, %look, %consume);
 	$node->safe_psql('postgres', 'CREATE DATABASE costs');
 	$node->safe_psql('costs', 'CREATE EXTENSION pgmq');
 	foreach my $groups (100, 8000)
@@ -206,10 +206,25 @@ SKIP:
 		$holder->quit;
 		$other->quit;
 	}
+	# All of a group, one by one, in one transaction
+	foreach my $messages (100, 3000)
+	{
+		my $session = $node->background_psql('costs');
+		my $send = "SELECT count(*) FROM pgmq.send_batch('all', array_fill('1'::jsonb, '{$messages}'))";
+		my $consume = "SELECT count(*) FROM (SELECT pgmq.delete('all', msg_id) FROM generate_series(1, $messages), pgmq.read_grouped('all', 60, 1)) AS d";
+
+		$session->query_safe("SELECT pgmq.create('all'), pgmq.create_fifo_index('all')");
+		$consume{$messages} = cpu($session, "$send; $consume", "$send; $consume") / $messages;
+		is($session->query_safe('SELECT count(*) FROM pgmq.q_all'), '0', "$messages messages were consumed one by one");
+		$session->query_safe("SELECT pgmq.drop_queue('all')");
+		$session->quit;
+	}
 	my $ratio = $delete{8000} / $delete{100};
 	cmp_ok($ratio, '<', 4, sprintf('a delete costs %.1f times as much when 80 times as many groups were handed out with it', $ratio));
 	$ratio = $look{8000} / $look{100};
 	cmp_ok($ratio, '<', 20, sprintf('a read of nothing costs %.1f times as much when 80 times as many groups are held', $ratio));
+	$ratio = $consume{3000} / $consume{100};
+	cmp_ok($ratio, '<', 4, sprintf('each of 3,000 messages that are consumed in a transaction costs %.1f times as much as one of 100', $ratio));
 }
 
 done_testing();
