@@ -57,6 +57,20 @@ BEGIN
     END;
     RETURN QUERY SELECT * FROM pgmq.read_grouped('races', 300, 1);
 END $$;
+-- a part of the transaction that is rolled back
+CREATE FUNCTION regret(what text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE what;
+    RAISE division_by_zero;
+EXCEPTION WHEN division_by_zero THEN
+    NULL;
+END $$;
+CREATE FUNCTION regret_and_read(what text) RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pgmq.delete('races', nth(1));
+    PERFORM regret(what);
+    RETURN QUERY SELECT * FROM pgmq.read_grouped('races', 300, 2);
+END $$;
 -- notes that are no longer needed, and late ones
 CREATE PROCEDURE stale(groups text, late boolean = false) LANGUAGE sql AS $$
     INSERT INTO pgmq.g_races (enqueued_at, vt, grp, head, late)
@@ -76,6 +90,9 @@ STATES = {
     "delayed": ["SELECT tell('a', 300)", "SELECT tell('a')"],
     "due": ["SELECT tell('aab')", "SELECT pgmq.read_grouped('races', 0, 2)"],
     "plainly read": ["SELECT tell('aab')", "SELECT pgmq.read('races', 300, 1)"],
+    "late behind": ["SELECT tell('aab')", "SELECT pgmq.read_grouped('races', 300, 1)", "CALL stale('a', true)"],
+    "partly deleted": ["SELECT tell('aaab')", "SELECT pgmq.read_grouped('races', 300, 3)", "SELECT pgmq.delete('races', nth(2))"],
+    "many": ["SELECT tell('abcdefabcdef')", "SELECT pgmq.read_grouped_head('races', 300, 3)"],
     "consumed": ["SELECT tell('ab')", "SELECT consume(2)", "SELECT tell('b')"],
 }
 
@@ -96,10 +113,18 @@ CALLS = {
     "send delayed": ("SELECT tell('a', 300)", False),
     "delete first": ("SELECT pgmq.delete('races', nth(1))", False),
     "delete second": ("SELECT pgmq.delete('races', nth(2))", False),
+    "delete last": ("SELECT pgmq.delete('races', max(msg_id)) FROM pgmq.q_races", False),
+    "delete one by one": ("SELECT pgmq.delete('races', msg_id) FROM pgmq.q_races WHERE msg_id <> nth(2)", False),
+    "archive first": ("SELECT pgmq.archive('races', nth(1))", False),
     "archive all": ("SELECT pgmq.archive('races', ARRAY(SELECT msg_id FROM pgmq.q_races))", False),
     "free": ("SELECT pgmq.set_vt('races', nth(1), 0)", False),
     "free second": ("SELECT pgmq.set_vt('races', nth(2), 0)", False),
+    "free all": ("SELECT pgmq.set_vt('races', array_agg(msg_id), 0) FROM pgmq.q_races", False),
     "put off": ("SELECT pgmq.set_vt('races', nth(1), 300)", False),
+    "send and regret": ("SELECT regret('SELECT tell(''ab'')')", False),
+    "delete and regret": ("SELECT regret('SELECT pgmq.delete(''races'', nth(1))')", False),
+    "delete, regret and read": ("SELECT msg_id, message FROM regret_and_read('SELECT pgmq.delete(''races'', array_agg(msg_id)) FROM pgmq.q_races')", True),
+    "purge": ("SELECT pgmq.purge_queue('races')", False),
     "move": ("UPDATE pgmq.q_races SET headers = jsonb_build_object('x-pgmq-group', 'b') WHERE msg_id = nth(1)", False),
 }
 
@@ -143,6 +168,7 @@ class Races:
             conn.execute("SET client_min_messages = error")
         self.checks = {}        # (state, call) -> how many there were
         self.rounds = self.stopped = 0
+        self.held_up = False
 
     def is_waiting(self, *kinds):
         """Whether the first call waits for a lock of one of these kinds"""
@@ -165,7 +191,7 @@ class Races:
         self.hold.execute("SELECT pg_advisory_unlock(1)")
         while call.is_alive():
             call.join(0.0005)
-            if call.is_alive() and self.is_waiting("transactionid", "tuple", "virtualxid"):
+            if call.is_alive() and self.is_waiting("transactionid", "tuple", "virtualxid", "relation"):
                 self.second.execute(other_end)
                 call.join()
         self.second.execute(other_end)
@@ -239,6 +265,7 @@ class Races:
     def hold_up(self, yes):
         """Another session that seems to write to queue and notes: no floors move past it"""
         self.fourth.execute("ROLLBACK")
+        self.held_up = yes
         if yes:
             self.fourth.execute("BEGIN")
             self.fourth.execute("LOCK TABLE pgmq.q_races, pgmq.g_races IN ROW EXCLUSIVE MODE")
@@ -288,6 +315,8 @@ class Races:
                 self.hold_up(rng.random() < 0.5)
                 if self.partitioned:
                     self.keep_up()
+            if name == "purge" and self.held_up:
+                continue        # it would wait
             number = rng.randint(1, max(1, self.count(state, name)) + 5)
             good &= self.round(state, name, other, rng.choice(ENDINGS), number)
         print("# %d rounds, in %d of them a call stopped for another" % (self.rounds, self.stopped))
