@@ -726,12 +726,45 @@ struct GroupScan
 	LeafScan   *leaves;
 };
 
+/* Whether a dead version was replaced or deleted after a snapshot was taken, by another transaction */
+bool
+slot_ended_since(TupleTableSlot *slot, Snapshot before)
+{
+	HeapTupleHeaderData header;
+	TransactionId xid;
+
+	copy_header(slot, &header);
+	xid = committed_changer(&header);
+	return TransactionIdIsValid(xid) && !TransactionIdIsCurrentTransactionId(xid) &&
+		XidInMVCCSnapshot(xid, before);
+}
+
+/*
+ * Whether a dead version that an index entry leads to is one that ended since the
+ * snapshot.  The first of a chain tells: its successors have ended later.
+ */
+bool
+entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot)
+{
+	Snapshot	snapshot = scan->xs_snapshot;
+	bool		found;
+
+	if (scan->kill_prior_tuple)
+		return false;			/* it was dead to everybody already */
+	scan->xs_snapshot = SnapshotAny;
+	found = index_fetch_heap(scan, slot);
+	scan->xs_snapshot = snapshot;
+	scan->xs_heap_continue = scan->kill_prior_tuple = false;
+	return found && slot_ended_since(slot, before);
+}
+
 /*
  * An index page is read at once and its rows are visited one by one.  If a
  * message is changed in between, its old version is dead by the time of the
  * visit, and the entry of its new one is not among those we have read.  The
  * snapshot from before the walk still sees the old one: then it is as if the
- * change were still under way.
+ * change were still under way.  So it is if the snapshot does not see it
+ * because it was being sent then: it may have been sent and changed since.
  */
 static bool
 changed_meanwhile(GroupScan *scan, LeafScan *leaf, const GroupLeaf *table)
@@ -746,7 +779,7 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf, const GroupLeaf *table)
 	leaf->scan->xs_snapshot = &scan->dirty;
 	leaf->scan->xs_heap_continue = false;
 	if (!seen)
-		return false;
+		return entry_ended_since(leaf->scan, scan->before, leaf->slot);
 	/* What the current command has changed is as it left it */
 	copy_header(leaf->slot, &header);
 	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header)))

@@ -129,6 +129,8 @@ extern void front_open_all(GroupQueue *queue);
 extern void front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 					   const SnapshotData *dirty, Peeked *peeked);
 extern bool slot_is_claimed(TupleTableSlot *slot);
+extern bool slot_ended_since(TupleTableSlot *slot, Snapshot before);
+extern bool entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot);
 
 /* ---- starts.c: where the look at a group may start ---- */
 

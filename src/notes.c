@@ -200,7 +200,8 @@ notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz v
 /*
  * What a dirty snapshot finds by an index entry, or the snapshot "before", from
  * before the index was read.  A note that is being replaced is seen by one of
- * them, though the entry of the new one may not be among those that were read.
+ * them, though the entry of the new one may not be among those that were read;
+ * or it has come and was replaced since.
  */
 static bool
 fetch_either(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot)
@@ -213,7 +214,7 @@ fetch_either(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot
 		found = index_fetch_heap(scan, slot);
 		scan->xs_snapshot = dirty;
 	}
-	return found;
+	return found || entry_ended_since(scan, before, slot);
 }
 
 /* Whether there are notes of messages that came late: of this group, or (NULL) at all */

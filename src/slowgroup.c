@@ -5,7 +5,8 @@
  * The walk sees what those through the index see, every version that is not
  * dead for good, and says the same of it.  A version may be replaced by a newer
  * one that stands where the walk has been already: so what the snapshot from
- * before the walk sees counts as well, as changed by somebody.
+ * before the walk sees counts as well, as changed by somebody, and so does what
+ * came and was changed since.
  *
  * Under row-level security, what the role may not see does not exist for it,
  * but for messages of transactions that are still open: those hold back their
@@ -90,7 +91,8 @@ walk_leaf(Walk *walk, const GroupLeaf *leaf)
 		bool		alive = table_tuple_satisfies_snapshot(leaf->rel, slot, &dirty);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!alive && !table_tuple_satisfies_snapshot(leaf->rel, slot, before))
+		if (!alive && !table_tuple_satisfies_snapshot(leaf->rel, slot, before) &&
+			!slot_ended_since(slot, before))
 			continue;
 		front_peek(walk->queue, leaf, slot, &dirty, &peeked);
 		if (!alive)

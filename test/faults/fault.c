@@ -35,6 +35,7 @@
 #include "miscadmin.h"
 #include "nodes/memnodes.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
 #ifdef HAVE_ALLOC_FLAGS
@@ -307,11 +308,23 @@ wait_for_the_lock(void)
 	(void) LockRelease(&tag, ShareLock, true);
 }
 
+/* How long ProcSleep() may be */
+#define WAIT_CODE 8192
+
+/* Who waits for a lock, or has just got it, can't wait for another one there. */
+static bool
+is_waiting_for_lock(uintptr_t caller)
+{
+	return caller >= (uintptr_t) ProcSleep && caller < (uintptr_t) ProcSleep + WAIT_CODE;
+}
+
 /* In place of ProcessInterrupts(); InterruptPending stays set */
 static void
 at_interrupt_check(void)
 {
 	if (InterruptHoldoffCount != 0 || CritSectionCount != 0 || QueryCancelHoldoffCount != 0)
+		return;
+	if (active == FAULT_PAUSE && is_waiting_for_lock((uintptr_t) __builtin_return_address(0)))
 		return;
 	seen++;
 	if (target == 0)

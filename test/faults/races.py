@@ -77,7 +77,15 @@ CREATE PROCEDURE stale(groups text, late boolean = false) LANGUAGE sql AS $$
     SELECT now(), now(), g, 0, stale.late FROM regexp_split_to_table(groups, '') AS g $$;
 """
 
-# What the queue is like before: statements
+# What the queue is like before: statements.  Those of OPEN come first; the second of them
+# in a transaction that is committed when the first call has stopped.
+OPEN = {
+    "being sent": ("SELECT tell('b')", "SELECT tell('a')"),
+    "being sent behind": ("SELECT tell('aab')", "SELECT tell('ab')"),
+    "being sent behind a dead one": ("SELECT tell('a')", "SELECT tell('a')"),
+    "being deleted": ("SELECT tell('aab')", "SELECT pgmq.delete('races', nth(1))"),
+    "being read": ("SELECT tell('aab')", "SELECT pgmq.read_grouped('races', 0, 1)"),
+}
 STATES = {
     "empty": [],
     "stale": ["CALL stale('bca')"],
@@ -93,6 +101,11 @@ STATES = {
     "late behind": ["SELECT tell('aab')", "SELECT pgmq.read_grouped('races', 300, 1)", "CALL stale('a', true)"],
     "partly deleted": ["SELECT tell('aaab')", "SELECT pgmq.read_grouped('races', 300, 3)", "SELECT pgmq.delete('races', nth(2))"],
     "many": ["SELECT tell('abcdefabcdef')", "SELECT pgmq.read_grouped_head('races', 300, 3)"],
+    "being sent": ["SELECT tell('a')"],
+    "being sent behind": [],
+    "being sent behind a dead one": ["SELECT consume(1)", "SELECT tell('a')"],
+    "being deleted": [],
+    "being read": [],
     "consumed": ["SELECT tell('ab')", "SELECT consume(2)", "SELECT tell('b')"],
 }
 
@@ -158,8 +171,8 @@ class Call(threading.Thread):
 class Races:
     def __init__(self, connection, partitioned):
         self.partitioned = partitioned
-        self.hold, self.first, self.second, self.third, self.fourth = (
-            psycopg.connect(connection, autocommit=True, prepare_threshold=None) for _ in range(5))
+        self.hold, self.first, self.second, self.third, self.fourth, self.fifth = (
+            psycopg.connect(connection, autocommit=True, prepare_threshold=None) for _ in range(6))
         self.hold.execute("SELECT pg_advisory_lock(1)")
         # Who waits for what the stopped one has locked gives up
         self.second.execute("SET lock_timeout = '30ms'")
@@ -183,6 +196,8 @@ class Races:
         while call.is_alive():
             if self.is_waiting("advisory"):
                 return call, True
+            if self.is_waiting("transactionid", "tuple", "virtualxid", "relation"):
+                self.fifth.execute("COMMIT")
             call.join(0.0002)
         return call, False
 
@@ -197,9 +212,17 @@ class Races:
         self.second.execute(other_end)
         self.hold.execute("SELECT pg_advisory_lock(1)")
 
+    def open(self, state):
+        if state in OPEN:
+            before, meanwhile = OPEN[state]
+            self.third.execute(before)
+            self.fifth.execute("BEGIN")
+            self.fifth.execute(meanwhile)
+
     def play(self, state, name, other, ending, number):
         """One round"""
         begin, end, other_end, early = ending
+        self.open(state)
         for statement in STATES[state]:
             self.third.execute(statement)
         self.first.execute(begin)
@@ -207,6 +230,7 @@ class Races:
         given = []
         if stopped:
             self.stopped += 1
+            self.fifth.execute("COMMIT")
             self.second.execute("BEGIN")
             try:
                 cursor = self.second.execute(CALLS[other][0])
@@ -216,6 +240,7 @@ class Races:
             if early:
                 self.second.execute(other_end)
             self.let_go(call, other_end)
+        self.fifth.execute("COMMIT")
         if isinstance(call.error, psycopg.errors.SerializationFailure):
             end = "ROLLBACK"
         elif call.error:
@@ -276,7 +301,7 @@ class Races:
         self.third.execute("CALL pgmq.maintain()")
 
     def recover(self):
-        for conn in (self.first, self.second, self.third):
+        for conn in (self.first, self.second, self.third, self.fifth):
             conn.execute("ROLLBACK")
         self.third.execute("DELETE FROM pgmq.q_races")
         self.third.execute("DELETE FROM pgmq.g_races")
@@ -327,6 +352,7 @@ class Races:
 KNOWN = (
     ("stale", "read_grouped_head", "send", ENDINGS[0]),
     ("one", "consume", "send", ENDINGS[0]),
+    ("being sent behind a dead one", "read_grouped one", "read", ENDINGS[0]),
 )
 
 
