@@ -67,6 +67,22 @@
 
 /* ---- opening ---- */
 
+static bool
+held_by_me(Oid relid, bool orstronger)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, RowExclusiveLock, orstronger);
+}
+
+/* Whether this transaction holds the lock of a writer */
+static bool
+has_written(Oid relid)
+{
+	return held_by_me(relid, true);
+}
+
 /* By name: an adopted table may have its columns in another order */
 bool
 front_columns(GroupLeaf *leaf)
@@ -306,7 +322,11 @@ open_range(GroupQueue *queue, GroupRange *range)
 {
 	if (range->open < 0)
 	{
-		Relation	rel = try_table_open(range->relid, RowExclusiveLock);
+		Relation	rel;
+
+		/* Somebody may delete from the partition itself */
+		queue->locked_before |= has_written(range->relid);
+		rel = try_table_open(range->relid, RowExclusiveLock);
 
 		if (rel == NULL)
 			return false;
@@ -401,22 +421,6 @@ open_fifo(GroupQueue *queue)
 		tried = oid;
 		CHECK_FOR_INTERRUPTS();
 	}
-}
-
-static bool
-held_by_me(Oid relid, bool orstronger)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	return LockHeldByMe(&tag, RowExclusiveLock, orstronger);
-}
-
-/* Whether this transaction holds the lock of a writer */
-static bool
-has_written(Oid relid)
-{
-	return held_by_me(relid, true);
 }
 
 /* Whether it is a table of notes, and not one of the users' that has its name */

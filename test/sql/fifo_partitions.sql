@@ -55,6 +55,9 @@ SELECT count(*) FROM pgmq.g_ids;
 BEGIN; SELECT msg_id FROM pgmq.read_grouped('ids', 0, 10); SELECT * FROM written; ROLLBACK;
 SELECT count(*) FROM send('ids', 'a', 'b', 'a');
 SELECT msg_id FROM pgmq.read_grouped_rr('ids', 0, 10);
+-- What was deleted from a partition itself comes back, too
+BEGIN; DELETE FROM pgmq.q_ids_120 WHERE msg_id = (SELECT min(msg_id) FROM pgmq.q_ids); SELECT count(*) FROM pgmq.read_grouped('ids', 0, 10); ROLLBACK;
+SELECT msg_id FROM pgmq.read_grouped_rr('ids', 0, 10);
 
 ---------------------------------------------------------------------- by enqueued_at
 SELECT make('times', 'RANGE (enqueued_at)');
