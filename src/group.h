@@ -205,7 +205,6 @@ extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time,
 					  int64 head, bool late, int32 tries);
 extern void notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end);
 extern void notes_truncate(const QueueName *name);
-extern Oid notes_due_index(const GroupQueue *queue);
 
 /* ---- slowgroup.c: the same without an index ---- */
 

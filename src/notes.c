@@ -147,12 +147,6 @@ notes_lock(GroupQueue *queue, const Note *note)
 	return result == TM_Ok;
 }
 
-Oid
-notes_due_index(const GroupQueue *queue)
-{
-	return name_index_relid(&queue->name, NOTES_TABLE, "_vt_idx");
-}
-
 /* How many notes of a group, and dead versions of them, a look for one goes past */
 #define MOST_VISITED 64
 
