@@ -220,40 +220,61 @@ remember_start(const Request *request, const GroupStart *start, const Peeked *pe
 		starts_advance(start, peeked->msg_id);
 }
 
-/* Take the first message of a group through the index, if it is to be had. */
-static Outcome
-take_first(Request *request, Front *front, bool late, int64 *head, TimestampTz *until)
+/* The first message of a group, as one look has found it */
+typedef struct First
+{
+	bool		looked;
+	bool		found;
+	Peeked		peeked;
+} First;
+
+static void
+look_for_first(Request *request, const text *key, First *first)
 {
 	GroupStart	start;
 	GroupScan  *scan;
-	Peeked		first;
-	Peeked		again;
-	Outcome		outcome = EMPTY;
 
-	starts_find(&request->queue, front->key, &start);
-	scan = front_begin(&request->queue, front->key, start.from);
-	if (front_next(scan, &first))
-	{
-		outcome = judge(request, &first, until);
-		*head = first.msg_id;
-		remember_start(request, &start, &first);
-	}
+	starts_find(&request->queue, key, &start);
+	scan = front_begin(&request->queue, key, start.from);
+	first->looked = true;
+	first->found = front_next(scan, &first->peeked);
+	if (first->found)
+		remember_start(request, &start, &first->peeked);
 	front_end(scan);
+}
+
+/*
+ * Take the first message of a group through the index, if it is to be had.
+ * "first" is what was found a moment ago, if somebody has looked.
+ */
+static Outcome
+take_first(Request *request, Front *front, bool late, First *first, int64 *head, TimestampTz *until)
+{
+	GroupStart	start;
+	Peeked		again;
+	Outcome		outcome;
+
+	if (!first->looked)
+		look_for_first(request, front->key, first);
+	if (!first->found)
+		return EMPTY;
+	*head = first->peeked.msg_id;
+	outcome = judge(request, &first->peeked, until);
 	if (outcome != TAKEN)
 		return outcome;
-	if (!front_lock(&request->queue, &first))
+	if (!front_lock(&request->queue, &first->peeked))
 		return BUSY;
 
 	/* It is locked: now look whether it is the first. */
 	starts_find(&request->queue, front->key, &start);
 	front->scan = front_begin(&request->queue, front->key, start.from);
-	if (!front_next(front->scan, &again) || again.msg_id != first.msg_id ||
+	if (!front_next(front->scan, &again) || again.msg_id != first->peeked.msg_id ||
 		peeked_is_busy(&again))
 	{
 		front_pause(front);
 		return BUSY;
 	}
-	front_add(front, &first);
+	front_add(front, &first->peeked);
 	if (late)
 		outcome = look_for_holders(request, front, until);
 	if (outcome != TAKEN)
@@ -467,9 +488,9 @@ new_front(const text *key, const Note *note)
 	return front;
 }
 
-/* Look at the group of a note. */
+/* Look at the group of a note; "first" is as for take_first(). */
 static void
-consider(Request *request, const Note *note)
+consider(Request *request, const Note *note, First *first)
 {
 	Front	   *front = new_front(note->key, note);
 	int64		head = note->head;
@@ -493,7 +514,7 @@ consider(Request *request, const Note *note)
 		return;
 	}
 	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
-	outcome = take_first(request, front, late, &head, &until);
+	outcome = take_first(request, front, late, first, &head, &until);
 	if (outcome == UNSEEN)
 		return;
 	group_know(request, note->key, outcome == TAKEN);
@@ -510,6 +531,7 @@ static void
 consider_without(Request *request, const Note *note)
 {
 	Front	   *front;
+	First		first = {false};
 	int64		head;
 	TimestampTz until;
 	Outcome		outcome;
@@ -519,7 +541,7 @@ consider_without(Request *request, const Note *note)
 		return;
 	front = new_front(note->key, NULL);
 	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
-	outcome = take_first(request, front, late, &head, &until);
+	outcome = take_first(request, front, late, &first, &head, &until);
 	group_know(request, note->key, outcome == TAKEN);
 	if (outcome == TAKEN)
 		add_front(request, front);
@@ -578,20 +600,16 @@ typedef struct Window
  * behind those: without a lock on it, for it may not come to its turn at all.
  */
 static bool
-has_its_turn(Request *request, Window *window, int i)
+has_its_turn(Request *request, Window *window, int i, First *first)
 {
 	Note	   *note = window->notes[i];
-	GroupStart	start;
-	GroupScan  *scan;
-	Peeked		first;
 
+	first->looked = false;
 	if (i + 1 == window->count)
 		return true;
-	starts_find(&request->queue, note->key, &start);
-	scan = front_begin(&request->queue, note->key, start.from);
-	if (front_next(scan, &first))
-		note->place = Max(note->place, first.msg_id);
-	front_end(scan);
+	look_for_first(request, note->key, first);
+	if (first->found)
+		note->place = Max(note->place, first->peeked.msg_id);
 	if (note->place <= window->notes[i + 1]->place)
 		return true;
 	for (; i + 1 < window->count && window->notes[i + 1]->place < note->place; i++)
@@ -701,9 +719,11 @@ look(Request *request, Horizon *h)
 		{
 			if (wanting(request))
 			{
-				while (!has_its_turn(request, &window, i))
+				First		first;
+
+				while (!has_its_turn(request, &window, i, &first))
 					;
-				consider(request, window.notes[i]);
+				consider(request, window.notes[i], &first);
 				finds.messages++;
 			}
 			else
