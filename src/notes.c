@@ -150,6 +150,37 @@ notes_lock(GroupQueue *queue, const Note *note)
 /* How many notes of a group, and dead versions of them, a look for one goes past */
 #define MOST_VISITED 64
 
+/* Notes of the group whose heads are a message's, or else those below, the highest first */
+static List *
+notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool below)
+{
+	List	   *found = NIL;
+	ScanKeyData keys[2];
+	NoteScan   *scan;
+	int			visited = 0;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
+	if (below)
+		ScanKeyInit(&keys[1], 2, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(msg_id));
+	else
+		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(msg_id));
+	scan = scan_begin(queue, index, false, newest_snapshot(queue), keys, 2);
+	while (visited++ < MOST_VISITED && index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
+	{
+		Note	   *note;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!index_fetch_heap(scan->scan, scan->slot))
+			continue;
+		note = palloc(sizeof(Note));
+		deform(scan->slot, note);
+		if (!note->claimed)
+			found = lappend(found, note);
+	}
+	notes_end(scan);
+	return found;
+}
+
 /*
  * The notes that were written for this message being its group's first: by
  * their head, or, where several messages were handed out at once, by the end
@@ -160,35 +191,22 @@ notes_lock(GroupQueue *queue, const Note *note)
 List *
 notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt)
 {
-	List	   *by_head = NIL;
-	List	   *by_vt = NIL;
 	Oid			index = name_other_relid(&queue->name, "fifo_head_idx_");
-	ScanKeyData keys[2];
-	NoteScan   *scan;
-	int			visited = 0;
+	List	   *found;
+	ListCell   *lc;
 
 	if (!OidIsValid(index))
 		return NIL;
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
-	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(msg_id));
-	scan = scan_begin(queue, index, false, newest_snapshot(queue), keys, 2);
-	while (visited++ < MOST_VISITED && index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
+	found = notes_by_head(queue, index, key, msg_id, false);
+	if (found != NIL)
+		return found;
+	found = notes_by_head(queue, index, key, msg_id, true);
+	foreach(lc, found)
 	{
-		Note	   *note;
-
-		if (!index_fetch_heap(scan->scan, scan->slot))
-			continue;
-		note = palloc(sizeof(Note));
-		deform(scan->slot, note);
-		if (note->claimed)
-			continue;
-		if (note->head == msg_id)
-			by_head = lappend(by_head, note);
-		else if (note->vt == vt)
-			by_vt = lappend(by_vt, note);
+		if (((Note *) lfirst(lc))->vt != vt)
+			found = foreach_delete_current(found, lc);
 	}
-	notes_end(scan);
-	return by_head != NIL ? by_head : by_vt;
+	return found;
 }
 
 /*
