@@ -25,6 +25,15 @@ INSERT INTO bench.mark SELECT :client_id, 1, {cpu}, clock_timestamp();
 """
 
 
+def cpu_of_calls(conn, query, calls):
+    """CPU time of the backend, in microseconds a call"""
+    clock = "SELECT 1e6 * " + CPU_SECONDS
+    before = conn.execute(clock).fetchone()[0]
+    for _ in range(calls):
+        conn.execute(query).fetchall()
+    return (conn.execute(clock).fetchone()[0] - before) / calls
+
+
 def marks_table(conn):
     conn.execute("CREATE SCHEMA bench")
     conn.execute("CREATE UNLOGGED TABLE bench.mark (client int, phase int, cpu float8, at timestamptz)")

@@ -9,9 +9,7 @@ import time
 
 import psycopg
 
-from common import BODY, CPU_SECONDS, FRAME, marks_table, run_marked
-
-CPU = "SELECT 1e6 * " + CPU_SECONDS
+from common import BODY, CPU_SECONDS, FRAME, cpu_of_calls, marks_table, run_marked
 
 # What lies behind the depth, to be read while measuring
 AVAILABLE = 12000
@@ -90,13 +88,6 @@ class Scenario:
     def close(self):
         if self.holder:
             self.holder.close()
-
-
-def cpu_of_calls(conn, query, calls):
-    before = conn.execute(CPU).fetchone()[0]
-    for _ in range(calls):
-        conn.execute(query).fetchall()
-    return (conn.execute(CPU).fetchone()[0] - before) / calls
 
 
 def buffers_of_call(conn, query):

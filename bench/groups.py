@@ -7,7 +7,7 @@ import time
 
 import psycopg
 
-from common import BODY, CPU_SECONDS
+from common import BODY, CPU_SECONDS, cpu_of_calls
 
 CPU = "SELECT 1e6 * " + CPU_SECONDS
 
@@ -77,13 +77,6 @@ class Scenario:
     def close(self):
         if self.holder:
             self.holder.close()
-
-
-def cpu_of_calls(conn, query, calls):
-    before = conn.execute(CPU).fetchone()[0]
-    for _ in range(calls):
-        conn.execute(query).fetchall()
-    return (conn.execute(CPU).fetchone()[0] - before) / calls
 
 
 def calls_of(conn, query, calls):

@@ -63,10 +63,6 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_rr_with_poll);
 PG_FUNCTION_INFO_V1(pgmq_read_grouped_head);
 PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 
-/* Defaults of the published interface, which NULL stands for */
-#define DEFAULT_POLL_SECONDS 5
-#define DEFAULT_POLL_INTERVAL_MS 100
-
 /* How many notes of each kind are put in order at once, on top of what is wanted */
 #define WINDOW 64
 
@@ -1123,8 +1119,6 @@ static Datum
 wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 {
 	Request		request;
-	int			max_seconds = PG_ARGISNULL(3) ? DEFAULT_POLL_SECONDS : PG_GETARG_INT32(3);
-	int			interval_ms = PG_ARGISNULL(4) ? DEFAULT_POLL_INTERVAL_MS : PG_GETARG_INT32(4);
 	WaitRequest wait = {0};
 
 	request_init(&request, fcinfo, policy);
@@ -1132,8 +1126,7 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait.nqueues = 1;
 	wait.attempt = attempt;
 	wait.arg = &request;
-	wait.timeout_ms = max_seconds * INT64CONST(1000);
-	wait.interval_ms = interval_ms;
+	wait_arguments(&wait, fcinfo, 3);
 	wait.success = WAKE_TOOK;
 	wait.picky = true;			/* a message of a group that is held is for nobody here */
 	wait.unwakeable = IsolationUsesXactSnapshot() || !wanting(&request);

@@ -341,6 +341,7 @@ typedef struct WaitRequest
 
 extern int	wait_recheck_interval;
 
+extern void wait_arguments(WaitRequest *request, FunctionCallInfo fcinfo, int argno);
 extern bool wait_for(const WaitRequest *request);
 
 /*

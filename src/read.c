@@ -27,10 +27,6 @@ PG_FUNCTION_INFO_V1(pgmq_read);
 PG_FUNCTION_INFO_V1(pgmq_read_with_poll);
 PG_FUNCTION_INFO_V1(pgmq_pop);
 
-/* Defaults of the published interface, which NULL stands for */
-#define DEFAULT_POLL_SECONDS 5
-#define DEFAULT_POLL_INTERVAL_MS 100
-
 /* $1 how many (NULL: all), $2 .. $3 the range that horizon.c gives */
 #define TAKE_DUE(filter) \
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
@@ -330,8 +326,6 @@ Datum
 pgmq_read_with_poll(PG_FUNCTION_ARGS)
 {
 	Request		request;
-	int			max_seconds = PG_ARGISNULL(3) ? DEFAULT_POLL_SECONDS : PG_GETARG_INT32(3);
-	int			interval_ms = PG_ARGISNULL(4) ? DEFAULT_POLL_INTERVAL_MS : PG_GETARG_INT32(4);
 	WaitRequest wait = {0};
 
 	request_init(&request, fcinfo, &read_any, 2);
@@ -340,8 +334,7 @@ pgmq_read_with_poll(PG_FUNCTION_ARGS)
 	wait.nqueues = 1;
 	wait.attempt = attempt;
 	wait.arg = &request;
-	wait.timeout_ms = max_seconds * INT64CONST(1000);
-	wait.interval_ms = interval_ms;
+	wait_arguments(&wait, fcinfo, 3);
 	wait.success = WAKE_TOOK;
 	wait.picky = is_picky(&request);
 	wait.unwakeable = IsolationUsesXactSnapshot() ||

@@ -309,6 +309,20 @@ leave_all(Wait *wait, bool failed)
 	}
 }
 
+/* Defaults of the published interface, which NULL stands for */
+#define DEFAULT_POLL_SECONDS 5
+#define DEFAULT_POLL_INTERVAL_MS 100
+
+/* The arguments max_poll_seconds, which is the one with this number, and poll_interval_ms */
+void
+wait_arguments(WaitRequest *request, FunctionCallInfo fcinfo, int argno)
+{
+	int			max_seconds = PG_ARGISNULL(argno) ? DEFAULT_POLL_SECONDS : PG_GETARG_INT32(argno);
+
+	request->timeout_ms = max_seconds * INT64CONST(1000);
+	request->interval_ms = PG_ARGISNULL(argno + 1) ? DEFAULT_POLL_INTERVAL_MS : PG_GETARG_INT32(argno + 1);
+}
+
 /*
  * Try until an attempt succeeds or the time is over; whether one did.  One
  * attempt is always made.
