@@ -336,8 +336,10 @@ foreach my $fault ($jumps ? qw(alloc cancel) : 'alloc')
 	{
 		my $tries = 0;
 
-		# After some hundred failures in one session a server of 17 may have damaged contexts of its own
-		# statistics, and crashes when it prints them: a new session now and then
+		# A new session now and then.  The server's pgstat_get_entry_ref_cached() enters a reference in its
+		# hash before it has memory for it (pgstat_shmem.c, seen in 17.11): after a failure right there the
+		# next use of the entry follows a stale pointer, and writes into other references.  Hundreds of
+		# failures in one session have ended in a crash of the server's.
 		push @script, map { ($tries++ % 50 ? '' : "\\c\n") . admin_script($fault, $name, $_) } @{ $count{$name} };
 		$expected += @{ $count{$name} };
 	}
