@@ -176,18 +176,18 @@ sub check_tries
 	return ($tries, $failed);
 }
 
-# run_tries(tries): as run_script, for scripts that print a line each.  In a new
-# session the server itself ends the session for some lack of memory; then what
-# there is is settled in another one, and the rest goes on.
+# run_tries(settle, tries): as run_script, for scripts that print a line each.  In a
+# session that does a thing for the first time the server itself ends the session for
+# some lack of memory; then settle makes the SQL that tells in another one what is wrong,
+# of what the script has printed behind BEFORE, and the rest goes on.
 sub run_tries
 {
-	my (@tries) = @_;
+	my ($settle, @tries) = @_;
 	my ($stderr, @lines) = ('');
-	my $prologue = $tries[0] =~ /^SELECT 'TRY/m ? '' : shift @tries;
 
 	while (@tries)
 	{
-		my ($errors, @out) = run_script(join '', $prologue, @tries);
+		my ($errors, @out) = run_script(join '', @tries);
 		my @done = grep { /^TRY/ } @out;
 
 		push @lines, @done;
@@ -198,7 +198,7 @@ sub run_tries
 		last unless $lost;
 		my ($before) = reverse grep { s/^BEFORE // } @out;
 		my ($name) = shift(@tries) =~ /'TRY (\w+ \d+)'/;
-		my $wrong = $node->safe_psql('postgres', "SELECT test.settle('none', \$before\$$before\$before\$, '{}', true, true)");
+		my $wrong = $node->safe_psql('postgres', $settle->($before));
 		note("$name: the server ended the session");
 		push @lines, "TRY $name|t|true|53200|$wrong";
 	}
@@ -235,7 +235,8 @@ sub try_all
 		push @script, map { try_script($fault, $name, $_, $new) } @{ $chosen{$name} };
 		$expected += @{ $chosen{$name} };
 	}
-	my ($tries, $failed) = check_tries($what, $state, run_tries(@script));
+	my $settle = sub { "SELECT test.settle('none', \$before\$$_[0]\$before\$, '{}', true, true)" };
+	my ($tries, $failed) = check_tries($what, $state, run_tries($settle, @script));
 	is($tries, $expected, "$what: all was tried");
 	cmp_ok($failed, '>', $expected * 0.8, "$what: calls failed");
 }
@@ -292,6 +293,11 @@ my %admin = (
 	drop_queue => [ 'full', 'gone', "pgmq.drop_queue('adm')" ],
 	purge_queue => [ 'full', 'made', "pgmq.purge_queue('adm')" ],
 	rescan => [ 'full', 'full', "pgmq.rescan('adm')" ]);
+my %about;
+$about{gone} = $node->safe_psql('postgres', "SELECT test.about('adm')");
+$about{made} = $node->safe_psql('postgres', "SELECT FROM pgmq.create('adm'); SELECT test.about('adm')");
+$about{full} = $node->safe_psql('postgres', "SELECT FROM pgmq.send('adm', '1'); SELECT test.about('adm')");
+is(scalar(uniq(values %about)), 3, 'what there is of a queue tells its states apart');
 
 sub admin_script
 {
@@ -300,7 +306,7 @@ sub admin_script
 	my $script = "SET client_min_messages = warning;\nSELECT pgmq.drop_queue('adm') AS void \\gset\n";
 
 	$script .= "SELECT pgmq.create('adm') AS void, pgmq.send('adm', '1') AS void \\gset\n" if $before eq 'full';
-	$script .= "SELECT fault_$fault($n) AS void \\gset\nSELECT $sql AS void \\gset\n";
+	$script .= "\\echo BEFORE $about{$before}\nSELECT fault_$fault($n) AS void \\gset\nSELECT $sql AS void \\gset\n";
 	return "${script}SELECT 'COUNT $name', fault_seen(), array_to_string(fault_sites(true), ' '), array_to_string(fault_sites(false), ' ');\n"
 	  unless $n;
 	return $script . qq{
@@ -308,22 +314,15 @@ sub admin_script
 \\set state :SQLSTATE
 SELECT fault_disarm() AS fired \\gset
 SELECT 'TRY $name $n', :'fired', :'failed', :'state',
-	nullif(test.about('adm'), CASE WHEN :'failed' THEN :'$before' ELSE :'$after' END);
+	nullif(test.about('adm'), CASE WHEN :'failed' THEN '$about{$before}' ELSE '$about{$after}' END);
 };
 }
 
-my $states = q{
-SET client_min_messages = warning;
-SELECT pgmq.drop_queue('adm') AS void \gset
-SELECT test.about('adm') AS gone, pgmq.create('adm') AS void \gset
-SELECT test.about('adm') AS made, pgmq.send('adm', '1') AS void \gset
-SELECT test.about('adm') AS full \gset
-};
 foreach my $fault ($jumps ? qw(alloc cancel) : 'alloc')
 {
 	my ($stderr, @lines) = run_script(join '', map { admin_script($fault, $_, 0) x 2 } sort keys %admin);
-	my @script = $states;
 	my $expected = 0;
+	my @script;
 
 	foreach (@lines)
 	{
@@ -343,7 +342,8 @@ foreach my $fault ($jumps ? qw(alloc cancel) : 'alloc')
 		push @script, map { ($tries++ % 50 ? '' : "\\c\n") . admin_script($fault, $name, $_) } @{ $count{$name} };
 		$expected += @{ $count{$name} };
 	}
-	my ($tries, $failed) = check_tries("queues, $fault", $fault eq 'cancel' ? $CANCELED : $OUT_OF_MEMORY, run_tries(@script));
+	my $settle = sub { "SELECT nullif(test.about('adm'), '$_[0]')" };
+	my ($tries, $failed) = check_tries("queues, $fault", $fault eq 'cancel' ? $CANCELED : $OUT_OF_MEMORY, run_tries($settle, @script));
 	is($tries, $expected, "queues, $fault: all was tried");
 	cmp_ok($failed, '>', $expected * 0.8, "queues, $fault: calls failed");
 }
