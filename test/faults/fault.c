@@ -26,6 +26,9 @@
 #include <link.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#endif
 
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
@@ -288,6 +291,10 @@ patch(const uint8 *code)
 	make_writable(start, JUMP_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
 	memcpy(start, code, JUMP_SIZE);
 	__builtin___clear_cache((char *) start, (char *) start + JUMP_SIZE);
+#ifdef VALGRIND_DISCARD_TRANSLATIONS
+	/* It doesn't look whether the code of a file has changed */
+	VALGRIND_DISCARD_TRANSLATIONS(start, JUMP_SIZE);
+#endif
 }
 
 static void
