@@ -158,11 +158,23 @@ note_stack(void)
 
 /* ---- allocations ---- */
 
+/*
+ * The server's pgstat_get_entry_ref_cached() (15, 17.11, 18.6) enters a reference
+ * in its hash before it has memory for it.  When that fails, the entry keeps what
+ * its slot had before: a freed reference, or another's.  One such failure can crash
+ * a session that has never heard of us, so none is made there.
+ */
 static bool
-allocation_fails(void)
+is_spared(MemoryContext context)
+{
+	return strcmp(context->name, "PgStat Shared Ref") == 0;
+}
+
+static bool
+allocation_fails(MemoryContext context)
 {
 	/* In a critical section the server allocates nothing that may fail */
-	if (active != FAULT_ALLOC || CritSectionCount > 0)
+	if (active != FAULT_ALLOC || CritSectionCount > 0 || is_spared(context))
 		return false;
 	seen++;
 	if (target == 0)
@@ -182,14 +194,14 @@ allocation_fails(void)
 	static void * \
 	my_##kind##_alloc(MemoryContext context, Size size, int flags) \
 	{ \
-		return allocation_fails() ? MemoryContextAllocationFailure(context, size, flags) : \
+		return allocation_fails(context) ? MemoryContextAllocationFailure(context, size, flags) : \
 			kind##_alloc(context, size, flags); \
 	} \
 	static void * \
 	my_##kind##_realloc(void *pointer, Size size, int flags) \
 	{ \
-		return allocation_fails() ? \
-			MemoryContextAllocationFailure(GetMemoryChunkContext(pointer), size, flags) : \
+		MemoryContext context = GetMemoryChunkContext(pointer); \
+		return allocation_fails(context) ? MemoryContextAllocationFailure(context, size, flags) : \
 			kind##_realloc(pointer, size, flags); \
 	}
 
@@ -201,12 +213,12 @@ allocation_fails(void)
 	static void * \
 	my_##kind##_alloc(MemoryContext context, Size size) \
 	{ \
-		return allocation_fails() ? NULL : kind##_alloc(context, size); \
+		return allocation_fails(context) ? NULL : kind##_alloc(context, size); \
 	} \
 	static void * \
 	my_##kind##_realloc(MemoryContext context, void *pointer, Size size) \
 	{ \
-		return allocation_fails() ? NULL : kind##_realloc(context, pointer, size); \
+		return allocation_fails(context) ? NULL : kind##_realloc(context, pointer, size); \
 	}
 
 #endif
