@@ -7,7 +7,7 @@ of its checks for interrupts (fault.c), makes another call meanwhile, and lets t
 first one end.  Transactions are committed or rolled back, the second one before
 the first call ends or after it.  Then:
 
-- no group was given to both, and none but its first messages, in order;
+- no group was given to both, nor anything of it to others while it is held;
 - every group whose first message is visible is handed out, by groups;
 - so is the rest, once all leases have been taken back.
 
@@ -33,6 +33,14 @@ CREATE FUNCTION tell(groups text, delay int = 0) RETURNS SETOF bigint LANGUAGE s
 -- in front of the queue: the first, the second
 CREATE FUNCTION nth(n int) RETURNS bigint LANGUAGE sql AS $$
     SELECT msg_id FROM pgmq.q_races ORDER BY msg_id OFFSET n - 1 LIMIT 1 $$;
+-- A message that comes late: its msg_id is drawn, and then it waits to be let in
+CREATE FUNCTION wait_to_come() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_lock_shared(2), pg_advisory_unlock_shared(2), set_config('lock_timeout', '30ms', true);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER wait_to_come BEFORE INSERT ON pgmq.q_races
+    FOR EACH ROW WHEN (NEW.headers ? 'late') EXECUTE FUNCTION wait_to_come();
 CREATE FUNCTION consume(qty int) RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $$
 DECLARE
     m pgmq.message_record;
@@ -94,6 +102,7 @@ STATES = {
     "two": ["SELECT tell('aa')"],
     "mixed": ["SELECT tell('abab')"],
     "leased": ["SELECT tell('a')", "SELECT pgmq.read_grouped('races', 300, 1)", "SELECT tell('a')"],
+    "leased and noted": ["SELECT tell('aa')", "SELECT pgmq.read_grouped('races', 300, 1)", "CALL stale('a')"],
     "both leased": ["SELECT tell('aaa')", "SELECT pgmq.read_grouped('races', 300, 2)"],
     "delayed": ["SELECT tell('a', 300)", "SELECT tell('a')"],
     "due": ["SELECT tell('aab')", "SELECT pgmq.read_grouped('races', 0, 2)"],
@@ -142,6 +151,14 @@ CALLS = {
     "move": ("UPDATE pgmq.q_races SET headers = jsonb_build_object('x-pgmq-group', 'b') WHERE msg_id = nth(1)", False),
 }
 
+# A call that has begun before all others, and goes on when the first has stopped
+LATE = "send late"
+LATE_CALL = "SELECT pgmq.send('races', '\"a\"', '{\"x-pgmq-group\": \"a\", \"late\": true}'::jsonb)"
+
+# Beside these, whoever was given a group has it until his lease ends
+LEAVE_ALONE = ("send", "send two", "send delayed", "send and regret", "read_grouped", "read_grouped one",
+               "read_grouped_rr", "read_grouped_head", "again", LATE)
+
 BEGINNINGS = ("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ")
 
 # How the first begins, how it ends, how the second does, and whether that is before the first call goes on
@@ -172,9 +189,9 @@ class Call(threading.Thread):
 class Races:
     def __init__(self, connection, partitioned):
         self.partitioned = partitioned
-        self.hold, self.first, self.second, self.third, self.fourth, self.fifth = (
-            psycopg.connect(connection, autocommit=True, prepare_threshold=None) for _ in range(6))
-        self.hold.execute("SELECT pg_advisory_lock(1)")
+        self.hold, self.first, self.second, self.third, self.fourth, self.fifth, self.sixth = (
+            psycopg.connect(connection, autocommit=True, prepare_threshold=None) for _ in range(7))
+        self.hold.execute("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
         # Who waits for what the stopped one has locked gives up
         self.second.execute("SET lock_timeout = '30ms'")
         for conn in (self.first, self.second, self.third):
@@ -184,34 +201,65 @@ class Races:
         self.rounds = self.stopped = 0
         self.held_up = False
 
-    def is_waiting(self, *kinds):
-        """Whether the first call waits for a lock of one of these kinds"""
+    def is_waiting(self, conn, *kinds):
+        """Whether its call waits for a lock of one of these kinds"""
         return self.hold.execute(
             "SELECT true FROM pg_locks WHERE pid = %s AND locktype = ANY (%s) AND NOT granted",
-            [self.first.info.backend_pid, list(kinds)]).fetchone() is not None
+            [conn.info.backend_pid, list(kinds)]).fetchone() is not None
 
     def start(self, sql, number):
         """Whether the call has stopped there; else it has come to its end"""
         self.first.execute("SELECT fault_pause(%d)" % number)
         call = Call(self.first, sql)
         while call.is_alive():
-            if self.is_waiting("advisory"):
+            if self.is_waiting(self.first, "advisory"):
                 return call, True
-            if self.is_waiting("transactionid", "tuple", "virtualxid", "relation"):
+            if self.is_waiting(self.first, "transactionid", "tuple", "virtualxid", "relation"):
                 self.fifth.execute("COMMIT")
             call.join(0.0002)
         return call, False
 
-    def let_go(self, call, other_end):
+    def let_go(self, call, other, other_end):
         """To its end; if it waits for the other one, that ends first"""
         self.hold.execute("SELECT pg_advisory_unlock(1)")
         while call.is_alive():
             call.join(0.0005)
-            if call.is_alive() and self.is_waiting("transactionid", "tuple", "virtualxid", "relation"):
-                self.second.execute(other_end)
+            if call.is_alive() and self.is_waiting(self.first, "transactionid", "tuple", "virtualxid", "relation"):
+                other.execute(other_end)
                 call.join()
-        self.second.execute(other_end)
+        other.execute(other_end)
         self.hold.execute("SELECT pg_advisory_lock(1)")
+
+    def begin_late(self):
+        """Up to where its message would come in"""
+        # Notes of rounds before may say that something came late
+        self.third.execute("DELETE FROM pgmq.g_races")
+        self.sixth.execute("BEGIN")
+        late = Call(self.sixth, LATE_CALL)
+        while not self.is_waiting(self.sixth, "advisory"):
+            late.join(0.0002)
+        return late
+
+    def come_late(self, late):
+        """What it says to that"""
+        self.hold.execute("SELECT pg_advisory_unlock(2)")
+        late.join()
+        self.hold.execute("SELECT pg_advisory_lock(2)")
+        return late.error
+
+    def call_other(self, other, late):
+        """What it was given; None if it had to give up"""
+        if late:
+            error = self.come_late(late)
+            if error and not isinstance(error, psycopg.errors.LockNotAvailable):
+                raise error
+            return None if error else []
+        self.second.execute("BEGIN")
+        try:
+            cursor = self.second.execute(CALLS[other][0])
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.errors.LockNotAvailable:
+            return None
 
     def open(self, state):
         if state in OPEN:
@@ -223,24 +271,27 @@ class Races:
     def play(self, state, name, other, ending, number):
         """One round"""
         begin, end, other_end, early = ending
+        late = self.begin_late() if other == LATE else None
+        second = self.sixth if late else self.second
         self.open(state)
         for statement in STATES[state]:
             self.third.execute(statement)
+        held = self.held() if other in LEAVE_ALONE else set()
         self.first.execute(begin)
         call, stopped = self.start(CALLS[name][0], number)
         given = []
         if stopped:
             self.stopped += 1
             self.fifth.execute("COMMIT")
-            self.second.execute("BEGIN")
-            try:
-                cursor = self.second.execute(CALLS[other][0])
-                given = cursor.fetchall() if cursor.description else []
-            except psycopg.errors.LockNotAvailable:
+            given = self.call_other(other, late)
+            if given is None:
                 given, other_end = [], "ROLLBACK"
             if early:
-                self.second.execute(other_end)
-            self.let_go(call, other_end)
+                second.execute(other_end)
+            self.let_go(call, second, other_end)
+        elif late:
+            self.come_late(late)
+            second.execute("ROLLBACK")
         self.fifth.execute("COMMIT")
         if isinstance(call.error, psycopg.errors.SerializationFailure):
             end = "ROLLBACK"
@@ -249,14 +300,26 @@ class Races:
         self.first.execute(end)
         if number == 0:
             self.checks[state, name] = self.first.execute("SELECT fault_seen()").fetchone()[0]
-        self.check_given(call.rows if end == "COMMIT" and CALLS[name][1] else [],
-                         given if other_end == "COMMIT" and CALLS[other][1] else [])
-        self.check_left()
+        mine = call.rows if CALLS[name][1] else []
+        self.check_held(held, mine)
+        if end == "ROLLBACK":
+            mine = []
+        self.check_given(mine, given if other_end == "COMMIT" and not late and CALLS[other][1] else [])
+        self.check_left(self.held() if CALLS[name][1] and other in LEAVE_ALONE else set())
 
     def check_given(self, mine, others):
         both = {row[1] for row in mine} & {row[1] for row in others}
         if both:
             raise Failed("both have messages of %s: %s and %s" % (sorted(both), mine, others))
+
+    def check_held(self, held, rows):
+        if held & {row[1] for row in rows}:
+            raise Failed("given though %s are held: %s" % (sorted(held), rows))
+
+    def held(self):
+        """Groups of which somebody has messages"""
+        return {row[0] for row in self.third.execute(
+            "SELECT headers->>'x-pgmq-group' FROM pgmq.q_races WHERE read_ct > 0 AND vt > clock_timestamp()")}
 
     def heads(self):
         """What must be to be had.  Not what came into a group of which somebody held a message already."""
@@ -267,13 +330,16 @@ class Races:
             " WHERE (vt <= clock_timestamp() OR vt = enqueued_at)"
             " AND (read_ct > 0 OR held IS NULL OR held <= clock_timestamp())")}
 
-    def check_left(self):
-        """What is to be had is found, and then all the rest"""
+    def check_left(self, held):
+        """What is to be had is found, nothing of these groups, and then all the rest"""
         left = self.heads()
+        if held:
+            left.add(None)      # one look at least
         until = time.monotonic() + DEADLINE
         while left:
-            left -= {row[0] for row in self.third.execute(
-                "SELECT msg_id FROM pgmq.read_grouped_head('races', 300, 10)")}
+            rows = self.third.execute("SELECT msg_id, message FROM pgmq.read_grouped_head('races', 300, 10)").fetchall()
+            self.check_held(held, rows)
+            left -= {None} | {row[0] for row in rows}
             if left and time.monotonic() > until:
                 raise Failed("not found: %s; notes: %s" % (sorted(left), self.notes()))
         ids = [row[0] for row in self.third.execute("SELECT msg_id FROM pgmq.q_races")]
@@ -302,7 +368,7 @@ class Races:
         self.third.execute("CALL pgmq.maintain()")
 
     def recover(self):
-        for conn in (self.first, self.second, self.third, self.fifth):
+        for conn in (self.first, self.second, self.third, self.fifth, self.sixth):
             conn.execute("ROLLBACK")
         self.third.execute("DELETE FROM pgmq.q_races")
         self.third.execute("DELETE FROM pgmq.g_races")
@@ -336,12 +402,13 @@ class Races:
         until = time.monotonic() + seconds
         good = True
         while time.monotonic() < until:
-            state, name, other = rng.choice(list(STATES)), rng.choice(list(CALLS)), rng.choice(list(CALLS))
+            state, name = rng.choice(list(STATES)), rng.choice(list(CALLS))
+            other = LATE if rng.random() < 0.1 else rng.choice(list(CALLS))
             if rng.random() < 0.03:
                 self.hold_up(rng.random() < 0.5)
                 if self.partitioned:
                     self.keep_up()
-            if name == "purge" and self.held_up:
+            if name == "purge" and (self.held_up or other == LATE):
                 continue        # it would wait
             number = rng.randint(1, max(1, self.count(state, name)) + 5)
             good &= self.round(state, name, other, rng.choice(ENDINGS), number)
@@ -349,11 +416,13 @@ class Races:
         print("%sok - races: by chance" % ("" if good else "not "))
 
 
-# Ways in which messages have got lost to reading by groups
+# Ways in which messages have got lost to reading by groups, or to two consumers at once
 KNOWN = (
     ("stale", "read_grouped_head", "send", ENDINGS[0]),
     ("one", "consume", "send", ENDINGS[0]),
     ("being sent behind a dead one", "read_grouped one", "read", ENDINGS[0]),
+    ("leased and noted", "read_grouped_rr", LATE, ENDINGS[0]),
+    ("one", "read_grouped", LATE, ENDINGS[0]),
 )
 
 
