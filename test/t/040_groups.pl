@@ -164,6 +164,39 @@ is($node->safe_psql('busy', q{
 	SELECT count(*) FROM pgmq.q_busy;
 }), '0', 'what was sent meanwhile is found');
 
+# How far a look goes does not grow with what was consumed under a held snapshot, however
+# many groups there are, without preloading
+my $snapshot = $node->background_psql('postgres');
+my $consumer = $node->background_psql('postgres');
+my %visited;
+
+sub visited
+{
+	$consumer->query_safe('SELECT pg_stat_force_next_flush()');
+	return $consumer->query_safe(q{SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'q_kept_fifo_idx'});
+}
+
+$consumer->query_safe(q{
+	SELECT pgmq.create('kept'), pgmq.create_fifo_index('kept');
+	SELECT count(*) FROM pgmq.send_batch('kept', array_fill('1'::jsonb, '{20000}'),
+		ARRAY(SELECT jsonb_build_object('x-pgmq-group', i % 1000) FROM generate_series(1, 20000) AS i));
+	VACUUM ANALYZE pgmq.q_kept, pgmq.g_kept;
+});
+$snapshot->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pgmq.meta');
+foreach my $round (1 .. 18)
+{
+	my $before = visited();
+
+	$consumer->query_safe(q{
+		SELECT pgmq.delete('kept', ids) FROM (SELECT array_agg(msg_id) AS ids FROM pgmq.read_grouped_head('kept', 3600, 1000)) AS m});
+	$visited{$round} = (visited() - $before) / 1000;
+}
+is($consumer->query_safe('SELECT count(*), min(msg_id) FROM pgmq.q_kept'), '2000|18001', 'messages of 1,000 groups were consumed');
+cmp_ok($visited{2}, '>', 1, 'the entries that a look goes past are counted');
+my $times = $visited{18} / $visited{2};
+cmp_ok($times, '<', 2, sprintf('after 18 rounds under a held snapshot reads and deletes go past %.1f times as many entries as in the second', $times));
+$_->quit foreach ($snapshot, $consumer);
+
 # What a call costs does not grow with the number of groups that others hold, or that one call has handed out
 SKIP:
 {
