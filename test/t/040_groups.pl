@@ -164,6 +164,27 @@ is($node->safe_psql('busy', q{
 	SELECT count(*) FROM pgmq.q_busy;
 }), '0', 'what was sent meanwhile is found');
 
+# Who waits for groups that are not to be had writes nothing, and holds no lock on the queue
+my $waiters = q{FROM pg_stat_activity AS a WHERE wait_event_type = 'Extension' AND query LIKE '%read_grouped%'};
+my $waiter = $node->background_psql('postgres');
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create('waited'), pgmq.create_fifo_index('waited');
+	SELECT pgmq.send('waited', '1', jsonb_build_object('x-pgmq-group', i)) FROM generate_series(1, 50) AS i;
+	SELECT pgmq.read('waited', 3600, 50);
+});
+$waiter->query_until(qr/waiting/, "\\echo waiting\nSELECT msg_id FROM pgmq.read_grouped_with_poll('waited', 60, 10, 600, 10);\n\\echo over\n");
+$node->poll_query_until('postgres', "SELECT EXISTS (SELECT $waiters)");
+is($node->safe_psql('postgres', "SELECT backend_xid, (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND relation IN ('pgmq.q_waited'::regclass, 'pgmq.g_waited'::regclass)) $waiters"),
+	'|0', 'who waits for groups that others hold has no transaction id, and no locks');
+$node->safe_psql('postgres', q{SELECT pgmq.set_vt('waited', 7, 0)});
+like($waiter->query_until(qr/over/, ''), qr/^7$/m, 'and finds one that becomes free');
+my $due = q{SELECT count(*) FROM pgmq.g_waited WHERE vt <= clock_timestamp()};
+is($node->safe_psql('postgres', $due), '0', 'then the notes of all of them are put off');
+$node->safe_psql('postgres', q{UPDATE pgmq.g_waited SET vt = clock_timestamp() WHERE head <> 7});
+is($node->safe_psql('postgres', "SELECT msg_id FROM pgmq.read_grouped_with_poll('waited', 60, 10, 1, 10); $due"), '0',
+	'so they are at the end of a wait that finds nothing');
+$waiter->quit;
+
 # How far a look goes does not grow with what was consumed under a held snapshot, however
 # many groups there are, without preloading
 my $snapshot = $node->background_psql('postgres');
