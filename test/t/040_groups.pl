@@ -216,7 +216,20 @@ is($consumer->query_safe('SELECT count(*), min(msg_id) FROM pgmq.q_kept'), '2000
 cmp_ok($visited{2}, '>', 1, 'the entries that a look goes past are counted');
 my $times = $visited{18} / $visited{2};
 cmp_ok($times, '<', 2, sprintf('after 18 rounds under a held snapshot reads and deletes go past %.1f times as many entries as in the second', $times));
+
+# A session that can't map where looks start does not keep it: then nobody uses it
+my $cramped = $node->background_psql('postgres');
+my $pid = $cramped->query_safe('SELECT pgmq.read(\'kept\', 0, 0); SELECT pg_backend_pid()');
+my ($size) = slurp_file("/proc/$pid/status") =~ /^VmSize:\s+(\d+) kB/m;
+system_or_bail('prlimit', '--pid', $pid, '--as=' . ($size + 3000) * 1024 . ':');
+$cramped->query_safe(q{SELECT pgmq.send('kept', '1', '{"x-pgmq-group": 1}'::jsonb)});
+$cramped->quit;
+like(slurp_file($node->logfile), qr/no shared memory for where looks at message groups start: could not map/, 'a session finds no room to map it');
+my $last = visited();
+is($consumer->query_safe(q{SELECT msg_id FROM pgmq.read_grouped_head('kept', 3600, 1)}), '18001', 'order is kept');
+cmp_ok(visited() - $last, '>', 36, 'by a look that begins at the front of the group');
 $_->quit foreach ($snapshot, $consumer);
+$node->restart;					# from here on it is used again
 
 # What a call costs does not grow with the number of groups that others hold, or that one call has handed out
 SKIP:
