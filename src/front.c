@@ -546,6 +546,8 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	queue->notes = open_notes(queue);
 	if (queue->notes == NULL || (for_reading && !notes_last(queue)))
 		forget_index(queue);
+	else
+		starts_attach();
 	return true;
 }
 

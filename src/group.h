@@ -142,6 +142,7 @@ typedef struct GroupStart
 	bool		own;			/* only the current transaction knows */
 } GroupStart;
 
+extern void starts_attach(void);
 extern void starts_find(const GroupQueue *queue, const text *key, GroupStart *start);
 extern void starts_advance(const GroupStart *start, int64 to);
 extern void starts_advance_own(const GroupStart *start, int64 to);
