@@ -955,24 +955,29 @@ front_next(GroupScan *scan, Peeked *peeked)
  * It is solid if there is a version that nobody is at work on.  An update that is
  * under way leaves it where it is only if there is a new version in the group
  * that has not been deleted: the transaction may have read and deleted it, or
- * moved it to another group, and have had its look then.
+ * moved it to another group, and have had its look then.  And only if the old
+ * version is not its own: what it has sent and read goes altogether when it
+ * is rolled back.
  */
 bool
 front_next_message(GroupScan *scan, Peeked *peeked)
 {
 	Peeked		version;
 	bool		settled;
+	bool		replaced;
 	bool		renewed;
 	LeafScan   *next;
 
 	if (!front_next(scan, peeked))
 		return false;
 	settled = !peeked_is_busy(peeked);
+	replaced = peeked->changing && !peeked->arriving;
 	renewed = peeked->arriving && !peeked->leaving && !peeked->changing;
 	while ((next = walk_on(scan)) != NULL && next->peeked.msg_id == peeked->msg_id &&
 		   front_next(scan, &version))
 	{
 		settled |= !peeked_is_busy(&version);
+		replaced |= version.changing && !version.arriving;
 		renewed |= version.arriving && !version.leaving && !version.changing;
 		peeked->fresh |= version.fresh;
 		peeked->vt = Min(peeked->vt, version.vt);
@@ -984,7 +989,7 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 		peeked->locked |= version.locked;
 		peeked->unseen |= version.unseen;
 	}
-	peeked->solid = settled || (peeked->changing && renewed);
+	peeked->solid = settled || (replaced && renewed);
 	return true;
 }
 
