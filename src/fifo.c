@@ -131,6 +131,12 @@ make_trigger(const QueueName *name, const char *trigger, const char *when, const
 				  trigger, when, name_table(name, QUEUE_TABLE), how, function, quote_literal_cstr(name->canonical));
 }
 
+/* By any statement: a trigger of the users' may write what the statement doesn't */
+#define MOVED \
+	"NEW.msg_id OPERATOR(pg_catalog.<>) OLD.msg_id" \
+	" OR COALESCE(NEW.headers, 'null'::pg_catalog.jsonb) OPERATOR(pg_catalog.<>)" \
+	" COALESCE(OLD.headers, 'null'::pg_catalog.jsonb)"
+
 static void
 make_triggers(const QueueName *name)
 {
@@ -140,8 +146,8 @@ make_triggers(const QueueName *name)
 				 "REFERENCING OLD TABLE AS pgmq_removed FOR EACH STATEMENT", "_group_removed");
 	make_trigger(name, TRIGGER_RETIMED, "AFTER UPDATE",
 				 "FOR EACH ROW WHEN (NEW.vt OPERATOR(pg_catalog.<) OLD.vt)", "_group_retimed");
-	make_trigger(name, TRIGGER_MOVED, "AFTER UPDATE OF headers, msg_id",
-				 "FOR EACH ROW", "_group_moved");
+	make_trigger(name, TRIGGER_MOVED, "AFTER UPDATE",
+				 "FOR EACH ROW WHEN (" MOVED ")", "_group_moved");
 	make_trigger(name, TRIGGER_TRUNCATED, "AFTER TRUNCATE",
 				 "FOR EACH STATEMENT", "_group_truncated");
 }

@@ -173,6 +173,20 @@ SELECT msg_id FROM pgmq.read_grouped('leases', 3600, 1);
 SELECT msg_id FROM pgmq.read_grouped('leases', 3600, 1);
 SELECT pgmq.drop_queue('leases');
 DROP FUNCTION shortens();
+-- a trigger that moves what was read twice to another group, though reading doesn't write headers
+SELECT pgmq.create('moves'), pgmq.create_fifo_index('moves');
+SELECT pgmq.send_batch('moves', ARRAY['1', '2', '3']::jsonb[]);
+CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.headers := '{"x-pgmq-group": "troublesome"}';
+    RETURN NEW;
+END $$;
+CREATE TRIGGER moves BEFORE UPDATE ON pgmq.q_moves FOR EACH ROW WHEN (NEW.read_ct > 1) EXECUTE FUNCTION moves();
+SELECT msg_id FROM pgmq.read_grouped('moves', 0, 1);
+SELECT msg_id FROM pgmq.read_grouped('moves', 0, 2);
+SELECT msg_id, headers->>'x-pgmq-group' AS grp FROM pgmq.read_grouped_head('moves', 0, 10);
+SELECT pgmq.drop_queue('moves');
+DROP FUNCTION moves();
 SELECT pgmq.drop_queue('rls');
 REVOKE USAGE ON SCHEMA pgmq FROM regress_pgmq_tenant_a, regress_pgmq_tenant_b;
 DROP ROLE regress_pgmq_tenant_a, regress_pgmq_tenant_b;
