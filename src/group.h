@@ -96,6 +96,7 @@ typedef struct Peeked
 	bool		unseen;			/* not in the fixed snapshot */
 	int			leaf;
 	ItemPointerData tid;
+	ItemPointerData next;		/* of the version that has replaced it, if it is changing */
 } Peeked;
 
 static inline bool
