@@ -131,6 +131,12 @@ make_trigger(const QueueName *name, const char *trigger, const char *when, const
 				  trigger, when, name_table(name, QUEUE_TABLE), how, function, quote_literal_cstr(name->canonical));
 }
 
+/* By any statement: a trigger of the users' may write what the statement doesn't */
+#define MOVED \
+	"NEW.msg_id OPERATOR(pg_catalog.<>) OLD.msg_id" \
+	" OR COALESCE(NEW.headers, 'null'::pg_catalog.jsonb) OPERATOR(pg_catalog.<>)" \
+	" COALESCE(OLD.headers, 'null'::pg_catalog.jsonb)"
+
 static void
 make_triggers(const QueueName *name)
 {
@@ -140,8 +146,8 @@ make_triggers(const QueueName *name)
 				 "REFERENCING OLD TABLE AS pgmq_removed FOR EACH STATEMENT", "_group_removed");
 	make_trigger(name, TRIGGER_RETIMED, "AFTER UPDATE",
 				 "FOR EACH ROW WHEN (NEW.vt OPERATOR(pg_catalog.<) OLD.vt)", "_group_retimed");
-	make_trigger(name, TRIGGER_MOVED, "AFTER UPDATE OF headers, msg_id",
-				 "FOR EACH ROW", "_group_moved");
+	make_trigger(name, TRIGGER_MOVED, "AFTER UPDATE",
+				 "FOR EACH ROW WHEN (" MOVED ")", "_group_moved");
 	make_trigger(name, TRIGGER_TRUNCATED, "AFTER TRUNCATE",
 				 "FOR EACH STATEMENT", "_group_truncated");
 }
@@ -176,19 +182,49 @@ fill_notes(const QueueName *name)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
 }
 
+/*
+ * Who may make all this is the owner.  He may have let policies hide messages
+ * from himself (FORCE ROW LEVEL SECURITY): they need notes as well, for others
+ * who read them.  For a while, no policy counts for owners; what was before.
+ */
+static int
+see_all_messages(void)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+	return context;
+}
+
+static void
+see_as_before(int context)
+{
+	SetUserIdAndSecContext(GetUserId(), context);
+}
+
 /* The caller has connected to SPI. */
 static void
 create_fifo_index(const QueueName *name)
 {
+	int			context;
+	bool		in_place;
+
 	lock_queue(name);
 	name_require_queue(name);
-	if (is_in_place(name))
+	context = see_all_messages();
+	in_place = is_in_place(name);
+	see_as_before(context);
+	if (in_place)
 		return;
 	run_expanded("LOCK TABLE {queue} IN SHARE ROW EXCLUSIVE MODE", name);
 	make_index(name);
 	make_notes(name);
 	make_triggers(name);
+	context = see_all_messages();
 	fill_notes(name);
+	see_as_before(context);
 }
 
 /*

@@ -546,6 +546,8 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	queue->notes = open_notes(queue);
 	if (queue->notes == NULL || (for_reading && !notes_last(queue)))
 		forget_index(queue);
+	else
+		starts_attach();
 	return true;
 }
 
@@ -686,6 +688,7 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 	peeked->tid = slot->tts_tid;
 
 	copy_header(slot, &header);
+	peeked->next = header.t_ctid;
 	claimed = header_is_claimed(&header, &changer);
 	peeked->mine = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(&header));
 	peeked->arriving = TransactionIdIsValid(dirty->xmin);
@@ -948,32 +951,62 @@ front_next(GroupScan *scan, Peeked *peeked)
 	return true;
 }
 
+/* What the versions of one message tell together */
+typedef struct Versions
+{
+	bool		settled;		/* there is one that nobody is at work on */
+	bool		replaced;		/* another transaction's, which an open one has updated: */
+	int			leaf;
+	ItemPointerData next;		/* its next version */
+	bool		renewed;		/* one that an open transaction has written and left: */
+	int			newest_leaf;
+	ItemPointerData newest;
+} Versions;
+
+static void
+add_version(Versions *versions, const Peeked *version)
+{
+	if (!peeked_is_busy(version))
+		versions->settled = true;
+	else if (version->changing && !version->leaving && !version->arriving)
+	{
+		versions->replaced = true;
+		versions->leaf = version->leaf;
+		versions->next = version->next;
+	}
+	else if (version->arriving && !version->leaving && !version->changing)
+	{
+		versions->renewed = true;
+		versions->newest_leaf = version->leaf;
+		versions->newest = version->tid;
+	}
+}
+
 /*
  * The next message, all of its versions taken together: anything that is said
  * of one of them is said of it, and its vt is the earliest.
  *
  * It is solid if there is a version that nobody is at work on.  An update that is
- * under way leaves it where it is only if there is a new version in the group
- * that has not been deleted: the transaction may have read and deleted it, or
- * moved it to another group, and have had its look then.
+ * under way leaves it where it is only if the next version is in the group, too,
+ * and is the last one: the transaction may have read and deleted it, or moved it
+ * to another group, and have had its look then.  It may even have moved it there
+ * and back, and roll back the latter.  And what it has sent itself, and then read,
+ * goes altogether when it is rolled back.
  */
 bool
 front_next_message(GroupScan *scan, Peeked *peeked)
 {
 	Peeked		version;
-	bool		settled;
-	bool		renewed;
+	Versions	versions = {false};
 	LeafScan   *next;
 
 	if (!front_next(scan, peeked))
 		return false;
-	settled = !peeked_is_busy(peeked);
-	renewed = peeked->arriving && !peeked->leaving && !peeked->changing;
+	add_version(&versions, peeked);
 	while ((next = walk_on(scan)) != NULL && next->peeked.msg_id == peeked->msg_id &&
 		   front_next(scan, &version))
 	{
-		settled |= !peeked_is_busy(&version);
-		renewed |= version.arriving && !version.leaving && !version.changing;
+		add_version(&versions, &version);
 		peeked->fresh |= version.fresh;
 		peeked->vt = Min(peeked->vt, version.vt);
 		peeked->read_ct = Max(peeked->read_ct, version.read_ct);
@@ -984,7 +1017,9 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 		peeked->locked |= version.locked;
 		peeked->unseen |= version.unseen;
 	}
-	peeked->solid = settled || (peeked->changing && renewed);
+	peeked->solid = versions.settled ||
+		(versions.replaced && versions.renewed && versions.leaf == versions.newest_leaf &&
+		 ItemPointerEquals(&versions.next, &versions.newest));
 	return true;
 }
 

@@ -38,6 +38,13 @@
  * nothing else: so nobody who keeps his transaction open keeps a group from the
  * others.
  *
+ * Who waits would hold what he has written to the end of his wait: locks on the
+ * queue and its notes, which keep their floors where they are and DDL waiting, and
+ * notes that nobody else can see.  So an attempt of his spares some notes whose
+ * groups are not to be had: it leaves them as they are.  The next one looks at
+ * them again, and the last one, or one that writes all the same, sees to them.  A
+ * note that stays does no harm but for the look at its group.
+ *
  * Without a group index all of this is done on what a walk over the table
  * finds (slowgroup.c).
  */
@@ -72,6 +79,9 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 
 /* How many groups, at most, are looked at whose notes are not to be had, on top of what is wanted */
 #define MOST_CLAIMED 256
+
+/* How many notes, at most, an attempt of who waits spares: to look at more, every time, costs more than to write */
+#define MOST_SPARED 64
 
 /* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s */
 #define BUSY_PAUSE 10000
@@ -142,6 +152,8 @@ typedef struct Request
 	HTAB	   *seen_groups;	/* by hash */
 	int			nlooks;
 	List	   *claimed;		/* notes that others have locked */
+	bool		waiting;		/* another attempt follows, in this transaction */
+	int			nspared;		/* notes that were left as they are for that */
 } Request;
 
 /* ---- one group ---- */
@@ -484,8 +496,29 @@ new_front(const text *key, const Note *note)
 	return front;
 }
 
-/* Look at the group of a note; "first" is as for take_first(). */
-static void
+/* Whether to write would be the transaction's first write, while it goes on to wait */
+static bool
+avoids_writing(const Request *request)
+{
+	return request->waiting && !TransactionIdIsValid(GetTopTransactionIdIfAny());
+}
+
+/* Whether, at a look, the group of a note is to be had */
+static bool
+is_to_be_had(Request *request, const Note *note, First *first)
+{
+	TimestampTz until;
+
+	if (!first->looked)
+		look_for_first(request, note->key, first);
+	return first->found && judge(request, &first->peeked, &until) == TAKEN;
+}
+
+/*
+ * Look at the group of a note; "first" is as for take_first().  False if the note
+ * was left as it is and has to be looked at again.
+ */
+static bool
 consider(Request *request, const Note *note, First *first)
 {
 	Front	   *front = new_front(note->key, note);
@@ -496,23 +529,29 @@ consider(Request *request, const Note *note, First *first)
 
 	/* Of a message that came late, for one; it is for the next read */
 	if (group_is_ours(request, note->key))
-		return;
+		return true;
+	if (!note->claimed && avoids_writing(request) && request->nspared < MOST_SPARED &&
+		!is_to_be_had(request, note, first))
+	{
+		request->nspared++;
+		return false;
+	}
 	if (note->claimed || !notes_lock(&request->queue, note))
 	{
 		request->claimed = lappend(request->claimed, (void *) note);
-		return;
+		return true;
 	}
 	/* The group has another note, which we have seen to, unless we did not know of a late one */
 	if (group_is_known(request, note->key))
 	{
 		if (!note->late || request->any_late)
 			notes_drop(&request->notes, note);
-		return;
+		return true;
 	}
 	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
 	outcome = take_first(request, front, late, first, &head, &until);
 	if (outcome == UNSEEN)
-		return;
+		return true;
 	group_know(request, note->key, outcome == TAKEN);
 	if (outcome == TAKEN)
 		add_front(request, front);
@@ -520,6 +559,7 @@ consider(Request *request, const Note *note, First *first)
 		notes_drop(&request->notes, note);
 	else
 		postpone(request, note, outcome, late, head, until);
+	return true;
 }
 
 /* Look at a group whose note is not to be had.  If it is taken it gets a note of its own. */
@@ -585,6 +625,7 @@ typedef struct Window
 	int64		fresh_left;		/* the lowest that was not looked at */
 	TimestampTz due_highest;
 	List	   *left;			/* those that were not looked at */
+	List	   *spared;			/* those that were left as they are by who waits */
 	Note	  **notes;
 	int			count;
 	int			max;
@@ -612,6 +653,30 @@ has_its_turn(Request *request, Window *window, int i, First *first)
 		window->notes[i] = window->notes[i + 1];
 	window->notes[i] = note;
 	return false;
+}
+
+/*
+ * The notes that were spared, when something else was found: now that this
+ * transaction writes, they are seen to, so that they are not in the way of all reads
+ * as long as there is something for each.  Nothing is taken.
+ */
+static void
+see_to_spared(Request *request, Window *window)
+{
+	ListCell   *lc;
+
+	if (request->nspared == 0 || avoids_writing(request))
+		return;
+	foreach(lc, window->spared)
+	{
+		Note	   *note = lfirst(lc);
+		First		first = {false};
+
+		if (is_to_be_had(request, note, &first) || !consider(request, note, &first))
+			window->left = lappend(window->left, note);
+	}
+	window->spared = NIL;
+	request->nspared = 0;
 }
 
 static void
@@ -669,7 +734,7 @@ leave_notes(Request *request, Window *window)
 			note->vt + FAR_BEHIND_TIME < window->due_highest :
 			note->id < window->fresh_highest - FAR_BEHIND_NOTES;
 
-		if (far_behind && notes_lock(&request->queue, note))
+		if (far_behind && !avoids_writing(request) && notes_lock(&request->queue, note))
 		{
 			notes_drop(&request->notes, note);
 			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late, note->tries);
@@ -695,6 +760,7 @@ look(Request *request, Horizon *h)
 	int			i;
 
 	request->nlooks++;
+	request->nspared = 0;
 	(void) horizon_indexes(h, &id_index, &vt_index);
 	window.fresh_left = PG_INT64_MAX;
 	window.fresh_highest = 0;
@@ -719,13 +785,16 @@ look(Request *request, Horizon *h)
 
 				while (!has_its_turn(request, &window, i, &first))
 					;
-				consider(request, window.notes[i], &first);
+				if (!consider(request, window.notes[i], &first))
+					window.spared = lappend(window.spared, window.notes[i]);
 				finds.messages++;
 			}
 			else
 				window.left = lappend(window.left, window.notes[i]);
 		}
 	} while (wanting(request) && (window.due || window.fresh));
+	see_to_spared(request, &window);
+	window.left = list_concat(window.left, window.spared);
 	leave_notes(request, &window);
 
 	finds.due_exhausted = window.due == NULL && !window.due_left;
@@ -998,6 +1067,7 @@ begin_attempt(Request *request)
 	request->total = 0;
 	request->claimed = NIL;
 	request->nlooks = 0;
+	request->nspared = 0;
 	memset(&request->notes, 0, sizeof(request->notes));
 	/* The row versions that this transaction has written before are there to be locked */
 	CommandCounterIncrement();
@@ -1130,7 +1200,12 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait.success = WAKE_TOOK;
 	wait.picky = true;			/* a message of a group that is held is for nobody here */
 	wait.unwakeable = IsolationUsesXactSnapshot() || !wanting(&request);
-	wait_for(&wait);
+	request.waiting = wait.timeout_ms > 0;
+	if (!wait_for(&wait) && request.nspared > 0)
+	{
+		request.waiting = false;
+		request_run(&request, NULL);
+	}
 	request_finish(&request);
 	return (Datum) 0;
 }

@@ -96,6 +96,7 @@ typedef struct Peeked
 	bool		unseen;			/* not in the fixed snapshot */
 	int			leaf;
 	ItemPointerData tid;
+	ItemPointerData next;		/* of the version that has replaced it, if it is changing */
 } Peeked;
 
 static inline bool
@@ -142,6 +143,7 @@ typedef struct GroupStart
 	bool		own;			/* only the current transaction knows */
 } GroupStart;
 
+extern void starts_attach(void);
 extern void starts_find(const GroupQueue *queue, const text *key, GroupStart *start);
 extern void starts_advance(const GroupStart *start, int64 to);
 extern void starts_advance_own(const GroupStart *start, int64 to);

@@ -504,7 +504,7 @@ pgmq__group_retimed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* pgmq._group_moved() -> trigger: AFTER UPDATE OF headers, msg_id FOR EACH ROW */
+/* pgmq._group_moved() -> trigger: AFTER UPDATE FOR EACH ROW, when headers or msg_id have changed */
 Datum
 pgmq__group_moved(PG_FUNCTION_ARGS)
 {

@@ -153,6 +153,12 @@ extern void shared_init(void);
 extern bool shared_is_ample(void);
 extern void *shared_area(const char *name, Size size, void (*init) (void *area));
 
+typedef struct SharedSegment SharedSegment;
+
+extern void *shared_segment(const char *name, Size size, void (*init) (void *area),
+							SharedSegment **segment);
+extern bool shared_segment_is_good(SharedSegment *segment);
+
 /* What an attempt says about the next; "until" is told to it */
 typedef struct Outlook
 {
@@ -213,7 +219,6 @@ typedef struct HorizonRange
 } HorizonRange;
 
 /* starts.c: where the messages of a group begin */
-extern Size starts_shared_size(bool ample);
 extern void starts_forget_own(void);
 
 typedef struct Horizon Horizon;

@@ -32,8 +32,10 @@
  *
  * A slot is known by two 64-bit hashes of the group's key and the file of the
  * notes, and is lost when others need its place: the next look then walks from
- * the front.  The same happens where there is no shared memory: a start that
- * not everybody can lower is of no use.
+ * the front.  With more groups in use than there are slots that happens all the
+ * time, and a look takes the longer the more of the group was consumed since the
+ * last vacuum.  So there are many, in a segment of their own.  Who can't have that
+ * makes all others do without: a start that not everybody can lower is of no use.
  */
 #include "pgmq.h"
 
@@ -61,8 +63,8 @@ typedef struct StartBucket
 	StartSlot	slots[SLOTS_PER_BUCKET];
 } StartBucket;
 
-#define AMPLE_BUCKETS 4096
-#define SCANT_BUCKETS 64
+/* For 65,536 groups: 4 MB */
+#define BUCKETS 16384
 
 /* What the current transaction has for itself.  Fixed size: what follows a rollback must not allocate. */
 typedef struct OwnStart
@@ -78,20 +80,8 @@ static OwnStart Own[OWN_STARTS];
 static bool HaveOwn = false;
 
 static StartBucket *Buckets = NULL;
+static SharedSegment *Segment = NULL;
 static bool Attached = false;
-static int	NumBuckets = 0;
-
-static int
-number_of_buckets(bool ample)
-{
-	return ample ? AMPLE_BUCKETS : SCANT_BUCKETS;
-}
-
-Size
-starts_shared_size(bool ample)
-{
-	return sizeof(StartBucket) * number_of_buckets(ample);
-}
 
 static void
 init_buckets(void *area)
@@ -99,24 +89,29 @@ init_buckets(void *area)
 	StartBucket *buckets = area;
 	int			i;
 
-	memset(buckets, 0, sizeof(StartBucket) * NumBuckets);
-	for (i = 0; i < NumBuckets; i++)
+	memset(buckets, 0, sizeof(StartBucket) * BUCKETS);
+	for (i = 0; i < BUCKETS; i++)
 		SpinLockInit(&buckets[i].mutex);
 }
 
 /*
- * Everybody gets the area or nobody: what did not fit once never will.
+ * Before the first look at a group.  Not in the midst of one: this makes what
+ * the current command has done so far visible.
  */
-static bool
-attach(void)
+void
+starts_attach(void)
 {
-	if (!Attached)
-	{
-		NumBuckets = number_of_buckets(shared_is_ample());
-		Buckets = shared_area("pgmq-starts-v1", sizeof(StartBucket) * NumBuckets, init_buckets);
-		Attached = true;
-	}
-	return Buckets != NULL;
+	if (Attached)
+		return;
+	Buckets = shared_segment("pgmq-starts-v2", sizeof(StartBucket) * BUCKETS, init_buckets, &Segment);
+	Attached = true;			/* or, after an error, at the next call */
+}
+
+/* Everybody has them, or nobody uses them. */
+static bool
+have_starts(void)
+{
+	return Buckets != NULL && shared_segment_is_good(Segment);
 }
 
 static void
@@ -134,7 +129,7 @@ hash_group(const GroupQueue *queue, const text *key, uint64 *hash)
 static StartBucket *
 bucket_of(const uint64 *hash)
 {
-	return &Buckets[hash[0] % NumBuckets];
+	return &Buckets[hash[0] % BUCKETS];
 }
 
 /* The caller holds the bucket's mutex. */
@@ -188,7 +183,7 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 	start->from = PG_INT64_MIN;
 	start->ticket = 0;
 	start->own = false;
-	if (!attach())
+	if (!have_starts())
 		return;
 	hash_group(queue, key, start->hash);
 	own = own_start(start->hash);
@@ -258,7 +253,7 @@ starts_lower(const GroupQueue *queue, const text *key, int64 msg_id)
 	StartBucket *bucket;
 	StartSlot  *slot;
 
-	if (!attach())
+	if (!have_starts())
 		return;
 	hash_group(queue, key, hash);
 	bucket = bucket_of(hash);

@@ -79,6 +79,13 @@ BEGIN
     PERFORM regret(what);
     RETURN QUERY SELECT * FROM pgmq.read_grouped('races', 300, 2);
 END $$;
+CREATE FUNCTION send_and_read() RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM tell('a');
+    RETURN QUERY SELECT * FROM pgmq.read_grouped('races', 300, 1);
+END $$;
+CREATE FUNCTION move(grp text) RETURNS void LANGUAGE sql AS $$
+    UPDATE pgmq.q_races SET headers = jsonb_build_object('x-pgmq-group', grp) WHERE msg_id = nth(1) $$;
 -- notes that are no longer needed, and late ones
 CREATE PROCEDURE stale(groups text, late boolean = false) LANGUAGE sql AS $$
     INSERT INTO pgmq.g_races (enqueued_at, vt, grp, head, late)
@@ -131,6 +138,7 @@ CALLS = {
     "consume and follow": ("SELECT msg_id, message FROM consume_and_follow()", False),
     "again": ("SELECT msg_id, message FROM again()", True),
     "send": ("SELECT tell('a')", False),
+    "send and read": ("SELECT msg_id, message FROM send_and_read()", False),
     "send two": ("SELECT tell('ba')", False),
     "send delayed": ("SELECT tell('a', 300)", False),
     "delete first": ("SELECT pgmq.delete('races', nth(1))", False),
@@ -148,7 +156,8 @@ CALLS = {
     # Its delete by hand may take away what the other has been given, and so make way in the group
     "delete, regret and read": ("SELECT msg_id, message FROM regret_and_read('SELECT pgmq.delete(''races'', array_agg(msg_id)) FROM pgmq.q_races')", False),
     "purge": ("SELECT pgmq.purge_queue('races')", False),
-    "move": ("UPDATE pgmq.q_races SET headers = jsonb_build_object('x-pgmq-group', 'b') WHERE msg_id = nth(1)", False),
+    "move": ("SELECT move('b')", False),
+    "move and regret": ("SELECT move('b'), regret('SELECT move(''a'')')", False),
 }
 
 # A call that has begun before all others, and goes on when the first has stopped

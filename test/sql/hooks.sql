@@ -173,6 +173,41 @@ SELECT msg_id FROM pgmq.read_grouped('leases', 3600, 1);
 SELECT msg_id FROM pgmq.read_grouped('leases', 3600, 1);
 SELECT pgmq.drop_queue('leases');
 DROP FUNCTION shortens();
+-- a trigger that moves what was read twice to another group, though reading doesn't write headers
+SELECT pgmq.create('moves'), pgmq.create_fifo_index('moves');
+SELECT pgmq.send_batch('moves', ARRAY['1', '2', '3']::jsonb[]);
+CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.headers := '{"x-pgmq-group": "troublesome"}';
+    RETURN NEW;
+END $$;
+CREATE TRIGGER moves BEFORE UPDATE ON pgmq.q_moves FOR EACH ROW WHEN (NEW.read_ct > 1) EXECUTE FUNCTION moves();
+SELECT msg_id FROM pgmq.read_grouped('moves', 0, 1);
+SELECT msg_id FROM pgmq.read_grouped('moves', 0, 2);
+SELECT msg_id, headers->>'x-pgmq-group' AS grp FROM pgmq.read_grouped_head('moves', 0, 10);
+SELECT pgmq.drop_queue('moves');
+DROP FUNCTION moves();
+-- what the owner's policies hide from himself gets its note, too
+CREATE ROLE regress_pgmq_owner;
+GRANT USAGE, CREATE ON SCHEMA pgmq TO regress_pgmq_owner;
+SELECT pgmq.create('forced');
+SELECT pgmq.send_batch('forced', ARRAY['1', '2']::jsonb[], ARRAY['{"x-pgmq-group": "seen"}', '{"x-pgmq-group": "hidden"}']::jsonb[]);
+ALTER TABLE pgmq.q_forced OWNER TO regress_pgmq_owner;
+ALTER TABLE pgmq.q_forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON pgmq.q_forced USING (message <> '2');
+SET ROLE regress_pgmq_owner;
+SELECT pgmq.create_fifo_index('forced');
+SELECT count(*) FROM pgmq.read_grouped('forced', 0, 3);
+RESET ROLE;
+SELECT headers->>'x-pgmq-group' AS grp FROM pgmq.read_grouped('forced', 0, 3);
+SELECT 'pgmq.g_forced'::regclass::oid AS notes \gset
+SET ROLE regress_pgmq_owner;
+SELECT pgmq.create_fifo_index('forced');
+RESET ROLE;
+SELECT 'pgmq.g_forced'::regclass::oid = :notes AS kept;
+SELECT pgmq.drop_queue('forced');
+REVOKE USAGE, CREATE ON SCHEMA pgmq FROM regress_pgmq_owner;
+DROP ROLE regress_pgmq_owner;
 SELECT pgmq.drop_queue('rls');
 REVOKE USAGE ON SCHEMA pgmq FROM regress_pgmq_tenant_a, regress_pgmq_tenant_b;
 DROP ROLE regress_pgmq_tenant_a, regress_pgmq_tenant_b;

@@ -50,14 +50,23 @@ sub run
 }
 
 # No room for shared memory, from the first read on: reads do without.  (Before 17
-# queues have no segment of their own, and the disk is not asked.)
+# only groups have a segment of their own, and the disk is not asked for others.)
 start_server();
 $node->safe_psql('postgres', q{CREATE EXTENSION pgmq; SELECT pgmq.create('work'); SELECT pgmq.send_batch('work', '{1,2,3}')});
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create('ordered'), pgmq.create_fifo_index('ordered')});
 full('shm');
 my ($out, $err) = run(q{SELECT msg_id FROM pgmq.read('work', 3600, 1); SELECT msg_id FROM pgmq.pop('work', 1); SELECT pgmq.rescan('work')});
 is($err, '', 'no room for shared memory: no error');
 is($out, "1\n2\n", 'no room for shared memory: messages are handed out');
+my $ordered = q{SELECT msg_id FROM pgmq.read_grouped('ordered', 3600, 1)};
+($out, $err) = run(q{SELECT pgmq.send('ordered', '1', jsonb_build_object('x-pgmq-group', g)) FROM unnest('{a,a,b}'::text[]) AS g;} . $ordered);
+is("$out$err", "1\n2\n3\n1", 'no room for shared memory: groups are read');
 room('shm');
+($out, $err) = run("$ordered; $ordered; SELECT pgmq.delete('ordered', 1); $ordered");
+is("$out$err", "3\nt\n2", 'room again: they go on in order');
+like(slurp_file($node->logfile), qr/LOG:  no shared memory for where looks at message groups start: could not resize shared memory segment .* No space left/,
+	'no room for shared memory: the log says what is the matter');
 ($out, $err) = run(q{SELECT msg_id FROM pgmq.read('work', 3600, 10); SELECT pgmq.send('work', '4'); SELECT msg_id FROM pgmq.pop('work', 10)});
 is($err, '', 'room again: no error from what was half made');
 is($out, "3\n4\n4", 'room again: nothing is handed out twice, nothing lost');

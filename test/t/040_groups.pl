@@ -164,6 +164,73 @@ is($node->safe_psql('busy', q{
 	SELECT count(*) FROM pgmq.q_busy;
 }), '0', 'what was sent meanwhile is found');
 
+# Who waits for groups that are not to be had writes nothing, and holds no lock on the queue
+my $waiters = q{FROM pg_stat_activity AS a WHERE wait_event_type = 'Extension' AND query LIKE '%read_grouped%'};
+my $waiter = $node->background_psql('postgres');
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create('waited'), pgmq.create_fifo_index('waited');
+	SELECT pgmq.send('waited', '1', jsonb_build_object('x-pgmq-group', i)) FROM generate_series(1, 50) AS i;
+	SELECT pgmq.read('waited', 3600, 50);
+});
+$waiter->query_until(qr/waiting/, "\\echo waiting\nSELECT msg_id FROM pgmq.read_grouped_with_poll('waited', 60, 10, 600, 10);\n\\echo over\n");
+$node->poll_query_until('postgres', "SELECT EXISTS (SELECT $waiters)");
+is($node->safe_psql('postgres', "SELECT backend_xid, (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND relation IN ('pgmq.q_waited'::regclass, 'pgmq.g_waited'::regclass)) $waiters"),
+	'|0', 'who waits for groups that others hold has no transaction id, and no locks');
+$node->safe_psql('postgres', q{SELECT pgmq.set_vt('waited', 7, 0)});
+like($waiter->query_until(qr/over/, ''), qr/^7$/m, 'and finds one that becomes free');
+my $due = q{SELECT count(*) FROM pgmq.g_waited WHERE vt <= clock_timestamp()};
+is($node->safe_psql('postgres', $due), '0', 'then the notes of all of them are put off');
+$node->safe_psql('postgres', q{UPDATE pgmq.g_waited SET vt = clock_timestamp() WHERE head <> 7});
+is($node->safe_psql('postgres', "SELECT msg_id FROM pgmq.read_grouped_with_poll('waited', 60, 10, 1, 10); $due"), '0',
+	'so they are at the end of a wait that finds nothing');
+$waiter->quit;
+
+# How far a look goes does not grow with what was consumed under a held snapshot, however
+# many groups there are, without preloading
+my $snapshot = $node->background_psql('postgres');
+my $consumer = $node->background_psql('postgres');
+my %visited;
+
+sub visited
+{
+	$consumer->query_safe('SELECT pg_stat_force_next_flush()');
+	return $consumer->query_safe(q{SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'q_kept_fifo_idx'});
+}
+
+$consumer->query_safe(q{
+	SELECT pgmq.create('kept'), pgmq.create_fifo_index('kept');
+	SELECT count(*) FROM pgmq.send_batch('kept', array_fill('1'::jsonb, '{20000}'),
+		ARRAY(SELECT jsonb_build_object('x-pgmq-group', i % 1000) FROM generate_series(1, 20000) AS i));
+	VACUUM ANALYZE pgmq.q_kept, pgmq.g_kept;
+});
+$snapshot->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pgmq.meta');
+foreach my $round (1 .. 18)
+{
+	my $before = visited();
+
+	$consumer->query_safe(q{
+		SELECT pgmq.delete('kept', ids) FROM (SELECT array_agg(msg_id) AS ids FROM pgmq.read_grouped_head('kept', 3600, 1000)) AS m});
+	$visited{$round} = (visited() - $before) / 1000;
+}
+is($consumer->query_safe('SELECT count(*), min(msg_id) FROM pgmq.q_kept'), '2000|18001', 'messages of 1,000 groups were consumed');
+cmp_ok($visited{2}, '>', 1, 'the entries that a look goes past are counted');
+my $times = $visited{18} / $visited{2};
+cmp_ok($times, '<', 2, sprintf('after 18 rounds under a held snapshot reads and deletes go past %.1f times as many entries as in the second', $times));
+
+# A session that can't map where looks start does not keep it: then nobody uses it
+my $cramped = $node->background_psql('postgres');
+my $pid = $cramped->query_safe('SELECT pgmq.read(\'kept\', 0, 0); SELECT pg_backend_pid()');
+my ($size) = slurp_file("/proc/$pid/status") =~ /^VmSize:\s+(\d+) kB/m;
+system_or_bail('prlimit', '--pid', $pid, '--as=' . ($size + 3000) * 1024 . ':');
+$cramped->query_safe(q{SELECT pgmq.send('kept', '1', '{"x-pgmq-group": 1}'::jsonb)});
+$cramped->quit;
+like(slurp_file($node->logfile), qr/no shared memory for where looks at message groups start: could not map/, 'a session finds no room to map it');
+my $last = visited();
+is($consumer->query_safe(q{SELECT msg_id FROM pgmq.read_grouped_head('kept', 3600, 1)}), '18001', 'order is kept');
+cmp_ok(visited() - $last, '>', 36, 'by a look that begins at the front of the group');
+$_->quit foreach ($snapshot, $consumer);
+$node->restart;					# from here on it is used again
+
 # What a call costs does not grow with the number of groups that others hold, or that one call has handed out
 SKIP:
 {
