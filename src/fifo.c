@@ -43,13 +43,21 @@ PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);
 	" OPERATOR(pg_catalog.||) '...'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("0") \
 	" OPERATOR(pg_catalog.||) '/'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("1") " END)"
 
-/* A note for each group, in the order of their first messages */
+/*
+ * A note for each group, in the order of their first messages.  It says that
+ * the first one came late if it was never handed out and somebody holds others
+ * of the group; by now(), which may be earlier: then it says so too often, and
+ * readers find out.
+ */
 #define FILL_NOTES \
-	"INSERT INTO {notes} (enqueued_at, vt, grp, head)" \
-	" SELECT c.now, GREATEST(c.now, CASE WHEN g.vt OPERATOR(pg_catalog.<>) g.enqueued_at THEN g.vt END), g.key, g.msg_id" \
+	"INSERT INTO {notes} (enqueued_at, vt, grp, head, late)" \
+	" SELECT c.now, GREATEST(c.now, CASE WHEN g.vt OPERATOR(pg_catalog.<>) g.enqueued_at THEN g.vt END), g.key, g.msg_id," \
+	" COALESCE(g.read_ct OPERATOR(pg_catalog.=) 0 AND g.key OPERATOR(pg_catalog.=) ANY" \
+	" (SELECT " GROUP_KEY " COLLATE pg_catalog.\"C\" FROM {queue}" \
+	" WHERE read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) pg_catalog.now()), false)" \
 	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c," \
-	" (SELECT DISTINCT ON (k.key) k.key, k.msg_id, k.vt, k.enqueued_at" \
-	" FROM (SELECT " GROUP_KEY " COLLATE pg_catalog.\"C\" AS key, msg_id, vt, enqueued_at FROM {queue}) AS k" \
+	" (SELECT DISTINCT ON (k.key) k.key, k.msg_id, k.vt, k.enqueued_at, k.read_ct" \
+	" FROM (SELECT " GROUP_KEY " COLLATE pg_catalog.\"C\" AS key, msg_id, vt, enqueued_at, read_ct FROM {queue}) AS k" \
 	" ORDER BY k.key, k.msg_id) AS g" \
 	" ORDER BY g.msg_id"
 

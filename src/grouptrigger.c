@@ -185,7 +185,8 @@ comes_late(Work *work, const Change *first, int count)
 
 	while (!late && front_next(scan, &peeked))
 	{
-		if (peeked.mine)
+		/* What we have sent ourselves nobody else can hold; what we have read, we do */
+		if (peeked.mine && !peeked_is_held(&peeked, work->now))
 			continue;
 		if (peeked.leaving || peeked.changing || peeked.locked ||
 			peeked_is_held(&peeked, work->now) ||

@@ -21,10 +21,9 @@ import time
 
 import psycopg
 
+from groups import Failed, connect, find, notes, to_be_had
+
 QUEUE = "races"
-LEASE = 300
-# A group that was found blocked is looked at again after 1.28 s at most
-DEADLINE = 2.5
 
 SETUP = """
 CREATE FUNCTION tell(groups text, delay int = 0) RETURNS SETOF bigint LANGUAGE sql AS $$
@@ -175,10 +174,6 @@ ENDINGS = [(begin, first, second, early) for begin in BEGINNINGS
            for first in ("COMMIT", "ROLLBACK") for second in ("COMMIT", "ROLLBACK") for early in (True, False)]
 
 
-class Failed(Exception):
-    pass
-
-
 class Call(threading.Thread):
     """A statement in a session of its own"""
 
@@ -199,13 +194,10 @@ class Races:
     def __init__(self, connection, partitioned):
         self.partitioned = partitioned
         self.hold, self.first, self.second, self.third, self.fourth, self.fifth, self.sixth = (
-            psycopg.connect(connection, autocommit=True, prepare_threshold=None) for _ in range(7))
+            connect(connection) for _ in range(7))
         self.hold.execute("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
         # Who waits for what the stopped one has locked gives up
         self.second.execute("SET lock_timeout = '30ms'")
-        for conn in (self.first, self.second, self.third):
-            conn.execute("SET pgmq.rescan_interval = '1d'")
-            conn.execute("SET client_min_messages = error")
         self.checks = {}        # (state, call) -> how many there were
         self.rounds = self.stopped = 0
         self.held_up = False
@@ -330,38 +322,23 @@ class Races:
         return {row[0] for row in self.third.execute(
             "SELECT headers->>'x-pgmq-group' FROM pgmq.q_races WHERE read_ct > 0 AND vt > clock_timestamp()")}
 
-    def heads(self):
-        """What must be to be had.  Not what came into a group of which somebody held a message already."""
-        return {row[0] for row in self.third.execute(
-            "SELECT msg_id FROM (SELECT DISTINCT ON (g) * FROM (SELECT *, headers->>'x-pgmq-group' AS g,"
-            " max(vt) FILTER (WHERE read_ct > 0) OVER (PARTITION BY headers->>'x-pgmq-group') AS held FROM pgmq.q_races) AS q"
-            " ORDER BY g, msg_id) AS m"
-            " WHERE (vt <= clock_timestamp() OR vt = enqueued_at)"
-            " AND (read_ct > 0 OR held IS NULL OR held <= clock_timestamp())")}
-
     def check_left(self, held):
         """What is to be had is found, nothing of these groups, and then all the rest"""
-        left = self.heads()
+        left = to_be_had(self.third, QUEUE)
         if held:
             left.add(None)      # one look at least
-        until = time.monotonic() + DEADLINE
-        while left:
-            rows = self.third.execute("SELECT msg_id, message FROM pgmq.read_grouped_head('races', 300, 10)").fetchall()
-            self.check_held(held, rows)
-            left -= {None} | {row[0] for row in rows}
-            if left and time.monotonic() > until:
-                raise Failed("not found: %s; notes: %s" % (sorted(left), self.notes()))
-        ids = [row[0] for row in self.third.execute("SELECT msg_id FROM pgmq.q_races")]
-        self.third.execute("SELECT pgmq.set_vt('races', %s::bigint[], 0)", [ids])
-        until = time.monotonic() + DEADLINE
-        while ids:
-            got = {row[0] for row in self.third.execute("SELECT msg_id FROM consume(10)")}
-            ids = [msg_id for msg_id in ids if msg_id not in got]
-            if ids and time.monotonic() > until:
-                raise Failed("not found when set free: %s; notes: %s" % (ids, self.notes()))
+        self.find(left, lambda: {None} | self.read(held), "not found")
+        ids = {row[0] for row in self.third.execute("SELECT msg_id FROM pgmq.q_races")}
+        self.third.execute("SELECT pgmq.set_vt('races', %s::bigint[], 0)", [list(ids)])
+        self.find(ids, lambda: {row[0] for row in self.third.execute("SELECT msg_id FROM consume(10)")}, "not found when set free")
 
-    def notes(self):
-        return [row[0] for row in self.third.execute("SELECT g::text FROM pgmq.g_races AS g")]
+    def read(self, held):
+        rows = self.third.execute("SELECT msg_id, message FROM pgmq.read_grouped_head('races', 300, 10)").fetchall()
+        self.check_held(held, rows)
+        return {row[0] for row in rows}
+
+    def find(self, wanted, read, what):
+        find(wanted, read, lambda left: Failed("%s: %s; notes: %s" % (what, left, notes(self.third, QUEUE))))
 
     def hold_up(self, yes):
         """Another session that seems to write to queue and notes: no floors move past it"""

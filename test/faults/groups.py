@@ -1,0 +1,51 @@
+"""What the tests of message groups have in common: what must be to be had from a queue, and by when."""
+import time
+
+import psycopg
+
+# A group that was found blocked is looked at again after 1.28 s at most
+DEADLINE = 5
+
+# The first message of each group, if it must be handed out when no transaction is open.  Not one
+# that came into a group of which somebody held a message already.
+TO_BE_HAD = """
+SELECT msg_id FROM (
+    SELECT DISTINCT ON (grp) * FROM (
+        SELECT *, max(vt) FILTER (WHERE read_ct > 0 AND vt <> enqueued_at) OVER (PARTITION BY grp) AS held
+        FROM (SELECT *, headers->>'x-pgmq-group' AS grp FROM pgmq.q_{0}) AS messages) AS messages
+    ORDER BY grp, msg_id) AS first
+WHERE (vt <= clock_timestamp() OR vt = enqueued_at) AND (read_ct > 0 OR held IS NULL OR held <= clock_timestamp())
+"""
+
+
+class Failed(Exception):
+    """Something that was promised does not hold"""
+
+
+def connect(connection):
+    """A session that finds what is to be had by groups without the looks at everything that come by time"""
+    conn = psycopg.connect(connection, autocommit=True, prepare_threshold=None)
+    conn.execute("SET pgmq.rescan_interval = '1d'")
+    conn.execute("SET client_min_messages = error")
+    return conn
+
+
+def to_be_had(conn, queue):
+    return {row[0] for row in conn.execute(TO_BE_HAD.format(queue))}
+
+
+def notes(conn, queue):
+    """As text.  A queue without a group index has none."""
+    if conn.execute("SELECT to_regclass('pgmq.g_%s')" % queue).fetchone()[0] is None:
+        return []
+    return [row[0] for row in conn.execute("SELECT notes::text FROM pgmq.g_%s AS notes" % queue)]
+
+
+def find(wanted, read, complain):
+    """Has read(), which returns ids, called until all that is wanted has come.  After the deadline
+    complain() is raised, which is told what has not."""
+    until = time.monotonic() + DEADLINE
+    while wanted:
+        wanted = wanted - read()
+        if wanted and time.monotonic() > until:
+            raise complain(sorted(wanted))
