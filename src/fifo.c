@@ -52,13 +52,14 @@ PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);
 #define FILL_NOTES \
 	"INSERT INTO {notes} (enqueued_at, vt, grp, head, late)" \
 	" SELECT c.now, GREATEST(c.now, CASE WHEN g.vt OPERATOR(pg_catalog.<>) g.enqueued_at THEN g.vt END), g.key, g.msg_id," \
-	" COALESCE(g.read_ct OPERATOR(pg_catalog.=) 0 AND g.key OPERATOR(pg_catalog.=) ANY" \
-	" (SELECT " GROUP_KEY " COLLATE pg_catalog.\"C\" FROM {queue}" \
-	" WHERE read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) pg_catalog.now()), false)" \
+	" h.key IS NOT NULL AND COALESCE(g.read_ct OPERATOR(pg_catalog.=) 0, false)" \
 	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c," \
 	" (SELECT DISTINCT ON (k.key) k.key, k.msg_id, k.vt, k.enqueued_at, k.read_ct" \
 	" FROM (SELECT " GROUP_KEY " COLLATE pg_catalog.\"C\" AS key, msg_id, vt, enqueued_at, read_ct FROM {queue}) AS k" \
 	" ORDER BY k.key, k.msg_id) AS g" \
+	" LEFT JOIN (SELECT DISTINCT " GROUP_KEY " COLLATE pg_catalog.\"C\" AS key FROM {queue}" \
+	" WHERE read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) pg_catalog.now()) AS h" \
+	" ON h.key OPERATOR(pg_catalog.=) g.key" \
 	" ORDER BY g.msg_id"
 
 static void
