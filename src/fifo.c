@@ -140,11 +140,13 @@ make_trigger(const QueueName *name, const char *trigger, const char *when, const
 				  trigger, when, name_table(name, QUEUE_TABLE), how, function, quote_literal_cstr(name->canonical));
 }
 
-/* By any statement: a trigger of the users' may write what the statement doesn't */
+/*
+ * By any statement: a trigger of the users' may write what the statement doesn't.
+ * It is the names that tell: headers that are equal in jsonb may name two groups, 5 and 5.0.
+ */
 #define MOVED \
 	"NEW.msg_id OPERATOR(pg_catalog.<>) OLD.msg_id" \
-	" OR COALESCE(NEW.headers, 'null'::pg_catalog.jsonb) OPERATOR(pg_catalog.<>)" \
-	" COALESCE(OLD.headers, 'null'::pg_catalog.jsonb)"
+	" OR " GROUP_NAME_OF("NEW.headers") " COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.<>) " GROUP_NAME_OF("OLD.headers")
 
 static void
 make_triggers(const QueueName *name)

@@ -21,8 +21,9 @@
  * group index holds, which is the group's name, or if that is long its
  * beginning and two hashes of it.
  */
-#define GROUP_NAME \
-	"COALESCE(headers OPERATOR(pg_catalog.->>) 'x-pgmq-group'::pg_catalog.text, '_default_fifo_group'::pg_catalog.text)"
+#define GROUP_NAME_OF(headers) \
+	"COALESCE(" headers " OPERATOR(pg_catalog.->>) 'x-pgmq-group'::pg_catalog.text, '_default_fifo_group'::pg_catalog.text)"
+#define GROUP_NAME GROUP_NAME_OF("headers")
 #define DEFAULT_GROUP "_default_fifo_group"
 
 #define GROUP_INDEX_SUFFIX "_fifo_idx"

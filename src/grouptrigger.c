@@ -505,7 +505,7 @@ pgmq__group_retimed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* pgmq._group_moved() -> trigger: AFTER UPDATE FOR EACH ROW, when headers or msg_id have changed */
+/* pgmq._group_moved() -> trigger: AFTER UPDATE FOR EACH ROW, when the group or msg_id has changed */
 Datum
 pgmq__group_moved(PG_FUNCTION_ARGS)
 {

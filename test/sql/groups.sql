@@ -127,6 +127,15 @@ UPDATE pgmq.q_fifo SET headers = '{"x-pgmq-group": "b"}' WHERE msg_id = 1;
 SELECT * FROM reads(10);
 SELECT set_vt('{1}', 0);
 SELECT * FROM reads(10);
+-- to what is the same in jsonb
+SELECT empty();
+SELECT send('5 5');
+UPDATE pgmq.q_plain SET headers = '{"x-pgmq-group": 5}';
+UPDATE pgmq.q_fifo SET headers = '{"x-pgmq-group": 5}';
+SELECT read('read_grouped', 60, 1);
+UPDATE pgmq.q_plain SET headers = '{"x-pgmq-group": 5.0}' WHERE msg_id = 2;
+UPDATE pgmq.q_fifo SET headers = '{"x-pgmq-group": 5.0}' WHERE msg_id = 2;
+SELECT * FROM reads(10);
 
 -- in one transaction, and with parts of it taken back
 SELECT empty();
