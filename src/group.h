@@ -200,7 +200,9 @@ extern NoteScan *notes_scan_fresh(GroupQueue *queue, Oid index, int64 from, int6
 extern bool notes_next(NoteScan *scan, Note *note);
 extern void notes_end(NoteScan *scan);
 extern bool notes_lock(GroupQueue *queue, const Note *note);
-extern List *notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt);
+extern Snapshot notes_snapshot(const GroupQueue *queue);
+extern List *notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt,
+							  Snapshot snapshot);
 extern bool notes_any_late(GroupQueue *queue, const text *key);
 extern void notes_lease(NoteChanges *changes, const Note *note);
 extern void notes_drop(NoteChanges *changes, const Note *note);

@@ -38,6 +38,7 @@
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "group.h"
@@ -67,6 +68,7 @@ typedef struct Work
 	GroupQueue	queue;
 	TimestampTz now;
 	bool		first_write;	/* this statement is the transaction's first that writes */
+	Snapshot	before;			/* the notes that were there before all walks over groups */
 	NoteChanges notes;
 } Work;
 
@@ -228,8 +230,13 @@ group_sent(Work *work, const Change *first, int count)
 }
 
 /*
- * Give up the notes that were written for this message.  Whether one of them
- * was of a late message: the note that takes their place must say it, too.
+ * Give up the notes that were written for this message, if they were there
+ * before the walk over the group.  One that has come since may stand for a message
+ * that has come since as well: who read the group meanwhile has put off the note of
+ * that one to the end of our message's lease.
+ *
+ * Whether one of them was of a late message: the note that takes their place must
+ * say it, too.
  */
 static bool
 drop_notes_of(Work *work, const Change *change)
@@ -237,7 +244,7 @@ drop_notes_of(Work *work, const Change *change)
 	bool		late = false;
 	ListCell   *lc;
 
-	foreach(lc, notes_of_message(&work->queue, change->key, change->msg_id, change->vt))
+	foreach(lc, notes_of_message(&work->queue, change->key, change->msg_id, change->vt, work->before))
 	{
 		Note	   *note = lfirst(lc);
 
@@ -360,9 +367,12 @@ queue_of_trigger(const TriggerData *data, QueueName *name)
 		 list_member_oid(get_partition_ancestors(RelationGetRelid(data->tg_relation)), queue));
 }
 
-/* False if the queue has no notes to be kept: create_fifo_index() writes them all. */
+/*
+ * False if the queue has no notes to be kept: create_fifo_index() writes them all.
+ * Who may drop notes says so.
+ */
 static bool
-work_begin(Work *work, const TriggerData *data)
+work_begin(Work *work, const TriggerData *data, bool drops)
 {
 	QueueName	name;
 
@@ -376,6 +386,8 @@ work_begin(Work *work, const TriggerData *data)
 	}
 	work->now = GetCurrentTimestamp();
 	work->first_write = GetCurrentCommandId(false) == FirstCommandId;
+	if (drops)
+		work->before = notes_snapshot(&work->queue);
 	return true;
 }
 
@@ -385,6 +397,7 @@ work_end(Work *work)
 	SPI_connect();
 	notes_write(&work->queue, &work->notes, 0);
 	SPI_finish();
+	UnregisterSnapshot(work->before);	/* NULL is fine */
 	group_close(&work->queue, true);
 }
 
@@ -416,7 +429,7 @@ note_backdated(Work *work, const TriggerData *data, const Change *changes, int c
 		return;
 	horizon_belied(&work->queue.name);
 	group_close(&work->queue, true);
-	(void) work_begin(work, data);
+	(void) work_begin(work, data, false);
 }
 
 /* pgmq._group_sent() -> trigger: AFTER INSERT FOR EACH STATEMENT */
@@ -431,7 +444,7 @@ pgmq__group_sent(PG_FUNCTION_ARGS)
 	int			to;
 
 	if (data->tg_newtable == NULL || tuplestore_tuple_count(data->tg_newtable) == 0 ||
-		!work_begin(&work, data))
+		!work_begin(&work, data, false))
 		return PointerGetDatum(NULL);
 	changes = changes_of_statement(&work, data->tg_relation, data->tg_newtable, &count);
 	note_backdated(&work, data, changes, count);
@@ -460,7 +473,7 @@ pgmq__group_removed(PG_FUNCTION_ARGS)
 
 	/* An empty pop must take no locks (horizon.c) */
 	if (data->tg_oldtable == NULL || tuplestore_tuple_count(data->tg_oldtable) == 0 ||
-		!work_begin(&work, data))
+		!work_begin(&work, data, true))
 		return PointerGetDatum(NULL);
 	changes = changes_of_statement(&work, data->tg_relation, data->tg_oldtable, &count);
 	for (i = 0; i < count; i++)
@@ -497,7 +510,7 @@ pgmq__group_retimed(PG_FUNCTION_ARGS)
 	Change		old;
 	Change		new;
 
-	if (data->tg_newtuple == NULL || !work_begin(&work, data))
+	if (data->tg_newtuple == NULL || !work_begin(&work, data, true))
 		return PointerGetDatum(NULL);
 	if (changes_of_row(&work, data, &old, &new))
 		group_retimed(&work, &old, &new);
@@ -514,7 +527,7 @@ pgmq__group_moved(PG_FUNCTION_ARGS)
 	Change		old;
 	Change		new;
 
-	if (data->tg_newtuple == NULL || !work_begin(&work, data))
+	if (data->tg_newtuple == NULL || !work_begin(&work, data, true))
 		return PointerGetDatum(NULL);
 	work.first_write = false;	/* the old version is ours, and may come back */
 	if (changes_of_row(&work, data, &old, &new) && compare_changes(&old, &new) != 0)

@@ -67,6 +67,13 @@ newest_snapshot(const GroupQueue *queue)
 	return queue->fixed ? queue->fixed : GetLatestSnapshot();
 }
 
+/* What there is of notes now, to be unregistered */
+Snapshot
+notes_snapshot(const GroupQueue *queue)
+{
+	return RegisterSnapshot(newest_snapshot(queue));
+}
+
 /* Deferred notes whose time lies in from .. until */
 NoteScan *
 notes_scan_due(GroupQueue *queue, Oid index, TimestampTz from, TimestampTz until)
@@ -152,7 +159,8 @@ notes_lock(GroupQueue *queue, const Note *note)
 
 /* Notes of the group whose heads are a message's, or else those below, the highest first */
 static List *
-notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool below)
+notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool below,
+			  Snapshot snapshot)
 {
 	List	   *found = NIL;
 	ScanKeyData keys[2];
@@ -164,7 +172,7 @@ notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool 
 		ScanKeyInit(&keys[1], 2, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(msg_id));
 	else
 		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(msg_id));
-	scan = scan_begin(queue, index, false, newest_snapshot(queue), keys, 2);
+	scan = scan_begin(queue, index, false, snapshot, keys, 2);
 	while (visited++ < MOST_VISITED && index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
 	{
 		Note	   *note;
@@ -182,14 +190,15 @@ notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool 
 }
 
 /*
- * The notes that were written for this message being its group's first: by
- * their head, or, where several messages were handed out at once, by the end
- * of the lease, which is the same for all of them and for the note.  That note
- * has the head next below, so it takes a few steps to find, however many notes are
- * for the very same time.
+ * The notes that the snapshot shows and that were written for this message being
+ * its group's first: by their head, or, where several messages were handed out at
+ * once, by the end of the lease, which is the same for all of them and for the note.
+ * That note has the head next below, so it takes a few steps to find, however many
+ * notes are for the very same time.
  */
 List *
-notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt)
+notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt,
+				 Snapshot snapshot)
 {
 	Oid			index = name_other_relid(&queue->name, "fifo_head_idx_");
 	List	   *found;
@@ -197,10 +206,10 @@ notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz v
 
 	if (!OidIsValid(index))
 		return NIL;
-	found = notes_by_head(queue, index, key, msg_id, false);
+	found = notes_by_head(queue, index, key, msg_id, false, snapshot);
 	if (found != NIL)
 		return found;
-	found = notes_by_head(queue, index, key, msg_id, true);
+	found = notes_by_head(queue, index, key, msg_id, true, snapshot);
 	foreach(lc, found)
 	{
 		if (((Note *) lfirst(lc))->vt != vt)

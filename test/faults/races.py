@@ -407,6 +407,7 @@ KNOWN = (
     ("stale", "read_grouped_head", "send", ENDINGS[0]),
     ("one", "consume", "send", ENDINGS[0]),
     ("being sent behind a dead one", "read_grouped one", "read", ENDINGS[0]),
+    ("partly deleted", "archive all", "send and read", ENDINGS[0]),
     ("leased and noted", "read_grouped_rr", LATE, ENDINGS[0]),
     ("one", "read_grouped", LATE, ENDINGS[0]),
 )
