@@ -156,7 +156,7 @@ extern void *shared_area(const char *name, Size size, void (*init) (void *area))
 typedef struct SharedSegment SharedSegment;
 
 extern void *shared_segment(const char *name, Size size, void (*init) (void *area),
-							SharedSegment **segment);
+							const char *consequence, SharedSegment **segment);
 extern bool shared_segment_is_good(SharedSegment *segment);
 
 /* What an attempt says about the next; "until" is told to it */

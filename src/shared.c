@@ -232,11 +232,13 @@ get_segment(const AreaRequest *request)
 /*
  * A segment of that size; NULL if there is none.  For what is of no use unless
  * everybody keeps it: who can't have it tells all the others, and from then on
- * until the server is restarted nobody uses it, see shared_segment_is_good().  Call
- * this in a transaction, and no more after it has returned NULL.
+ * until the server is restarted nobody uses it, see shared_segment_is_good().  The
+ * log says so by "consequence".  Call this in a transaction, and no more after it has
+ * returned NULL.
  */
 void *
-shared_segment(const char *name, Size size, void (*init) (void *area), SharedSegment **segment)
+shared_segment(const char *name, Size size, void (*init) (void *area),
+			   const char *consequence, SharedSegment **segment)
 {
 	AreaRequest request = {name, size, init, NULL};
 	void	   *area;
@@ -247,8 +249,7 @@ shared_segment(const char *name, Size size, void (*init) (void *area), SharedSeg
 	request.segment = main_area(name, sizeof(SharedSegment), init_segment);
 	if (request.segment == NULL || !shared_segment_is_good(request.segment))
 		return NULL;
-	area = get_in_subtransaction(get_segment, &request,
-								 "no shared memory for where looks at message groups start");
+	area = get_in_subtransaction(get_segment, &request, consequence);
 	if (area == NULL)
 		pg_atomic_write_u32(&request.segment->missed, 1);
 	pg_memory_barrier();

@@ -103,7 +103,8 @@ starts_attach(void)
 {
 	if (Attached)
 		return;
-	Buckets = shared_segment("pgmq-starts-v2", sizeof(StartBucket) * BUCKETS, init_buckets, &Segment);
+	Buckets = shared_segment("pgmq-starts-v2", sizeof(StartBucket) * BUCKETS, init_buckets,
+							 "no shared memory for where looks at message groups start", &Segment);
 	Attached = true;			/* or, after an error, at the next call */
 }
 
