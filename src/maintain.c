@@ -41,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "admin.h"
+#include "owner.h"
 
 PG_FUNCTION_INFO_V1(pgmq_maintain);
 
@@ -77,27 +78,6 @@ typedef enum StepResult
 
 /* ---- who, and how ---- */
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
-static void
-set_option(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
 /* Held to the end of the step.  Not in the key space of advisory locks, which is the application's. */
 static bool
 try_lock_table(Oid relid)
@@ -121,25 +101,18 @@ partman_step(Upkeep *upkeep)
 static StepResult
 run_as_owner(Task *task, Oid owner)
 {
-	Oid			user;
-	int			sec_context;
-	int			nest = NewGUCNestLevel();
+	OwnerScope	scope;
 	Upkeep		upkeep = {0};
 	Partman		pm;
 	bool		more = false;
 
-	GetUserIdAndSecContext(&user, &sec_context);
-	SetUserIdAndSecContext(owner, sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	set_option("search_path", "pg_catalog, pg_temp");
-	set_option("datestyle", "ISO");
-	set_option("lock_timeout", psprintf("%dms", maintain_lock_timeout));
+	owner_begin(owner, &scope);
+	owner_set_option("lock_timeout", psprintf("%dms", maintain_lock_timeout));
 	upkeep.position = task->position;
 	if (upkeep_begin(&upkeep, &task->name, task->prefix, partman_find(&pm) ? &pm : NULL))
 		more = task->step(&upkeep);
 	task->position = upkeep.position;
-	AtEOXact_GUC(false, nest);
-	SetUserIdAndSecContext(user, sec_context);
+	owner_end(&scope);
 	return more ? STEP_AGAIN : STEP_DONE;
 }
 

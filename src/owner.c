@@ -1,0 +1,68 @@
+/*
+ * owner.c
+ *	  Run something with the rights of the role that owns a relation.
+ *
+ * Code that users attach to a table (triggers, defaults, constraints, index
+ * expressions, policies) runs inside our statements.  Between owner_begin() and
+ * owner_end() it has the rights of the table's owner and nothing else:
+ *
+ * 1. The current user is the owner, in a security-restricted operation, so the
+ *	  code cannot switch to another role or leave anything behind in the session.
+ * 2. The search path is pg_catalog, so the caller's path does not choose which
+ *	  functions the owner's code calls.
+ * 3. Settings that change the meaning of constants have fixed values.
+ *
+ * After an error the (sub)transaction's abort restores user and settings, so
+ * callers need no PG_TRY.
+ */
+#include "pgmq.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/syscache.h"
+
+#include "owner.h"
+
+/* InvalidOid if there is no such relation */
+Oid
+owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+/* Until owner_end(); the caller has begun */
+void
+owner_set_option(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+owner_begin(Oid owner, OwnerScope *scope)
+{
+	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
+	scope->guc_nest_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	owner_set_option("search_path", "pg_catalog, pg_temp");
+	owner_set_option("datestyle", "ISO");
+	owner_set_option("standard_conforming_strings", "on");
+}
+
+void
+owner_end(const OwnerScope *scope)
+{
+	AtEOXact_GUC(false, scope->guc_nest_level);
+	SetUserIdAndSecContext(scope->user, scope->sec_context);
+}

@@ -1,0 +1,21 @@
+/*
+ * owner.h
+ *	  Run something with the rights of the role that owns a relation.
+ */
+#ifndef PGMQ_OWNER_H
+#define PGMQ_OWNER_H
+
+/* What owner_end() restores */
+typedef struct OwnerScope
+{
+	Oid			user;
+	int			sec_context;
+	int			guc_nest_level;
+} OwnerScope;
+
+extern Oid	owner_of(Oid relid);
+extern void owner_begin(Oid owner, OwnerScope *scope);
+extern void owner_set_option(const char *name, const char *value);
+extern void owner_end(const OwnerScope *scope);
+
+#endif							/* PGMQ_OWNER_H */
