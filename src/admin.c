@@ -688,7 +688,12 @@ pgmq_drop_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(drop_queue_by_arg(fcinfo));
 }
 
-/* pgmq.drop_queue(queue_name text, partitioned boolean) -> boolean; deprecated */
+/*
+ * pgmq.drop_queue(queue_name text, partitioned boolean) -> boolean; deprecated
+ *
+ * The warnings here and below are the published extension's, word for word,
+ * because clients may know them.  "v2.0" is a version of that one, not of this.
+ */
 Datum
 pgmq_drop_queue_partitioned(PG_FUNCTION_ARGS)
 {
@@ -747,9 +752,9 @@ pgmq_purge_queue(PG_FUNCTION_ARGS)
 Datum
 pgmq_list_queues(PG_FUNCTION_ARGS)
 {
-	result_read_only_sql(fcinfo,
-						 "SELECT queue_name, is_partitioned, is_unlogged, created_at"
-						 " FROM pgmq.meta ORDER BY queue_name");
+	result_sql_new_snapshot(fcinfo,
+							"SELECT queue_name, is_partitioned, is_unlogged, created_at"
+							" FROM pgmq.meta ORDER BY queue_name");
 	return (Datum) 0;
 }
 

@@ -245,18 +245,19 @@ rows_of_sql(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params, bool
 	SPI_finish();
 }
 
-/* The rows of a query without parameters, as they come */
+/*
+ * The rows of a query without parameters, as they come: for a volatile function,
+ * which sees what its transaction has done up to now.
+ */
 void
-result_read_only_sql(FunctionCallInfo fcinfo, const char *sql)
+result_sql_new_snapshot(FunctionCallInfo fcinfo, const char *sql)
 {
 	rows_of_sql(fcinfo, sql, NULL, false);
 }
 
-/*
- * The same for a stable function: what the query that called it sees.
- */
+/* The same for a stable function, which sees what the query that called it sees */
 void
-result_stable_sql(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params)
+result_sql_same_snapshot(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params)
 {
 	rows_of_sql(fcinfo, sql, params, true);
 }

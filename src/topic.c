@@ -144,11 +144,11 @@ pgmq_unbind_topic(PG_FUNCTION_ARGS)
 Datum
 pgmq_list_topic_bindings(PG_FUNCTION_ARGS)
 {
-	result_stable_sql(fcinfo,
-					  "SELECT pattern, queue_name, bound_at, compiled_regex"
-					  " FROM pgmq.topic_bindings"
-					  " ORDER BY bound_at DESC, pattern, queue_name",
-					  NULL);
+	result_sql_same_snapshot(fcinfo,
+							 "SELECT pattern, queue_name, bound_at, compiled_regex"
+							 " FROM pgmq.topic_bindings"
+							 " ORDER BY bound_at DESC, pattern, queue_name",
+							 NULL);
 	return (Datum) 0;
 }
 
@@ -161,12 +161,12 @@ pgmq_list_topic_bindings_of(PG_FUNCTION_ARGS)
 	arg_to_param(fcinfo, 0, &params->params[0].value, &params->params[0].isnull);
 	params->params[0].pflags = PARAM_FLAG_CONST;
 	params->params[0].ptype = TEXTOID;
-	result_stable_sql(fcinfo,
-					  "SELECT pattern, queue_name, bound_at, compiled_regex"
-					  " FROM pgmq.topic_bindings"
-					  " WHERE pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) pg_catalog.lower($1)"
-					  " ORDER BY bound_at DESC, pattern, queue_name",
-					  params);
+	result_sql_same_snapshot(fcinfo,
+							 "SELECT pattern, queue_name, bound_at, compiled_regex"
+							 " FROM pgmq.topic_bindings"
+							 " WHERE pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) pg_catalog.lower($1)"
+							 " ORDER BY bound_at DESC, pattern, queue_name",
+							 params);
 	return (Datum) 0;
 }
 
