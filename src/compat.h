@@ -105,6 +105,21 @@ extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
 	(index_beginscan)(heap, index, snapshot, nkeys, norderbys)
 #endif
 
+/* 17 asks for the table whose column has the sequence, not for its OID. */
+#if PG_VERSION_NUM < 170000
+#include "catalog/dependency.h"
+#include "utils/rel.h"
+#define getIdentitySequence(rel, attnum, missing_ok) \
+	(getIdentitySequence)(RelationGetRelid(rel), attnum, missing_ok)
+#endif
+
+/* 18 has generated columns that are not stored. */
+#if PG_VERSION_NUM >= 180000
+#define is_stored(att) ((att)->attgenerated != ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define is_stored(att) true
+#endif
+
 /* 17 brought shared memory that needs no preloading. */
 #if PG_VERSION_NUM >= 170000
 #define HAVE_NAMED_DSM_SEGMENTS

@@ -1,0 +1,378 @@
+/*
+ * relcheck.c
+ *	  Whether an object that was found by name is what the code takes it for.
+ *
+ * The owner of a table can alter it, and can put another object in its place.
+ * The owner of the extension can do the same with the extension's tables and
+ * types.  A statement that finds something else raises the server's own error.
+ * C code that reads tuples, walks an index or builds a row must ask first:
+ *
+ * 1. A table that C code walks is an ordinary table of the access method heap,
+ *	  and each column that is read has exactly the expected type.  Views,
+ *	  foreign tables and other access methods are left to statements.
+ * 2. An index that C code walks is a valid btree on that very table.  Its keys
+ *	  have the expected columns, types and order.  Its predicate is known.
+ * 3. The sequence of a queue is the one that its msg_id column owns, whatever
+ *	  it is called.
+ * 4. A table of the extension is a member of the extension, an ordinary table
+ *	  without children, and its columns have exactly the expected types.  It
+ *	  stays what it is, for the caller holds a lock on it.
+ * 5. NOT NULL is not asked for: the code that reads a value tests it for NULL.
+ */
+#include "pgmq.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation_d.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type_d.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "nodes/primnodes.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/typcache.h"
+
+#include "relcheck.h"
+
+/* ---- tables that messages or notes lie in ---- */
+
+/* Whether C code can walk it */
+bool
+relcheck_is_heap(Relation rel)
+{
+	return rel->rd_rel->relkind == RELKIND_RELATION && rel->rd_rel->relam == HEAP_TABLE_AM_OID;
+}
+
+/*
+ * A column by name: an adopted table may have its columns in another order.
+ * InvalidAttrNumber unless a tuple has a value of exactly this type there.
+ */
+AttrNumber
+relcheck_column(TupleDesc desc, const char *name, Oid type)
+{
+	int			i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && strcmp(NameStr(att->attname), name) == 0)
+			return att->atttypid == type && is_stored(att) ? att->attnum : InvalidAttrNumber;
+	}
+	return InvalidAttrNumber;
+}
+
+/* ---- indexes ---- */
+
+static Oid
+default_opfamily(Oid type)
+{
+	return lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+}
+
+/* Whether it can be walked by these keys, and perhaps more behind them; it may be partitioned */
+bool
+relcheck_index(Relation index, Oid table, const IndexKey *keys, int nkeys)
+{
+	Form_pg_index form = index->rd_index;
+	int			i;
+
+	if (form == NULL || form->indrelid != table || index->rd_rel->relam != BTREE_AM_OID ||
+		!form->indisvalid || !form->indislive || form->indnkeyatts < nkeys)
+		return false;
+	for (i = 0; i < nkeys; i++)
+	{
+		if (form->indkey.values[i] != keys[i].attno ||
+			TupleDescAttr(RelationGetDescr(index), i)->atttypid != keys[i].type ||
+			index->rd_opcintype[i] != keys[i].type ||
+			index->rd_opfamily[i] != default_opfamily(keys[i].type) ||
+			index->rd_indoption[i] != 0 ||	/* neither DESC nor NULLS FIRST */
+			(keys[i].type == TEXTOID && index->rd_indcollation[i] != C_COLLATION_OID))
+			return false;
+	}
+	return true;
+}
+
+/* Whether it has all rows: no predicate */
+bool
+relcheck_index_is_whole(Relation index)
+{
+	return heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+}
+
+static bool
+is_column(const Node *node, AttrNumber attno)
+{
+	return IsA(node, Var) && ((const Var *) node)->varattno == attno;
+}
+
+/* Whether it has all deferred messages, by its predicate vt <> enqueued_at, or because it has all rows */
+bool
+relcheck_index_has_deferred(Relation index, AttrNumber vt, AttrNumber enqueued_at)
+{
+	List	   *predicate;
+	const OpExpr *op;
+
+	if (relcheck_index_is_whole(index))
+		return true;
+	predicate = RelationGetIndexPredicate(index);
+	if (list_length(predicate) != 1 || !IsA(linitial(predicate), OpExpr))
+		return false;
+	op = linitial_node(OpExpr, predicate);
+	return op->opfuncid == F_TIMESTAMPTZ_NE && list_length(op->args) == 2 &&
+		((is_column(linitial(op->args), vt) && is_column(lsecond(op->args), enqueued_at)) ||
+		 (is_column(linitial(op->args), enqueued_at) && is_column(lsecond(op->args), vt)));
+}
+
+/* Whether it has just the rows where a boolean column is true */
+bool
+relcheck_index_has_flagged(Relation index, AttrNumber flag)
+{
+	List	   *predicate = RelationGetIndexPredicate(index);
+
+	return list_length(predicate) == 1 && is_column(linitial(predicate), flag);
+}
+
+/* ---- sequences ---- */
+
+/*
+ * The sequences of identity columns, remembered: reads ask often.  A change of
+ * the column invalidates the table, the end of the sequence the sequence.
+ */
+typedef struct KnownSequence
+{
+	Oid			table;			/* InvalidOid: a free place */
+	Oid			sequence;
+} KnownSequence;
+
+#define KNOWN_SEQUENCES 256
+
+static KnownSequence Known[KNOWN_SEQUENCES];
+
+/* The table that is being asked about, if it has not changed meanwhile */
+static Oid	Asking = InvalidOid;
+
+/* The extension's tables, as they were found right; see check_own_table() */
+#define OWN_TABLES 4
+
+static Oid	Checked[OWN_TABLES];
+
+/* Called at any time: does nothing that can fail */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	int			i;
+
+	for (i = 0; i < KNOWN_SEQUENCES; i++)
+	{
+		if (relid == Known[i].table || relid == Known[i].sequence || !OidIsValid(relid))
+			Known[i].table = InvalidOid;
+	}
+	for (i = 0; i < OWN_TABLES; i++)
+	{
+		if (relid == Checked[i] || !OidIsValid(relid))
+			Checked[i] = InvalidOid;
+	}
+	if (relid == Asking || !OidIsValid(relid))
+		Asking = InvalidOid;
+}
+
+static void
+register_callback(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	registered = true;
+}
+
+/* The sequence of a column that was declared as serial, as old queues have it */
+static Oid
+serial_sequence(Relation rel, AttrNumber attno)
+{
+	ListCell   *lc;
+
+	foreach(lc, getOwnedSequences(RelationGetRelid(rel)))
+	{
+		Oid			table;
+		int32		column;
+
+		if (sequenceIsOwned(lfirst_oid(lc), DEPENDENCY_AUTO, &table, &column) &&
+			table == RelationGetRelid(rel) && column == attno)
+			return lfirst_oid(lc);
+	}
+	return InvalidOid;
+}
+
+/* The sequence that the column msg_id of a table owns; InvalidOid if there is none */
+Oid
+relcheck_sequence(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	KnownSequence *known = &Known[relid % KNOWN_SEQUENCES];
+	AttrNumber	attno;
+	Oid			sequence;
+
+	if (known->table == relid)
+		return known->sequence;
+	attno = relcheck_column(RelationGetDescr(rel), "msg_id", INT8OID);
+	if (attno == InvalidAttrNumber)
+		return InvalidOid;
+	if (TupleDescAttr(RelationGetDescr(rel), attno - 1)->attidentity == '\0')
+		return serial_sequence(rel, attno);
+	register_callback();
+	Asking = relid;
+	sequence = getIdentitySequence(rel, attno, true);
+	if (OidIsValid(sequence) && Asking == relid)
+		*known = (KnownSequence) {relid, sequence};
+	Asking = InvalidOid;
+	return sequence;
+}
+
+/* ---- the extension's own tables ---- */
+
+#define OWN_COLUMNS 5
+
+static const struct
+{
+	const char *relname;
+	struct
+	{
+		const char *name;		/* NULL behind the last one */
+		Oid			type;
+	}			columns[OWN_COLUMNS];
+}			own_tables[OWN_TABLES] = {
+	[OWN_META] = {"meta", {
+		{"queue_name", VARCHAROID}, {"is_partitioned", BOOLOID},
+		{"is_unlogged", BOOLOID}, {"created_at", TIMESTAMPTZOID}
+	}},
+	[OWN_TOPIC_BINDINGS] = {"topic_bindings", {
+		{"pattern", TEXTOID}, {"queue_name", TEXTOID},
+		{"bound_at", TIMESTAMPTZOID}, {"compiled_regex", TEXTOID}
+	}},
+	[OWN_NOTIFY_SETTINGS] = {"notify_insert_throttle", {
+		{"queue_name", VARCHAROID}, {"throttle_interval_ms", INT4OID},
+		{"last_notified_at", TIMESTAMPTZOID}
+	}},
+	[OWN_PARTITION_CONFIG] = {"partition_config", {
+		{"queue_name", VARCHAROID}, {"retention_interval", TEXTOID}, {"drop_unread", BOOLOID},
+		{"drop_consumed", BOOLOID}, {"converted_archive", TEXTOID}
+	}}
+};
+
+/* Lock what has the name now; the lock keeps it from getting another one */
+static Oid
+lock_by_name(const char *relname, LOCKMODE lockmode)
+{
+	for (;;)
+	{
+		Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
+		Oid			relid = OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
+
+		if (!OidIsValid(relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("relation \"%s.%s\" does not exist", PGMQ_SCHEMA, relname),
+					 errhint("It is a table of the extension pgmq. Rename it back, or restore it.")));
+		LockRelationOid(relid, lockmode);
+		if (get_namespace_oid(PGMQ_SCHEMA, true) == schema && get_relname_relid(relname, schema) == relid)
+			return relid;
+		UnlockRelationOid(relid, lockmode);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+refuse_own_table(const char *relname, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("\"%s.%s\" is not the table that the extension pgmq made", PGMQ_SCHEMA, relname),
+			 errdetail("%s", detail),
+			 errhint("Put the extension's table back in its place.")));
+}
+
+static void
+check_own_table(OwnTable table, Relation rel)
+{
+	const char *relname = own_tables[table].relname;
+	Oid			extension = get_extension_oid("pgmq", true);
+	int			i;
+
+	if (!relcheck_is_heap(rel))
+		refuse_own_table(relname, "It is not an ordinary table of the access method heap.");
+	if (!OidIsValid(extension) ||
+		getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) != extension)
+		refuse_own_table(relname, "It is not a member of the extension.");
+	if (rel->rd_rel->relhassubclass && find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
+		refuse_own_table(relname, "Other tables inherit from it.");
+	for (i = 0; i < OWN_COLUMNS && own_tables[table].columns[i].name != NULL; i++)
+	{
+		const char *name = own_tables[table].columns[i].name;
+		Oid			type = own_tables[table].columns[i].type;
+
+		if (relcheck_column(RelationGetDescr(rel), name, type) == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("table \"%s.%s\" does not have the columns that the extension pgmq made",
+							PGMQ_SCHEMA, relname),
+					 errdetail("It has no column \"%s\" of type %s.", name, format_type_be(type)),
+					 errhint("Give the column its name and type back.")));
+	}
+}
+
+/*
+ * Lock a table of the extension, and check it.  The lock stays until the
+ * transaction ends, so that a statement that follows finds the same table.
+ * No privilege is asked for: that is left to the statement.
+ */
+Oid
+relcheck_own_table(OwnTable table, LOCKMODE lockmode)
+{
+	Oid			relid = lock_by_name(own_tables[table].relname, lockmode);
+	Relation	rel;
+
+	if (Checked[table] == relid)
+		return relid;
+	register_callback();
+	rel = relation_open(relid, NoLock);
+	Asking = relid;
+	check_own_table(table, rel);
+	if (Asking == relid)
+		Checked[table] = relid;
+	Asking = InvalidOid;
+	relation_close(rel, NoLock);
+	return relid;
+}
+
+/* ---- the rows that functions return ---- */
+
+/* The owner of the extension can alter the composite types that its functions return */
+void
+relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_name)
+{
+	bool		same = desc->natts == count;
+	int			i;
+
+	for (i = 0; same && i < count; i++)
+		same = !TupleDescAttr(desc, i)->attisdropped && TupleDescAttr(desc, i)->atttypid == types[i];
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("type \"%s.%s\" does not have the attributes that the extension pgmq made",
+						PGMQ_SCHEMA, type_name),
+				 errhint("Give the type its attributes back.")));
+}

@@ -1,0 +1,51 @@
+/*
+ * relcheck.h
+ *	  Whether an object that was found by name is what the code takes it for.
+ */
+#ifndef PGMQ_RELCHECK_H
+#define PGMQ_RELCHECK_H
+
+#include "access/tupdesc.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+
+/* ---- tables that messages or notes lie in ---- */
+
+extern bool relcheck_is_heap(Relation rel);
+extern AttrNumber relcheck_column(TupleDesc desc, const char *name, Oid type);
+
+/* ---- indexes ---- */
+
+/* One key of an index, in the default order of its type */
+typedef struct IndexKey
+{
+	AttrNumber	attno;			/* 0: an expression */
+	Oid			type;			/* a text has the collation "C" */
+} IndexKey;
+
+extern bool relcheck_index(Relation index, Oid table, const IndexKey *keys, int nkeys);
+extern bool relcheck_index_is_whole(Relation index);
+extern bool relcheck_index_has_deferred(Relation index, AttrNumber vt, AttrNumber enqueued_at);
+extern bool relcheck_index_has_flagged(Relation index, AttrNumber flag);
+
+/* ---- sequences ---- */
+
+extern Oid	relcheck_sequence(Relation rel);
+
+/* ---- the extension's own tables ---- */
+
+typedef enum OwnTable
+{
+	OWN_META,
+	OWN_TOPIC_BINDINGS,
+	OWN_NOTIFY_SETTINGS,
+	OWN_PARTITION_CONFIG
+} OwnTable;
+
+extern Oid	relcheck_own_table(OwnTable table, LOCKMODE lockmode);
+
+/* ---- the rows that functions return ---- */
+
+extern void relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_name);
+
+#endif							/* PGMQ_RELCHECK_H */
