@@ -81,10 +81,10 @@ left=$(installed "$WORK/vpath/build")
 result $? "make clean leaves nothing"
 chmod -R u+w "$WORK/vpath/tree"
 
-# What the stress test is to notice.  Each break must apply to the code as it is, and compile.
+# What the stress test and the fuzzer are to notice.  Each break must apply to the code as it is, and compile.
 breaks_apply() {
 	local patch dir=$WORK/breaks status=0
-	for patch in "$TOP"/test/stress/breaks/*.patch; do
+	for patch in "$TOP"/test/*/breaks/*.patch; do
 		rm -rf "$dir"
 		mkdir "$dir"
 		cp -r "$TOP/src" "$dir/src"
@@ -98,4 +98,4 @@ breaks_apply() {
 }
 status=0
 breaks_apply || status=$?
-result "$status" "the breaks of the stress test apply"
+result "$status" "the breaks of the stress test and of the fuzzer apply"
