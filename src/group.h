@@ -160,6 +160,7 @@ extern void starts_lower(const GroupQueue *queue, const text *key, int64 msg_id)
 #define NOTE_LATE 6
 #define NOTE_TRIES 7
 #define NOTE_COLUMNS 7
+#define NOTE_INDEXES 4
 
 typedef struct Note
 {

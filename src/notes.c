@@ -22,7 +22,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
@@ -30,9 +29,9 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "group.h"
+#include "owner.h"
 
 /* ---- finding ---- */
 
@@ -405,16 +404,16 @@ write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_
 void
 notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
 {
-	Oid			user;
-	int			context;
+	OwnerScope	scope;
 
 	if (changes->nleased + changes->ndropped + changes->nadded == 0)
 		return;
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(queue->notes->rd_rel->relowner,
-						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (owner_has_code(queue->notes, NOTE_COLUMNS, NOTE_INDEXES))
+		owner_begin(queue->notes->rd_rel->relowner, &scope);
+	else
+		owner_begin_bare(queue->notes->rd_rel->relowner, &scope);
 	write_as_owner(queue, changes, lease_end);
-	SetUserIdAndSecContext(user, context);
+	owner_end(&scope);
 	memset(changes, 0, sizeof(*changes));
 }
 
@@ -422,23 +421,15 @@ notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end
 void
 notes_truncate(const QueueName *name)
 {
-	Oid			relid = name_relid(name, NOTES_TABLE);
-	Oid			user;
-	int			context;
+	Oid			owner = owner_of(name_relid(name, NOTES_TABLE));
+	OwnerScope	scope;
 	int			rc;
-	HeapTuple	tuple;
 
-	if (!OidIsValid(relid))
+	if (!OidIsValid(owner))
 		return;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
-		return;
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(((Form_pg_class) GETSTRUCT(tuple))->relowner,
-						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	ReleaseSysCache(tuple);
+	owner_begin(owner, &scope);
 	rc = SPI_execute(name_expand("TRUNCATE TABLE {notes}", name), false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
-	SetUserIdAndSecContext(user, context);
+	owner_end(&scope);
 }

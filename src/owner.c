@@ -19,8 +19,10 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "owner.h"
@@ -48,13 +50,53 @@ owner_set_option(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/*
+ * Whether a statement on the table may run code that was attached to it: then
+ * owner_begin() is needed.  "columns" and "indexes" are those that it was made
+ * with, which have no such code.
+ */
+bool
+owner_has_code(Relation rel, int columns, int indexes)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	List	   *list;
+	ListCell   *lc;
+	bool		found;
+
+	if (rel->trigdesc != NULL || rel->rd_rules != NULL || rel->rd_rel->relrowsecurity ||
+		rel->rd_rel->relhassubclass || RelationGetNumberOfAttributes(rel) != columns ||
+		(constr != NULL && (constr->num_check > 0 || constr->has_generated_stored)))
+		return true;
+	list = RelationGetIndexList(rel);
+	found = list_length(list) != indexes;
+	foreach(lc, list)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+
+		found = found || !HeapTupleIsValid(tuple) ||
+			!heap_attisnull(tuple, Anum_pg_index_indexprs, NULL);
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+	}
+	list_free(list);
+	return found;
+}
+
+/* The owner's rights for a statement that runs no code but ours, at no cost */
+void
+owner_begin_bare(Oid owner, OwnerScope *scope)
+{
+	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
+	scope->guc_nest_level = 0;
+	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+}
+
 void
 owner_begin(Oid owner, OwnerScope *scope)
 {
-	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
+	owner_begin_bare(owner, scope);
 	scope->guc_nest_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
 	owner_set_option("search_path", "pg_catalog, pg_temp");
 	owner_set_option("datestyle", "ISO");
 	owner_set_option("standard_conforming_strings", "on");
@@ -63,6 +105,7 @@ owner_begin(Oid owner, OwnerScope *scope)
 void
 owner_end(const OwnerScope *scope)
 {
-	AtEOXact_GUC(false, scope->guc_nest_level);
+	if (scope->guc_nest_level > 0)
+		AtEOXact_GUC(false, scope->guc_nest_level);
 	SetUserIdAndSecContext(scope->user, scope->sec_context);
 }

@@ -5,6 +5,8 @@
 #ifndef PGMQ_OWNER_H
 #define PGMQ_OWNER_H
 
+#include "utils/relcache.h"
+
 /* What owner_end() restores */
 typedef struct OwnerScope
 {
@@ -14,6 +16,8 @@ typedef struct OwnerScope
 } OwnerScope;
 
 extern Oid	owner_of(Oid relid);
+extern bool owner_has_code(Relation rel, int columns, int indexes);
+extern void owner_begin_bare(Oid owner, OwnerScope *scope);
 extern void owner_begin(Oid owner, OwnerScope *scope);
 extern void owner_set_option(const char *name, const char *value);
 extern void owner_end(const OwnerScope *scope);
