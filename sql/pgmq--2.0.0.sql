@@ -130,6 +130,30 @@ COMMENT ON COLUMN pgmq.partition_config.converted_archive IS
 
 SELECT pg_catalog.pg_extension_config_dump('pgmq.partition_config', '');
 
+-- Rows of these tables decide what happens to a queue, so they are its owner's
+-- to write.  Not for what replication brings: the publisher has checked that.
+-- Bindings are different: a role that may bind decides where messages go.
+CREATE FUNCTION pgmq._check_queue_owner()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__check_queue_owner';
+COMMENT ON FUNCTION pgmq._check_queue_owner() IS
+    'Private: the trigger that refuses rows of other owners'' queues';
+
+CREATE TRIGGER check_queue_owner BEFORE INSERT OR UPDATE OR DELETE ON pgmq.meta
+    FOR EACH ROW EXECUTE FUNCTION pgmq._check_queue_owner();
+CREATE TRIGGER check_table_owner BEFORE TRUNCATE ON pgmq.meta
+    FOR EACH STATEMENT EXECUTE FUNCTION pgmq._check_queue_owner();
+CREATE TRIGGER check_queue_owner BEFORE INSERT OR UPDATE OR DELETE ON pgmq.notify_insert_throttle
+    FOR EACH ROW EXECUTE FUNCTION pgmq._check_queue_owner();
+CREATE TRIGGER check_table_owner BEFORE TRUNCATE ON pgmq.notify_insert_throttle
+    FOR EACH STATEMENT EXECUTE FUNCTION pgmq._check_queue_owner();
+CREATE TRIGGER check_queue_owner BEFORE INSERT OR UPDATE OR DELETE ON pgmq.partition_config
+    FOR EACH ROW EXECUTE FUNCTION pgmq._check_queue_owner();
+CREATE TRIGGER check_table_owner BEFORE TRUNCATE ON pgmq.partition_config
+    FOR EACH STATEMENT EXECUTE FUNCTION pgmq._check_queue_owner();
+CREATE TRIGGER check_table_owner BEFORE TRUNCATE ON pgmq.topic_bindings
+    FOR EACH STATEMENT EXECUTE FUNCTION pgmq._check_queue_owner();
+
 -- The installing role owns what it may want to grant.
 ALTER TABLE pgmq.meta OWNER TO @extowner@;
 ALTER TABLE pgmq.topic_bindings OWNER TO @extowner@;

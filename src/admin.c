@@ -20,6 +20,7 @@
 
 #include "group.h"
 #include "partman.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_create_non_partitioned);
 PG_FUNCTION_INFO_V1(pgmq_create_unlogged);
@@ -296,6 +297,7 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name)
 
 	name_from_arg(fcinfo, 0, name);
 	name_validate_new(PG_GETARG_TEXT_PP(0), name);
+	rights_require_create();
 	SPI_connect();
 	lock_queue(name);
 	spelling = registered_spelling(name);
@@ -344,6 +346,7 @@ typedef struct PartitionedQueue
 	char	   *retention;		/* NULL: for ever */
 	bool		drop_unread;
 	bool		drop_consumed;
+	bool		is_new;			/* it had neither table nor archive */
 } PartitionedQueue;
 
 /*
@@ -454,6 +457,12 @@ partition_table(const Partman *pm, const QueueName *name, char prefix,
 	partman_create_parent(pm, name, prefix, &set);
 }
 
+/* As long as a queue has no table, anybody who makes queues may write its row */
+#define OVERWRITE \
+	"(queue_name) DO UPDATE SET retention_interval = EXCLUDED.retention_interval," \
+	" drop_unread = EXCLUDED.drop_unread, drop_consumed = EXCLUDED.drop_consumed," \
+	" converted_archive = NULL"
+
 /*
  * What the owner wants of a queue's partitions; kept the way it was first
  * given.  A queue that the published extension has made has its retention with
@@ -468,8 +477,10 @@ register_partitioned(const Partman *pm, const QueueName *name, const Partitioned
 	const char *args[] = {name->canonical, takes_over ? config.retention : queue->retention,
 	queue->drop_unread ? "true" : "false", queue->drop_consumed ? "true" : "false"};
 
-	if (run_with_texts("INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
-					   " VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT DO NOTHING",
+	if (run_with_texts(psprintf("INSERT INTO pgmq.partition_config"
+								" (queue_name, retention_interval, drop_unread, drop_consumed)"
+								" VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT %s",
+								queue->is_new ? OVERWRITE : "DO NOTHING"),
 					   lengthof(args), args) > 0 && takes_over)
 		partman_set_retention(pm, name, QUEUE_TABLE, NULL);
 }
@@ -570,6 +581,8 @@ pgmq_create_partitioned(PG_FUNCTION_ARGS)
 
 	partman_require(&pm);
 	partitioned_from_args(fcinfo, &queue);
+	queue.is_new = !OidIsValid(name_relid(&name, QUEUE_TABLE)) &&
+		!OidIsValid(name_relid(&name, ARCHIVE_TABLE));
 	notice_other_kind(&name, QUEUE_PARTITIONED);
 	create_partitioned_tables(&pm, &name, spelling, &queue);
 	register_queue(&name, spelling);
@@ -598,22 +611,31 @@ is_partitioned(const QueueName *name)
 }
 
 /*
- * The published extension's convert_archive_partitioned() left what had been
- * archived before in a table of its own.  That is dropped with the archive,
- * unless it is the archive of a queue of such a name.
+ * What was the archive of a queue before that was partitioned: the caller's own
+ * table with the columns of an archive, and no queue has such a name.
  */
-static void
-drop_old_archive(const QueueName *name)
+static bool
+is_old_archive(const QueueName *name, const char *relname)
 {
+	const char *prefix = psprintf("a_%s_old", name->canonical);
 	QueueName	old;
+	Oid			relid;
 
-	name_canonical(cstring_to_text(psprintf("%s_old", name->canonical)), &old);
-	if (get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE &&
-		get_rel_relkind(name_relid(&old, ARCHIVE_TABLE)) == RELKIND_RELATION &&
-		!get_rel_relispartition(name_relid(&old, ARCHIVE_TABLE)) &&
-		get_attnum(name_relid(&old, ARCHIVE_TABLE), "archived_at") != InvalidAttrNumber &&
-		!OidIsValid(name_relid(&old, QUEUE_TABLE)) && registered_spelling(&old) == NULL)
-		drop_table(&old, ARCHIVE_TABLE);
+	if (strncmp(relname, prefix, strlen(prefix)) != 0 ||
+		!name_try_canonical(cstring_to_text(relname + 2), &old))
+		return false;
+	relid = name_relid(&old, ARCHIVE_TABLE);
+	return OidIsValid(relid) && strcmp(get_rel_name(relid), relname) == 0 &&
+		rights_owns(relid) && get_rel_relkind(relid) == RELKIND_RELATION &&
+		!get_rel_relispartition(relid) && get_attnum(relid, "archived_at") != InvalidAttrNumber &&
+		!OidIsValid(name_relid(&old, QUEUE_TABLE)) && registered_spelling(&old) == NULL;
+}
+
+static void
+drop_old_archive(const QueueName *name, const char *relname)
+{
+	if (is_old_archive(name, relname))
+		run_ddl("DROP TABLE %s", quote_qualified_identifier(PGMQ_SCHEMA, relname));
 }
 
 /* What is known elsewhere about the partitions of a queue whose tables are gone */
@@ -627,8 +649,9 @@ forget_partitions(const QueueName *name)
 										 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
 										 " RETURNING converted_archive", 1, &canonical);
 
+	/* A row of the settings is not trusted with the name of a table to drop */
 	if (converted != NULL)
-		run_ddl("DROP TABLE IF EXISTS %s", quote_qualified_identifier(PGMQ_SCHEMA, converted));
+		drop_old_archive(name, converted);
 	partman_forget(found ? &pm : NULL, name, QUEUE_TABLE);
 	partman_forget(found ? &pm : NULL, name, ARCHIVE_TABLE);
 }
@@ -641,6 +664,7 @@ drop_queue(const QueueName *name)
 	bool		existed;
 	bool		partitioned;
 
+	rights_require_queue_owner(name);
 	SPI_connect();
 	lock_queue(name);
 	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
@@ -649,7 +673,9 @@ drop_queue(const QueueName *name)
 		partitioned = is_partitioned(name);
 		require_no_partition(name, QUEUE_TABLE);
 		require_no_partition(name, ARCHIVE_TABLE);
-		drop_old_archive(name);
+		/* The published extension's convert_archive_partitioned() has left it */
+		if (get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+			drop_old_archive(name, psprintf("a_%s_old", name->canonical));
 		drop_table(name, QUEUE_TABLE);
 		if (group_has_notes(name))
 			drop_table(name, NOTES_TABLE);
@@ -735,6 +761,9 @@ pgmq_purge_queue(PG_FUNCTION_ARGS)
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
 	table = name_table(&name, QUEUE_TABLE);
+	/* LOCK would be content with UPDATE, which readers have */
+	rights_require_table(name_relid(&name, QUEUE_TABLE), ACL_TRUNCATE);
+	rights_require_select(name_relid(&name, QUEUE_TABLE), NULL, 0);
 	SPI_connect();
 	run_ddl("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE", table);
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -758,7 +787,12 @@ pgmq_list_queues(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* pgmq.acquire_queue_lock(queue_name text) -> void */
+/*
+ * pgmq.acquire_queue_lock(queue_name text) -> void
+ *
+ * It needs no privilege: the server gives any role any advisory lock, this one
+ * too, and programs take it before they create a queue.
+ */
 Datum
 pgmq_acquire_queue_lock(PG_FUNCTION_ARGS)
 {

@@ -43,6 +43,13 @@ CppConcat(pg_finfo_, funcname) (void) \
 extern int	no_such_variable
 #endif
 
+/* 16 asks for privileges on all kinds of objects by one function. */
+#if PG_VERSION_NUM < 160000
+#include "utils/acl.h"
+#define object_aclcheck(classid, objid, roleid, mode) \
+	((void) (classid), pg_namespace_aclcheck(objid, roleid, mode))
+#endif
+
 /* 16 declares _PG_init in fmgr.h. */
 #if PG_VERSION_NUM < 160000
 extern PGDLLEXPORT void _PG_init(void);

@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "admin.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_convert_archive_partitioned);
 
@@ -464,8 +465,10 @@ pgmq_convert_archive_partitioned(PG_FUNCTION_ARGS)
 	c.name = &name;
 	c.pm = &pm;
 	c.archive = name_table(&name, ARCHIVE_TABLE);
+	rights_require_queue_owner(&name);
 	SPI_connect();
 	lock_queue(&name);
+	rights_require_queue_owner(&name);
 	if (!OidIsValid(name_relid(&name, ARCHIVE_TABLE)))
 		ereport(NOTICE, (errmsg("Table a_%ss does not exists", name.canonical)));
 	else if (get_rel_relkind(name_relid(&name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)

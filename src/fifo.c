@@ -14,18 +14,18 @@
  */
 #include "pgmq.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "admin.h"
 #include "group.h"
+#include "owner.h"
+#include "queues.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_create_fifo_index);
 PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);
@@ -97,8 +97,7 @@ make_notes(const QueueName *name)
 	const char *notes = name_table(name, NOTES_TABLE);
 	Oid			queue = name_relid(name, QUEUE_TABLE);
 	bool		unlogged = get_rel_persistence(queue) == RELPERSISTENCE_UNLOGGED;
-	HeapTuple	tuple;
-	Oid			owner;
+	Oid			owner = owner_of(queue);
 
 	if (group_has_notes(name))
 		run_ddl("DROP TABLE %s", notes);
@@ -122,11 +121,6 @@ make_notes(const QueueName *name)
 	run_ddl("CREATE INDEX %s ON %s (grp) WHERE late", name_object(name, "fifo_late_idx_", ""), notes);
 	run_ddl("COMMENT ON TABLE %s IS 'Which groups of the queue to look at, and when'", notes);
 
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(queue));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", queue);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
 	if (owner != GetUserId())
 		run_ddl("ALTER TABLE %s OWNER TO %s", notes,
 					  quote_identifier(GetUserNameFromId(owner, false)));
@@ -178,21 +172,6 @@ is_in_place(const QueueName *name)
 	return in_place;
 }
 
-/* All committed messages must get their notes, whatever this transaction's snapshot sees. */
-static void
-fill_notes(const QueueName *name)
-{
-	SPIPlanPtr	plan = SPI_prepare(name_expand(FILL_NOTES, name), 0, NULL);
-	int			rc;
-
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	CommandCounterIncrement();
-	rc = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
-}
-
 /*
  * Who may make all this is the owner.  He may have let policies hide messages
  * from himself (FORCE ROW LEVEL SECURITY): they need notes as well, for others
@@ -215,6 +194,43 @@ see_as_before(int context)
 	SetUserIdAndSecContext(GetUserId(), context);
 }
 
+/*
+ * All committed messages must get their notes, whatever this transaction's
+ * snapshot sees.  As the owner: the planner may run functions of the owner's.
+ */
+static void
+fill_notes(const QueueName *name)
+{
+	OwnerScope	scope;
+	SPIPlanPtr	plan;
+	int			rc;
+
+	owner_begin(owner_of(name_relid(name, QUEUE_TABLE)), &scope);
+	(void) see_all_messages();
+	plan = SPI_prepare(name_expand(FILL_NOTES, name), 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	CommandCounterIncrement();
+	rc = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+	owner_end(&scope);
+}
+
+/* Asked before anything is locked: a refused call keeps nobody waiting */
+static void
+require_own_queue(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+
+	name_require_queue(name);
+	rights_require_owner(relid);
+	if (get_rel_relkind(relid) != RELKIND_RELATION && get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a table", name_table(name, QUEUE_TABLE))));
+}
+
 /* The caller has connected to SPI. */
 static void
 create_fifo_index(const QueueName *name)
@@ -222,8 +238,9 @@ create_fifo_index(const QueueName *name)
 	int			context;
 	bool		in_place;
 
+	require_own_queue(name);
 	lock_queue(name);
-	name_require_queue(name);
+	require_own_queue(name);
 	context = see_all_messages();
 	in_place = is_in_place(name);
 	see_as_before(context);
@@ -233,9 +250,7 @@ create_fifo_index(const QueueName *name)
 	make_index(name);
 	make_notes(name);
 	make_triggers(name);
-	context = see_all_messages();
 	fill_notes(name);
-	see_as_before(context);
 }
 
 /*
@@ -254,6 +269,19 @@ pgmq_create_fifo_index(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Waits for locks of all queues together, in milliseconds */
+#define LOCK_BUDGET_MS 10000
+
+static void
+create_listed(const ListedQueue *queue, void *arg)
+{
+	if (!OidIsValid(name_relid(&queue->name, QUEUE_TABLE)))
+		return;
+	SPI_connect();
+	create_fifo_index(&queue->name);
+	SPI_finish();
+}
+
 /*
  * pgmq.create_fifo_indexes_all() -> void
  *
@@ -263,22 +291,12 @@ pgmq_create_fifo_index(PG_FUNCTION_ARGS)
 Datum
 pgmq_create_fifo_indexes_all(PG_FUNCTION_ARGS)
 {
-	QueueName  *names;
-	int			count;
+	ListedQueue *queues;
+	int			count = queues_list(&queues);
 	int			i;
 
-	SPI_connect();
-	count = (int) run_with_texts("SELECT DISTINCT pg_catalog.lower(queue_name) FROM pgmq.meta ORDER BY 1",
-									   0, NULL);
-	names = palloc(sizeof(QueueName) * Max(count, 1));
 	for (i = 0; i < count; i++)
-		name_canonical(cstring_to_text(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1)),
-					   &names[i]);
-	for (i = 0; i < count; i++)
-	{
-		if (OidIsValid(name_relid(&names[i], QUEUE_TABLE)))
-			create_fifo_index(&names[i]);
-	}
-	SPI_finish();
+		rights_require_owner(name_relid(&queues[i].name, QUEUE_TABLE));
+	queues_visit(queues, count, LOCK_BUDGET_MS, create_listed, NULL);
 	PG_RETURN_VOID();
 }

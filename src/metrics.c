@@ -1,74 +1,209 @@
 /*
  * metrics.c
  *	  Numbers about queues.
+ *
+ * The messages are counted by count.c, which runs no code of the queue's owner.
+ * The caller needs the privileges that a SELECT would need.
  */
 #include "pgmq.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/dependency.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/tuplestore.h"
+
+#include "count.h"
+#include "queues.h"
+#include "relcheck.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_metrics);
 PG_FUNCTION_INFO_V1(pgmq_metrics_all);
 
-/*
- * The queue's numbers in the order of pgmq.metrics_result, without its first
- * column.  One reading of the clock, inside the statement and so after its
- * snapshot was taken, decides both the ages and what is visible: a message
- * that the snapshot sees is not from the future, unless the clock was set
- * back, and then its age is 0.
- */
-#define METRICS_SQL \
-	"WITH c AS MATERIALIZED (SELECT pg_catalog.clock_timestamp() AS now)," \
-	" m AS (SELECT pg_catalog.count(*) AS total," \
-	" pg_catalog.count(*) FILTER (WHERE vt OPERATOR(pg_catalog.<=) (SELECT now FROM c)" \
-	" OR vt OPERATOR(pg_catalog.=) enqueued_at) AS visible," \
-	" pg_catalog.max(enqueued_at) AS newest, pg_catalog.min(enqueued_at) AS oldest" \
-	" FROM {queue})" \
-	" SELECT m.total," \
-	AGE("m.newest") "," AGE("m.oldest") "," \
-	" (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence})," \
-	" c.now, m.visible, " DEFAULT_LENGTH \
-	" FROM c, m"
+#define METRICS_COLUMNS 8
+
+/* Waits for locks of all queues together, in milliseconds */
+#define LOCK_BUDGET_MS 1000
+
+/* ---- counting ---- */
+
+/* Where policies decide what the caller sees, a statement counts it; $1 is the clock */
+#define POLICED_SQL \
+	"SELECT pg_catalog.count(*)," \
+	" pg_catalog.count(*) FILTER (WHERE vt OPERATOR(pg_catalog.<=) $1" \
+	" OR vt OPERATOR(pg_catalog.=) enqueued_at)," \
+	" pg_catalog.max(enqueued_at), pg_catalog.min(enqueued_at) FROM {queue}"
+
+static Datum
+policed_value(int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
+}
+
+static void
+count_policed_messages(const QueueName *name, Counts *counts)
+{
+	Oid			type = TIMESTAMPTZOID;
+	Datum		now;
+	bool		isnull;
+
+	memset(counts, 0, sizeof(*counts));
+	counts->now = GetCurrentTimestamp();
+	now = TimestampTzGetDatum(counts->now);
+	SPI_connect();
+	if (SPI_execute_with_args(name_expand(POLICED_SQL, name), 1, &type, &now, NULL, false, 0) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(SPI_result));
+	counts->messages = DatumGetInt64(policed_value(1, &isnull));
+	counts->visible = DatumGetInt64(policed_value(2, &isnull));
+	counts->newest = DatumGetTimestampTz(policed_value(3, &isnull));
+	counts->oldest = DatumGetTimestampTz(policed_value(4, &isnull));
+	counts->aged = !isnull;
+	SPI_finish();
+}
+
+static float4
+estimated_rows(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	float4		rows = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		rows = Max(((Form_pg_class) GETSTRUCT(tuple))->reltuples, 0);
+		ReleaseSysCache(tuple);
+	}
+	return rows;
+}
+
+static Oid
+default_partition(Oid relid)
+{
+	return get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ?
+		get_default_partition_oid(relid) : InvalidOid;
+}
 
 /*
  * What lies in the default partitions of the queue and its archive, as of the
- * last analyze; NULL of a queue without one.  By the catalog and not by name:
+ * last analyze; false for a queue without one.  By the catalog and not by name:
  * "foo_default" may be a queue.
  */
-#define DEFAULT_LENGTH \
-	"(SELECT pg_catalog.sum(GREATEST(d.reltuples, 0))::bigint" \
-	" FROM pg_catalog.pg_partitioned_table AS p" \
-	" JOIN pg_catalog.pg_class AS d ON d.oid OPERATOR(pg_catalog.=) p.partdefid" \
-	" WHERE p.partrelid OPERATOR(pg_catalog.=) ANY (ARRAY[" \
-	"pg_catalog.to_regclass('{queue}'), pg_catalog.to_regclass('{archive}')])" \
-	" HAVING pg_catalog.bool_or(p.partrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('{queue}')))"
-
-/* Never negative; NULL of an empty queue stays NULL */
-#define AGE(since) \
-	" pg_catalog.round(EXTRACT(epoch FROM" \
-	" GREATEST(c.now, " since ") OPERATOR(pg_catalog.-) " since "))::integer"
-
-#define METRICS_COLUMNS 8
-
-/* One row of pgmq.metrics_result; the caller has connected to SPI */
-static HeapTuple
-queue_metrics(const char *queue_name, const QueueName *name, TupleDesc desc)
+static bool
+default_length(const QueueName *name, int64 *length)
 {
+	Oid			queue = default_partition(name_relid(name, QUEUE_TABLE));
+	Oid			archive = default_partition(name_relid(name, ARCHIVE_TABLE));
+
+	*length = (int64) (estimated_rows(queue) + estimated_rows(archive));
+	return OidIsValid(queue);
+}
+
+/* In seconds, never negative */
+static int32
+age(TimestampTz now, TimestampTz since)
+{
+	if (since >= now)
+		return 0;
+	if (TIMESTAMP_NOT_FINITE(since))
+		return PG_INT32_MAX;
+	return (int32) Min((now - since + USECS_PER_SEC / 2) / USECS_PER_SEC, PG_INT32_MAX);
+}
+
+/* ---- one queue ---- */
+
+/* The sequence of msg_id; if that has another type by now, the only one that the table owns */
+static Oid
+sequence_of(const QueueName *name, Oid queue)
+{
+	Relation	rel = relation_open(queue, AccessShareLock);
+	Oid			sequence = relcheck_sequence(rel);
+	List	   *owned;
+
+	relation_close(rel, AccessShareLock);
+	if (OidIsValid(sequence))
+		return sequence;
+	owned = getOwnedSequences(queue);
+	if (list_length(owned) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("column \"msg_id\" of table %s has no sequence", name_table(name, QUEUE_TABLE))));
+	return linitial_oid(owned);
+}
+
+/* What a SELECT on the queue's table and its sequence would ask for */
+static void
+require_rights(Oid queue, Oid sequence)
+{
+	static const char *const queue_columns[] = {"enqueued_at", "vt"};
+	static const char *const sequence_columns[] = {"is_called", "last_value"};
+
+	rights_require_select(queue, queue_columns, lengthof(queue_columns));
+	rights_require_select(sequence, sequence_columns, lengthof(sequence_columns));
+}
+
+/*
+ * One row of pgmq.metrics_result.  One reading of the clock, after the snapshot
+ * was taken, decides both the ages and what is visible: a message that the
+ * snapshot sees is not from the future, unless the clock was set back, and then its
+ * age is 0.
+ */
+static HeapTuple
+queue_metrics(const char *queue_name, const QueueName *name, Oid queue, TupleDesc desc)
+{
+	Oid			sequence = sequence_of(name, queue);
+	Counts		counts;
+	int64		in_default;
 	Datum		values[METRICS_COLUMNS];
 	bool		nulls[METRICS_COLUMNS] = {false};
-	int			rc;
-	int			i;
 
-	name_require_queue(name);
-	rc = SPI_execute(name_expand(METRICS_SQL, name), false, 0);
-	if (rc != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+	require_rights(queue, sequence);
+	if (count_policed(queue))
+		count_policed_messages(name, &counts);
+	else if (!count_messages(queue, true, &counts))
+		name_require_queue(name);
+	nulls[2] = nulls[3] = !counts.aged;
+	nulls[7] = !default_length(name, &in_default);
 	values[0] = CStringGetTextDatum(queue_name);
-	for (i = 1; i < METRICS_COLUMNS; i++)
-		values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i, &nulls[i]);
+	values[1] = Int64GetDatum(counts.messages);
+	values[2] = Int32GetDatum(age(counts.now, counts.newest));
+	values[3] = Int32GetDatum(age(counts.now, counts.oldest));
+	values[4] = Int64GetDatum(count_drawn(sequence));
+	values[5] = TimestampTzGetDatum(counts.now);
+	values[6] = Int64GetDatum(counts.visible);
+	values[7] = Int64GetDatum(in_default);
 	return heap_form_tuple(desc, values, nulls);
+}
+
+/* ... whose columns are as the extension made them */
+static void
+check_result(TupleDesc desc)
+{
+	static const Oid types[METRICS_COLUMNS] = {TEXTOID, INT8OID, INT4OID, INT4OID, INT8OID,
+	TIMESTAMPTZOID, INT8OID, INT8OID};
+
+	relcheck_row_type(desc, types, METRICS_COLUMNS, "metrics_result");
+}
+
+/* InvalidOid if the queue has no table; an error if something else has its name */
+static Oid
+queue_table(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+	char		relkind = OidIsValid(relid) ? get_rel_relkind(relid) : RELKIND_RELATION;
+
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a table", name_table(name, QUEUE_TABLE))));
+	return relid;
 }
 
 /* pgmq.metrics(queue_name text) -> pgmq.metrics_result */
@@ -76,63 +211,54 @@ Datum
 pgmq_metrics(PG_FUNCTION_ARGS)
 {
 	QueueName	name;
+	Oid			queue;
 	TupleDesc	desc;
-	HeapTuple	tuple;
 
 	name_from_arg(fcinfo, 0, &name);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	desc = BlessTupleDesc(desc);
-	SPI_connect();
-	tuple = SPI_copytuple(queue_metrics(text_to_cstring(PG_GETARG_TEXT_PP(0)), &name, desc));
-	SPI_finish();
-	PG_RETURN_DATUM(HeapTupleGetDatum(tuple));
+	check_result(desc);
+	name_require_queue(&name);
+	queue = queue_table(&name);
+	PG_RETURN_DATUM(HeapTupleGetDatum(queue_metrics(text_to_cstring(PG_GETARG_TEXT_PP(0)), &name,
+													queue, BlessTupleDesc(desc))));
 }
 
-/* The names of all queues; copied, because each queue's numbers replace SPI_tuptable */
-static int
-all_queues(char ***queue_names)
-{
-	int			count;
-	int			i;
-
-	if (SPI_execute("SELECT queue_name FROM pgmq.meta ORDER BY queue_name", false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
-	count = (int) SPI_processed;
-	*queue_names = palloc(sizeof(char *) * Max(count, 1));
-	for (i = 0; i < count; i++)
-		(*queue_names)[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-	return count;
-}
+/* ---- all queues ---- */
 
 /*
- * pgmq.metrics_all() -> SETOF pgmq.metrics_result
- *
  * A queue that is recorded but has no table (dropped by hand, or while we
- * look) must not cost the others their numbers.
+ * look) must not cost the others their numbers.  Policies are code of the
+ * queue's owner, which must not run for whoever asks about all queues.
  */
+static void
+put_metrics(const ListedQueue *queue, void *arg)
+{
+	ReturnSetInfo *rsinfo = arg;
+	Oid			relid = queue_table(&queue->name);
+
+	if (!OidIsValid(relid))
+		return;
+	if (count_policed(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("row-level security applies to it"),
+				 errhint("Use pgmq.metrics().")));
+	tuplestore_puttuple(rsinfo->setResult,
+						queue_metrics(queue->spelling, &queue->name, relid, rsinfo->setDesc));
+}
+
+/* pgmq.metrics_all() -> SETOF pgmq.metrics_result */
 Datum
 pgmq_metrics_all(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	  **queue_names;
+	ListedQueue *queues;
 	int			count;
-	int			i;
 
 	InitMaterializedSRF(fcinfo, 0);
-	SPI_connect();
-	count = all_queues(&queue_names);
-	for (i = 0; i < count; i++)
-	{
-		QueueName	name;
-
-		name_canonical(cstring_to_text(queue_names[i]), &name);
-		if (!OidIsValid(name_relid(&name, QUEUE_TABLE)))
-			continue;
-		tuplestore_puttuple(rsinfo->setResult,
-							queue_metrics(queue_names[i], &name, rsinfo->setDesc));
-		SPI_freetuptable(SPI_tuptable);
-	}
-	SPI_finish();
+	check_result(rsinfo->setDesc);
+	count = queues_list(&queues);
+	queues_visit(queues, count, LOCK_BUDGET_MS, put_metrics, rsinfo);
 	return (Datum) 0;
 }

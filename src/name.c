@@ -32,8 +32,8 @@ PG_FUNCTION_INFO_V1(pgmq_validate_queue_name);
  * The characters that the published interface refuses.  Quoting makes them
  * harmless, but programs rely on the error.
  */
-static void
-check_characters(const char *name, int len)
+static bool
+has_only_good_characters(const char *name, int len)
 {
 	int			i;
 
@@ -41,10 +41,18 @@ check_characters(const char *name, int len)
 	{
 		if (name[i] == '$' || name[i] == ';' || name[i] == '\'' ||
 			(name[i] == '-' && i + 1 < len && name[i + 1] == '-'))
-			ereport(ERROR,
-					(errcode(ERRCODE_RAISE_EXCEPTION),
-					 errmsg("queue name contains invalid characters: $, ;, --, or \\'")));
+			return false;
 	}
+	return true;
+}
+
+static void
+check_characters(const char *name, int len)
+{
+	if (!has_only_good_characters(name, len))
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("queue name contains invalid characters: $, ;, --, or \\'")));
 }
 
 /*
@@ -92,6 +100,16 @@ name_canonical(const text *queue_name, QueueName *name)
 	}
 	memcpy(name->canonical, lower, lower_len);
 	pfree(lower);
+}
+
+/* The same of a name that was found in a table; false if no queue can have it */
+bool
+name_try_canonical(const text *queue_name, QueueName *name)
+{
+	if (!has_only_good_characters(VARDATA_ANY(queue_name), VARSIZE_ANY_EXHDR(queue_name)))
+		return false;
+	name_canonical(queue_name, name);
+	return true;
 }
 
 void

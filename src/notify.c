@@ -35,6 +35,8 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "rights.h"
+
 PG_FUNCTION_INFO_V1(pgmq_enable_notify_insert);
 PG_FUNCTION_INFO_V1(pgmq_disable_notify_insert);
 PG_FUNCTION_INFO_V1(pgmq_update_notify_insert);
@@ -386,7 +388,9 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 	{
 		name_from_arg(fcinfo, 0, &name);
+		rights_require_owner(name_relid(&name, QUEUE_TABLE));
 		lock_queue(&name);
+		rights_require_owner(name_relid(&name, QUEUE_TABLE));
 	}
 	if (PG_ARGISNULL(0) || !OidIsValid(name_relid(&name, QUEUE_TABLE)))
 		ereport(ERROR,
@@ -419,6 +423,7 @@ pgmq_disable_notify_insert(PG_FUNCTION_ARGS)
 	bool		as_ours;
 
 	name_from_arg(fcinfo, 0, &name);
+	rights_require_owner(name_relid(&name, QUEUE_TABLE));
 	SPI_connect();
 	lock_queue(&name);
 	if (!OidIsValid(name_relid(&name, QUEUE_TABLE)))
@@ -451,7 +456,10 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 				 errmsg("throttle_interval_ms must be non-negative, got: %d", PG_GETARG_INT32(1))));
 	SPI_connect();
 	if (!PG_ARGISNULL(0))
+	{
 		name_from_arg(fcinfo, 0, &name);
+		rights_require_owner(name_relid(&name, QUEUE_TABLE));
+	}
 	if (PG_ARGISNULL(0) || registered_spelling(&name) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_RAISE_EXCEPTION),

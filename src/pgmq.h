@@ -35,6 +35,7 @@ typedef struct QueueName
 #define NOTES_TABLE 'g'			/* of a queue that has groups: see group.h */
 
 extern void name_canonical(const text *queue_name, QueueName *name);
+extern bool name_try_canonical(const text *queue_name, QueueName *name);
 extern void name_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name);
 extern void name_validate_new(const text *queue_name, QueueName *name);
 extern Oid	name_index_relid(const QueueName *name, char prefix, const char *suffix);

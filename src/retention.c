@@ -20,12 +20,16 @@
 #include "access/htup_details.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "admin.h"
+#include "count.h"
 #include "group.h"
+#include "queues.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_list_partitions);
 PG_FUNCTION_INFO_V1(pgmq_set_retention);
@@ -203,7 +207,10 @@ retention_step(Upkeep *upkeep)
 
 #define LIST_COLUMNS 8
 
-/* One row of list_partitions(); relid of the default partition: with NULL bounds */
+/*
+ * One row of list_partitions(); relid of the default partition: with NULL bounds.
+ * No number of messages where policies apply: those are code of the queue's owner.
+ */
 static void
 list_partition(const Upkeep *upkeep, const char *queue, const Partition *partition,
 			   int64 limit, ReturnSetInfo *rsinfo)
@@ -213,46 +220,53 @@ list_partition(const Upkeep *upkeep, const char *queue, const Partition *partiti
 	bool		past = !is_default && partition->upper <= limit;
 	Datum		values[LIST_COLUMNS];
 	bool		nulls[LIST_COLUMNS] = {false};
-	int64		messages;
+	Counts		counts;
 
 	if (name == NULL)
 		return;
-	run_with_texts(psprintf("SELECT pg_catalog.count(*), pg_catalog.pg_total_relation_size($1::pg_catalog.regclass)"
-							" FROM ONLY %s", name), 1, &name);
-	values[4] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nulls[4]);
-	values[5] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &nulls[5]);
-	messages = DatumGetInt64(values[4]);
+	rights_require_select(partition->relid, NULL, 0);
+	nulls[4] = count_policed(partition->relid);
+	if (!nulls[4] && !count_messages(partition->relid, false, &counts))
+		return;
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = CStringGetTextDatum(name);
 	nulls[2] = nulls[3] = is_default;
 	values[2] = is_default ? (Datum) 0 : CStringGetTextDatum(partset_key_text(upkeep->set, partition->lower));
 	values[3] = is_default ? (Datum) 0 : CStringGetTextDatum(partset_key_text(upkeep->set, partition->upper));
+	values[4] = nulls[4] ? (Datum) 0 : Int64GetDatum(counts.messages);
+	values[5] = DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(partition->relid));
 	values[6] = BoolGetDatum(past);
-	values[7] = BoolGetDatum(past && messages > 0 && !upkeep->drop_unread);
+	nulls[7] = nulls[4];
+	values[7] = nulls[7] ? (Datum) 0 : BoolGetDatum(past && counts.messages > 0 && !upkeep->drop_unread);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 static void
-list_partitions(const char *queue, const Partman *pm, ReturnSetInfo *rsinfo)
+list_partitions(const ListedQueue *queue, void *arg)
 {
-	QueueName	name;
+	Partman		pm;
 	Upkeep		upkeep = {0};
 	int64		limit;
 	int			i;
 
-	name_canonical(cstring_to_text(queue), &name);
-	if (!upkeep_begin(&upkeep, &name, QUEUE_TABLE, pm))
-		return;
-	limit = retention_limit(&upkeep, upkeep_current(&upkeep));
-	for (i = 0; i < upkeep.set->count; i++)
-		list_partition(&upkeep, queue, &upkeep.set->partitions[i], limit, rsinfo);
-	if (OidIsValid(upkeep.set->default_relid))
+	SPI_connect();
+	if (upkeep_begin(&upkeep, &queue->name, QUEUE_TABLE, partman_find(&pm) ? &pm : NULL))
 	{
-		Partition	fallback = {upkeep.set->default_relid, 0, 0};
+		limit = retention_limit(&upkeep, upkeep_current(&upkeep));
+		for (i = 0; i < upkeep.set->count; i++)
+			list_partition(&upkeep, queue->spelling, &upkeep.set->partitions[i], limit, arg);
+		if (OidIsValid(upkeep.set->default_relid))
+		{
+			Partition	fallback = {upkeep.set->default_relid, 0, 0};
 
-		list_partition(&upkeep, queue, &fallback, limit, rsinfo);
+			list_partition(&upkeep, queue->spelling, &fallback, limit, arg);
+		}
 	}
+	SPI_finish();
 }
+
+/* Waits for locks of all queues together, in milliseconds */
+#define LOCK_BUDGET_MS 1000
 
 /*
  * pgmq.list_partitions(queue_name text) -> TABLE (queue text, partition text,
@@ -263,30 +277,28 @@ Datum
 pgmq_list_partitions(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Partman		pm;
-	const Partman *found;
 	QueueName	name;
-	const char *canonical = NULL;
-	SPITupleTable *queues;
-	uint64		count;
-	uint64		i;
+	ListedQueue *queues;
+	int			count;
+	int			i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (!PG_ARGISNULL(0))
 	{
 		name_from_arg(fcinfo, 0, &name);
 		name_require_queue(&name);
-		canonical = name.canonical;
 	}
-	SPI_connect();
-	found = partman_find(&pm) ? &pm : NULL;
-	count = run_with_texts("SELECT queue_name FROM pgmq.meta WHERE $1 IS NULL"
-						   " OR pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) $1"
-						   " ORDER BY queue_name", 1, &canonical);
-	queues = SPI_tuptable;
-	for (i = 0; i < count; i++)
-		list_partitions(SPI_getvalue(queues->vals[i], queues->tupdesc, 1), found, rsinfo);
-	SPI_finish();
+	count = queues_list(&queues);
+	if (PG_ARGISNULL(0))
+		queues_visit(queues, count, LOCK_BUDGET_MS, list_partitions, rsinfo);
+	else
+	{
+		for (i = 0; i < count; i++)
+		{
+			if (memcmp(&queues[i].name, &name, sizeof(name)) == 0)
+				list_partitions(&queues[i], rsinfo);
+		}
+	}
 	return (Datum) 0;
 }
 
@@ -334,8 +346,10 @@ pgmq_set_retention(PG_FUNCTION_ARGS)
 
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
+	rights_require_queue_owner(&name);
 	SPI_connect();
 	lock_queue(&name);
+	rights_require_queue_owner(&name);
 	partman_require(&pm);
 	for (i = 0; i < lengthof(prefixes); i++)
 	{

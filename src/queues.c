@@ -1,0 +1,222 @@
+/*
+ * queues.c
+ *	  Do something for each queue of the database.
+ *
+ * One bad queue must not keep a function from all others.  So each queue has a
+ * subtransaction of its own, and its error becomes a warning.  Two kinds of
+ * errors end the whole call: a cancellation, and a missing privilege, for
+ * the caller would take a shorter result for all there is.
+ *
+ * The owner of a queue can lock its tables for as long as it likes.  All queues
+ * together may keep the call waiting for lock_budget_ms; after that, a queue
+ * is skipped when its lock is not free at once.
+ *
+ * The list of queues is read without a statement: its planning would run
+ * functions that the owner of the extension can attach to the table.
+ */
+#include "queues.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_collation_d.h"
+#include "catalog/pg_type_d.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/varlena.h"
+
+#include "owner.h"
+#include "relcheck.h"
+#include "rights.h"
+
+/* ---- the list ---- */
+
+typedef struct QueueList
+{
+	ListedQueue *queues;
+	int			count;
+	int			max;
+} QueueList;
+
+static void
+warn_of(const char *queue_name, int sqlerrcode, const char *message, const char *detail)
+{
+	ereport(WARNING,
+			(errcode(sqlerrcode),
+			 errmsg("queue \"%s\" is skipped: %s", queue_name, message),
+			 detail ? errdetail("%s", detail) : 0));
+}
+
+static void
+add_queue(QueueList *list, const char *queue_name)
+{
+	ListedQueue *queue;
+
+	if (list->count == list->max)
+	{
+		list->max *= 2;
+		list->queues = repalloc_huge(list->queues, sizeof(ListedQueue) * list->max);
+	}
+	queue = &list->queues[list->count];
+	if (queue_name == NULL)
+		warn_of("<NULL>", ERRCODE_NULL_VALUE_NOT_ALLOWED, "a queue must have a name", NULL);
+	else if (!name_try_canonical(cstring_to_text(queue_name), &queue->name))
+		warn_of(queue_name, ERRCODE_INVALID_NAME, "no queue can have this name", NULL);
+	else
+	{
+		queue->spelling = pstrdup(queue_name);
+		list->count++;
+	}
+}
+
+static void
+scan_meta(Relation meta, QueueList *list)
+{
+	AttrNumber	attno = relcheck_column(RelationGetDescr(meta), "queue_name", VARCHAROID);
+	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	TupleTableSlot *slot = table_slot_create(meta, NULL);
+	TableScanDesc scan = table_beginscan(meta, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(slot, attno, &isnull);
+
+		add_queue(list, isnull ? NULL : TextDatumGetCString(value));
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Policies hide queues from the caller: that is for a statement */
+static void
+select_meta(QueueList *list)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint64		i;
+
+	SPI_connect();
+	if (SPI_execute("SELECT queue_name FROM pgmq.meta", false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
+	MemoryContextSwitchTo(context);
+	for (i = 0; i < SPI_processed; i++)
+		add_queue(list, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+}
+
+static int
+compare_queues(const void *a, const void *b)
+{
+	const char *left = ((const ListedQueue *) a)->spelling;
+	const char *right = ((const ListedQueue *) b)->spelling;
+
+	return varstr_cmp(left, (int) strlen(left), right, (int) strlen(right), DEFAULT_COLLATION_OID);
+}
+
+/* The queues that the caller may see, by name; palloc'd.  Rows that name no queue are warnings. */
+int
+queues_list(ListedQueue **queues)
+{
+	static const char *const columns[] = {"queue_name"};
+	Oid			relid = relcheck_own_table(OWN_META, AccessShareLock);
+	Relation	meta;
+	QueueList	list = {NULL, 0, 64};
+
+	rights_require_select(relid, columns, lengthof(columns));
+	list.queues = palloc(sizeof(ListedQueue) * list.max);
+	CommandCounterIncrement();
+	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+		select_meta(&list);
+	else
+	{
+		meta = table_open(relid, NoLock);
+		scan_meta(meta, &list);
+		table_close(meta, NoLock);
+	}
+	if (list.count > 1)
+		qsort(list.queues, list.count, sizeof(ListedQueue), compare_queues);
+	*queues = list.queues;
+	return list.count;
+}
+
+/* ---- one after the other ---- */
+
+/* The caller's own lock_timeout stays if it is shorter */
+static void
+limit_lock_waits(int ms)
+{
+	if (LockTimeout == 0 || LockTimeout > ms)
+		owner_set_option("lock_timeout", psprintf("%dms", ms));
+}
+
+/* In a subtransaction; its error, if it had one */
+static ErrorData *
+visit_one(const ListedQueue *queue, int lock_ms, QueueVisit visit, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		int			nest = NewGUCNestLevel();
+
+		limit_lock_waits(lock_ms);
+		visit(queue, arg);
+		AtEOXact_GUC(false, nest);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+void
+queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, QueueVisit visit, void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(caller, "pgmq queue", ALLOCSET_DEFAULT_SIZES);
+	int64		budget = lock_budget_ms;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		int64		began = ticks();
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = visit_one(&queues[i], (int) Max(budget, 1), visit, arg);
+		if (error != NULL)
+		{
+			if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+				error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+				ReThrowError(error);
+			if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+				budget -= (ticks() - began) / 1000;
+			warn_of(queues[i].spelling, error->sqlerrcode, error->message, error->detail);
+		}
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+}

@@ -1,0 +1,23 @@
+/*
+ * queues.h
+ *	  Do something for each queue of the database.
+ */
+#ifndef PGMQ_QUEUES_H
+#define PGMQ_QUEUES_H
+
+#include "pgmq.h"
+
+/* A queue as pgmq.meta has it */
+typedef struct ListedQueue
+{
+	char	   *spelling;
+	QueueName	name;
+} ListedQueue;
+
+typedef void (*QueueVisit) (const ListedQueue *queue, void *arg);
+
+extern int	queues_list(ListedQueue **queues);
+extern void queues_visit(const ListedQueue *queues, int count, int lock_budget_ms,
+						 QueueVisit visit, void *arg);
+
+#endif							/* PGMQ_QUEUES_H */

@@ -1,0 +1,176 @@
+/*
+ * rights.c
+ *	  What a caller may do, asked before anything is done.
+ *
+ * A function asks here before it takes a lock or writes anything, so that a
+ * refused call leaves no trace and makes no other session wait.  The answers and
+ * the errors are those of the server for the plain statement.
+ *
+ * The rows of pgmq.meta, pgmq.partition_config and pgmq.notify_insert_throttle
+ * decide what happens to a queue.  A role may need to write such rows for its own
+ * queues, and a grant on these tables cannot be limited to them.  So a trigger
+ * checks each row:
+ *
+ * 1. The caller must own the queue's table and the archive, as far as they exist.
+ *	  A row of a queue that has neither can be written: a restore loads these rows
+ *	  before the tables, and drop_queue() deletes them after the tables.
+ * 2. An UPDATE must pass for the old row and for the new one.
+ * 3. A referential action is not checked again.  It runs as the owner of the
+ *	  table that it changes, because a row of pgmq.meta was deleted, and that row
+ *	  was checked.
+ * 4. The trigger does not fire in the replica role.  Logical replication then
+ *	  copies rows whose writer the publisher has checked.
+ *
+ * The owner of these tables can disable the trigger, and a row may be older than
+ * the table that it is about.  So each use of a row checks once more whether the
+ * row can be meant.
+ */
+#include "rights.h"
+
+#include "access/htup_details.h"
+#include "catalog/objectaddress.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "owner.h"
+
+PG_FUNCTION_INFO_V1(pgmq__check_queue_owner);
+
+bool
+rights_owns(Oid relid)
+{
+	Oid			owner = owner_of(relid);
+
+	return OidIsValid(owner) && has_privs_of_role(GetUserId(), owner);
+}
+
+/* Nothing is asked of a table that does not exist */
+void
+rights_require_owner(Oid relid)
+{
+	if (OidIsValid(relid) && !rights_owns(relid))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+void
+rights_require_queue_owner(const QueueName *name)
+{
+	rights_require_owner(name_relid(name, QUEUE_TABLE));
+	rights_require_owner(name_relid(name, ARCHIVE_TABLE));
+}
+
+/* CREATE on the schema pgmq */
+void
+rights_require_create(void)
+{
+	AclResult	result = object_aclcheck(NamespaceRelationId, get_namespace_oid(PGMQ_SCHEMA, false),
+										 GetUserId(), ACL_CREATE);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_SCHEMA, PGMQ_SCHEMA);
+}
+
+void
+rights_require_table(Oid relid, AclMode privilege)
+{
+	AclResult	result = pg_class_aclcheck(relid, GetUserId(), privilege);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+}
+
+/*
+ * SELECT on the table, or on each of the columns; on any column if none is
+ * named, as a count of rows needs it.
+ */
+void
+rights_require_select(Oid relid, const char *const *columns, int ncolumns)
+{
+	Oid			user = GetUserId();
+	int			i;
+
+	if (pg_class_aclcheck(relid, user, ACL_SELECT) == ACLCHECK_OK)
+		return;
+	if (ncolumns == 0 &&
+		pg_attribute_aclcheck_all(relid, user, ACL_SELECT, ACLMASK_ANY) == ACLCHECK_OK)
+		return;
+	for (i = 0; i < ncolumns; i++)
+	{
+		AttrNumber	attno = get_attnum(relid, columns[i]);
+
+		if (attno == InvalidAttrNumber ||
+			pg_attribute_aclcheck(relid, attno, user, ACL_SELECT) != ACLCHECK_OK)
+			break;
+	}
+	if (ncolumns == 0 || i < ncolumns)
+		rights_require_table(relid, ACL_SELECT);
+}
+
+/* ---- the trigger ---- */
+
+/* The server's code for foreign keys is at work, for a row that was checked before */
+static bool
+is_referential_action(Relation rel)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	return (context & SECURITY_NOFORCE_RLS) != 0 && user == rel->rd_rel->relowner;
+}
+
+/* The row's queue_name must be of no queue, or of one that is the caller's */
+static void
+check_row(Relation rel, HeapTuple row)
+{
+	int			column = SPI_fnumber(RelationGetDescr(rel), "queue_name");
+	char	   *queue_name = column > 0 ? SPI_getvalue(row, RelationGetDescr(rel), column) : NULL;
+	QueueName	name;
+
+	/* What is no name of a queue decides nothing */
+	if (queue_name != NULL && name_try_canonical(cstring_to_text(queue_name), &name))
+		rights_require_queue_owner(&name);
+}
+
+/*
+ * pgmq._check_queue_owner() -> trigger
+ *
+ * BEFORE INSERT OR UPDATE OR DELETE, for each row, and BEFORE TRUNCATE: that
+ * is about all queues at once, so it needs the ownership of the table.
+ */
+Datum
+pgmq__check_queue_owner(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Relation	rel;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("pgmq._check_queue_owner() can only be called as a trigger that fires before")));
+	rel = trigdata->tg_relation;
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+	{
+		rights_require_owner(RelationGetRelid(rel));
+		return PointerGetDatum(NULL);
+	}
+	if (!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+		return PointerGetDatum(NULL);
+	if (!is_referential_action(rel))
+	{
+		check_row(rel, trigdata->tg_trigtuple);
+		if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+			check_row(rel, trigdata->tg_newtuple);
+	}
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ?
+						   trigdata->tg_newtuple : trigdata->tg_trigtuple);
+}
