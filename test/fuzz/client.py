@@ -88,7 +88,7 @@ class Client:
                 raise Stopped
             try:
                 self.conn = psycopg.connect(dbname=self.database, user=self.user, autocommit=True,
-                                            application_name="fuzz " + self.name)
+                                            application_name="fuzz " + self.name, prepare_threshold=None)
                 self.pid = self.conn.info.backend_pid
                 self.counts["connections"] += 1
                 self.connected()
@@ -157,6 +157,9 @@ class Client:
                 raise Stopped
             time.sleep(min(0.05, seconds))
 
+    def broken(self):
+        return self.conn.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+
     # ---- the process ----
 
     def work(self):
@@ -203,9 +206,11 @@ class Client:
 class Caller(Client):
     """Random calls in random transactions"""
 
-    def __init__(self, *args, verbs, names, extreme=0.15, **more):
+    def __init__(self, *args, verbs, queues, make, extreme=0.15, **more):
         super().__init__(*args, **more)
-        self.calls = calls.Calls(self.rng, verbs, values.Values(self.rng, names, extreme))
+        self.queues = queues
+        self.make = make        # the statements that make a queue
+        self.calls = calls.Calls(self.rng, verbs, values.Values(self.rng, [name for name, _ in queues], extreme))
         self.holds = 0
         self.prepared = 0
 
@@ -278,8 +283,10 @@ class Caller(Client):
                 self.savepoints(depth + 1)
             else:
                 self.anything()
+            if self.broken() and rng.random() < 0.9:
+                break
         end = rng.random()
-        if end < 0.6:
+        if end < (0.95 if self.broken() else 0.6):
             self.run("ROLLBACK TO " + name)
             self.counts["savepoints rolled back"] += 1
             if rng.random() < 0.4:
@@ -298,7 +305,7 @@ class Caller(Client):
                 self.savepoints()
             else:
                 self.anything()
-            if self.conn.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
+            if self.broken():
                 break
         end = rng.random()
         if end < 0.6:
@@ -331,7 +338,11 @@ class Caller(Client):
                 return
             finally:
                 self.nested = False
-        elif what < 0.95:
+        elif what < 0.94:
+            # what was dropped comes back
+            for sql in self.make(*rng.choice(self.queues)):
+                self.run(sql)
+        elif what < 0.955:
             self.run(rng.choice(("DISCARD ALL", "DISCARD PLANS", "RESET ALL", "CLOSE ALL", "DISCARD TEMP", "SELECT pg_backend_pid()")))
         elif what < 0.98:
             self.setting("")

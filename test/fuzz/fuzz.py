@@ -175,7 +175,7 @@ class Run:
                 user = "postgres" if number % 4 == 3 else "maker"
                 kind = innocent.LedgerCaller if options.mode == "a" else Caller
                 database = "fuzz_ext" if options.mode == "b" and number % 2 == 1 else "fuzz"
-                self.start(kind(*common, name="caller%d" % number, user=user, database=database, verbs=self.verbs, names=names,
+                self.start(kind(*common, name="caller%d" % number, user=user, database=database, verbs=self.verbs, queues=QUEUES, make=damage.make_queue,
                                 extreme=self.rng.choice((0.05, 0.15, 0.4)), **more))
             self.start(Finisher(*common, name="finisher", user="postgres", **more))
         if options.mode == "b":
@@ -322,7 +322,12 @@ class Run:
                 if pid in self.asked and seconds < HANG_AFTER:
                     del self.asked[pid]
                 continue
-            if pid not in self.asked:
+            if pid not in self.asked and backend.startswith("pgmq"):
+                # of which nobody expects that it can be cancelled
+                self.asked[pid] = (now, "terminate")
+                self.violate("hang", "%s (%s) works for %d s, waits for %s/%s: %s" % (backend, database, seconds, wait_type, wait, query[:500]))
+                self.signal("pg_terminate_backend", pid)
+            elif pid not in self.asked:
                 self.asked[pid] = (now, "cancel")
                 if wait_type != "Lock" and not re.search(r"poll|wait|sleep|very_slow", query):
                     self.violate("hang", "%s (%s, %s) works for %d s, waits for %s/%s: %s" % (name, backend, database, seconds, wait_type, wait, query[:500]))

@@ -115,6 +115,8 @@ class Values:
                 return lit(rng.choice(("q", "a", "", "x", "g" * 70)))
             return rng.choice(("'pg_partman'", "'pgmq'", "NULL", "''", self.name()))
         if kind == "text[]":
+            if rng.random() < 0.01:
+                return "(SELECT array_agg('z' || i) FROM generate_series(1, %d) AS i)" % rng.choice((100, 5000, 100000))
             return self.array(self.name, "text", 6)
         if kind == "jsonb[]":
             return self.array(self.headers if name == "headers" else self.jsonb, "jsonb")
@@ -125,6 +127,8 @@ class Values:
                 return rng.choice(("'{}'", "'{\"m\": 1}'", self.jsonb())) + "::jsonb"
             return self.jsonb()
         if kind == "bigint[]":
+            if rng.random() < 0.01:
+                return "(SELECT array_agg(i) FROM generate_series(-10, %d) AS i)" % rng.choice((100, 30000))
             return self.array(self.msg_id, "bigint", 8)
         if kind == "bigint":
             return self.msg_id()
