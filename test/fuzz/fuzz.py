@@ -190,13 +190,6 @@ class Run:
             self.start(innocent.Consumer(*common, name="consumer_" + queue, user="keeper", queue=queue, crashes=self.crashes, **more))
         self.start(innocent.Watcher(*common, name="watcher", user="postgres", **more))
 
-    def restore_roles(self):
-        try:
-            with connect("postgres") as conn:
-                conn.execute("ALTER ROLE maker NOSUPERUSER")
-        except psycopg.Error:
-            pass
-
     # ---- what is seen ----
 
     def last_statements(self, pid, count=25):

@@ -142,12 +142,6 @@ CREATE FUNCTION evil.canary(what text) RETURNS boolean LANGUAGE plpgsql VOLATILE
 BEGIN
 	RAISE LOG 'CANARY % owner=% user=% session=% role=% super=%', what, 'maker', current_user, session_user,
 		pg_catalog.current_setting('session_replication_role'), pg_catalog.current_setting('is_superuser');
-	IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper) THEN
-		BEGIN
-			EXECUTE 'ALTER ROLE maker SUPERUSER';
-		EXCEPTION WHEN OTHERS THEN NULL;
-		END;
-	END IF;
 	RETURN true;
 END $$;
 CREATE FUNCTION evil.id(bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM evil.canary('expression'); RETURN $1; END $$;
@@ -382,8 +376,6 @@ def check_canary(run, line):
         run.violate("rights", "code of %s (%s) ran with session_replication_role %s, as %s for %s" % (owner, what, role, user, session))
     if user != owner and not (user == "app" and session == "app"):
         run.violate("rights", "code of %s (%s) ran as %s, for %s: %s" % (owner, what, user, session, line[:120]))
-        # Caught in the act, and put right for the next one
-        run.restore_roles()
 
 
 def check_end(run, conn):
