@@ -1,4 +1,5 @@
 """What owners do to the tables, indexes, sequences, triggers and columns of their queues, and to those of the extension."""
+import re
 import time
 
 import psycopg
@@ -264,6 +265,15 @@ VTS = ("now()", "'-infinity'", "'infinity'", "now() + interval '1 s'", "now() - 
 VALUES = ("NULL::text", "1", "'z1'::text", "'z1'::varchar", "'z3'::name", "true", "now()", "1.5", "'{}'::jsonb", "fuzz.slow(1)", "'a'::text", "1/0", "NULL::bigint")
 
 
+# Calls that are tried on a queue after it was damaged, or on one after the extension was
+POKES = ("send({}, '{{}}', '{{\"x-pgmq-group\": \"a\"}}'::jsonb)", "send_batch({}, ARRAY['{{}}', '{{}}']::jsonb[])", "read({}, 0, 5)", "read({}, 0, 1)", "read_grouped({}, 0, 5)",
+         "read_grouped_rr({}, 0, 2)", "read_grouped_head({}, 0, 5)", "pop({})", "set_vt({}, 1::bigint, 0)", "set_vt({}, ARRAY[1, 2, 3]::bigint[], 0)", "delete({}, 2::bigint)",
+         "archive({}, ARRAY[3]::bigint[])", "metrics({})", "metrics_all()", "list_partitions({})", "list_partitions()", "list_queues()", "create_fifo_index({})",
+         "enable_notify_insert({}, 10)", "update_notify_insert({}, 20)", "disable_notify_insert({})", "list_notify_insert_throttles()", "test_routing('f.a.b')", "list_topic_bindings({})",
+         "list_topic_bindings()", "send_topic('f.a.b', '{{}}'::jsonb)", "bind_topic('f.x', {})", "unbind_topic('f.x', {})", "set_retention({}, '5')", "create({})",
+         "convert_archive_partitioned({}, '10', '100', 2)", "purge_queue({})", "rescan({})", "create_partitioned({}, '10')", "create_fifo_indexes_all()")
+
+
 class Breaker(Client):
     """An owner who damages its own queues, and makes them anew from time to time"""
 
@@ -276,10 +286,17 @@ class Breaker(Client):
         self.makers = {}
         self.serial = 0
 
-    def choose(self, name):
+    def queue_for(self, templates):
+        """One that has what the damage is about"""
+        text = " ".join(templates)
+        word = "group" if re.search(r"\{g\}|fifo|\{gkeys\}", text) else "id time drops" if re.search(r"\{p\}|part_config|_config |enqueued_at, vt", text) else ""
+        fit = [queue for queue in self.queues if set(word.split()) & set(queue[1].split("+"))]
+        return self.rng.choice(fit if fit and self.rng.random() < 0.8 else self.queues)
+
+    def choose(self, name, sort):
         rng = self.rng
         self.serial += 1
-        kind = rng.choice("qqqag")
+        kind = rng.choice("qqqagg" if "group" in sort else "qqqa")
         bare = "%s_%s" % (kind, name.lower())
 
         def quoted(text):
@@ -311,10 +328,11 @@ class Breaker(Client):
         self.run("SET lock_timeout = '1s'")
         self.run("SET statement_timeout = '5s'")
 
-    def apply(self, damages, filled):
+    def apply(self, damages, fill):
         """One damage: all of it or nothing, unless the server wants it outside of a transaction"""
         rng = self.rng
         what = rng.choice(list(damages))
+        filled = fill(damages[what])
         statements = []
         for template in damages[what]:
             text = template.format(**filled)
@@ -341,6 +359,12 @@ class Breaker(Client):
             self.run("COMMIT" if rng.random() < 0.92 else "ROLLBACK")
         self.counts["damage " + what] += done > 0
         self.counts["damages"] += done > 0
+        # Others come by chance
+        for call in rng.sample(POKES, 3):
+            self.run("SELECT * FROM pgmq." + call.format(filled.get("lit", "'z1'")), "poke")
+
+    def fill_queue(self, templates):
+        return self.choose(*self.queue_for(templates))
 
     def recreate(self, name, kind):
         """By a superuser, because the owner may have given it away; made again by the owner"""
@@ -354,7 +378,7 @@ class Breaker(Client):
             self.counts["repairs failed"] += 1
             return
         if self.rng.random() < 0.15:
-            self.apply(PREPARED, self.choose(name))
+            self.apply(PREPARED, lambda _: self.choose(name, "group"))
         for sql in make_queue(name, kind):
             self.run(sql)
         for _ in range(3):
@@ -362,11 +386,10 @@ class Breaker(Client):
         self.counts["repairs"] += 1
 
     def step(self):
-        name, kind = self.rng.choice(self.queues)
-        if self.rng.random() < 0.25:
-            self.recreate(name, kind)
+        if self.rng.random() < 0.4:
+            self.recreate(*self.rng.choice(self.queues))
         for _ in range(self.rng.choice((1, 1, 2, 3))):
-            self.apply(self.damages, self.choose(name))
+            self.apply(self.damages, self.fill_queue)
             if self.conn.closed:
                 break
         self.nap(self.rng.choice((0.02, 0.1, 0.3)))
@@ -406,7 +429,7 @@ class ExtensionBreaker(Breaker):
         except psycopg.Error:
             pass
 
-    def fill(self):
+    def fill_extension(self, _):
         rng = self.rng
         self.serial += 1
         table = rng.choice(list(EXTENSION_TABLES))
@@ -426,9 +449,9 @@ class ExtensionBreaker(Breaker):
         if self.left <= 0 or self.conn.closed:
             self.renew()
         self.left -= 1
-        self.apply(EXTENSION_DAMAGE, self.fill())
+        self.apply(EXTENSION_DAMAGE, self.fill_extension)
         if self.rng.random() < 0.3:
-            self.apply(QUEUE_DAMAGE, self.choose(self.rng.choice(self.queues)[0]))
+            self.apply(QUEUE_DAMAGE, self.fill_queue)
         self.nap(self.rng.choice((0.2, 0.5, 1)))
 
 
