@@ -18,6 +18,20 @@ WHERE (vt <= clock_timestamp() OR vt = enqueued_at) AND (read_ct > 0 OR held IS 
 """
 
 
+class Limit:
+    """How long a test goes on: so many times ("500"), so that a slow machine tests as much; or by the clock ("600s")"""
+
+    def __init__(self, text):
+        self.until = time.monotonic() + float(text[:-1]) if text.endswith("s") else None
+        self.left = 0 if self.until else int(text)
+
+    def is_reached(self):
+        return time.monotonic() >= self.until if self.until else self.left <= 0
+
+    def count(self, number=1):
+        self.left -= number
+
+
 class Failed(Exception):
     """Something that was promised does not hold"""
 

@@ -1,6 +1,6 @@
 """What a few sessions do with the message groups of one queue, by chance, and whether what is promised holds.
 
-    histories.py CONNECTION SECONDS SEED standard|partitioned|unlogged|unindexed
+    histories.py CONNECTION STEPS|SECONDSs SEED standard|partitioned|unlogged|unindexed
 
 A round is a number of steps: a session chosen by chance makes a call that is chosen
 by chance, in a transaction or without one.  There are savepoints, prepared transactions,
@@ -22,7 +22,7 @@ import time
 
 import psycopg
 
-from groups import Failed, connect, find, notes, to_be_had
+from groups import Failed, Limit, connect, find, notes, to_be_had
 from model import Model, Transaction
 
 QUEUE = "histories"
@@ -147,7 +147,7 @@ class Histories:
         self.create()
         self.sessions = [Session(connection, str(n + 1), self.model, self.history) for n in range(SESSIONS)]
         self.prepared = {}      # transactions, by name
-        self.rounds = self.steps = self.refused = 0
+        self.rounds = self.steps = self.refused = self.handed_out = 0
         self.session = None     # whose turn it is
         self.groups = GROUPS[0]
 
@@ -204,6 +204,7 @@ class Histories:
 
     def given(self, rows, leased=True):
         self.model.give(self.session.transaction, rows, leased)
+        self.handed_out += len(rows)
 
     # Steps: transactions
 
@@ -500,17 +501,23 @@ class Histories:
         for line in "\n".join(self.history).splitlines():
             print("#   " + line)
 
-    def play(self, seconds):
+    def play(self, limit):
         """Whether all has held, up to the first that has not"""
-        until = time.monotonic() + seconds
         good = True
-        while good and time.monotonic() < until:
+        while good and not limit.is_reached():
+            before = self.steps
             try:
                 self.round()
             except Failed as failed:
                 self.show(failed)
                 good = False
-        print("# %d rounds, %d steps, of which %d were refused" % (self.rounds, self.steps, self.refused))
+            limit.count(self.steps - before)
+        print("# %d rounds, %d steps, of which %d were refused; %d messages handed out"
+              % (self.rounds, self.steps, self.refused, self.handed_out))
+        # Where next to nothing is handed out everything holds
+        if self.handed_out < self.steps / 20:
+            print("# these are too few")
+            good = False
         return good
 
 
@@ -519,8 +526,8 @@ CONSUME = ("SELECT msg_id, headers->>'x-pgmq-group', pgmq.delete('%s', msg_id)"
 
 
 def main():
-    connection, seconds, seed, kind = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4]
-    good = Histories(connection, kind, random.Random("%s %s" % (seed, kind))).play(seconds)
+    connection, limit, seed, kind = sys.argv[1:5]
+    good = Histories(connection, kind, random.Random("%s %s" % (seed, kind))).play(Limit(limit))
     print("%sok - histories: by chance" % ("" if good else "not "))
 
 

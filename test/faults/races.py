@@ -1,6 +1,6 @@
 """Two calls on a queue with message groups, one of which stops in the middle for the other.
 
-    races.py CONNECTION SECONDS SEED standard|partitioned [ROUND...]
+    races.py CONNECTION ROUNDS|SECONDSs SEED standard|partitioned [ROUND...]
 
 Each round puts a queue in one of a few states, starts a call, has it stop at one
 of its checks for interrupts (fault.c), makes another call meanwhile, and lets the
@@ -11,9 +11,13 @@ the first call ends or after it.  Then:
 - every group whose first message is visible is handed out, by groups;
 - so is the rest, once all leases have been taken back.
 
+A test in which no call is stopped finds nothing, so it must have stopped enough of them:
+in each of the parts, by chance in half of the rounds, and each kind of call.
+
 What it prints is TAP.  A round that fails is named, so that it can be repeated
 by giving its name in place of chance.
 """
+import collections
 import random
 import sys
 import threading
@@ -21,7 +25,7 @@ import time
 
 import psycopg
 
-from groups import Failed, connect, find, notes, to_be_had
+from groups import Failed, Limit, connect, find, notes, to_be_had
 
 QUEUE = "races"
 
@@ -199,7 +203,7 @@ class Races:
         # Who waits for what the stopped one has locked gives up
         self.second.execute("SET lock_timeout = '30ms'")
         self.checks = {}        # (state, call) -> how many there were
-        self.rounds = self.stopped = 0
+        self.stopped = collections.Counter()    # how many calls, by name
         self.held_up = False
 
     def is_waiting(self, conn, *kinds):
@@ -282,7 +286,7 @@ class Races:
         call, stopped = self.start(CALLS[name][0], number)
         given = []
         if stopped:
-            self.stopped += 1
+            self.stopped[name] += 1
             self.fifth.execute("COMMIT")
             given = self.call_other(other, late)
             if given is None:
@@ -360,7 +364,6 @@ class Races:
         self.third.execute("DELETE FROM pgmq.g_races")
 
     def round(self, state, name, other, ending, number):
-        self.rounds += 1
         try:
             self.play(state, name, other, ending, number)
             return True
@@ -379,15 +382,20 @@ class Races:
     def every(self, state, name, other, ending):
         """With a stop at each of the checks"""
         self.hold_up(True)
+        checks, before = self.count(state, name), self.stopped[name]
         # The other may make it longer
-        bad = sum(not self.round(state, name, other, ending, number)
-                  for number in range(1, self.count(state, name) + 20))
+        bad = sum(not self.round(state, name, other, ending, number) for number in range(1, checks + 20))
+        stopped = self.stopped[name] - before
+        if checks == 0 or stopped < checks / 2:
+            bad += 1
+            print("# %s, %s: %d checks, and it stopped at %d" % (state, name, checks, stopped))
         print("%sok - races: %s, %s stops for %s" % ("not " if bad else "", state, name, other), flush=True)
 
-    def by_chance(self, seconds, rng):
-        until = time.monotonic() + seconds
+    def by_chance(self, limit, rng):
+        self.stopped.clear()
+        rounds = collections.Counter()
         good = True
-        while time.monotonic() < until:
+        while not limit.is_reached():
             state, name = rng.choice(list(STATES)), rng.choice(list(CALLS))
             other = LATE if rng.random() < 0.1 else rng.choice(list(CALLS))
             if rng.random() < 0.03:
@@ -398,8 +406,19 @@ class Races:
                 continue        # it would wait
             number = rng.randint(1, max(1, self.count(state, name)) + 5)
             good &= self.round(state, name, other, rng.choice(ENDINGS), number)
-        print("# %d rounds, in %d of them a call stopped for another" % (self.rounds, self.stopped))
+            rounds[name] += 1
+            limit.count()
         print("%sok - races: by chance" % ("" if good else "not "))
+        self.say_what_stopped(rounds)
+
+    def say_what_stopped(self, rounds):
+        stopped = sum(self.stopped.values())
+        never = [name for name in CALLS if not self.stopped[name]]
+        print("# %d rounds, in %d of them a call stopped for another" % (sum(rounds.values()), stopped))
+        for name in never:
+            print("# %s never stopped, in %d rounds" % (name, rounds[name]))
+        print("%sok - races: enough calls stopped, of each kind"
+              % ("not " if never or stopped <= sum(rounds.values()) / 2 else ""))
 
 
 # Ways in which messages have got lost to reading by groups, or to two consumers at once
@@ -414,7 +433,7 @@ KNOWN = (
 
 
 def main():
-    connection, seconds, seed, kind = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4]
+    connection, limit, seed, kind = sys.argv[1:5]
     partitioned = kind == "partitioned"
     setup = psycopg.connect(connection, autocommit=True)
     setup.execute("SET client_min_messages = error")
@@ -433,7 +452,7 @@ def main():
         return
     for case in KNOWN:
         races.every(*case)
-    races.by_chance(seconds, random.Random(seed))
+    races.by_chance(Limit(limit), random.Random(seed))
 
 
 if __name__ == "__main__":
