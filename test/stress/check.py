@@ -18,6 +18,30 @@ INVARIANTS = (
     ("exclusive", "two consumers never hold messages of one group"),
 )
 
+ENOUGH = ("enough", "there was enough of everything to check")
+
+# Where nothing happens everything holds.  So much must have been held against an invariant, for each
+# second of a round; a busy machine does twenty times as much.
+LEAST = {
+    "committed sends": 5,
+    "sends rolled back": 0.5,
+    "committed delete": 3,
+    "committed archive": 1,
+    "committed pop": 0.1,
+    "committed reads": 5,
+    "hand-outs taken back": 2,
+    "messages read again": 0.5,
+    "leases that had run out": 1,
+    "delays": 1,
+    "acknowledged commits with an xid": 2,
+    "calls": 10,
+    "visible messages looked at again": 1,
+    "watched groups": 1,
+    "drained": 0.1,
+    "other messages of a group": 40,
+    "groups that changed hands": 0.5,
+}
+
 SHOWN = 3       # violations of each kind that are reported with their history
 
 FOREVER = float("inf")
@@ -43,6 +67,11 @@ class GroupedRead:
         self.how = event[9]
         self.keys = [row[5] for row in event[8]]
         self.rows = event[8]
+
+
+def consumer_of(read):
+    """A client that was killed and started anew is the same consumer"""
+    return read.tx.client.split(".")[0]
 
 
 class Tx:
@@ -94,7 +123,7 @@ def read_logs(log_dir):
                 if kind == "RESTART":
                     restarts.append((event[1], event[2]))
                     continue
-                if kind in ("LOST", "LEFT", "WATCHED"):
+                if kind in ("LOST", "LEFT", "LOOKED", "WATCHED"):
                     found.append(event)
                     continue
                 if kind == "A" and event[3] != "rolled back" and not event[3].startswith(EXPECTED):
@@ -136,8 +165,10 @@ class Checker:
         self.archived = archived
         self.keys = collections.defaultdict(Key)
         self.grouped_reads = []
+        self.grouped_queues = set()
         self.violations = collections.defaultdict(list)
         self.slack = collections.Counter()      # hand-outs that nobody knows, by queue
+        self.seen = collections.Counter()       # what there was to check, see LEAST
         self.resolve(xid_committed)
         self.collect()
 
@@ -165,6 +196,8 @@ class Checker:
         for tx in ask:
             tx.outcome = outcomes[tx.xid]
         for tx in self.transactions:
+            self.seen["acknowledged commits with an xid"] += tx.acknowledged and tx.xid is not None
+            self.seen["calls"] += len(tx.events)
             if tx.acknowledged and not tx.outcome:
                 self.violate("durable", None, "%s, xid %s, was acknowledged" % (tx, tx.xid))
 
@@ -191,6 +224,7 @@ class Checker:
                 elif kind == "R":
                     if len(event) > 9:
                         self.grouped_reads.append(GroupedRead(tx, event))
+                        self.grouped_queues.add(queue)
                     for row in event[8]:
                         self.keys[row[5]].handouts.append((tx, start, end, "read", row, event[6], None))
                     # With a lease of no time at all it is due again, but not in this call
@@ -230,6 +264,10 @@ class Checker:
                                  % (event[3], msg_id, detail))
             elif event[0] == "ERROR":
                 self.violate("error", None, "%s: %s" % event[1:])
+            elif event[0] == "WATCHED":
+                self.seen["watched groups" if event[3] in self.grouped_queues else "watched messages"] += event[4]
+            elif event[0] == "LOOKED":
+                self.seen["visible messages looked at again"] += event[4]
         archived = {}
         for queue, rows in self.archived.items():
             for key, read_ct in rows:
@@ -247,6 +285,11 @@ class Checker:
         sent = [send for send in story.sends if send[0].outcome is not False]
         certain = [send for send in sent if send[0].outcome]
         ends = [finish for finish in story.finishes if finish[0].outcome]
+        self.seen["committed sends"] += bool(certain)
+        self.seen["sends rolled back"] += bool(story.sends) and not sent
+        for tx, _, how in ends:
+            self.seen["committed " + how] += 1
+            self.seen["drained"] += tx.client.startswith("drain")
         if len(ends) > 1:
             self.violate("gone", key, "taken out %d times" % len(ends))
         if certain and not ends and not story.maybe_finished:
@@ -266,6 +309,7 @@ class Checker:
         reads = sorted((h for h in story.handouts if h[3] == "read" and h[0].outcome),
                        key=lambda h: h[4][1])
         pops = [h for h in story.handouts if h[3] == "pop" and h[0].outcome]
+        self.seen["hand-outs taken back"] += sum(h[0].outcome is False for h in story.handouts)
         queue = story.sends[0][1] if story.sends else None
         # Every hand-out, committed or not, writes its lease
         for tx, start, end, kind, row, lease, clock in story.handouts:
@@ -277,6 +321,8 @@ class Checker:
         counts = [h[4][1] for h in reads]
         last = counts[-1] if counts else 0
         missing = last - len(set(counts))
+        self.seen["committed reads"] += len(reads)
+        self.seen["messages read again"] += len(reads) > 1
         if len(set(counts)) < len(counts):
             self.violate("count", key, "read_ct of the committed reads: %s" % counts)
         elif missing > self.slack[queue]:
@@ -289,6 +335,7 @@ class Checker:
         for send in delayed:
             first = reads[0] if reads and counts[0] == 1 else None
             touched = any(v[2][1] == 0 for v in story.retimed)
+            self.seen["delays"] += first is not None and not touched
             if first and not touched and first[4][3] < first[4][2] + send[3] * SECOND:
                 self.violate("lease", key, "delayed by %d s, but %s read it after %.6f s" %
                              (send[3], first[0], (first[4][3] - first[4][2]) / SECOND))
@@ -296,6 +343,7 @@ class Checker:
             if two[4][1] != one[4][1] + 1:
                 continue
             until = self.lease_of(one, story)
+            self.seen["leases that had run out"] += until is not None
             if until is not None and two[4][3] < until:
                 self.violate("lease", key, "%s read it %.6f s before the lease of %s ended"
                              % (two[0], (until - two[4][3]) / SECOND, one[0]))
@@ -345,6 +393,7 @@ class Checker:
                 alive[group] = [m for m in alive[group] if m[3] > read.end]
                 before = set(read.keys[:place])
                 for sent_by, msg_id, key, _, mine in alive[group]:
+                    self.seen["other messages of a group"] += 1
                     if msg_id < row[0] and sent_by < read.start and key not in before and \
                             mine.get(read.tx, FOREVER) > read.end:
                         self.violate("order", row[5], "%s of %s returned msg_id %d of group %s while %d (%s) was there"
@@ -359,11 +408,13 @@ class Checker:
                     groups[self.keys[row[5]].group].append((row[3], read, row))
         for group, handouts in groups.items():
             handouts.sort(key=lambda h: (h[0], h[2][0]))
-            held = []
+            held, last = [], None
             for taken_at, read, row in handouts:
+                self.seen["groups that changed hands"] += bool(last and consumer_of(last) != consumer_of(read))
+                last = read
                 held = [h for h in held if h[0] > taken_at]
                 for until, other, message in held:
-                    if other.tx.client.split(".")[0] == read.tx.client.split(".")[0] or message[5] == row[5]:
+                    if consumer_of(other) == consumer_of(read) or message[5] == row[5]:
                         continue
                     if self.keys[row[5]].retimed or self.keys[message[5]].retimed:
                         continue
@@ -418,17 +469,14 @@ class Checker:
                         say(line)
         return sum(1 for name, _ in INVARIANTS if self.violations[name])
 
+    def too_little(self, seconds):
+        """What there was not enough of for the invariants to mean something"""
+        return ["%d %s, not %d" % (self.seen[what], what, least * seconds)
+                for what, least in LEAST.items() if self.seen[what] < least * seconds]
+
     def figures(self):
-        count = collections.Counter()
-        for story in self.keys.values():
-            count["committed sends"] += any(s[0].outcome for s in story.sends)
-            count["committed hand-outs"] += sum(1 for h in story.handouts if h[0].outcome)
-            count["hand-outs taken back"] += sum(1 for h in story.handouts if h[0].outcome is False)
-            count["purged"] += any(f[2] == "purge" and f[0].outcome for f in story.finishes)
-        for event in self.found:
-            if event[0] == "WATCHED":
-                count["watched for a second"] += event[4]
-                count["watched in vain"] += event[5]
+        count = self.seen.copy()
+        count["watched in vain"] = sum(event[5] for event in self.found if event[0] == "WATCHED")
         count["restarts"] = len(self.restarts)
         count["calls of unknown outcome"] = sum(1 for tx in self.transactions if tx.outcome is None)
         return ", ".join("%d %s" % (n, what) for what, n in count.items())
