@@ -10,16 +10,23 @@
 #include <stdarg.h>
 
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "group.h"
+#include "owner.h"
 #include "partman.h"
+#include "relcheck.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_create_non_partitioned);
@@ -137,6 +144,7 @@ registered_spelling(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 
+	relcheck_own_table(OWN_META, AccessShareLock);
 	return run_for_text("SELECT queue_name FROM pgmq.meta WHERE " HAS_IDENTITY
 						" ORDER BY created_at LIMIT 1", 1, &canonical);
 }
@@ -172,11 +180,41 @@ register_queue(const QueueName *name, const char *spelling)
 	" headers pg_catalog.jsonb"
 
 /*
+ * A table that was there before the queue may be another role's, with triggers
+ * that would run with the rights of each sender.  Being a member of that role, or
+ * a superuser, is not enough: the current user must have made the table.
+ */
+static void
+require_my_table(const QueueName *name, char prefix)
+{
+	Oid			relid = name_relid(name, prefix);
+	Oid			owner = owner_of(relid);
+
+	if (owner == GetUserId())
+	{
+		/* As CREATE INDEX locks it: it keeps its name and its owner */
+		LockRelationOid(relid, ShareLock);
+		if (name_relid(name, prefix) == relid)
+			owner = owner_of(relid);
+		else
+			owner = InvalidOid;
+	}
+	if (owner != GetUserId())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table %s exists, is not a queue, and belongs to another role",
+						name_table(name, prefix)),
+				 OidIsValid(owner) ?
+				 errdetail("It belongs to role \"%s\".", GetUserNameFromId(owner, false)) : 0,
+				 errhint("Drop the table, or create the queue as its owner.")));
+}
+
+/*
  * CREATE TABLE IF NOT EXISTS takes a relation of any kind for the table: the
  * index of another queue, for one, may have the name, or a partition of one.
  */
 static void
-require_table(const QueueName *name, char prefix)
+require_table(const QueueName *name, char prefix, bool new)
 {
 	Oid			relid = name_relid(name, prefix);
 
@@ -186,6 +224,54 @@ require_table(const QueueName *name, char prefix)
 				 errmsg("relation %s exists and is not a table", name_table(name, prefix)),
 				 errhint("Choose another name for the queue.")));
 	require_no_partition(name, prefix);
+	if (new)
+		require_my_table(name, prefix);
+}
+
+/*
+ * Another queue's table may have the name of our index or sequence, or another
+ * role may have taken the name before.  The index would be skipped then, and the
+ * sequence get another name than tools expect.
+ */
+static void
+require_own_name(const char *relname, bool own)
+{
+	if (OidIsValid(get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false))) && !own)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation \"%s\" exists and belongs to another queue", relname),
+				 errhint("Choose another name for the queue.")));
+}
+
+/* If there is such an index, it is on the queue's table or archive */
+static void
+require_own_index(const QueueName *name, char prefix, const char *relname)
+{
+	Oid			relid = get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false));
+
+	require_own_name(relname, OidIsValid(relid) &&
+					 (get_rel_relkind(relid) == RELKIND_INDEX ||
+					  get_rel_relkind(relid) == RELKIND_PARTITIONED_INDEX) &&
+					 IndexGetRelation(relid, true) == name_relid(name, prefix));
+}
+
+static void
+require_own_queue_index(const QueueName *name, const char *suffix)
+{
+	require_own_index(name, QUEUE_TABLE, psprintf("q_%s%s", name->canonical, suffix));
+}
+
+/* If there is a sequence of that name, the queue's ids come from it */
+static void
+require_own_sequence(const QueueName *name)
+{
+	const char *relname = psprintf("q_%s_msg_id_seq", name->canonical);
+	Relation	rel = relation_open(name_relid(name, QUEUE_TABLE), AccessShareLock);
+	Oid			sequence = relcheck_sequence(rel);
+
+	relation_close(rel, NoLock);
+	require_own_name(relname, OidIsValid(sequence) &&
+					 sequence == get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false)));
 }
 
 /*
@@ -193,17 +279,18 @@ require_table(const QueueName *name, char prefix)
  * message that is sent without delay goes into one index.
  */
 static void
-create_queue_table(const QueueName *name, bool unlogged)
+create_queue_table(const QueueName *name, bool unlogged, bool new)
 {
 	const char *table = name_table(name, QUEUE_TABLE);
 	bool		exists = OidIsValid(name_relid(name, QUEUE_TABLE));
 
 	run_ddl("CREATE %sTABLE IF NOT EXISTS %s ("
 			"msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
-			TABLE_COLUMNS("") ")",
+			TABLE_COLUMNS("") ") USING heap",
 			unlogged ? "UNLOGGED " : "", table);
-
-	require_table(name, QUEUE_TABLE);
+	require_table(name, QUEUE_TABLE, new);
+	if (new || !exists)
+		require_own_sequence(name);
 
 	/*
 	 * The ids of an unlogged queue must not start again after a crash: its
@@ -214,45 +301,30 @@ create_queue_table(const QueueName *name, bool unlogged)
 }
 
 static void
-create_archive_table(const QueueName *name)
+create_archive_table(const QueueName *name, bool new)
 {
 	run_ddl("CREATE TABLE IF NOT EXISTS %s ("
 			"msg_id bigint PRIMARY KEY,"
 			TABLE_COLUMNS(" archived_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),")
-			")",
+			") USING heap",
 			name_table(name, ARCHIVE_TABLE));
-	require_table(name, ARCHIVE_TABLE);
+	require_table(name, ARCHIVE_TABLE, new);
 }
 
 static void
-create_indexes(const QueueName *name, const char *spelling)
+create_indexes(const QueueName *name, const char *spelling, bool new)
 {
+	const char *archived_at = psprintf("archived_at_idx_%s", spelling);
+
 	run_ddl("CREATE INDEX IF NOT EXISTS %s ON %s (vt, msg_id)"
 			" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at",
 			name_object(name, "q_", "_vt_idx"),
 			name_table(name, QUEUE_TABLE));
 	run_ddl("CREATE INDEX IF NOT EXISTS %s ON %s (archived_at)",
-			quote_identifier(psprintf("archived_at_idx_%s", spelling)),
-			name_table(name, ARCHIVE_TABLE));
-}
-
-/*
- * Another queue's table may have the name of our index or sequence.  The
- * index would be skipped then, and the sequence get another name than the one
- * that metrics() looks for.
- */
-static void
-require_own(const QueueName *name, const char *suffix, char relkind)
-{
-	const char *relname = psprintf("q_%s%s", name->canonical, suffix);
-	Oid			relid = get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false));
-
-	if (OidIsValid(relid) && get_rel_relkind(relid) != relkind &&
-		!(relkind == RELKIND_INDEX && get_rel_relkind(relid) == RELKIND_PARTITIONED_INDEX))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("relation \"%s\" exists and belongs to another queue", relname),
-				 errhint("Choose another name for the queue.")));
+			quote_identifier(archived_at), name_table(name, ARCHIVE_TABLE));
+	require_own_queue_index(name, "_vt_idx");
+	if (new)
+		require_own_index(name, ARCHIVE_TABLE, archived_at);
 }
 
 typedef enum QueueKind
@@ -289,9 +361,12 @@ notice_other_kind(const QueueName *name, QueueKind wanted)
 						wanted == QUEUE_PARTITIONED ? ", not partitioned" : "")));
 }
 
-/* What every way to create a queue begins with; the queue's spelling */
+/*
+ * What every way to create a queue begins with; the queue's spelling.  "new" says
+ * that pgmq.meta does not know the queue yet.
+ */
 static char *
-begin_create(FunctionCallInfo fcinfo, QueueName *name)
+begin_create(FunctionCallInfo fcinfo, QueueName *name, bool *new)
 {
 	char	   *spelling;
 
@@ -301,6 +376,7 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name)
 	SPI_connect();
 	lock_queue(name);
 	spelling = registered_spelling(name);
+	*new = spelling == NULL;
 	return spelling ? spelling : text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
@@ -308,14 +384,13 @@ static void
 create_queue(FunctionCallInfo fcinfo, QueueKind kind)
 {
 	QueueName	name;
-	char	   *spelling = begin_create(fcinfo, &name);
+	bool		new;
+	char	   *spelling = begin_create(fcinfo, &name, &new);
 
 	notice_other_kind(&name, kind);
-	create_queue_table(&name, kind == QUEUE_UNLOGGED);
-	create_archive_table(&name);
-	create_indexes(&name, spelling);
-	require_own(&name, "_vt_idx", RELKIND_INDEX);
-	require_own(&name, "_msg_id_seq", RELKIND_SEQUENCE);
+	create_queue_table(&name, kind == QUEUE_UNLOGGED, new);
+	create_archive_table(&name, new);
+	create_indexes(&name, spelling, new);
 	register_queue(&name, spelling);
 	SPI_finish();
 }
@@ -360,9 +435,10 @@ typedef struct PartitionedQueue
  * in it, so by time it has two columns, of which the first does the work.
  */
 static void
-create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *queue)
+create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *queue, bool new)
 {
 	const char *table = name_table(name, QUEUE_TABLE);
+	bool		exists = OidIsValid(name_relid(name, QUEUE_TABLE));
 
 	if (!queue->set.by_time)
 		run_ddl("CREATE TABLE IF NOT EXISTS %s ("
@@ -376,12 +452,14 @@ create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *qu
 				TABLE_COLUMNS("") ", CONSTRAINT %s PRIMARY KEY (msg_id, enqueued_at)"
 				") PARTITION BY RANGE (enqueued_at)",
 				table, name_object(name, "q_", "_msg_id_idx"));
-	require_table(name, QUEUE_TABLE);
+	require_table(name, QUEUE_TABLE, new);
+	if (new || !exists)
+		require_own_sequence(name);
 }
 
 /* The archive of such a queue, partitioned by msg_id or by archived_at */
 static void
-create_partitioned_archive_table(const QueueName *name, const PartitionedQueue *queue)
+create_partitioned_archive_table(const QueueName *name, const PartitionedQueue *queue, bool new)
 {
 	run_ddl("CREATE TABLE IF NOT EXISTS %s ("
 			"msg_id bigint,"
@@ -391,14 +469,14 @@ create_partitioned_archive_table(const QueueName *name, const PartitionedQueue *
 			name_object(name, "a_", "_msg_id_idx"),
 			queue->set.by_time ? ", archived_at" : "",
 			queue->set.by_time ? "archived_at" : "msg_id");
-	require_table(name, ARCHIVE_TABLE);
+	require_table(name, ARCHIVE_TABLE, new);
 }
 
 /* An index that the peer's partitioned queues lack, or all of ours */
 static void
 create_queue_index(const QueueName *name, const char *suffix, const char *definition)
 {
-	require_own(name, suffix, RELKIND_INDEX);
+	require_own_queue_index(name, suffix);
 	if (!OidIsValid(name_index_relid(name, QUEUE_TABLE, suffix)))
 		run_ddl("CREATE INDEX %s ON %s %s", name_object(name, "q_", suffix),
 				name_table(name, QUEUE_TABLE), definition);
@@ -500,10 +578,10 @@ is_by_time(const QueueName *name)
 
 static void
 create_partitioned_tables(const Partman *pm, const QueueName *name, const char *spelling,
-						  const PartitionedQueue *queue)
+						  const PartitionedQueue *queue, bool new)
 {
-	create_partitioned_queue_table(name, queue);
-	create_partitioned_archive_table(name, queue);
+	create_partitioned_queue_table(name, queue, new);
+	create_partitioned_archive_table(name, queue, new);
 	if (get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
 	{
 		bool		by_time = is_by_time(name);
@@ -512,9 +590,7 @@ create_partitioned_tables(const Partman *pm, const QueueName *name, const char *
 		if (by_time)
 			create_queue_index(name, "_msg_id_idx", "(msg_id)");
 	}
-	create_indexes(name, spelling);
-	require_own(name, "_vt_idx", RELKIND_INDEX);
-	require_own(name, "_msg_id_seq", RELKIND_SEQUENCE);
+	create_indexes(name, spelling, new);
 	partition_table(pm, name, QUEUE_TABLE, queue, queue->drop_unread ? queue->retention : NULL);
 	partition_table(pm, name, ARCHIVE_TABLE, queue, queue->retention);
 }
@@ -575,7 +651,8 @@ Datum
 pgmq_create_partitioned(PG_FUNCTION_ARGS)
 {
 	QueueName	name;
-	char	   *spelling = begin_create(fcinfo, &name);
+	bool		new;
+	char	   *spelling = begin_create(fcinfo, &name, &new);
 	Partman		pm;
 	PartitionedQueue queue;
 
@@ -584,7 +661,7 @@ pgmq_create_partitioned(PG_FUNCTION_ARGS)
 	queue.is_new = !OidIsValid(name_relid(&name, QUEUE_TABLE)) &&
 		!OidIsValid(name_relid(&name, ARCHIVE_TABLE));
 	notice_other_kind(&name, QUEUE_PARTITIONED);
-	create_partitioned_tables(&pm, &name, spelling, &queue);
+	create_partitioned_tables(&pm, &name, spelling, &queue, new);
 	register_queue(&name, spelling);
 	if (get_rel_relkind(name_relid(&name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
 		register_partitioned(&pm, &name, &queue);
@@ -645,7 +722,10 @@ forget_partitions(const QueueName *name)
 	const char *canonical = name->canonical;
 	Partman		pm;
 	bool		found = partman_find(&pm);
-	char	   *converted = run_for_text("DELETE FROM pgmq.partition_config"
+	char	   *converted;
+
+	relcheck_own_table(OWN_PARTITION_CONFIG, RowExclusiveLock);
+	converted = run_for_text("DELETE FROM pgmq.partition_config"
 										 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
 										 " RETURNING converted_archive", 1, &canonical);
 
@@ -667,6 +747,7 @@ drop_queue(const QueueName *name)
 	rights_require_queue_owner(name);
 	SPI_connect();
 	lock_queue(name);
+	relcheck_own_table(OWN_META, RowExclusiveLock);
 	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
 	if (existed)
 	{
@@ -781,6 +862,12 @@ pgmq_purge_queue(PG_FUNCTION_ARGS)
 Datum
 pgmq_list_queues(PG_FUNCTION_ARGS)
 {
+	static const Oid types[] = {VARCHAROID, BOOLOID, BOOLOID, TIMESTAMPTZOID};
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) == TYPEFUNC_COMPOSITE)
+		relcheck_row_type(desc, types, lengthof(types), "queue_record");
+	relcheck_own_table(OWN_META, AccessShareLock);
 	result_sql_new_snapshot(fcinfo,
 							"SELECT queue_name, is_partitioned, is_unlogged, created_at"
 							" FROM pgmq.meta ORDER BY queue_name");

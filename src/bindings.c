@@ -51,10 +51,8 @@
 #include "topic.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -62,6 +60,8 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
+
+#include "relcheck.h"
 
 PG_FUNCTION_INFO_V1(pgmq__topic_bindings_changed);
 
@@ -100,7 +100,8 @@ table_changed(Datum arg, Oid relid)
 Datum
 pgmq__topic_bindings_changed(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(((TriggerData *) fcinfo->context)->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("pgmq._topic_bindings_changed() can only be called as a trigger")));
@@ -144,6 +145,7 @@ take_rows(Bindings *bindings, uint32 count)
 {
 	PatternEntry *entries;
 	uint32		queues = 0;
+	uint32		used = 0;
 	uint32		i;
 
 	entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(PatternEntry) * (Size) Max(count, 1));
@@ -152,16 +154,20 @@ take_rows(Bindings *bindings, uint32 count)
 	{
 		HeapTuple	row = SPI_tuptable->vals[i];
 		char	   *queue = SPI_getvalue(row, SPI_tuptable->tupdesc, 2);
+		char	   *pattern = SPI_getvalue(row, SPI_tuptable->tupdesc, 1);
 
+		/* Bindings of nothing, which the owner can have allowed */
+		if (queue == NULL || pattern == NULL)
+			continue;
 		if (queues == 0 || strcmp(bindings->queues[queues - 1], queue) != 0)
 			bindings->queues[queues++] = MemoryContextStrdup(bindings->context, queue);
 		pfree(queue);
-		entries[i].pattern = SPI_getvalue(row, SPI_tuptable->tupdesc, 1);
-		entries[i].len = (int) strlen(entries[i].pattern);
-		entries[i].value = queues - 1;
+		entries[used].pattern = pattern;
+		entries[used].len = (int) strlen(pattern);
+		entries[used++].value = queues - 1;
 	}
 	MemoryContextSwitchTo(bindings->context);
-	bindings->tree = pattern_tree(entries, count);
+	bindings->tree = pattern_tree(entries, used);
 }
 
 /*
@@ -223,8 +229,7 @@ refresh(void)
 		CacheRegisterRelcacheCallback(table_changed, (Datum) 0);
 		registered = true;
 	}
-	table = RangeVarGetRelid(makeRangeVar(PGMQ_SCHEMA, "topic_bindings", -1),
-							 AccessShareLock, false);
+	table = relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
 	if (!may_read_all(table))
 		return read_bindings();
 	forget_kept();

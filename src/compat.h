@@ -112,6 +112,25 @@ extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
 	(index_beginscan)(heap, index, snapshot, nkeys, norderbys)
 #endif
 
+/* 17 brought get_rel_relam(). */
+#if PG_VERSION_NUM < 170000
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "utils/syscache.h"
+static inline Oid
+get_rel_relam(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			relam;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	relam = ((Form_pg_class) GETSTRUCT(tuple))->relam;
+	ReleaseSysCache(tuple);
+	return relam;
+}
+#endif
+
 /* 17 asks for the table whose column has the sequence, not for its OID. */
 #if PG_VERSION_NUM < 170000
 #include "catalog/dependency.h"

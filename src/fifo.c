@@ -30,19 +30,6 @@
 PG_FUNCTION_INFO_V1(pgmq_create_fifo_index);
 PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);
 
-/* In bytes; much less than what fits in an index entry */
-#define LONGEST_KEY "256"
-
-#define GROUP_HASH(seed) \
-	"pg_catalog.hashtextextended(" GROUP_NAME ", " seed ")::pg_catalog.text"
-
-#define GROUP_KEY \
-	"(CASE WHEN pg_catalog.octet_length(" GROUP_NAME ") OPERATOR(pg_catalog.<=) " LONGEST_KEY \
-	" THEN " GROUP_NAME \
-	" ELSE pg_catalog.\"left\"(" GROUP_NAME ", 32)" \
-	" OPERATOR(pg_catalog.||) '...'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("0") \
-	" OPERATOR(pg_catalog.||) '/'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("1") " END)"
-
 /*
  * A note for each group, in the order of their first messages.  It says that
  * the first one came late if it was never handed out and somebody holds others
@@ -113,7 +100,7 @@ make_notes(const QueueName *name)
 				  " grp pg_catalog.text COLLATE pg_catalog.\"C\" NOT NULL,"
 				  " head bigint NOT NULL,"
 				  " late boolean NOT NULL DEFAULT false,"
-				  " tries integer NOT NULL DEFAULT 0)",
+				  " tries integer NOT NULL DEFAULT 0) USING heap",
 				  unlogged ? "UNLOGGED " : "", notes);
 	run_ddl("CREATE INDEX %s ON %s (vt, msg_id) WHERE vt OPERATOR(pg_catalog.<>) enqueued_at",
 				  name_object(name, "g_", "_vt_idx"), notes);

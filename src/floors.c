@@ -82,6 +82,7 @@
 #include "utils/snapmgr.h"
 
 #include "floors.h"
+#include "relcheck.h"
 
 /*
  * Candidates that wait for their holders, one a queue.  Their number is fixed:
@@ -115,11 +116,11 @@ candidate_drop(Candidate *candidate)
 	memset(candidate, 0, sizeof(*candidate));
 }
 
-/* The last msg_id that was drawn; false if the queue has no such sequence */
+/* The last msg_id that was drawn; false if the column has no sequence of its own */
 bool
 floors_last_id(const QueueTable *table, int64 *last_id)
 {
-	Oid			seqid = name_sequence_relid(&table->name, table->prefix);
+	Oid			seqid = relcheck_sequence(table->rel);
 	Relation	seq;
 	Buffer		buffer;
 	HeapTupleHeader tuple;

@@ -40,8 +40,8 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/partition.h"
-#include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation_d.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
@@ -61,6 +61,7 @@
 
 #include "group.h"
 #include "partition.h"
+#include "relcheck.h"
 
 /* How many partitions are near */
 #define NEAR_TABLES 2
@@ -83,31 +84,16 @@ has_written(Oid relid)
 	return held_by_me(relid, true);
 }
 
-/* By name: an adopted table may have its columns in another order */
 bool
 front_columns(GroupLeaf *leaf)
 {
 	TupleDesc	desc = RelationGetDescr(leaf->rel);
-	int			i;
 
-	for (i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-		const char *name = NameStr(att->attname);
-
-		if (att->attisdropped)
-			continue;
-		if (att->atttypid == INT8OID && strcmp(name, "msg_id") == 0)
-			leaf->id_attno = att->attnum;
-		else if (att->atttypid == INT4OID && strcmp(name, "read_ct") == 0)
-			leaf->read_ct_attno = att->attnum;
-		else if (att->atttypid == TIMESTAMPTZOID && strcmp(name, "vt") == 0)
-			leaf->vt_attno = att->attnum;
-		else if (att->atttypid == TIMESTAMPTZOID && strcmp(name, "enqueued_at") == 0)
-			leaf->enqueued_attno = att->attnum;
-		else if (att->atttypid == JSONBOID && strcmp(name, "headers") == 0)
-			leaf->headers_attno = att->attnum;
-	}
+	leaf->id_attno = relcheck_column(desc, "msg_id", INT8OID);
+	leaf->read_ct_attno = relcheck_column(desc, "read_ct", INT4OID);
+	leaf->vt_attno = relcheck_column(desc, "vt", TIMESTAMPTZOID);
+	leaf->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
+	leaf->headers_attno = relcheck_column(desc, "headers", JSONBOID);
 	return leaf->id_attno && leaf->read_ct_attno && leaf->vt_attno &&
 		leaf->enqueued_attno && leaf->headers_attno;
 }
@@ -145,7 +131,7 @@ add_table(GroupQueue *queue, Relation rel)
 
 	add_range(queue, RelationGetRelid(rel), NULL, PG_INT64_MIN, PG_INT64_MAX);
 	queue->ranges[queue->nranges - 1].open = i;
-	return rel->rd_rel->relkind == RELKIND_RELATION && front_columns(&queue->leaves[i]);
+	return relcheck_is_heap(rel) && front_columns(&queue->leaves[i]);
 }
 
 /* Partitions that partition.c doesn't understand: all are opened */
@@ -264,6 +250,21 @@ find_tables(GroupQueue *queue)
 	return true;
 }
 
+/* Of our make, not of an older version's */
+static bool
+is_group_index(Relation table, Relation index)
+{
+	const IndexKey keys[] = {
+		{0, TEXTOID, C_COLLATION_OID},
+		{relcheck_column(RelationGetDescr(table), "msg_id", INT8OID), INT8OID, InvalidOid}
+	};
+
+	/* The index of a partition has the expression of the whole */
+	return relcheck_index(index, RelationGetRelid(table), keys, lengthof(keys)) &&
+		relcheck_index_is_whole(index) &&
+		(index->rd_rel->relispartition || relcheck_index_expression(index, table, GROUP_KEY));
+}
+
 /* The part of the group index that is on a table; which takes long to find out. */
 static Oid
 leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
@@ -284,6 +285,14 @@ leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
 	return oid;
 }
 
+static const char *
+index_name(Oid oid)
+{
+	const char *name = get_rel_name(oid);
+
+	return name ? name : "?";
+}
+
 /*
  * Open the index of a table.  The queue's is valid, so all tables have one.  The
  * one that we know may have been replaced (REINDEX CONCURRENTLY), of which we
@@ -302,9 +311,13 @@ open_leaf_index(GroupQueue *queue, GroupRange *range)
 		if (!OidIsValid(oid))
 			elog(ERROR, "%s has no group index", RelationGetRelationName(leaf->rel));
 		if (oid == tried)
-			elog(ERROR, "the group index of %s is not valid", RelationGetRelationName(leaf->rel));
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("index \"%s\" is not a group index of table \"%s\"",
+							index_name(oid), RelationGetRelationName(leaf->rel)),
+					 errhint("Drop the queue's group index, and call pgmq.create_fifo_index().")));
 		leaf->index = try_index_open(oid, AccessShareLock);
-		if (leaf->index != NULL && leaf->index->rd_index->indisvalid)
+		if (leaf->index != NULL && is_group_index(leaf->rel, leaf->index))
 			return;
 		if (leaf->index != NULL)
 			index_close(leaf->index, AccessShareLock);
@@ -331,8 +344,17 @@ open_range(GroupQueue *queue, GroupRange *range)
 		if (rel == NULL)
 			return false;
 		range->open = add_leaf(queue, rel);
+		if (!relcheck_is_heap(rel))
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("\"%s\" is not an ordinary table of the access method heap",
+							RelationGetRelationName(rel)),
+					 errhint("Messages of groups cannot be read from it. Move them to a table that is.")));
 		if (!front_columns(&queue->leaves[range->open]))
-			elog(ERROR, "%s does not have the columns of a queue", RelationGetRelationName(rel));
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("table \"%s\" does not have the columns of a queue",
+							RelationGetRelationName(rel))));
 	}
 	if (queue->fifo != NULL && queue->leaves[range->open].index == NULL)
 		open_leaf_index(queue, range);
@@ -384,17 +406,6 @@ has_triggers(Relation rel, const QueueName *name)
 	return found == lengthof(needed);
 }
 
-/* Of our make, not of an older version's */
-static bool
-is_group_index(const GroupQueue *queue, Relation index)
-{
-	return index->rd_index->indrelid == RelationGetRelid(queue->queue) &&
-		index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
-		index->rd_index->indnkeyatts == 2 && index->rd_index->indkey.values[0] == 0 &&
-		TupleDescAttr(RelationGetDescr(index), 0)->atttypid == TEXTOID &&
-		TupleDescAttr(RelationGetDescr(index), 1)->atttypid == INT8OID;
-}
-
 /*
  * The group index; NULL if there is none.  A trigger that took it for missing would
  * write no notes: one that was replaced since we looked up its name (REINDEX
@@ -414,7 +425,7 @@ open_fifo(GroupQueue *queue)
 		if (oid == tried || (relkind != RELKIND_INDEX && relkind != RELKIND_PARTITIONED_INDEX))
 			return NULL;
 		index = try_index_open(oid, AccessShareLock);
-		if (index != NULL && is_group_index(queue, index))
+		if (index != NULL && is_group_index(queue->queue, index))
 			return index;
 		if (index != NULL)
 			index_close(index, AccessShareLock);
@@ -430,12 +441,16 @@ holds_notes(Relation rel)
 	static const Oid types[NOTE_COLUMNS] = {
 		INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID, INT4OID
 	};
+	static const char *const names[NOTE_COLUMNS] = {
+		"msg_id", "enqueued_at", "vt", "grp", "head", "late", "tries"
+	};
 	int			i;
 
+	if (!relcheck_is_heap(rel))
+		return false;
 	for (i = 0; i < NOTE_COLUMNS; i++)
 	{
-		if (rel->rd_rel->relkind != RELKIND_RELATION || RelationGetDescr(rel)->natts <= i ||
-			TupleDescAttr(RelationGetDescr(rel), i)->atttypid != types[i])
+		if (relcheck_column(RelationGetDescr(rel), names[i], types[i]) != i + 1)
 			return false;
 	}
 	return true;

@@ -1114,7 +1114,8 @@ request_run(Request *request, Outlook *outlook)
 		name_require_queue(&request->name);
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the queue's table does not have the columns of a queue")));
+				 errmsg("the queue's table does not have the columns of a queue"),
+				 errdetail("Groups are read from ordinary tables of the access method heap, and their partitions.")));
 	}
 	wake_mark_taking(&request->name, PG_INT32_MAX);
 	if (!may_read(request))

@@ -26,6 +26,19 @@
 #define GROUP_NAME GROUP_NAME_OF("headers")
 #define DEFAULT_GROUP "_default_fifo_group"
 
+/* What the first column of the group index holds: see fifo.c */
+#define LONGEST_KEY "256"
+
+#define GROUP_HASH(seed) \
+	"pg_catalog.hashtextextended(" GROUP_NAME ", " seed ")::pg_catalog.text"
+
+#define GROUP_KEY \
+	"(CASE WHEN pg_catalog.octet_length(" GROUP_NAME ") OPERATOR(pg_catalog.<=) " LONGEST_KEY \
+	" THEN " GROUP_NAME \
+	" ELSE pg_catalog.\"left\"(" GROUP_NAME ", 32)" \
+	" OPERATOR(pg_catalog.||) '...'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("0") \
+	" OPERATOR(pg_catalog.||) '/'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("1") " END)"
+
 #define GROUP_INDEX_SUFFIX "_fifo_idx"
 
 /* The triggers on a queue that has groups; their names are their functions' */

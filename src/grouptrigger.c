@@ -125,9 +125,15 @@ make_change(KeyMaker *maker, Change *change)
 
 	context->ecxt_scantuple = slot;
 	FormIndexDatum(maker->info, slot, maker->estate, values, nulls);
+	change->msg_id = DatumGetInt64(slot_getattr(slot, maker->columns.id_attno, &isnull[0]));
+	if (nulls[0] || isnull[0])
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the group index of table \"%s\" gives a message no group or no id",
+						RelationGetRelationName(maker->columns.rel)),
+				 errhint("Drop the index, and call pgmq.create_fifo_index().")));
 	change->key = DatumGetTextPCopy(values[0]);
 	ResetExprContext(context);
-	change->msg_id = DatumGetInt64(slot_getattr(slot, maker->columns.id_attno, &isnull[0]));
 	change->vt = DatumGetTimestampTz(slot_getattr(slot, maker->columns.vt_attno, &isnull[1]));
 	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, maker->columns.enqueued_attno, &isnull[2]));
 	if (isnull[1] || (!isnull[2] && change->vt == enqueued_at))

@@ -52,6 +52,7 @@
 #include "floors.h"
 #include "group.h"
 #include "partition.h"
+#include "relcheck.h"
 
 PG_FUNCTION_INFO_V1(pgmq_rescan);
 
@@ -349,7 +350,7 @@ describe_table(QueueTable *table)
 	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 	{
 		table->key = partitioned_key(RelationGetRelid(rel));
-		table->parts = partitions_open(&table->name, rel);
+		table->parts = partitions_open(rel);
 		if (table->parts == NULL || !table->parts->looks)
 			return false;
 		/* A look sets this for itself; the floors are for what is sent until then */
@@ -358,8 +359,8 @@ describe_table(QueueTable *table)
 	}
 	table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(rel);
 	/* What lies in inheritance children can't be looked at here */
-	return rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass &&
-		place_describe(rel, name_index_relid(&table->name, table->prefix, "_vt_idx"), &table->place);
+	return relcheck_is_heap(rel) && !rel->rd_rel->relhassubclass &&
+		place_describe(rel, &table->place);
 }
 
 /*
@@ -1024,7 +1025,7 @@ partitions_changed(Horizon *h)
 
 	if (parts == NULL || parts->valid)
 		return false;
-	h->table.parts = partitions_open(&h->table.name, h->table.rel);
+	h->table.parts = partitions_open(h->table.rel);
 	if (h->table.parts == NULL || !h->table.parts->looks)
 	{
 		h->table.parts = parts;
@@ -1252,7 +1253,7 @@ horizon_partitions(const QueueName *name)
 	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE ||
 		RecoveryInProgress() || (rel = try_table_open(relid, RowExclusiveLock)) == NULL)
 		return NULL;
-	parts = partitions_open(name, rel);
+	parts = partitions_open(rel);
 	table_close(rel, NoLock);
 	if (parts == NULL)
 		return NULL;

@@ -22,16 +22,20 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation_d.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "group.h"
 #include "owner.h"
+#include "relcheck.h"
 
 /* ---- finding ---- */
 
@@ -97,10 +101,18 @@ notes_scan_fresh(GroupQueue *queue, Oid index, int64 from, int64 until)
 	return scan_begin(queue, index, false, newest_snapshot(queue), keys, 2);
 }
 
-static void
+/* False for a row that is no note: a column is NULL, which only its owner can have allowed */
+static bool
 deform(TupleTableSlot *slot, Note *note)
 {
+	int			i;
+
 	slot_getallattrs(slot);
+	for (i = 0; i < NOTE_COLUMNS; i++)
+	{
+		if (slot->tts_isnull[i])
+			return false;
+	}
 	note->id = DatumGetInt64(slot->tts_values[NOTE_ID - 1]);
 	note->vt = DatumGetTimestampTz(slot->tts_values[NOTE_VT - 1]);
 	note->key = DatumGetTextPCopy(slot->tts_values[NOTE_GRP - 1]);
@@ -110,6 +122,7 @@ deform(TupleTableSlot *slot, Note *note)
 	note->tid = slot->tts_tid;
 	note->due = DatumGetTimestampTz(slot->tts_values[NOTE_ENQUEUED_AT - 1]) != note->vt;
 	note->claimed = slot_is_claimed(slot);
+	return true;
 }
 
 bool
@@ -118,7 +131,8 @@ notes_next(NoteScan *scan, Note *note)
 	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		deform(scan->slot, note);
+		if (!deform(scan->slot, note))
+			continue;
 		if (note->due == scan->due)
 			return true;
 		pfree(note->key);
@@ -180,12 +194,44 @@ notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool 
 		if (!index_fetch_heap(scan->scan, scan->slot))
 			continue;
 		note = palloc(sizeof(Note));
-		deform(scan->slot, note);
-		if (!note->claimed)
+		if (deform(scan->slot, note) && !note->claimed)
 			found = lappend(found, note);
 	}
 	notes_end(scan);
 	return found;
+}
+
+/* An index of the notes that is called like that and has these keys; InvalidOid if there is none */
+static Oid
+index_of_notes(GroupQueue *queue, const char *prefix, const IndexKey *keys, int nkeys, bool late)
+{
+	Oid			oid = name_other_relid(&queue->name, prefix);
+	Relation	index;
+	bool		good;
+
+	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX ||
+		(index = try_index_open(oid, AccessShareLock)) == NULL)
+		return InvalidOid;
+	good = relcheck_index(index, RelationGetRelid(queue->notes), keys, nkeys) &&
+		(late ? relcheck_index_has_flagged(index, NOTE_LATE) : relcheck_index_is_whole(index));
+	index_close(index, AccessShareLock);
+	return good ? oid : InvalidOid;
+}
+
+static Oid
+head_index(GroupQueue *queue)
+{
+	static const IndexKey keys[] = {{NOTE_GRP, TEXTOID, C_COLLATION_OID}, {NOTE_HEAD, INT8OID, InvalidOid}};
+
+	return index_of_notes(queue, "fifo_head_idx_", keys, lengthof(keys), false);
+}
+
+static Oid
+late_index(GroupQueue *queue)
+{
+	static const IndexKey keys[] = {{NOTE_GRP, TEXTOID, C_COLLATION_OID}};
+
+	return index_of_notes(queue, "fifo_late_idx_", keys, lengthof(keys), true);
 }
 
 /*
@@ -199,7 +245,7 @@ List *
 notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt,
 				 Snapshot snapshot)
 {
-	Oid			index = name_other_relid(&queue->name, "fifo_head_idx_");
+	Oid			index = head_index(queue);
 	List	   *found;
 	ListCell   *lc;
 
@@ -241,7 +287,7 @@ fetch_either(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot
 bool
 notes_any_late(GroupQueue *queue, const text *key)
 {
-	Oid			oid = name_other_relid(&queue->name, "fifo_late_idx_");
+	Oid			oid = late_index(queue);
 	ScanKeyData keys[1];
 	Relation	index;
 	IndexScanDesc scan;

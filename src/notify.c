@@ -27,6 +27,7 @@
 #include "commands/trigger.h"
 #include "funcapi.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -35,6 +36,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "relcheck.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_enable_notify_insert);
@@ -45,7 +47,6 @@ PG_FUNCTION_INFO_V1(pgmq_notify_queue_listeners);
 PG_FUNCTION_INFO_V1(pgmq__notify_settings_changed);
 
 #define TRIGGER_NAME "trigger_notify_queue_insert_listeners"
-#define SETTINGS_TABLE "notify_insert_throttle"
 #define SETTINGS_INDEX "notify_insert_throttle_queue_name_key"
 
 /* For a trigger without a setting, which a crash of an older version leaves */
@@ -113,9 +114,28 @@ begin_settings(void)
 	ctl.entrysize = sizeof(Setting);
 	ctl.hcxt = TopMemoryContext;
 	Settings = hash_create("pgmq notify settings", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	SettingsRelid = get_relname_relid(SETTINGS_TABLE, get_namespace_oid(PGMQ_SCHEMA, false));
+	SettingsRelid = relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock);
+	UnlockRelationOid(SettingsRelid, AccessShareLock);
 	/* Before the table is read: what changes from here on makes it false again. */
 	SettingsValid = true;
+}
+
+/* An index that finds a queue's row; InvalidOid if there is none */
+static Oid
+settings_index(Relation rel, AttrNumber name_attno)
+{
+	const IndexKey key = {name_attno, VARCHAROID,
+	TupleDescAttr(RelationGetDescr(rel), name_attno - 1)->attcollation};
+	Oid			oid = get_relname_relid(SETTINGS_INDEX, RelationGetNamespace(rel));
+	Relation	index;
+	bool		good;
+
+	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX ||
+		(index = try_index_open(oid, AccessShareLock)) == NULL)
+		return InvalidOid;
+	good = relcheck_index(index, RelationGetRelid(rel), &key, 1) && relcheck_index_is_whole(index);
+	index_close(index, AccessShareLock);
+	return good ? oid : InvalidOid;
 }
 
 /*
@@ -125,27 +145,25 @@ begin_settings(void)
 static int
 read_setting(const char *queue_name)
 {
-	Relation	rel;
+	Relation	rel = table_open(relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock), NoLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	AttrNumber	name_attno = relcheck_column(desc, "queue_name", VARCHAROID);
+	AttrNumber	interval_attno = relcheck_column(desc, "throttle_interval_ms", INT4OID);
+	Oid			index = settings_index(rel, name_attno);
+	int			interval_ms = DEFAULT_INTERVAL_MS;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	AttrNumber	name_attno = get_attnum(SettingsRelid, "queue_name");
-	AttrNumber	interval_attno = get_attnum(SettingsRelid, "throttle_interval_ms");
-	Oid			index = get_relname_relid(SETTINGS_INDEX, get_namespace_oid(PGMQ_SCHEMA, false));
-	int			interval_ms = DEFAULT_INTERVAL_MS;
-	bool		isnull;
 
-	if (name_attno == InvalidAttrNumber || interval_attno == InvalidAttrNumber)
-		return interval_ms;
-	rel = table_open(SettingsRelid, AccessShareLock);
 	ScanKeyEntryInitialize(&key, 0, name_attno, BTEqualStrategyNumber, InvalidOid,
-						   TupleDescAttr(RelationGetDescr(rel), name_attno - 1)->attcollation,
+						   TupleDescAttr(desc, name_attno - 1)->attcollation,
 						   F_TEXTEQ, CStringGetTextDatum(queue_name));
 	scan = systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		Datum		value = heap_getattr(tuple, interval_attno, RelationGetDescr(rel), &isnull);
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, interval_attno, desc, &isnull);
 
 		if (!isnull)
 			interval_ms = Max(DatumGetInt32(value), 0);
@@ -174,8 +192,6 @@ interval_of(const char *queue_name)
 	}
 	if (Settings == NULL || !SettingsValid || hash_get_num_entries(Settings) >= MAX_SETTINGS)
 		begin_settings();
-	if (!OidIsValid(SettingsRelid))
-		return DEFAULT_INTERVAL_MS;
 	interval_ms = read_setting(key);
 	setting = hash_search(Settings, key, HASH_ENTER, NULL);
 	setting->interval_ms = interval_ms;
@@ -209,14 +225,17 @@ static const char *
 queue_of(const TriggerData *trigdata)
 {
 	Oid			relid = RelationGetRelid(trigdata->tg_relation);
+	List	   *ancestors = NIL;
 	const char *relname;
 
 	if (trigdata->tg_trigger->tgnargs > 0)
 		return trigdata->tg_trigger->tgargs[0];
 	if (trigdata->tg_relation->rd_rel->relispartition)
-		relid = llast_oid(get_partition_ancestors(relid));
+		ancestors = get_partition_ancestors(relid);
+	if (ancestors != NIL)
+		relid = llast_oid(ancestors);
 	relname = get_rel_name(relid);
-	if (get_rel_namespace(relid) != get_namespace_oid(PGMQ_SCHEMA, true) ||
+	if (relname == NULL || get_rel_namespace(relid) != get_namespace_oid(PGMQ_SCHEMA, true) ||
 		strncmp(relname, "q_", 2) != 0)
 		return NULL;
 	return relname + 2;
@@ -398,6 +417,7 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 				 errmsg("Queue \"%s\" does not exist. Create it first using pgmq.create()",
 						shown(fcinfo, 0))));
 
+	relcheck_own_table(OWN_NOTIFY_SETTINGS, RowExclusiveLock);
 	args[0] = registered_spelling(&name);
 	if (args[0] == NULL)
 		args[0] = shown(fcinfo, 0);
@@ -433,6 +453,7 @@ pgmq_disable_notify_insert(PG_FUNCTION_ARGS)
 		notice_no_trigger(&name);
 	else
 		run_ddl("DROP TRIGGER " TRIGGER_NAME " ON %s", name_table(&name, QUEUE_TABLE));
+	relcheck_own_table(OWN_NOTIFY_SETTINGS, RowExclusiveLock);
 	run_with_texts("DELETE FROM pgmq.notify_insert_throttle WHERE " HAS_IDENTITY, 1, &canonical);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -467,6 +488,7 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 						shown(fcinfo, 0))));
 	args[0] = name.canonical;
 	args[1] = interval_arg(fcinfo, 1);
+	relcheck_own_table(OWN_NOTIFY_SETTINGS, RowExclusiveLock);
 	if (run_with_texts("UPDATE pgmq.notify_insert_throttle"
 					   " SET throttle_interval_ms = $2::pg_catalog.int4,"
 					   " last_notified_at = pg_catalog.to_timestamp(0)"
@@ -476,7 +498,7 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 				 errmsg("Queue \"%s\" does not have notify_insert enabled. Enable it first using pgmq.enable_notify_insert()",
 						shown(fcinfo, 0))));
 	for (i = 0; i < SPI_processed; i++)
-		setting_changed(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+		setting_changed(relcheck_text(i, 1, "the name of the queue in pgmq.notify_insert_throttle"));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -493,6 +515,7 @@ pgmq_list_notify_insert_throttles(PG_FUNCTION_ARGS)
 	int			rc;
 
 	InitMaterializedSRF(fcinfo, 0);
+	relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock);
 	SPI_connect();
 	rc = SPI_execute("SELECT queue_name, throttle_interval_ms, last_notified_at"
 					 " FROM pgmq.notify_insert_throttle ORDER BY queue_name", true, 0);
@@ -506,9 +529,13 @@ pgmq_list_notify_insert_throttles(PG_FUNCTION_ARGS)
 		TimestampTz last;
 
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
-		if (fits_channel(TextDatumGetCString(values[0]), "INSERT", &channel) &&
+		if (!nulls[0] && fits_channel(TextDatumGetCString(values[0]), "INSERT", &channel) &&
 			announce_last(&channel, &last))
-			values[2] = TimestampTzGetDatum(Max(last, DatumGetTimestampTz(values[2])));
+		{
+			if (nulls[2] || last > DatumGetTimestampTz(values[2]))
+				values[2] = TimestampTzGetDatum(last);
+			nulls[2] = false;
+		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	SPI_finish();

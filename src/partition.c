@@ -32,8 +32,8 @@
 
 #include "access/table.h"
 #include "catalog/partition.h"
+#include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_type_d.h"
 #include "common/hashfn.h"
 #include "lib/ilist.h"
@@ -48,9 +48,9 @@
 #include "utils/memutils.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
 #include "partition.h"
+#include "relcheck.h"
 
 typedef struct ListEntry
 {
@@ -305,38 +305,20 @@ hash_bounds(Partitions *parts)
 static bool
 leaves_look(Partitions *parts, Relation parent)
 {
-	List	   *oids = RelationGetIndexList(parent);
-	AttrNumber	id_attno = get_attnum(RelationGetRelid(parent), "msg_id");
-	bool		id_index = false;
-	bool		vt_index = false;
-	ListCell   *lc;
+	Place		place;
 	int			i;
 
-	foreach(lc, oids)
-	{
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
-		Form_pg_index index;
-
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisvalid && lfirst_oid(lc) == parts->vt_index)
-			vt_index = true;
-		else if (index->indisvalid && index->indkey.values[0] == id_attno)
-			id_index = true;
-		ReleaseSysCache(tuple);
-	}
-	list_free(oids);
 	for (i = 0; i < parts->nleaves; i++)
 	{
-		if (get_rel_relkind(parts->leaves[i].relid) != RELKIND_RELATION)
+		if (get_rel_relkind(parts->leaves[i].relid) != RELKIND_RELATION ||
+			get_rel_relam(parts->leaves[i].relid) != HEAP_TABLE_AM_OID)
 			return false;
 	}
-	return id_index && vt_index;
+	return place_describe(parent, &place);
 }
 
 static Partitions *
-make_list(const QueueName *name, Relation parent, const Partitions *old)
+make_list(Relation parent, const Partitions *old)
 {
 	PartitionDesc desc;
 	MemoryContext context;
@@ -354,7 +336,6 @@ make_list(const QueueName *name, Relation parent, const Partitions *old)
 	parts->by_id = by_id;
 	parts->generation = ++LastGeneration;
 	parts->reach = KEY_MAX;
-	parts->vt_index = name_index_relid(name, QUEUE_TABLE, "_vt_idx");
 	if (old != NULL)
 	{
 		parts->slot_generation = old->slot_generation;
@@ -382,7 +363,7 @@ make_list(const QueueName *name, Relation parent, const Partitions *old)
  * current SPI call ends.
  */
 Partitions *
-partitions_open(const QueueName *name, Relation parent)
+partitions_open(Relation parent)
 {
 	Oid			relid = RelationGetRelid(parent);
 	ListEntry  *entry;
@@ -402,7 +383,7 @@ partitions_open(const QueueName *name, Relation parent)
 
 	if (old != NULL)
 		pin(old);
-	parts = make_list(name, parent, old);
+	parts = make_list(parent, old);
 	if (old != NULL && old->current)
 		remove_list(old);
 	if (parts == NULL)
@@ -489,8 +470,7 @@ leaf_open(Leaf *leaf)
 	{
 		/* First this: looking may accept an invalidation, which takes it back */
 		leaf->described = true;
-		leaf->looks = rel->rd_rel->relkind == RELKIND_RELATION &&
-			place_describe(rel, leaf->parts->vt_index, &leaf->place);
+		leaf->looks = relcheck_is_heap(rel) && place_describe(rel, &leaf->place);
 	}
 	if (leaf->looks)
 		return rel;

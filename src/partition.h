@@ -63,7 +63,6 @@ struct Partitions
 	bool		valid;			/* nothing has changed since it was made */
 	bool		by_id;			/* else by enqueued_at */
 	bool		looks;			/* all leaves have the indexes of a queue */
-	Oid			vt_index;		/* of the parent */
 	uint32		generation;
 	int			nleaves;
 	Leaf	   *leaves;			/* in the order of their keys, the default last */
@@ -90,7 +89,7 @@ typedef struct IdRange
 	bool		done;			/* there are no more */
 } IdRange;
 
-extern Partitions *partitions_open(const QueueName *name, Relation parent);
+extern Partitions *partitions_open(Relation parent);
 extern bool partitions_same(const Partitions *a, const Partitions *b);
 extern void partitions_forget(Partitions *parts);
 extern void partitions_refresh(Partitions *parts, uint32 slot_generation, const Floors *sent);

@@ -14,9 +14,6 @@
 #include "access/stratnum.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/partition.h"
-#include "catalog/pg_am_d.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
@@ -25,62 +22,44 @@
 #include "utils/snapmgr.h"
 
 #include "place.h"
+#include "relcheck.h"
 
-/* By name: an adopted table may have its columns in another order */
 static bool
 find_columns(Relation rel, Place *place)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	int			i;
 
-	for (i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-		bool		time = att->atttypid == TIMESTAMPTZOID;
-
-		if (att->attisdropped)
-			continue;
-		if (att->atttypid == INT8OID && strcmp(NameStr(att->attname), "msg_id") == 0)
-			place->id_attno = att->attnum;
-		else if (time && strcmp(NameStr(att->attname), "vt") == 0)
-			place->vt_attno = att->attnum;
-		else if (time && strcmp(NameStr(att->attname), "enqueued_at") == 0)
-			place->enqueued_attno = att->attnum;
-	}
+	place->id_attno = relcheck_column(desc, "msg_id", INT8OID);
+	place->vt_attno = relcheck_column(desc, "vt", TIMESTAMPTZOID);
+	place->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
 	return place->id_attno && place->vt_attno && place->enqueued_attno;
 }
 
-/* What an index of a partition was made for; else the index itself */
-static Oid
-index_identity(Relation index)
+/* Whether it is an index on msg_id that has every message */
+static bool
+is_id_index(Relation rel, const Place *place, Relation index)
 {
-	Oid			parent = InvalidOid;
+	const IndexKey key = {place->id_attno, INT8OID, InvalidOid};
 
-	if (index->rd_rel->relispartition)
-		parent = get_partition_parent(RelationGetRelid(index), true);
-	return OidIsValid(parent) ? parent : RelationGetRelid(index);
+	return relcheck_index(index, RelationGetRelid(rel), &key, 1) && relcheck_index_is_whole(index);
 }
 
 /*
- * Whether an index on msg_id has every message.  The primary key has.  A
- * partitioned table has none; there any index without a predicate will do.
+ * Whether it is an index on vt that has every deferred message.  One that has all
+ * messages, as older versions made it, does as well, only slower.
  */
 static bool
-has_every_id(Relation index)
+is_vt_index(Relation rel, const Place *place, Relation index)
 {
-	return index->rd_index->indisprimary ||
-		(index->rd_rel->relispartition &&
-		 heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL));
+	const IndexKey key = {place->vt_attno, TIMESTAMPTZOID, InvalidOid};
+
+	return relcheck_index(index, RelationGetRelid(rel), &key, 1) &&
+		relcheck_index_has_deferred(index, place->vt_attno, place->enqueued_attno);
 }
 
-/*
- * By shape: the first column decides.  An index on vt that holds all messages,
- * as older versions made it, does as well, only slower; one with another
- * predicate than ours is none of ours, and is told by its name.  The first entry
- * must be the earliest.
- */
+/* By shape, whatever their names are; best the primary key, and one that has only what is needed */
 static bool
-find_indexes(Relation rel, Oid vt_index, Place *place)
+find_indexes(Relation rel, Place *place)
 {
 	List	   *oids = RelationGetIndexList(rel);
 	ListCell   *lc;
@@ -88,28 +67,25 @@ find_indexes(Relation rel, Oid vt_index, Place *place)
 	foreach(lc, oids)
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		AttrNumber	first = index->rd_index->indkey.values[0];
 
-		if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
-			(index->rd_indoption[0] & INDOPTION_DESC) == 0)
-		{
-			if (first == place->id_attno && has_every_id(index))
-				place->id_index = RelationGetRelid(index);
-			else if (first == place->vt_attno && index_identity(index) == vt_index)
-				place->vt_index = RelationGetRelid(index);
-		}
+		if ((!OidIsValid(place->id_index) || index->rd_index->indisprimary) &&
+			is_id_index(rel, place, index))
+			place->id_index = RelationGetRelid(index);
+		if ((!OidIsValid(place->vt_index) || !relcheck_index_is_whole(index)) &&
+			is_vt_index(rel, place, index))
+			place->vt_index = RelationGetRelid(index);
 		index_close(index, AccessShareLock);
 	}
 	list_free(oids);
 	return OidIsValid(place->id_index) && OidIsValid(place->vt_index);
 }
 
-/* False if it has not what is needed; "vt_index" is the one of the queue's table */
+/* False if it has not what is needed.  Of a partitioned table this says it of its partitions, too. */
 bool
-place_describe(Relation rel, Oid vt_index, Place *place)
+place_describe(Relation rel, Place *place)
 {
 	memset(place, 0, sizeof(*place));
-	return find_columns(rel, place) && find_indexes(rel, vt_index, place);
+	return find_columns(rel, place) && find_indexes(rel, place);
 }
 
 /*

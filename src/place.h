@@ -17,7 +17,7 @@ typedef struct Place
 	Oid			vt_index;		/* on (vt, ...), of deferred messages or all */
 } Place;
 
-extern bool place_describe(Relation rel, Oid vt_index, Place *place);
+extern bool place_describe(Relation rel, Place *place);
 extern bool place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
 							   int64 from, int64 until, int64 *msg_id);
 extern bool place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,

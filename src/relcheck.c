@@ -28,23 +28,96 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_collation_d.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
-#include "nodes/primnodes.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/typcache.h"
 
 #include "relcheck.h"
+
+/* ---- what is remembered ---- */
+
+/* A fixed number of answers each; an answer that needs a place takes it */
+#define KNOWN 256
+
+/* A change of an identity column invalidates the table, the end of its sequence the sequence */
+typedef struct KnownSequence
+{
+	Oid			table;			/* InvalidOid: a free place */
+	Oid			sequence;
+} KnownSequence;
+
+static KnownSequence KnownSequences[KNOWN];
+
+/* An index never changes its expression, so what matters is its end */
+typedef struct KnownIndex
+{
+	Oid			index;			/* InvalidOid: a free place */
+	const char *expression;		/* a constant */
+} KnownIndex;
+
+static KnownIndex KnownIndexes[KNOWN];
+
+/* The extension's tables, as they were found right; see check_own_table() */
+#define OWN_TABLES 4
+
+static Oid	Checked[OWN_TABLES];
+
+/* What is being asked about, if it has not changed meanwhile */
+static Oid	Asking = InvalidOid;
+
+/* Called at any time: does nothing that can fail */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	bool		all = !OidIsValid(relid);
+	int			i;
+
+	for (i = 0; i < KNOWN; i++)
+	{
+		if (all || relid == KnownSequences[i].table || relid == KnownSequences[i].sequence)
+			KnownSequences[i].table = InvalidOid;
+	}
+	for (i = 0; i < OWN_TABLES; i++)
+	{
+		if (all || relid == Checked[i])
+			Checked[i] = InvalidOid;
+	}
+	if (all)
+		memset(KnownIndexes, 0, sizeof(KnownIndexes));
+	else if (KnownIndexes[relid % KNOWN].index == relid)
+		KnownIndexes[relid % KNOWN].index = InvalidOid;
+	if (all || relid == Asking)
+		Asking = InvalidOid;
+}
+
+static void
+register_callback(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	registered = true;
+}
 
 /* ---- tables that messages or notes lie in ---- */
 
@@ -68,18 +141,26 @@ relcheck_column(TupleDesc desc, const char *name, Oid type)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (!att->attisdropped && strcmp(NameStr(att->attname), name) == 0)
-			return att->atttypid == type && is_stored(att) ? att->attnum : InvalidAttrNumber;
+		if (!att->attisdropped && att->atttypid == type && is_stored(att) &&
+			strcmp(NameStr(att->attname), name) == 0)
+			return att->attnum;
 	}
 	return InvalidAttrNumber;
 }
 
 /* ---- indexes ---- */
 
-static Oid
-default_opfamily(Oid type)
+static bool
+has_key(Relation index, int i, const IndexKey *key)
 {
-	return lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+	const TypeCacheEntry *type = lookup_type_cache(key->type, TYPECACHE_BTREE_OPFAMILY);
+
+	return index->rd_index->indkey.values[i] == key->attno &&
+		TupleDescAttr(RelationGetDescr(index), i)->atttypid == key->type &&
+		index->rd_opfamily[i] == type->btree_opf &&
+		index->rd_opcintype[i] == type->btree_opintype &&
+		index->rd_indcollation[i] == key->collation &&
+		index->rd_indoption[i] == 0;	/* neither DESC nor NULLS FIRST */
 }
 
 /* Whether it can be walked by these keys, and perhaps more behind them; it may be partitioned */
@@ -94,12 +175,7 @@ relcheck_index(Relation index, Oid table, const IndexKey *keys, int nkeys)
 		return false;
 	for (i = 0; i < nkeys; i++)
 	{
-		if (form->indkey.values[i] != keys[i].attno ||
-			TupleDescAttr(RelationGetDescr(index), i)->atttypid != keys[i].type ||
-			index->rd_opcintype[i] != keys[i].type ||
-			index->rd_opfamily[i] != default_opfamily(keys[i].type) ||
-			index->rd_indoption[i] != 0 ||	/* neither DESC nor NULLS FIRST */
-			(keys[i].type == TEXTOID && index->rd_indcollation[i] != C_COLLATION_OID))
+		if (!has_key(index, i, &keys[i]))
 			return false;
 	}
 	return true;
@@ -145,59 +221,64 @@ relcheck_index_has_flagged(Relation index, AttrNumber flag)
 	return list_length(predicate) == 1 && is_column(linitial(predicate), flag);
 }
 
-/* ---- sequences ---- */
+/* An expression on a table as an index keeps it */
+static Node *
+parse_index_expression(Relation table, const char *sql)
+{
+	ParseState *state = make_parsestate(NULL);
+	ParseNamespaceItem *item = addRangeTableEntryForRelation(state, table, AccessShareLock,
+															 NULL, false, true);
+	RawStmt    *raw = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_PLPGSQL_EXPR));
+	ResTarget  *target = linitial_node(ResTarget, castNode(SelectStmt, raw->stmt)->targetList);
+	Node	   *expression;
+
+	addNSItemToQuery(state, item, true, true, true);
+	expression = transformExpr(state, target->val, EXPR_KIND_INDEX_EXPRESSION);
+	assign_expr_collations(state, expression);
+	expression = eval_const_expressions(NULL, expression);
+	fix_opfuncids(expression);
+	free_parsestate(state);
+	return expression;
+}
+
+static bool
+has_expression(Relation index, Relation table, const char *sql)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pgmq index expression",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	List	   *expressions = RelationGetIndexExpressions(index);
+	bool		same = list_length(expressions) == 1 &&
+		equal(linitial(expressions), parse_index_expression(table, sql));
+
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+	return same;
+}
 
 /*
- * The sequences of identity columns, remembered: reads ask often.  A change of
- * the column invalidates the table, the end of the sequence the sequence.
+ * Whether the only expression of an index is this one, in which all names are
+ * qualified.  "sql" is a constant; the answer is remembered by its address.
  */
-typedef struct KnownSequence
+bool
+relcheck_index_expression(Relation index, Relation table, const char *sql)
 {
-	Oid			table;			/* InvalidOid: a free place */
-	Oid			sequence;
-} KnownSequence;
+	Oid			relid = RelationGetRelid(index);
+	KnownIndex *known = &KnownIndexes[relid % KNOWN];
 
-#define KNOWN_SEQUENCES 256
-
-static KnownSequence Known[KNOWN_SEQUENCES];
-
-/* The table that is being asked about, if it has not changed meanwhile */
-static Oid	Asking = InvalidOid;
-
-/* The extension's tables, as they were found right; see check_own_table() */
-#define OWN_TABLES 4
-
-static Oid	Checked[OWN_TABLES];
-
-/* Called at any time: does nothing that can fail */
-static void
-relation_changed(Datum arg, Oid relid)
-{
-	int			i;
-
-	for (i = 0; i < KNOWN_SEQUENCES; i++)
-	{
-		if (relid == Known[i].table || relid == Known[i].sequence || !OidIsValid(relid))
-			Known[i].table = InvalidOid;
-	}
-	for (i = 0; i < OWN_TABLES; i++)
-	{
-		if (relid == Checked[i] || !OidIsValid(relid))
-			Checked[i] = InvalidOid;
-	}
-	if (relid == Asking || !OidIsValid(relid))
-		Asking = InvalidOid;
+	if (known->index == relid && known->expression == sql)
+		return true;
+	register_callback();
+	Asking = relid;
+	if (!has_expression(index, table, sql))
+		return false;
+	if (Asking == relid)
+		*known = (KnownIndex) {relid, sql};
+	Asking = InvalidOid;
+	return true;
 }
 
-static void
-register_callback(void)
-{
-	static bool registered = false;
-
-	if (!registered)
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	registered = true;
-}
+/* ---- sequences ---- */
 
 /* The sequence of a column that was declared as serial, as old queues have it */
 static Oid
@@ -222,7 +303,7 @@ Oid
 relcheck_sequence(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
-	KnownSequence *known = &Known[relid % KNOWN_SEQUENCES];
+	KnownSequence *known = &KnownSequences[relid % KNOWN];
 	AttrNumber	attno;
 	Oid			sequence;
 
@@ -356,6 +437,21 @@ relcheck_own_table(OwnTable table, LOCKMODE lockmode)
 	Asking = InvalidOid;
 	relation_close(rel, NoLock);
 	return relid;
+}
+
+/* ---- values ---- */
+
+/* A value of the last statement as text, of which only a broken object can make a NULL; palloc'd */
+char *
+relcheck_text(uint64 row, int column, const char *what)
+{
+	char	   *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+
+	if (value == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s is NULL", what)));
+	return value;
 }
 
 /* ---- the rows that functions return ---- */

@@ -20,12 +20,14 @@ extern AttrNumber relcheck_column(TupleDesc desc, const char *name, Oid type);
 typedef struct IndexKey
 {
 	AttrNumber	attno;			/* 0: an expression */
-	Oid			type;			/* a text has the collation "C" */
+	Oid			type;
+	Oid			collation;		/* of a text */
 } IndexKey;
 
 extern bool relcheck_index(Relation index, Oid table, const IndexKey *keys, int nkeys);
 extern bool relcheck_index_is_whole(Relation index);
 extern bool relcheck_index_has_deferred(Relation index, AttrNumber vt, AttrNumber enqueued_at);
+extern bool relcheck_index_expression(Relation index, Relation table, const char *sql);
 extern bool relcheck_index_has_flagged(Relation index, AttrNumber flag);
 
 /* ---- sequences ---- */
@@ -43,6 +45,10 @@ typedef enum OwnTable
 } OwnTable;
 
 extern Oid	relcheck_own_table(OwnTable table, LOCKMODE lockmode);
+
+/* ---- values ---- */
+
+extern char *relcheck_text(uint64 row, int column, const char *what);
 
 /* ---- the rows that functions return ---- */
 

@@ -18,6 +18,8 @@
 #include "catalog/pg_operator_d.h"
 #include "catalog/pg_type_d.h"
 
+#include "relcheck.h"
+
 /*
  * A receiver of message rows that notes whether they came in msg_id order,
  * which is what we promise.  They do as long as the statement runs through
@@ -96,10 +98,13 @@ tuplestore_dest(ReturnSetInfo *rsinfo)
 MessageSet *
 result_messages(FunctionCallInfo fcinfo)
 {
+	static const Oid types[] = {INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	JSONBOID, JSONBOID};
 	MessageSet *set = palloc0(sizeof(MessageSet));
 
 	InitMaterializedSRF(fcinfo, 0);
 	set->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	relcheck_row_type(set->rsinfo->setDesc, types, lengthof(types), "message_record");
 	set->store = tuplestore_dest(set->rsinfo);
 	set->pub.rStartup = message_startup;
 	set->pub.receiveSlot = message_receive;

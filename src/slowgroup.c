@@ -94,6 +94,9 @@ walk_leaf(Walk *walk, const GroupLeaf *leaf)
 		if (!alive && !table_tuple_satisfies_snapshot(leaf->rel, slot, before) &&
 			!slot_ended_since(slot, before))
 			continue;
+		/* No statement can take a message without an id */
+		if (slot_attisnull(slot, leaf->id_attno))
+			continue;
 		front_peek(walk->queue, leaf, slot, &dirty, &peeked);
 		if (!alive)
 			peeked.changing = peeked.leaving = true;
@@ -121,7 +124,8 @@ find_allowed(const QueueName *name)
 		bool		isnull;
 		int64		msg_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 
-		(void) hash_search(allowed, &msg_id, HASH_ENTER, NULL);
+		if (!isnull)
+			(void) hash_search(allowed, &msg_id, HASH_ENTER, NULL);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return allowed;

@@ -23,6 +23,8 @@
 #include "utils/tuplestore.h"
 #include "utils/varlena.h"
 
+#include "relcheck.h"
+
 PG_FUNCTION_INFO_V1(pgmq_bind_topic);
 PG_FUNCTION_INFO_V1(pgmq_unbind_topic);
 PG_FUNCTION_INFO_V1(pgmq_list_topic_bindings);
@@ -106,13 +108,14 @@ pgmq_bind_topic(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	run_on_binding(SHARE_QUEUE_SQL, pattern, queue_name);
+	relcheck_own_table(OWN_META, AccessShareLock);
+	relcheck_own_table(OWN_TOPIC_BINDINGS, RowExclusiveLock);
 	if (run_on_binding(FIND_QUEUE_SQL, pattern, queue_name) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_RAISE_EXCEPTION),
 				 errmsg("Queue \"%s\" does not exist. Create the queue first using pgmq.create()",
 						queue_name)));
-	run_on_binding(BIND_SQL, pattern,
-				   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	run_on_binding(BIND_SQL, pattern, relcheck_text(0, 1, "the name of the queue in pgmq.meta"));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -134,6 +137,7 @@ pgmq_unbind_topic(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_RAISE_EXCEPTION),
 				 errmsg("pattern cannot be NULL or empty")));
 	queue_name = required_queue_name(fcinfo, 1);
+	relcheck_own_table(OWN_TOPIC_BINDINGS, RowExclusiveLock);
 	SPI_connect();
 	removed = run_on_binding(UNBIND_SQL, pattern, queue_name) > 0;
 	SPI_finish();
@@ -144,6 +148,7 @@ pgmq_unbind_topic(PG_FUNCTION_ARGS)
 Datum
 pgmq_list_topic_bindings(PG_FUNCTION_ARGS)
 {
+	relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
 	result_sql_same_snapshot(fcinfo,
 							 "SELECT pattern, queue_name, bound_at, compiled_regex"
 							 " FROM pgmq.topic_bindings"
@@ -161,6 +166,7 @@ pgmq_list_topic_bindings_of(PG_FUNCTION_ARGS)
 	arg_to_param(fcinfo, 0, &params->params[0].value, &params->params[0].isnull);
 	params->params[0].pflags = PARAM_FLAG_CONST;
 	params->params[0].ptype = TEXTOID;
+	relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
 	result_sql_same_snapshot(fcinfo,
 							 "SELECT pattern, queue_name, bound_at, compiled_regex"
 							 " FROM pgmq.topic_bindings"
@@ -179,16 +185,21 @@ static PatternTree *
 tree_of_rows(uint32 count)
 {
 	PatternEntry *entries;
+	uint32		used = 0;
 	uint32		i;
 
 	entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(PatternEntry) * (Size) Max(count, 1));
 	for (i = 0; i < count; i++)
 	{
-		entries[i].pattern = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		entries[i].len = (int) strlen(entries[i].pattern);
-		entries[i].value = i;
+		char	   *pattern = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+
+		if (pattern == NULL)
+			continue;
+		entries[used].pattern = pattern;
+		entries[used].len = (int) strlen(pattern);
+		entries[used++].value = i;
 	}
-	return pattern_tree(entries, count);
+	return pattern_tree(entries, used);
 }
 
 /*
@@ -206,9 +217,10 @@ pgmq_test_routing(PG_FUNCTION_ARGS)
 	uint32		i;
 
 	InitMaterializedSRF(fcinfo, 0);
+	relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
 	SPI_connect();
 	if (SPI_execute("SELECT pattern, queue_name, compiled_regex FROM pgmq.topic_bindings"
-					" ORDER BY pattern, queue_name", true, 0) != SPI_OK_SELECT)
+					" WHERE queue_name IS NOT NULL ORDER BY pattern, queue_name", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
 	count = pattern_match(tree_of_rows(SPI_processed), key, &rows);
 	for (i = 0; i < count; i++)
