@@ -407,9 +407,9 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 	{
 		name_from_arg(fcinfo, 0, &name);
-		rights_require_owner(name_relid(&name, QUEUE_TABLE));
+		rights_require_queue_owner(&name);
 		lock_queue(&name);
-		rights_require_owner(name_relid(&name, QUEUE_TABLE));
+		rights_require_queue_owner(&name);
 	}
 	if (PG_ARGISNULL(0) || !OidIsValid(name_relid(&name, QUEUE_TABLE)))
 		ereport(ERROR,
@@ -443,7 +443,7 @@ pgmq_disable_notify_insert(PG_FUNCTION_ARGS)
 	bool		as_ours;
 
 	name_from_arg(fcinfo, 0, &name);
-	rights_require_owner(name_relid(&name, QUEUE_TABLE));
+	rights_require_queue_owner(&name);
 	SPI_connect();
 	lock_queue(&name);
 	if (!OidIsValid(name_relid(&name, QUEUE_TABLE)))
@@ -479,7 +479,7 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 	{
 		name_from_arg(fcinfo, 0, &name);
-		rights_require_owner(name_relid(&name, QUEUE_TABLE));
+		rights_require_queue_owner(&name);
 	}
 	if (PG_ARGISNULL(0) || registered_spelling(&name) == NULL)
 		ereport(ERROR,

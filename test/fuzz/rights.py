@@ -1,7 +1,7 @@
 """Roles, their rights, and what their calls may do.
 
 Two things are tried.  A matrix: roles with random rights call everything, and what is allowed and what is
-refused with 42501 must be as docs/operations.md says.  And hostile objects: a maker of queues hangs code on
+refused with 42501 must be as docs/privileges.md says.  And hostile objects: a maker of queues hangs code on
 everything that is its own, or that the documented rights let it write.  That code says in the server's log as
 whom it runs.  It may run as its owner, and as somebody who has written to that very table by itself; nobody
 else, and never as a superuser.
