@@ -89,11 +89,18 @@ count_times(TupleTableSlot *slot, AttrNumber vt_attno, AttrNumber enqueued_attno
 static void
 count_table(Relation rel, bool times, Snapshot snapshot, Counts *counts)
 {
-	AttrNumber	vt_attno = times ? time_column(rel, "vt") : InvalidAttrNumber;
-	AttrNumber	enqueued_attno = times ? time_column(rel, "enqueued_at") : InvalidAttrNumber;
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	AttrNumber	vt_attno = InvalidAttrNumber;
+	AttrNumber	enqueued_attno = InvalidAttrNumber;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
 
+	if (times)
+	{
+		vt_attno = time_column(rel, "vt");
+		enqueued_attno = time_column(rel, "enqueued_at");
+	}
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, snapshot, 0, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
