@@ -55,10 +55,16 @@ typedef struct Pending
 	Slot	   *slot;			/* where we count as committing */
 } Pending;
 
-/* In TopTransactionContext */
+/*
+ * In TopMemoryContext, not in that of the transaction: so it can't dangle.  What
+ * is in it is forgotten when the transaction ends (xact.c).
+ */
 static Pending *Pendings = NULL;
 static int	NumPending = 0;
 static int	MaxPending = 0;
+
+/* An array that has grown beyond this is given back at the end of the transaction. */
+#define KEEP_PENDING 64
 
 static AnnounceArea *Area = NULL;
 
@@ -361,7 +367,7 @@ stop_committing(Pending *pending, bool committed)
 static void
 decide(Pending *pending)
 {
-	if (announce_area() != NULL && !take_turn(pending))
+	if (Area != NULL && !take_turn(pending))
 	{
 		if (announcer_is_there(Area))
 			return;
@@ -370,13 +376,26 @@ decide(Pending *pending)
 	Async_Notify(pending->channel.name, NULL);
 }
 
+/* The transaction is about to commit. */
+void
+announce_before_commit(void)
+{
+	int			i;
+
+	for (i = 0; i < NumPending; i++)
+	{
+		if (!Pendings[i].forget_last)
+			decide(&Pendings[i]);
+	}
+}
+
 /*
  * The server can't hand out the notification of a prepared transaction, and
  * nothing tells us when that is committed.  To say nothing would leave its
  * messages unannounced; so it is the error that it is with NOTIFY itself.
  */
-static void
-refuse_prepare(void)
+void
+announce_before_prepare(void)
 {
 	int			i;
 
@@ -407,8 +426,9 @@ forget_last(const Channel *channel)
 	SpinLockRelease(&bucket->mutex);
 }
 
-static void
-finish(bool committed)
+/* The transaction is over: committed, or else rolled back or prepared. */
+void
+announce_end(bool committed)
 {
 	bool		tell = false;
 	int			i;
@@ -430,77 +450,36 @@ finish(bool committed)
 		announcer_wake(Area);
 	if (!committed && Area != NULL)
 		announcer_give_up_asking(Area);
-	Pendings = NULL;
-	NumPending = MaxPending = 0;
-}
-
-static void
-at_transaction_end(XactEvent event, void *arg)
-{
-	int			i;
-
-	if (NumPending == 0)
-		return;
-	switch (event)
+	NumPending = 0;
+	if (MaxPending > KEEP_PENDING)
 	{
-		case XACT_EVENT_PRE_COMMIT:
-			for (i = 0; i < NumPending; i++)
-			{
-				if (!Pendings[i].forget_last)
-					decide(&Pendings[i]);
-			}
-			break;
-		case XACT_EVENT_PRE_PREPARE:
-			refuse_prepare();
-			break;
-		case XACT_EVENT_COMMIT:
-			finish(true);
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			finish(false);
-			break;
-		default:
-			break;
+		pfree(Pendings);
+		Pendings = NULL;
+		MaxPending = 0;
 	}
 }
 
 /* What a subtransaction did goes with it, or becomes its parent's. */
-static void
-at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
+void
+announce_subtransaction_end(bool committed)
 {
 	int			level = GetCurrentTransactionNestLevel();
 	int			kept = 0;
 	int			i;
 
-	if (NumPending == 0 ||
-		(event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB))
-		return;
 	for (i = 0; i < NumPending; i++)
 	{
 		Pending    *pending = &Pendings[i];
 
 		if (pending->nest_level >= level)
 		{
-			if (event == SUBXACT_EVENT_ABORT_SUB)
+			if (!committed)
 				continue;
 			pending->nest_level = level - 1;
 		}
 		Pendings[kept++] = *pending;
 	}
 	NumPending = kept;
-}
-
-static void
-register_callbacks(void)
-{
-	static bool registered = false;
-
-	if (registered)
-		return;
-	RegisterXactCallback(at_transaction_end, NULL);
-	RegisterSubXactCallback(at_subtransaction_end, NULL);
-	registered = true;
 }
 
 static void
@@ -520,14 +499,13 @@ add_pending(const Channel *channel, bool forget, int interval_ms)
 			return;
 		}
 	}
-	register_callbacks();
 	(void) announce_area();		/* callbacks after the commit must not have to look for it */
 	if (NumPending == MaxPending)
 	{
 		int			max = Max(4, MaxPending * 2);
 
 		if (Pendings == NULL)
-			Pendings = MemoryContextAlloc(TopTransactionContext, sizeof(Pending) * max);
+			Pendings = MemoryContextAlloc(TopMemoryContext, sizeof(Pending) * max);
 		else
 			Pendings = repalloc(Pendings, sizeof(Pending) * max);
 		MaxPending = max;

@@ -88,11 +88,33 @@ static HTAB *Settings = NULL;
 static bool SettingsValid = false;
 static Oid	SettingsRelid = InvalidOid;
 
+/* This transaction has read some, perhaps its own that will never be committed */
+static bool SettingsRead = false;
+
 static void
 forget_settings(Datum arg, Oid relid)
 {
 	if (relid == SettingsRelid || !OidIsValid(relid))
 		SettingsValid = false;
+}
+
+/*
+ * The transaction, or a part of it, was rolled back (xact.c).  The server takes
+ * back the invalidations of what it has changed; but a trigger may have read a
+ * change before that was registered.  Nothing here can fail.
+ */
+void
+notify_rolled_back(void)
+{
+	if (SettingsRead)
+		SettingsValid = false;
+}
+
+/* The transaction is over (xact.c) */
+void
+notify_forget(void)
+{
+	SettingsRead = false;
 }
 
 /* An empty table of what we know, and the table to read it from */
@@ -192,6 +214,7 @@ interval_of(const char *queue_name)
 	}
 	if (Settings == NULL || !SettingsValid || hash_get_num_entries(Settings) >= MAX_SETTINGS)
 		begin_settings();
+	SettingsRead = true;
 	interval_ms = read_setting(key);
 	setting = hash_search(Settings, key, HASH_ENTER, NULL);
 	setting->interval_ms = interval_ms;

@@ -296,6 +296,15 @@ extern Size announce_shared_size(bool ample);
 extern void announce_at_commit(const Channel *channel, int interval_ms);
 extern void announce_forget_last(const Channel *channel);
 extern bool announce_last(const Channel *channel, TimestampTz *at);
+extern void announce_before_commit(void);
+extern void announce_before_prepare(void);
+extern void announce_end(bool committed);
+extern void announce_subtransaction_end(bool committed);
+
+/* ---- notify.c: the settings of queues that notify ---- */
+
+extern void notify_rolled_back(void);
+extern void notify_forget(void);
 
 /* ---- send.c: put messages in ---- */
 

@@ -1,10 +1,14 @@
 /*
  * xact.c
- *	  What reading and waiting do when transactions end, and in what order.
+ *	  What is done when transactions and subtransactions end, and in what order.
+ *
+ * This is the only file that registers callbacks for that.  Every module that
+ * keeps something of a transaction in static memory gives a function that takes
+ * it back; docs/internals.md (Memory) lists what that is.
  *
  * An ERROR in XACT_EVENT_COMMIT is a PANIC of the whole cluster, so what is
  * called from here must be unable to fail: no allocation, no look-up, no lock
- * but a spinlock.
+ * but a spinlock.  Only what comes before a commit may fail.
  *
  * COMMIT PREPARED and ROLLBACK PREPARED end a transaction of which this
  * session knows nothing.  A hook notes that they are run, and who waits in this
@@ -19,29 +23,47 @@
 
 static ProcessUtility_hook_type next_utility_hook = NULL;
 
+/* What the transaction keeps to itself; how it ends makes no difference. */
+static void
+forget_transaction(void)
+{
+	horizon_forget();
+	wake_forget();
+	notify_forget();
+}
+
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	starts_forget_own();
 	switch (event)
 	{
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-			/* Who is woken must find what has come back */
-			horizon_rolled_back();
-			wake_rolled_back();
-			horizon_forget();
+		case XACT_EVENT_PRE_COMMIT:
+			announce_before_commit();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			announce_before_prepare();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
-			horizon_forget();
 			wake_committed();
+			announce_end(true);
+			forget_transaction();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			notify_rolled_back();
+			/* Who is woken must find what has come back */
+			horizon_rolled_back();
+			wake_rolled_back();
+			announce_end(false);
+			forget_transaction();
 			break;
 		case XACT_EVENT_PREPARE:
-			horizon_forget();
-			wake_forget();
+			announce_end(false);
+			forget_transaction();
 			break;
-		default:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 			break;
 	}
 }
@@ -49,13 +71,24 @@ at_transaction_end(XactEvent event, void *arg)
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
 {
-	if (event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-	/* What it has deleted has come back */
-	starts_forget_own();
-	/* Perhaps more than this subtransaction moved: that costs a short walk. */
-	horizon_rolled_back();
-	wake_subtransaction_rolled_back(id);
+	switch (event)
+	{
+		case SUBXACT_EVENT_COMMIT_SUB:
+			announce_subtransaction_end(true);
+			break;
+		case SUBXACT_EVENT_ABORT_SUB:
+			/* What it has deleted has come back */
+			starts_forget_own();
+			notify_rolled_back();
+			/* Perhaps more than this subtransaction moved: that costs a short walk. */
+			horizon_rolled_back();
+			wake_subtransaction_rolled_back(id);
+			announce_subtransaction_end(false);
+			break;
+		case SUBXACT_EVENT_START_SUB:
+		case SUBXACT_EVENT_PRE_COMMIT_SUB:
+			break;
+	}
 }
 
 static void
