@@ -104,6 +104,11 @@ lock_held_by_me(const LOCKTAG *locktag, LOCKMODE lockmode, bool orstronger)
 extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
 #define FeBeWaitSetSocketPos 0
 
+/* 18 runs a query once only. */
+#if PG_VERSION_NUM < 180000
+#include "executor/executor.h"
+#define ExecutorRun(desc, direction, count) (ExecutorRun)(desc, direction, count, true)
+#endif
 
 /* 18 counts index searches for EXPLAIN. */
 #if PG_VERSION_NUM < 180000

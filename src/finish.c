@@ -107,7 +107,7 @@ run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
 Datum
 pgmq_delete(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(run_on_ids(fcinfo, &delete_plan, NULL) > 0);
+	PG_RETURN_BOOL(run_on_ids(fcinfo, &delete_plan, None_Receiver) > 0);
 }
 
 /* pgmq.delete(queue_name text, msg_ids bigint[]) -> SETOF bigint */
@@ -122,7 +122,7 @@ pgmq_delete_array(PG_FUNCTION_ARGS)
 Datum
 pgmq_archive(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(run_on_ids(fcinfo, &archive_plan, NULL) > 0);
+	PG_RETURN_BOOL(run_on_ids(fcinfo, &archive_plan, None_Receiver) > 0);
 }
 
 /* pgmq.archive(queue_name text, msg_ids bigint[]) -> SETOF bigint */

@@ -424,12 +424,12 @@ write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_
 	{
 		values[0] = int8_array(changes->leased, changes->nleased);
 		values[1] = TimestampTzGetDatum(lease_end);
-		plan_run(&queue->name, &lease_notes, values, NULL, NULL);
+		plan_run(&queue->name, &lease_notes, values, NULL, None_Receiver);
 	}
 	if (changes->ndropped > 0)
 	{
 		values[0] = int8_array(changes->dropped, changes->ndropped);
-		plan_run(&queue->name, &drop_notes, values, NULL, NULL);
+		plan_run(&queue->name, &drop_notes, values, NULL, None_Receiver);
 	}
 	if (changes->nadded > 0)
 	{
@@ -442,7 +442,7 @@ write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_
 													BOOLOID, 1, true, TYPALIGN_CHAR));
 		values[4] = PointerGetDatum(construct_array(changes->tries, changes->nadded,
 													INT4OID, 4, true, TYPALIGN_INT));
-		plan_run(&queue->name, &add_notes, values, NULL, NULL);
+		plan_run(&queue->name, &add_notes, values, NULL, None_Receiver);
 	}
 }
 

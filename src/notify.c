@@ -347,7 +347,7 @@ find_trigger(const QueueName *name, const char *spelling, bool *as_ours)
 						" AND tgenabled OPERATOR(pg_catalog.=) ANY (ARRAY['O', 'A']::\"char\"[])"
 						" AND tgqual IS NULL AND tgnewtable IS NULL"
 						" AND tgargs OPERATOR(pg_catalog.=) (pg_catalog.convert_to($2, pg_catalog.getdatabaseencoding())"
-						" OPERATOR(pg_catalog.||) '\\x00'::pg_catalog.bytea)"
+						" OPERATOR(pg_catalog.||) pg_catalog.decode('00', 'hex'))"
 						" FROM pg_catalog.pg_trigger"
 						" WHERE tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
 						" AND tgname OPERATOR(pg_catalog.=) '" TRIGGER_NAME "'",

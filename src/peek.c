@@ -79,7 +79,7 @@ count_messages(const QueueName *name, Outlook *outlook)
 	{
 		Datum		limit = Int64GetDatum(COUNT_LIMIT);
 
-		found = (int64) plan_run(name, &peek, &limit, NULL, NULL);
+		found = (int64) plan_run(name, &peek, &limit, NULL, None_Receiver);
 	}
 	else
 	{

@@ -148,6 +148,12 @@ extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);
 extern void result_sql_new_snapshot(FunctionCallInfo fcinfo, const char *sql);
 extern void result_sql_same_snapshot(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params);
 
+typedef struct ValueList ValueList;
+
+extern ValueList *result_values(Oid type);
+extern DestReceiver *result_values_dest(ValueList *list);
+extern uint64 result_values_got(const ValueList *list, const NullableDatum **values);
+
 /* ---- shared.c: where shared memory comes from ---- */
 
 extern void shared_init(void);
@@ -330,7 +336,6 @@ extern void send_take_one(FunctionCallInfo fcinfo, int headers_arg,
 extern void send_take_many(FunctionCallInfo fcinfo, int headers_arg,
 						   Delay delay, int delay_arg, Outgoing *out);
 extern void send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest);
-extern Datum send_returned_id(uint64 row, bool *isnull);
 extern void send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg);
 
 /* ---- wait.c: the wait loop; knows no SQL ---- */

@@ -10,9 +10,13 @@
  *
  * A generic plan that is made while the table is empty would be a sequential
  * scan or a sort, and stay one when the queue floods.  So plans are made
- * while those are switched off; see plan_make_ready().  The switches are set
- * around planning only, never while a statement runs: triggers that users hang
- * on a queue's table must be planned as in any other statement.
+ * under settings of their own (planner.c).  Those are in force around planning
+ * only, never while a statement runs: triggers that users hang on a queue's table
+ * must be planned as in any other statement.
+ *
+ * The plan that was made is the plan that runs: the statements are handed to the
+ * executor here.  SPI_execute_plan() would choose anew, and prefer a custom plan
+ * under plan_cache_mode = force_custom_plan.
  *
  * Memory: the table of entries is in PlanContext, a child of
  * TopMemoryContext; a kept plan belongs to the server's CacheMemoryContext
@@ -21,20 +25,23 @@
  */
 #include "pgmq.h"
 
+#include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "executor/spi_priv.h"
-#include "jit/jit.h"
+#include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/params.h"
-#include "optimizer/cost.h"
+#include "tcop/pquery.h"
+#include "tcop/utility.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 
 #include "partition.h"
+#include "planner.h"
 
 /*
  * The statements on a partition are kept by its bounds, too: they are part of
@@ -172,46 +179,38 @@ pin_entry(PlanEntry *entry)
 }
 
 /*
- * Have a valid generic plan, made with the access paths that a queue needs:
- * every scan of a queue goes through an index and takes its order from it,
- * whatever the statistics say.  JIT is off as well: the planner takes an
- * unknown LIMIT for a tenth of the table, so that a long queue would make it
- * compile every read of ten rows.
- *
- * When the plan is good this takes the locks that the execution takes anyway,
- * so that nothing can invalidate the plan between here and there.
+ * A valid generic plan, which the current resource owner holds.  When the plan
+ * is good this takes the locks of its execution, so that nothing can invalidate
+ * the plan between here and there.
  */
-static void
-plan_make_ready(SPIPlanPtr plan)
+static CachedPlan *
+get_generic_plan(SPIPlanPtr plan)
 {
-	bool		seqscan = enable_seqscan;
-	bool		bitmapscan = enable_bitmapscan;
-	bool		sort = enable_sort;
-	bool		jit = jit_enabled;
-	bool		valid;
+	CachedPlan *volatile cplan = NULL;
+	PlannerSettings saved;
 
+	planner_begin(&saved);
 	PG_TRY();
 	{
-		enable_seqscan = enable_bitmapscan = enable_sort = jit_enabled = false;
-		do
+		for (;;)
 		{
-			CachedPlan *cplan = SPI_plan_get_cached_plan(plan);
-
+			/* Without parameters it never makes a custom one */
+			cplan = SPI_plan_get_cached_plan(plan);
+			if (cplan == NULL)
+				elog(ERROR, "statement of a queue has no plan");
 			/* An invalidation that came during planning asks for another round */
-			valid = cplan != NULL && cplan->is_valid;
-			if (cplan != NULL)
-				ReleaseCachedPlan(cplan, CurrentResourceOwner);
+			if (cplan->is_valid)
+				break;
+			ReleaseCachedPlan(cplan, CurrentResourceOwner);
 			CHECK_FOR_INTERRUPTS();
-		} while (!valid);
+		}
 	}
 	PG_FINALLY();
 	{
-		enable_seqscan = seqscan;
-		enable_bitmapscan = bitmapscan;
-		enable_sort = sort;
-		jit_enabled = jit;
+		planner_end(&saved);
 	}
 	PG_END_TRY();
+	return cplan;
 }
 
 /* Put the condition in the place of {leaf}; palloc'd */
@@ -248,7 +247,7 @@ prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
 	return plan;
 }
 
-/* The plan for one statement of one queue, ready to be executed */
+/* The statement of one queue, prepared */
 static SPIPlanPtr
 plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
 {
@@ -264,7 +263,6 @@ plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
 	}
 	if (*plan == NULL)
 		*plan = prepare(name, spec, leaf);
-	plan_make_ready(*plan);
 	return *plan;
 }
 
@@ -286,17 +284,27 @@ plan_is_undivided(const QueueName *name, const PlanSpec *spec)
 		SPI_plan_is_valid(entry->plans[spec->kind]);
 }
 
-/*
- * Run a plan.  "clock_arg" is the parameter that gets the clock, read now that
- * the plan's locks are held, or -1.
- */
-static uint64
-execute(SPIPlanPtr plan, const PlanSpec *spec, int clock_arg,
-		const Datum *values, const bool *nulls, DestReceiver *dest)
+/* What an error in a statement shows of it: the same as SPI */
+static void
+show_statement(void *arg)
 {
-	SPIExecuteOptions options = {0};
+	const char *query = arg;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(query);
+	}
+	else
+		errcontext("SQL statement \"%s\"", query);
+}
+
+static ParamListInfo
+make_params(const PlanSpec *spec, int clock_arg, const Datum *values, const bool *nulls)
+{
 	ParamListInfo params = makeParamList(spec->nargs);
-	int			rc;
 	int			i;
 
 	for (i = 0; i < spec->nargs; i++)
@@ -308,19 +316,72 @@ execute(SPIPlanPtr plan, const PlanSpec *spec, int clock_arg,
 	}
 	if (clock_arg >= 0)
 		params->params[clock_arg].value = TimestampTzGetDatum(GetCurrentTimestamp());
-	options.params = params;
-	options.read_only = false;
-	options.dest = dest;
-	rc = SPI_execute_plan_extended(plan, &options);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(rc));
-	return SPI_processed;
+	return params;
+}
+
+/* One statement, on what has been committed and what this transaction has done by now */
+static uint64
+run_statement(PlannedStmt *stmt, const char *query, ParamListInfo params, DestReceiver *dest)
+{
+	QueryDesc  *desc;
+	uint64		processed;
+
+	CommandCounterIncrement();
+	UpdateActiveSnapshotCommandId();
+	if (stmt->utilityStmt != NULL)	/* NOTIFY, the only one that a rule can have */
+	{
+		ProcessUtility(stmt, query, true, PROCESS_UTILITY_QUERY, params, NULL,
+					   None_Receiver, NULL);
+		return 0;
+	}
+	desc = CreateQueryDesc(stmt, query, GetActiveSnapshot(), InvalidSnapshot,
+						   stmt->canSetTag ? dest : None_Receiver, params, NULL, 0);
+	ExecutorStart(desc, 0);
+	ExecutorRun(desc, ForwardScanDirection, 0);
+	processed = desc->estate->es_processed;
+	ExecutorFinish(desc);
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+	return stmt->canSetTag ? processed : 0;
+}
+
+/*
+ * Run a prepared statement.  "clock_arg" is the parameter that gets the clock,
+ * read now that the plan's locks are held, or -1.  Users' rules may have made
+ * more than one statement of it, or none.
+ */
+static uint64
+execute(SPIPlanPtr plan, const PlanSpec *spec, int clock_arg,
+		const Datum *values, const bool *nulls, DestReceiver *dest)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	CachedPlan *cplan = get_generic_plan(plan);
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	ParamListInfo params = make_params(spec, clock_arg, values, nulls);
+	ErrorContextCallback context;
+	uint64		processed = 0;
+	ListCell   *lc;
+
+	context.callback = show_statement;
+	context.arg = unconstify(char *, source->query_string);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	/* The statement, the snapshot, then the counter, all in the order of SPI */
+	EnsurePortalSnapshotExists();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(lc, cplan->stmt_list)
+		processed += run_statement(lfirst_node(PlannedStmt, lc), source->query_string, params, dest);
+	ReleaseCachedPlan(cplan, owner);
+	CommandCounterIncrement();
+	PopActiveSnapshot();
+	error_context_stack = context.previous;
+	return processed;
 }
 
 /*
  * Run a statement of a queue.  The caller has connected to SPI.  Rows go to
- * "dest", or to SPI_tuptable when that is NULL.  Returns how many rows the
- * statement processed.
+ * "dest".  Returns how many rows the statement processed.
  */
 uint64
 plan_run(const QueueName *name, const PlanSpec *spec,

@@ -239,17 +239,18 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 			 Outlook *outlook)
 {
 	Datum		values[2];
-	bool		null = true;
+	ValueList  *list;
+	const NullableDatum *next;
 
 	if (horizon_outlook(h, moment, found, outlook))
 		return;
 	values[0] = TimestampTzGetDatum(moment);
 	values[1] = TimestampTzGetDatum(outlook->until);
 	outlook->next = DT_NOEND;
-	if (plan_run(name, &next_due, values, NULL, NULL) > 0)
-		values[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
-	if (!null && SPI_gettypeid(SPI_tuptable->tupdesc, 1) == TIMESTAMPTZOID)
-		outlook->next = DatumGetTimestampTz(values[0]);
+	list = result_values(TIMESTAMPTZOID);
+	plan_run(name, &next_due, values, NULL, result_values_dest(list));
+	if (result_values_got(list, &next) > 0 && !next->isnull)
+		outlook->next = DatumGetTimestampTz(next->value);
 	outlook->conclusive = true;
 	outlook->thorough = false;
 }

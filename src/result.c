@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "tcop/dest.h"
 #include "executor/tstoreReceiver.h"
+#include "utils/builtins.h"
 #include "utils/tuplesort.h"
 #include "utils/typcache.h"
 #include "catalog/pg_operator_d.h"
@@ -231,6 +232,95 @@ result_scalars(FunctionCallInfo fcinfo)
 {
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	return tuplestore_dest((ReturnSetInfo *) fcinfo->resultinfo);
+}
+
+/*
+ * A receiver of one column of eight bytes, by value: ids, or times.  Its memory
+ * goes with the SPI call that it was made in.
+ */
+struct ValueList
+{
+	DestReceiver pub;			/* must be first */
+	Oid			type;
+	uint64		count;
+	uint64		room;
+	NullableDatum *values;
+	NullableDatum first;		/* the usual case */
+	MemoryContext context;
+};
+
+static void
+value_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+	ValueList  *list = (ValueList *) self;
+	Form_pg_attribute att = typeinfo->natts > 0 ? TupleDescAttr(typeinfo, 0) : NULL;
+
+	/* The value of any other type would be taken for a number */
+	if (att == NULL || att->atttypid != list->type)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the queue's table does not have the columns of a queue"),
+				 att == NULL ? 0 : errdetail("The column %s is not of type %s.", NameStr(att->attname),
+											 format_type_be(list->type))));
+}
+
+static bool
+value_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	ValueList  *list = (ValueList *) self;
+	NullableDatum *value;
+
+	if (list->count == list->room)
+	{
+		Size		room = list->room * 2 + 16;
+		NullableDatum *values = MemoryContextAllocHuge(list->context, sizeof(NullableDatum) * room);
+
+		memcpy(values, list->values, sizeof(NullableDatum) * list->count);
+		if (list->values != &list->first)
+			pfree(list->values);
+		list->values = values;
+		list->room = room;
+	}
+	value = &list->values[list->count++];
+	value->value = slot_getattr(slot, 1, &value->isnull);
+	return true;
+}
+
+static void
+value_shutdown(DestReceiver *self)
+{
+}
+
+/* The first column, of this type, of the rows that go to result_values_dest() */
+ValueList *
+result_values(Oid type)
+{
+	ValueList  *list = palloc0(sizeof(ValueList));
+
+	list->pub.rStartup = value_startup;
+	list->pub.receiveSlot = value_receive;
+	list->pub.rShutdown = value_shutdown;
+	list->pub.rDestroy = value_shutdown;
+	list->pub.mydest = DestNone;
+	list->type = type;
+	list->values = &list->first;
+	list->room = 1;
+	list->context = CurrentMemoryContext;
+	return list;
+}
+
+DestReceiver *
+result_values_dest(ValueList *list)
+{
+	return &list->pub;
+}
+
+/* What came; returns how many */
+uint64
+result_values_got(const ValueList *list, const NullableDatum **values)
+{
+	*values = list->values;
+	return list->count;
 }
 
 static void

@@ -159,10 +159,7 @@ send_take_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_
 	take_arguments(fcinfo, &many_messages, headers_arg, delay, delay_arg, out);
 }
 
-/*
- * Put it into a queue.  The caller has connected to SPI; the ids go to "dest", or
- * to SPI_tuptable when that is NULL.
- */
+/* Put it into a queue.  The caller has connected to SPI; the ids go to "dest". */
 void
 send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 {
@@ -174,19 +171,6 @@ send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 		wake_mark(name, (int64) sent);
 	else if (sent > 0)
 		wake_mark_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
-}
-
-/* One of the ids in SPI_tuptable */
-Datum
-send_returned_id(uint64 row, bool *isnull)
-{
-	/* The value of any other type would be taken for a number */
-	if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the queue's table does not have the columns of a queue"),
-				 errdetail("The column msg_id is not of type bigint.")));
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, isnull);
 }
 
 /*
@@ -201,8 +185,9 @@ send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 	FuncCallContext *call;
 	QueueName	name;
 	Outgoing	out;
-	Datum		msg_id = (Datum) 0;
-	bool		isnull = true;
+	ValueList  *ids;
+	const NullableDatum *id;
+	NullableDatum msg_id = {0};
 	bool		sent;
 
 	if (!SRF_IS_FIRSTCALL())
@@ -213,18 +198,19 @@ send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 	SPI_connect();
 	name_from_arg(fcinfo, 0, &name);
 	send_take_one(fcinfo, headers_arg, delay, delay_arg, &out);
-	send_to(&name, &out, NULL);
-	sent = SPI_processed > 0;
+	ids = result_values(INT8OID);
+	send_to(&name, &out, result_values_dest(ids));
+	sent = result_values_got(ids, &id) > 0;
 	if (sent)
-		msg_id = send_returned_id(0, &isnull);
+		msg_id = *id;
 	SPI_finish();
 
 	call = SRF_FIRSTCALL_INIT();
 	if (!sent)
 		SRF_RETURN_DONE(call);
-	if (isnull)
+	if (msg_id.isnull)
 		SRF_RETURN_NEXT_NULL(call);
-	SRF_RETURN_NEXT(call, msg_id);
+	SRF_RETURN_NEXT(call, msg_id.value);
 }
 
 /* pgmq.send(queue_name text, msg jsonb) -> SETOF bigint */

@@ -371,14 +371,20 @@ send_batch_to(const Route *route, const Outgoing *out, ReturnSetInfo *rsinfo)
 {
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
+	ValueList  *list;
+	const NullableDatum *ids;
+	uint64		count;
 	uint64		i;
 
 	SPI_connect();
 	values[0] = CStringGetTextDatum(route->spelling);
-	send_to(&route->name, out, NULL);
-	for (i = 0; i < SPI_processed; i++)
+	list = result_values(INT8OID);
+	send_to(&route->name, out, result_values_dest(list));
+	count = result_values_got(list, &ids);
+	for (i = 0; i < count; i++)
 	{
-		values[1] = send_returned_id(i, &nulls[1]);
+		values[1] = ids[i].value;
+		nulls[1] = ids[i].isnull;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	SPI_finish();
