@@ -4,7 +4,7 @@ import time
 
 import psycopg
 
-from client import Client
+from client import Client, Lost
 from values import lit
 
 # q, a, g: the tables of a queue; t: one of them; n: its bare name; c: a column; seq: the queue's sequence.
@@ -453,6 +453,78 @@ class ExtensionBreaker(Breaker):
         if self.rng.random() < 0.3:
             self.apply(QUEUE_DAMAGE, self.fill_queue)
         self.nap(self.rng.choice((0.2, 0.5, 1)))
+
+
+class Trial(ExtensionBreaker):
+    """Damages in a transaction that is rolled back: nothing has to be made anew, so there are many of them.
+
+    The session has a database for itself, and one queue that is not damaged must be as it was after each.
+    """
+
+    def connected(self):
+        super().connected()
+        for name, kind in self.queues + [("sane", "std+group+notify")]:
+            if "trigger" not in kind:
+                for sql in make_queue(name, kind):
+                    self.run(sql)
+        self.run("SELECT pgmq.purge_queue('sane')")
+
+    def poke(self, name):
+        self.run("SAVEPOINT p")
+        if self.run("SELECT * FROM pgmq." + self.rng.choice(POKES).format(lit(name)), "poke") is None or self.rng.random() < 0.3:
+            self.run("ROLLBACK TO p")
+
+    def step(self):
+        rng = self.rng
+        if self.conn.closed:
+            self.connect()
+        name, sort = rng.choice(self.queues)
+        self.nested = True
+        try:
+            self.run("BEGIN")
+            for _ in range(rng.randrange(3)):
+                self.poke(name)
+            for _ in range(rng.choice((1, 1, 2))):
+                self.damage(name, sort)
+            for _ in range(10):
+                self.poke(name)
+            self.run("ROLLBACK")
+            self.sane()
+        except Lost:
+            pass
+        finally:
+            self.nested = False
+
+    def damage(self, name, sort):
+        rng = self.rng
+        if rng.random() < 0.6:
+            damages, filled = QUEUE_DAMAGE, self.choose(name, sort)
+        else:
+            damages, filled = EXTENSION_DAMAGE, self.fill_extension(None)
+        what = rng.choice(list(damages))
+        done = 0
+        for template in damages[what]:
+            for text in template.format(**filled).split("\n"):
+                if text and not text.startswith("CONCURRENTLY "):
+                    self.run("SAVEPOINT d")
+                    if self.run(text) is None:
+                        self.run("ROLLBACK TO d")
+                    else:
+                        done += 1
+        self.counts["damage " + what] += done > 0
+        self.counts["trials"] += done > 0
+
+    def sane(self):
+        """Sent is read is deleted, as if nothing had been"""
+        rows = self.run("SELECT * FROM pgmq.send('sane', '{}')")
+        msg_id = rows[0][0] if rows else 0
+        how = self.rng.choice(("read", "read_grouped", "read_grouped_head"))
+        got = self.run("SELECT msg_id FROM pgmq.%s('sane', 0, 10)" % how)
+        gone = self.run("SELECT pgmq.delete('sane', %d::bigint)" % msg_id)
+        if got != [(msg_id,)] or gone != [(True,)]:
+            if self.last_error[0] not in ("57014", "lost"):
+                self.violate("innocent", "after a rollback, sent %s, %s returned %s, delete %s (%s)" % (rows, how, got, gone, self.last_error))
+            self.run("SELECT pgmq.purge_queue('sane')")
 
 
 def make_queue(name, kind):

@@ -127,7 +127,8 @@ class Run:
             innocent.make(conn, self.options.mode == "a")
         if self.options.mode == "b":
             self.make_database("fuzz_template", "dbowner")
-            admin.execute("CREATE DATABASE fuzz_ext TEMPLATE fuzz_template OWNER dbowner")
+            for name in ("fuzz_ext", "fuzz_trial0", "fuzz_trial1"):
+                admin.execute("CREATE DATABASE %s TEMPLATE fuzz_template OWNER dbowner" % name)
         with connect() as conn:
             self.verbs = calls.load(conn)
         admin.close()
@@ -182,6 +183,8 @@ class Run:
             for number in range(2):
                 rng = random.Random("%s values %d" % (options.seed, number))
                 self.start(damage.Breaker(*common, name="breaker%d" % number, queues=QUEUES, values=Values(rng, names, 0.5), **more))
+                self.start(damage.Trial(*common, name="trial%d" % number, user="dbowner", database="fuzz_trial%d" % number, queues=QUEUES, values=Values(rng, names, 0.5),
+                                        template=None, **more))
             self.start(damage.ExtensionBreaker(*common, name="extbreaker", user="dbowner", database="fuzz_ext", queues=QUEUES, values=Values(rng, names, 0.5),
                                                template="fuzz_template", **more))
             self.start(Finisher(*common, name="extfinisher", user="postgres", database="fuzz_ext", **more))
@@ -472,7 +475,7 @@ class Run:
         if self.options.mode == "b":
             kinds = sum(1 for what in counts if what.startswith("damage ") and counts[what])
             counts["kinds of damage"] = kinds
-            wanted.update({"damages": 60 * minutes, "kinds of damage": min(40 * minutes, 100), "repairs": 10 * minutes})
+            wanted.update({"damages": 60 * minutes, "kinds of damage": min(60 * minutes, 100), "repairs": 10 * minutes, "trials": 30 * minutes})
         if self.options.mode == "c":
             wanted.update(rights.enough(minutes))
         for what, least in wanted.items():
