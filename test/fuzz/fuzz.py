@@ -127,14 +127,15 @@ class Run:
             innocent.make(conn, self.options.mode == "a")
         if self.options.mode == "b":
             self.make_database("fuzz_template", "dbowner")
-            for name in ("fuzz_ext", "fuzz_trial0", "fuzz_trial1"):
-                admin.execute("CREATE DATABASE %s TEMPLATE fuzz_template OWNER dbowner" % name)
+            admin.execute("CREATE DATABASE fuzz_ext TEMPLATE fuzz_template OWNER dbowner")
+            for number in range(2):
+                self.make_database("fuzz_trial%d" % number, "dbowner", False)
         with connect() as conn:
             self.verbs = calls.load(conn)
         admin.close()
         self.conn = connect("postgres")
 
-    def make_database(self, name, owner):
+    def make_database(self, name, owner, queues=True):
         """owner: who installs the extension"""
         with connect("postgres") as conn:
             conn.execute("CREATE DATABASE %s OWNER dbowner" % name)
@@ -151,6 +152,8 @@ class Run:
         with connect(name, owner) as conn:
             conn.execute("GRANT ALL ON SCHEMA pgmq TO maker, keeper")
             conn.execute("GRANT ALL ON ALL TABLES IN SCHEMA pgmq TO maker, keeper")
+        if not queues:
+            return
         with connect(name, "maker") as conn:
             conn.execute("SET client_min_messages = error")
             for queue, kind in QUEUES:
