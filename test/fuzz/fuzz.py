@@ -285,16 +285,23 @@ class Run:
         self.counts["log " + state] += 1
         if "CANARY" in line:
             rights.check_canary(self, line)
-        if state.startswith("XX") and re.search(r"(ERROR|FATAL|PANIC|WARNING|LOG): ", rest) and not any(re.search(pattern, rest) for pattern, _ in EXPECTED_INTERNAL):
-            text = re.sub(r"\d+", "N", re.sub(r"^.*?(ERROR|FATAL|WARNING|LOG|PANIC):", r"\1:", rest))
-            self.found["internal: " + text] += 1
-            if self.found["internal: " + text] == 1:
-                say("# %.0f s, internal error: %s" % (time.monotonic() - self.began, line))
-                for statement in self.last_statements(int(pid), 6):
-                    say("#" + statement)
-            self.violations["internal"].append(text)
+        if state.startswith("XX") and re.search(r"(ERROR|FATAL|PANIC|WARNING|LOG): ", rest):
+            self.internal_error(line, int(pid), rest)
         elif state == "58P01" or state == "58030":
             self.counts["system errors"] += 1
+
+    def internal_error(self, line, pid, rest):
+        for pattern, reason in EXPECTED_INTERNAL:
+            if re.search(pattern, rest):
+                self.counts["expected: " + pattern] += 1
+                return
+        text = re.sub(r"\d+", "N", re.sub(r"^.*?(ERROR|FATAL|WARNING|LOG|PANIC):", r"\1:", rest))
+        self.found["internal: " + text] += 1
+        if self.found["internal: " + text] == 1:
+            say("# %.0f s, internal error: %s" % (time.monotonic() - self.began, line))
+            for statement in self.last_statements(pid, 6):
+                say("#" + statement)
+        self.violations["internal"].append(text)
 
     def sessions(self):
         try:
