@@ -210,10 +210,11 @@ retention_step(Upkeep *upkeep)
 /*
  * One row of list_partitions(); relid of the default partition: with NULL bounds.
  * No number of messages where policies apply: those are code of the queue's owner.
+ * NULL if the partition is gone.
  */
-static void
-list_partition(const Upkeep *upkeep, const char *queue, const Partition *partition,
-			   int64 limit, ReturnSetInfo *rsinfo)
+static HeapTuple
+partition_row(const Upkeep *upkeep, const char *queue, const Partition *partition,
+			  int64 limit, TupleDesc desc)
 {
 	const char *name = partset_relation(partition->relid);
 	bool		is_default = partition->relid == upkeep->set->default_relid;
@@ -223,11 +224,11 @@ list_partition(const Upkeep *upkeep, const char *queue, const Partition *partiti
 	Counts		counts;
 
 	if (name == NULL)
-		return;
+		return NULL;
 	rights_require_select(partition->relid, NULL, 0);
 	nulls[4] = count_policed(partition->relid);
 	if (!nulls[4] && !count_messages(partition->relid, false, &counts))
-		return;
+		return NULL;
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = CStringGetTextDatum(name);
 	nulls[2] = nulls[3] = is_default;
@@ -238,14 +239,18 @@ list_partition(const Upkeep *upkeep, const char *queue, const Partition *partiti
 	values[6] = BoolGetDatum(past);
 	nulls[7] = nulls[4];
 	values[7] = nulls[7] ? (Datum) 0 : BoolGetDatum(past && counts.messages > 0 && !upkeep->drop_unread);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	return heap_form_tuple(desc, values, nulls);
 }
 
+/* All rows of a queue or none: an error must not leave a part of them */
 static void
 list_partitions(const ListedQueue *queue, void *arg)
 {
+	ReturnSetInfo *rsinfo = arg;
 	Partman		pm;
 	Upkeep		upkeep = {0};
+	List	   *rows = NIL;
+	ListCell   *lc;
 	int64		limit;
 	int			i;
 
@@ -254,13 +259,19 @@ list_partitions(const ListedQueue *queue, void *arg)
 	{
 		limit = retention_limit(&upkeep, upkeep_current(&upkeep));
 		for (i = 0; i < upkeep.set->count; i++)
-			list_partition(&upkeep, queue->spelling, &upkeep.set->partitions[i], limit, arg);
+			rows = lappend(rows, partition_row(&upkeep, queue->spelling, &upkeep.set->partitions[i],
+											   limit, rsinfo->setDesc));
 		if (OidIsValid(upkeep.set->default_relid))
 		{
 			Partition	fallback = {upkeep.set->default_relid, 0, 0};
 
-			list_partition(&upkeep, queue->spelling, &fallback, limit, arg);
+			rows = lappend(rows, partition_row(&upkeep, queue->spelling, &fallback, limit, rsinfo->setDesc));
 		}
+	}
+	foreach(lc, rows)
+	{
+		if (lfirst(lc) != NULL)
+			tuplestore_puttuple(rsinfo->setResult, lfirst(lc));
 	}
 	SPI_finish();
 }
