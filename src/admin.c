@@ -81,7 +81,8 @@ run_with_texts(const char *sql, int nargs, const char *const *args)
 	int			rc;
 	int			i;
 
-	Assert(nargs <= RUN_MAX_ARGS);
+	if (nargs > RUN_MAX_ARGS)
+		elog(ERROR, "too many arguments for a statement: %d", nargs);
 	for (i = 0; i < nargs; i++)
 	{
 		types[i] = TEXTOID;

@@ -230,18 +230,24 @@ set_state(AnnounceArea *area, const Assignment *me, AnnouncerState state)
 
 	SpinLockAcquire(&area->mutex);
 	announcer = find_announcer(area, me->db);
-	Assert(announcer != NULL && announcer->id == me->id);
-	announcer->state = state;
-	announcer->starts = 0;
-	announcer->latch = MyLatch;
+	if (announcer != NULL && announcer->id == me->id)
+	{
+		announcer->state = state;
+		announcer->starts = 0;
+		announcer->latch = MyLatch;
+	}
 	SpinLockRelease(&area->mutex);
 }
 
 static void
 strike_off(AnnounceArea *area, const Assignment *me)
 {
+	Announcer  *announcer;
+
 	SpinLockAcquire(&area->mutex);
-	find_announcer(area, me->db)->db = InvalidOid;
+	announcer = find_announcer(area, me->db);
+	if (announcer != NULL && announcer->id == me->id)
+		announcer->db = InvalidOid;
 	SpinLockRelease(&area->mutex);
 }
 

@@ -662,7 +662,8 @@ copy_header(TupleTableSlot *slot, HeapTupleHeader copy)
 {
 	BufferHeapTupleTableSlot *in_buffer = (BufferHeapTupleTableSlot *) slot;
 
-	Assert(TTS_IS_BUFFERTUPLE(slot));
+	if (!TTS_IS_BUFFERTUPLE(slot))
+		elog(ERROR, "row does not come from a table of the access method heap");
 	LockBuffer(in_buffer->buffer, BUFFER_LOCK_SHARE);
 	memcpy(copy, in_buffer->base.tuple->t_data, SizeofHeapTupleHeader);
 	LockBuffer(in_buffer->buffer, BUFFER_LOCK_UNLOCK);

@@ -496,7 +496,8 @@ pattern_match(PatternTree *tree, const char *key, uint32 **values)
 	match.tree = tree;
 	match.key = key;
 	match.len = (int) strlen(key);
-	Assert(match.len <= TOPIC_MAX_LENGTH);
+	if (match.len > TOPIC_MAX_LENGTH)
+		elog(ERROR, "routing key of %d bytes has not been checked", match.len);
 	memset(match.states_at, -1, sizeof(match.states_at));
 	match.unused = -1;
 	match.nstates = 0;
