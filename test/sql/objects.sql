@@ -1,7 +1,7 @@
 -- Objects that are found by name, after their owners have altered or replaced them.
 -- No call crashes, and none returns a wrong answer.
 \set VERBOSITY terse
-SET client_min_messages = warning;
+SET client_min_messages = error;
 
 -- Run a statement: "ok" with the number of its rows, or its error
 CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
@@ -20,7 +20,8 @@ DECLARE calls text[] := ARRAY['SELECT * FROM pgmq.list_queues()', 'SELECT pgmq.c
   'SELECT * FROM pgmq.list_topic_bindings()', 'SELECT * FROM pgmq.list_topic_bindings(''n'')', 'SELECT * FROM pgmq.test_routing(''a'')',
   'SELECT pgmq.send_topic(''a'', ''1'')', 'SELECT pgmq.send(''n'', ''1'')', 'SELECT pgmq.enable_notify_insert(''n'', 10)',
   'SELECT pgmq.update_notify_insert(''n'', 10)', 'SELECT pgmq.disable_notify_insert(''n'')', 'SELECT * FROM pgmq.list_notify_insert_throttles()',
-  'SELECT pgmq.create_fifo_index(''n'')', 'SELECT * FROM pgmq.read(''n'', 0, 10)'];
+  'SELECT pgmq.metrics(''n'')', 'SELECT * FROM pgmq.metrics_all()', 'SELECT * FROM pgmq.list_partitions()',
+  'SELECT pgmq.create_fifo_index(''n'')', 'SELECT pgmq.create_fifo_indexes_all()', 'SELECT * FROM pgmq.read(''n'', 0, 10)'];
 BEGIN
   FOREACH call IN ARRAY calls LOOP
     BEGIN
@@ -84,6 +85,10 @@ SELECT try_type('ALTER TYPE pgmq.message_record DROP ATTRIBUTE headers', 'SELECT
 SELECT try_type('ALTER TYPE pgmq.message_record ALTER ATTRIBUTE vt TYPE text', 'SELECT pgmq.set_vt(''n'', 1, 1)');
 SELECT try_type('ALTER TYPE pgmq.message_record ALTER ATTRIBUTE msg_id TYPE text; ALTER TABLE pgmq.q_n ALTER msg_id DROP IDENTITY; ALTER TABLE pgmq.q_n ALTER msg_id TYPE text', 'SELECT pgmq.read(''n'', 0, 1)');
 SELECT try_type('ALTER TYPE pgmq.message_record ALTER ATTRIBUTE msg_id TYPE text', 'SELECT pgmq.read_grouped(''n'', 0, 1)');
+SELECT try_type('ALTER TYPE pgmq.metrics_result ADD ATTRIBUTE x int', 'SELECT pgmq.metrics(''n'')');
+SELECT try_type('ALTER TYPE pgmq.metrics_result DROP ATTRIBUTE scrape_time', 'SELECT pgmq.metrics(''n'')');
+SELECT try_type('ALTER TYPE pgmq.metrics_result ALTER ATTRIBUTE queue_length TYPE text', 'SELECT pgmq.metrics(''n'')');
+SELECT try_type('ALTER TYPE pgmq.metrics_result ALTER ATTRIBUTE queue_length TYPE text', 'SELECT pgmq.metrics_all()');
 SELECT try_type('ALTER TYPE pgmq.queue_record ALTER ATTRIBUTE queue_name TYPE text', 'SELECT pgmq.list_queues()');
 SELECT try_type('ALTER TYPE pgmq.queue_record DROP ATTRIBUTE is_unlogged', 'SELECT pgmq.list_queues()');
 SELECT count(*) FROM pgmq.read('n', 0, 10);

@@ -130,6 +130,7 @@ CREATE SEQUENCE pgmq.q_s1_msg_id_seq;
 SELECT setval('pgmq.q_s1_msg_id_seq', 4611686018427387904);
 DO $$ BEGIN FOR i IN 1..60 LOOP PERFORM pgmq.send('s1', '3'); PERFORM pgmq.read('s1', 3600, 1); PERFORM pg_sleep(0.002); END LOOP; END $$;
 SELECT count(*) FROM pgmq.read('s1', 3600, 100);
+SELECT queue_length, total_messages FROM pgmq.metrics('s1');
 
 -- A sequence or an index whose name is taken before the queue is made
 SET ROLE regress_objq_maker;
