@@ -154,6 +154,12 @@ CREATE TRIGGER check_table_owner BEFORE TRUNCATE ON pgmq.partition_config
 CREATE TRIGGER check_table_owner BEFORE TRUNCATE ON pgmq.topic_bindings
     FOR EACH STATEMENT EXECUTE FUNCTION pgmq._check_queue_owner();
 
+-- A publication FOR ALL TABLES publishes these too; without an identity they
+-- could be neither updated nor deleted from.
+ALTER TABLE pgmq.meta REPLICA IDENTITY USING INDEX meta_queue_name_key;
+ALTER TABLE pgmq.topic_bindings REPLICA IDENTITY USING INDEX topic_bindings_unique_pattern_queue;
+ALTER TABLE pgmq.notify_insert_throttle REPLICA IDENTITY USING INDEX notify_insert_throttle_queue_name_key;
+
 -- The installing role owns what it may want to grant.
 ALTER TABLE pgmq.meta OWNER TO @extowner@;
 ALTER TABLE pgmq.topic_bindings OWNER TO @extowner@;

@@ -57,9 +57,12 @@
  *	 table has none, and its floors outlive a TRUNCATE: they are as true of
  *	 nothing at all, unless the sequence is set back, which horizon.c notices.
  *
- * What is written around the extension (a sequence with a cache, UPDATE by
- * hand, COPY with old times, a clock that was set back) may land below a
- * floor; for that there is the rescan (horizon.c).
+ * A sequence with a cache gives a session ids that it may use at any time
+ * later, below the last value.  Such a queue has no candidate for its fresh
+ * floor, which stays where it is.
+ *
+ * What is written around the extension (UPDATE by hand, COPY with old times, a
+ * clock that was set back) may land below a floor; for that there is the rescan (horizon.c).
  *
  * Memory: candidates live in FloorsContext, a child of TopMemoryContext.
  */
@@ -69,6 +72,7 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -80,6 +84,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "floors.h"
 #include "relcheck.h"
@@ -155,6 +160,24 @@ floors_last_id(const QueueTable *table, int64 *last_id)
 }
 
 /*
+ * Whether sessions draw more than one id at a time from the queue's sequence.
+ * Then a session may send one that is far below the last, at any time later.
+ */
+static bool
+draws_ahead(const QueueTable *table)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(relcheck_sequence(table->rel)));
+	bool		ahead = true;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		ahead = ((Form_pg_sequence) GETSTRUCT(tuple))->seqcache > 1;
+		ReleaseSysCache(tuple);
+	}
+	return ahead;
+}
+
+/*
  * A vacuum sets its flag before it locks its table and keeps it to its end.
  * The flag is read first: if the transaction is still the same after that, the
  * flag was its own and not that of its successor.
@@ -186,7 +209,7 @@ candidate_take(Candidate *candidate, const QueueTable *table)
 	candidate_drop(candidate);
 	if (!floors_last_id(table, &last_id))
 		return;
-	candidate->floors.fresh = last_id + 1;
+	candidate->floors.fresh = draws_ahead(table) ? PG_INT64_MIN : last_id + 1;
 	candidate->floors.due = GetCurrentTimestamp();
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(table->rel));
@@ -232,7 +255,8 @@ probe(const QueueTable *table, const Floors *old, Floors *floors)
 	int64		msg_id;
 	TimestampTz vt;
 
-	if (look_lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
+	if (floors->fresh > old->fresh &&
+		look_lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
 		floors->fresh = msg_id;
 	if (look_earliest_due(table, snapshot, old->due, floors->due, &vt))
 		floors->due = Min(floors->due, vt);

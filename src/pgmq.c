@@ -73,6 +73,6 @@ _PG_init(void)
 	}
 	initialized = true;
 
-	MarkGUCPrefixReserved("pgmq");
+	/* The prefix is not reserved: applications keep settings of their own under "pgmq.", and would lose them here. */
 	xact_init();
 }

@@ -15,6 +15,21 @@ others=$(cd "$TOP" && grep -l PG_VERSION_NUM src/* sql/* test/sql/* | grep -v '^
 [ -z "$others" ]
 result $? "no file but compat.h asks for the server's version"
 
+# Static variables outlive transactions: docs/internals.md says what resets each of them
+unlisted=$(cd "$TOP" && for file in src/*.c; do
+	sed -n '/^static const/d; /^static [^()]*[A-Za-z0-9_]\+\(\[[^]]*\]\)\?\( = .*\)\?;$/{
+		s/ = .*//; s/\[.*//; s/;$//; s/.*[ \t*]//; p }' "$file" | while read -r name; do
+		grep -qE "^\| .${file#src/}. \|.*.$name." docs/internals.md || echo "# $file: $name"
+	done
+done)
+[ -z "$unlisted" ] || printf '%s\n' "$unlisted"
+[ -z "$unlisted" ]
+result $? "docs/internals.md lists every static variable, and what resets it"
+others=$(cd "$TOP" && grep -lE 'Register(Sub)?XactCallback' src/*.c | grep -v '^src/xact.c$')
+[ -z "$others" ] || echo "# $others"
+[ -z "$others" ]
+result $? "no file but xact.c registers callbacks of transactions"
+
 # compiles_for VERSION-NUMBER: whether compat.h takes a server of this version; what it says is in $WORK/compat.out
 compiles_for() {
 	printf '#include "postgres.h"\n#undef PG_VERSION_NUM\n#define PG_VERSION_NUM %s\n#include "compat.h"\n' "$1" >"$WORK/compat.c"
