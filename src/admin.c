@@ -24,8 +24,9 @@
 #include "utils/snapmgr.h"
 
 #include "group.h"
+#include "maintain.h"
 #include "owner.h"
-#include "partman.h"
+#include "partmake.h"
 #include "relcheck.h"
 #include "rights.h"
 
@@ -82,7 +83,7 @@ run_with_texts(const char *sql, int nargs, const char *const *args)
 	int			i;
 
 	if (nargs > RUN_MAX_ARGS)
-		elog(ERROR, "too many arguments for a statement: %d", nargs);
+		elog(ERROR, "%d parameters are too many", nargs);
 	for (i = 0; i < nargs; i++)
 	{
 		types[i] = TEXTOID;
@@ -106,6 +107,23 @@ run_for_text(const char *sql, int nargs, const char *const *args)
 	if (run_with_texts(sql, nargs, args) == 0)
 		return NULL;
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+/* A column of a row that run_with_texts() has got, counted from 0 and 1; NULL for NULL */
+char *
+row_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+/* InvalidOid for NULL; the column is an oid */
+Oid
+row_oid(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
 /*
@@ -499,32 +517,40 @@ require_no_default(const QueueName *name, char prefix)
 				 errhint("Choose another name for the queue.")));
 }
 
+static bool
+has_partitions(const QueueName *name, char prefix)
+{
+	PartSet    *set = partset_get(name_relid(name, prefix));
+
+	return set != NULL && (set->count > 0 || OidIsValid(set->default_relid));
+}
+
 /*
- * pg_partman begins with a table without partitions.  One that has some and is
- * not in its records was so before pg_partman was dropped and installed anew.
+ * A table that has partitions and is not in pg_partman's records was so before
+ * pg_partman was dropped and installed anew.
  */
 static void
 require_no_partitions(const QueueName *name, char prefix)
 {
-	PartSet    *set = partset_get(name_relid(name, prefix));
-
-	if (set != NULL && (set->count > 0 || OidIsValid(set->default_relid)))
+	if (has_partitions(name, prefix))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pg_partman has no record of %s, which has partitions", set->parent),
+				 errmsg("pg_partman has no record of %s, which has partitions", name_table(name, prefix)),
 				 errdetail("Such records are lost when pg_partman is dropped."),
 				 errhint("Restore its row in part_config, or move the messages to a new queue.")));
 }
 
-/* Have pg_partman make the partitions of a table and maintain it, unless it does so already */
+/* Make the partitions of a table and have pg_partman know it, unless it does so already */
 static void
 partition_table(const Partman *pm, const QueueName *name, char prefix,
 				const PartitionedQueue *queue, const char *retention)
 {
 	PartmanSet	set = queue->set;
 
-	if (get_rel_relkind(name_relid(name, prefix)) != RELKIND_PARTITIONED_TABLE ||
-		partman_knows(pm, name, prefix))
+	if (get_rel_relkind(name_relid(name, prefix)) != RELKIND_PARTITIONED_TABLE)
+		return;
+	/* A record of a table without partitions is what somebody has left there */
+	if (partman_knows(pm, name, prefix) && has_partitions(name, prefix))
 		return;
 	require_no_partitions(name, prefix);
 	partman_check_name(pm, name, &set);
@@ -533,7 +559,7 @@ partition_table(const Partman *pm, const QueueName *name, char prefix,
 		prefix == QUEUE_TABLE ? "enqueued_at" : "archived_at";
 	set.retention = retention;
 	set.start = NULL;
-	partman_create_parent(pm, name, prefix, &set);
+	partmake_first(pm, name, prefix, &set);
 }
 
 /* As long as a queue has no table, anybody who makes queues may write its row */
@@ -596,25 +622,13 @@ create_partitioned_tables(const Partman *pm, const QueueName *name, const char *
 	partition_table(pm, name, ARCHIVE_TABLE, queue, queue->retention);
 }
 
-/*
- * An interval of ids or of time, as it may be given.  What is no number or no
- * time at all is the server's own error.
- */
+/* An interval of ids or of time, as it may be given */
 void
 check_interval(const char *argument, const char *value, bool by_time, bool zero_too)
 {
-	const char *args[2];
+	PartStep	step;
 
-	args[0] = value;
-	args[1] = zero_too ? "-1" : "0";
-	if (run_with_texts(by_time
-					   ? "SELECT WHERE $1::interval OPERATOR(pg_catalog.>) $2::interval"
-					   : "SELECT WHERE $1::bigint OPERATOR(pg_catalog.>) $2::bigint",
-					   2, args) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be %s, got %s", argument,
-						zero_too ? "at least 0" : "greater than 0", value)));
+	partset_step(by_time, argument, value, zero_too, &step);
 }
 
 /* The arguments of create_partitioned(), checked; the caller has connected to SPI */

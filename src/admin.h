@@ -8,7 +8,7 @@
 
 #include "pgmq.h"
 
-#define RUN_MAX_ARGS 8
+#define RUN_MAX_ARGS 12
 
 /* A row of pgmq.meta, or one that refers to it, is of the queue $1 */
 #define HAS_IDENTITY \
@@ -17,6 +17,8 @@
 extern void run_ddl(const char *fmt,...) pg_attribute_printf(1, 2);
 extern uint64 run_with_texts(const char *sql, int nargs, const char *const *args);
 extern char *run_for_text(const char *sql, int nargs, const char *const *args);
+extern char *row_text(uint64 row, int column);
+extern Oid	row_oid(uint64 row, int column);
 extern void lock_queue(const QueueName *name);
 extern char *registered_spelling(const QueueName *name);
 extern void require_no_default(const QueueName *name, char prefix);

@@ -96,6 +96,11 @@ lock_held_by_me(const LOCKTAG *locktag, LOCKMODE lockmode, bool orstronger)
 #define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
 #endif
 
+/* 17 brought infinite intervals. */
+#if PG_VERSION_NUM < 170000
+#define INTERVAL_NOT_FINITE(interval) false
+#endif
+
 /*
  * In libpq/libpq.h of all versions; that includes headers of Kerberos and OpenSSL,
  * which need not be installed.

@@ -15,20 +15,27 @@
  */
 #include "maintain.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "admin.h"
+#include "owner.h"
+#include "partmake.h"
+#include "relcheck.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_convert_archive_partitioned);
@@ -61,10 +68,7 @@ old_key(const PartSet *set, const char *old, const char *which, int64 *key)
 
 	if (value == NULL)
 		return false;
-	*key = set->by_time
-		? DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(value),
-												  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))
-		: DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
+	*key = partset_key(set->by_time, value);
 	return true;
 }
 
@@ -113,44 +117,152 @@ prepare_old(const PartSet *set, const char *old, int64 lower, int64 upper)
 			set->column, partset_key_text(set, upper), set->by_time ? "timestamp with time zone" : "bigint");
 }
 
+/*
+ * The statements that take the user's triggers of a table out of force, or put
+ * them into force again as they were.  The caller has locked the table.
+ */
+static List *
+trigger_statements(const char *table, const char *enable)
+{
+	const char *args[] = {table, enable};
+	uint64		count;
+	uint64		i;
+	List	   *statements = NIL;
+
+	count = run_with_texts("SELECT pg_catalog.format('ALTER TABLE %s %s TRIGGER %I', $1,"
+						   " CASE WHEN $2 IS NULL THEN 'DISABLE' WHEN tgenabled OPERATOR(pg_catalog.=) 'A' THEN 'ENABLE ALWAYS'"
+						   " WHEN tgenabled OPERATOR(pg_catalog.=) 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END, tgname)"
+						   " FROM pg_catalog.pg_trigger WHERE tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
+						   " AND NOT tgisinternal AND tgenabled OPERATOR(pg_catalog.<>) 'D'", lengthof(args), args);
+	for (i = 0; i < count; i++)
+		statements = lappend(statements, row_text(i, 1));
+	return statements;
+}
+
+static void
+run_all(List *statements)
+{
+	ListCell   *lc;
+
+	foreach(lc, statements)
+		run_ddl("%s", (char *) lfirst(lc));
+}
+
 /* What was archived meanwhile and belongs there is in the default partition. */
 static void
 fetch_from_default(const PartSet *set, const char *old, int64 lower, int64 upper)
 {
-	const char *type = set->by_time ? "timestamp with time zone" : "bigint";
-	const char *args[] = {partset_key_text(set, lower), partset_key_text(set, upper)};
 	const char *fallback = partset_relation(set->default_relid);
-	const char *columns;
-	int			nest;
+	List	   *disable;
+	List	   *enable;
 
 	run_ddl("LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE", set->parent);
 	if (fallback == NULL)
 		return;
-	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", fallback);
-	columns = table_columns(set->parent);
-	nest = NewGUCNestLevel();
-	(void) set_config_option("session_replication_role", "replica",
-							 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	run_with_texts(psprintf("WITH moved AS (DELETE FROM ONLY %s"
-							" WHERE %s OPERATOR(pg_catalog.>=) $1::%s AND %s OPERATOR(pg_catalog.<) $2::%s"
-							" RETURNING %s) INSERT INTO %s (%s) SELECT %s FROM moved",
-							fallback, set->column, type, set->column, type, columns,
-							old, columns, columns), 2, args);
-	AtEOXact_GUC(false, nest);
+	run_ddl("LOCK TABLE ONLY %s, ONLY %s IN ACCESS EXCLUSIVE MODE", fallback, old);
+	disable = trigger_statements(old, NULL);
+	enable = trigger_statements(old, "enable");
+	run_all(disable);
+	partmake_move(set, old, lower, upper);
+	run_all(enable);
 }
 
 static void
-attach_old(const Partman *pm, const QueueName *name, const PartSet *set, const char *old,
-		   int64 lower, int64 upper)
+attach_old(const char *datetime_string, const PartSet *set, const char *old, int64 lower, int64 upper)
 {
-	const char *relname = partman_partition_name(pm, name, ARCHIVE_TABLE, set, lower);
-	const char *partition = quote_qualified_identifier(PGMQ_SCHEMA, relname);
+	const char *relname = partmake_name(set, datetime_string, lower, true);
+	const char *partition;
 
+	if (relname == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("could not make %s a partition of %s", old, set->parent),
+				 errdetail("Another relation has its name.")));
+	partition = quote_qualified_identifier(PGMQ_SCHEMA, relname);
 	fetch_from_default(set, old, lower, upper);
 	run_ddl("ALTER TABLE %s RENAME TO %s", old, quote_identifier(relname));
-	run_ddl("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", set->parent,
-			partition, partset_key_text(set, lower), partset_key_text(set, upper));
+	partmake_attach(set, partition, lower, upper);
 	run_ddl("ALTER TABLE %s DROP CONSTRAINT " READY, partition);
+}
+
+/* Whether a queue has the table: as its own, its archive or its list of groups */
+static bool
+is_of_a_queue(const char *relname)
+{
+	OwnerScope	scope;
+	bool		found;
+
+	owner_begin(owner_of(relcheck_own_table(OWN_META, AccessShareLock)), &scope);
+	found = run_with_texts("SELECT FROM ONLY pgmq.meta WHERE $1 OPERATOR(pg_catalog.=) ANY (ARRAY["
+						   " 'q_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
+						   " 'a_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
+						   " 'g_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name)])", 1, &relname) > 0;
+	owner_end(&scope);
+	return found;
+}
+
+static bool
+has_columns_of_archive(Relation rel)
+{
+	static const struct
+	{
+		const char *name;
+		Oid			type;
+	}			columns[] = {
+		{"msg_id", INT8OID}, {"read_ct", INT4OID}, {"enqueued_at", TIMESTAMPTZOID},
+		{"last_read_at", TIMESTAMPTZOID}, {"archived_at", TIMESTAMPTZOID},
+		{"vt", TIMESTAMPTZOID}, {"message", JSONBOID}, {"headers", JSONBOID}
+	};
+	int			i;
+
+	for (i = 0; i < lengthof(columns); i++)
+	{
+		if (relcheck_column(RelationGetDescr(rel), columns[i].name, columns[i].type) == InvalidAttrNumber)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The table that convert_archive_partitioned() has put aside, whose name is in
+ * pgmq.partition_config; locked.  Others may have written there.  So it is
+ * taken only if it is what an archive was: a table of the archive's owner, with
+ * such a name, that is no partition and not of a queue.  False if there is none.
+ */
+static bool
+find_old_archive(const QueueName *name, const char *relname, Oid archive_owner)
+{
+	const char *prefix = psprintf("a_%s_old", name->canonical);
+	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, false);
+	Oid			relid = get_relname_relid(relname, schema);
+	Relation	rel;
+	bool		ours;
+
+	if (!OidIsValid(relid))
+		return false;
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		return false;
+	ours = strncmp(relname, prefix, strlen(prefix)) == 0 && get_relname_relid(relname, schema) == relid && relcheck_is_heap(rel) &&
+		!rel->rd_rel->relispartition && !rel->rd_rel->relhasrules && !rel->rd_rel->relhassubclass &&
+		rel->rd_rel->relowner == archive_owner && has_columns_of_archive(rel) && !is_of_a_queue(relname);
+	relation_close(rel, NoLock);
+	if (!ours)
+		ereport(WARNING,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("relation \"%s.%s\" is not an archive that can be attached", PGMQ_SCHEMA, relname),
+				 errdetail("It is named in pgmq.partition_config, column converted_archive."),
+				 errhint("It must be an ordinary table of the archive's owner, with an archive's columns, and of no queue.")));
+	return ours;
+}
+
+static bool
+is_prepared(const char *old)
+{
+	return run_with_texts("SELECT FROM pg_catalog.pg_constraint"
+						  " WHERE conrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
+						  " AND contype OPERATOR(pg_catalog.=) 'c' AND convalidated"
+						  " AND conname OPERATOR(pg_catalog.=) '" READY "'", 1, &old) > 0;
 }
 
 /* Attach what convert_archive_partitioned() has put aside; called by pgmq.maintain() */
@@ -165,17 +277,15 @@ convert_step(Upkeep *upkeep)
 	if (upkeep->converted == NULL || upkeep->pm == NULL)
 		return false;
 	old = quote_qualified_identifier(PGMQ_SCHEMA, upkeep->converted);
-	if (OidIsValid(get_relname_relid(upkeep->converted, get_namespace_oid(PGMQ_SCHEMA, false))))
+	if (find_old_archive(upkeep->name, upkeep->converted, owner_of(upkeep->set->relid)))
 	{
 		old_bounds(upkeep->set, &upkeep->step, old, &lower, &upper);
-		if (run_with_texts("SELECT FROM pg_catalog.pg_constraint"
-						   " WHERE conrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
-						   " AND conname OPERATOR(pg_catalog.=) '" READY "'", 1, &old) == 0)
+		if (!is_prepared(old))
 		{
 			prepare_old(upkeep->set, old, lower, upper);
 			return true;
 		}
-		attach_old(upkeep->pm, upkeep->name, upkeep->set, old, lower, upper);
+		attach_old(upkeep->config.datetime_string, upkeep->set, old, lower, upper);
 	}
 	run_with_texts("UPDATE pgmq.partition_config SET converted_archive = NULL"
 				   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical);
@@ -269,28 +379,66 @@ rename_index(const char *index)
 				quote_identifier(psprintf("archived_at_idx_of_%u", relid)));
 }
 
-/* So that whoever could use the archive before still can */
-static void
-copy_rights(const char *from, const char *to)
-{
-	const char *args[] = {from, to};
-	SPITupleTable *rows;
-	uint64		count;
-	uint64		i;
+/* ---- rights and policies of the archive go to the new one ---- */
 
-	run_ddl("ALTER TABLE %s OWNER TO %s", to,
-			run_for_text("SELECT relowner::pg_catalog.regrole::pg_catalog.text FROM pg_catalog.pg_class"
-						 " WHERE oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass", 1, args));
-	count = run_with_texts("SELECT pg_catalog.format('GRANT %s ON %s TO %s%s', g.privilege_type, $2,"
-						   " CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'"
-						   " ELSE g.grantee::pg_catalog.regrole::pg_catalog.text END,"
-						   " CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)"
-						   " FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS g"
-						   " WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
-						   " AND g.grantee OPERATOR(pg_catalog.<>) c.relowner", 2, args);
-	rows = SPI_tuptable;
-	for (i = 0; i < count; i++)
-		run_ddl("%s", SPI_getvalue(rows->vals[i], rows->tupdesc, 1));
+/* Statements that give a table the rights and policies that another one has now */
+#define GRANTS_SQL \
+	"SELECT pg_catalog.format('GRANT %s%s ON %s TO %s%s', g.privilege_type," \
+	" CASE WHEN g.attname IS NOT NULL THEN pg_catalog.format(' (%I)', g.attname) END, $1," \
+	" CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'" \
+	" ELSE g.grantee::pg_catalog.regrole::pg_catalog.text END," \
+	" CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)" \
+	" FROM (SELECT a.privilege_type, a.grantee, a.is_grantable, NULL AS attname" \
+	"  FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a" \
+	"  WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass" \
+	"  UNION ALL SELECT a.privilege_type, a.grantee, a.is_grantable, t.attname" \
+	"  FROM pg_catalog.pg_attribute AS t, pg_catalog.aclexplode(t.attacl) AS a" \
+	"  WHERE t.attrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass AND NOT t.attisdropped) AS g" \
+	" WHERE g.grantee OPERATOR(pg_catalog.<>)" \
+	" (SELECT relowner FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass)"
+
+#define POLICIES_SQL \
+	"SELECT pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s%s%s', p.polname, $1," \
+	" CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END," \
+	" CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'" \
+	" WHEN 'd' THEN 'DELETE' ELSE 'ALL' END," \
+	" (SELECT pg_catalog.string_agg(CASE WHEN r OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'" \
+	"  ELSE r::pg_catalog.regrole::pg_catalog.text END, ', ') FROM pg_catalog.unnest(p.polroles) AS r)," \
+	" ' USING (' OPERATOR(pg_catalog.||) pg_catalog.pg_get_expr(p.polqual, p.polrelid) OPERATOR(pg_catalog.||) ')'," \
+	" ' WITH CHECK (' OPERATOR(pg_catalog.||) pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) OPERATOR(pg_catalog.||) ')')" \
+	" FROM pg_catalog.pg_policy AS p WHERE p.polrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
+
+#define SECURITY_SQL \
+	"SELECT pg_catalog.format('ALTER TABLE %s %s', $1, s.clause)" \
+	" FROM pg_catalog.pg_class AS c, LATERAL (VALUES" \
+	"  (CASE WHEN c.relrowsecurity THEN 'ENABLE ROW LEVEL SECURITY' END)," \
+	"  (CASE WHEN c.relforcerowsecurity THEN 'FORCE ROW LEVEL SECURITY' END)," \
+	"  ('OWNER TO ' OPERATOR(pg_catalog.||) c.relowner::pg_catalog.regrole::pg_catalog.text)) AS s (clause)" \
+	" WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass AND s.clause IS NOT NULL"
+
+/*
+ * Read while the old table has the name of the new one, under a search path
+ * without users' schemas: policies are written out with the names in them.
+ */
+static List *
+rights_statements(const char *table)
+{
+	static const char *const sources[] = {POLICIES_SQL, GRANTS_SQL, SECURITY_SQL};
+	List	   *statements = NIL;
+	int			nest = NewGUCNestLevel();
+	int			i;
+
+	owner_set_option("search_path", "pg_catalog, pg_temp");
+	for (i = 0; i < lengthof(sources); i++)
+	{
+		uint64		count = run_with_texts(sources[i], 1, &table);
+		uint64		row;
+
+		for (row = 0; row < count; row++)
+			statements = lappend(statements, row_text(row, 1));
+	}
+	AtEOXact_GUC(false, nest);
+	return statements;
 }
 
 /* Whoever calls, the partitions belong to the owner of the archive: he maintains them. */
@@ -311,16 +459,15 @@ give_to_owner(const Conversion *c)
 		run_ddl("ALTER TABLE %s OWNER TO %s", partset_relation(set->default_relid), owner);
 }
 
-/* Triggers and policies are their owner's to judge */
+/* Triggers are their owner's to judge */
 static void
 warn_of_triggers(const char *old)
 {
-	if (run_with_texts("SELECT FROM pg_catalog.pg_class AS c"
-					   " WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass AND (c.relrowsecurity"
-					   " OR EXISTS (SELECT FROM pg_catalog.pg_trigger AS t"
-					   "  WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid AND NOT t.tgisinternal))", 1, &old) > 0)
+	if (run_with_texts("SELECT FROM pg_catalog.pg_trigger AS t"
+					   " WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass AND NOT t.tgisinternal",
+					   1, &old) > 0)
 		ereport(WARNING,
-				(errmsg("triggers and row-level security of the archive are not on the partitioned archive"),
+				(errmsg("triggers of the archive are not on the partitioned archive"),
 				 errhint("Create them again where they are still needed.")));
 }
 
@@ -355,16 +502,16 @@ first_start(const Conversion *c)
 }
 
 static void
-create_new_archive(const Conversion *c, const char *index)
+create_new_archive(const Conversion *c, const char *index, List *rights)
 {
 	run_ddl("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY,"
 			" CONSTRAINT %s PRIMARY KEY (msg_id%s)) PARTITION BY RANGE (%s)",
 			c->archive, c->old, name_object(c->name, "a_", "_msg_id_idx"),
 			c->set.by_time ? ", archived_at" : "", c->set.control);
 	run_ddl("CREATE INDEX %s ON %s (archived_at)", quote_identifier(index), c->archive);
-	copy_rights(c->old, c->archive);
+	run_all(rights);
 	warn_of_triggers(c->old);
-	partman_create_parent(c->pm, c->name, ARCHIVE_TABLE, &c->set);
+	partmake_first(c->pm, c->name, ARCHIVE_TABLE, &c->set);
 }
 
 /* Keep in mind what the owner wants, and what is still to be done. */
@@ -389,10 +536,11 @@ attach_at_once(const Conversion *c)
 	int64		lower;
 	int64		upper;
 
-	partset_step(set, c->set.interval, &step);
+	partset_step(c->set.by_time, "partition_interval", c->set.interval, false, &step);
 	old_bounds(set, &step, c->old, &lower, &upper);
 	prepare_old(set, c->old, lower, upper);
-	attach_old(c->pm, c->name, set, c->old, lower, upper);
+	attach_old(c->set.by_time ? partman_datetime_string(c->pm, c->set.interval) : NULL, set,
+			   c->old, lower, upper);
 	if (partset_add(&step, lower, 1) == upper)
 		partman_set_retention(c->pm, c->name, ARCHIVE_TABLE, c->retention);
 }
@@ -403,6 +551,7 @@ convert_archive(Conversion *c)
 	const char *spelling = registered_spelling(c->name);
 	const char *index = psprintf("archived_at_idx_%s", spelling ? spelling : c->name->canonical);
 	char	   *old_name = choose_old_name(c->name);
+	List	   *rights;
 	bool		at_once;
 
 	partman_check_name(c->pm, c->name, &c->set);
@@ -410,11 +559,12 @@ convert_archive(Conversion *c)
 	lock_patiently(c->archive);
 	at_once = run_with_texts("SELECT WHERE pg_catalog.pg_relation_size($1::pg_catalog.regclass)"
 							 " OPERATOR(pg_catalog.<=) " AT_ONCE_BYTES, 1, &c->archive) > 0;
+	rights = rights_statements(c->archive);
 	run_ddl("ALTER TABLE %s RENAME TO %s", c->archive, quote_identifier(old_name));
 	c->old = quote_qualified_identifier(PGMQ_SCHEMA, old_name);
 	rename_index(index);
 	c->set.start = first_start(c);
-	create_new_archive(c, index);
+	create_new_archive(c, index, rights);
 	give_to_owner(c);
 	if (at_once)
 		attach_at_once(c);
@@ -475,9 +625,13 @@ pgmq_convert_archive_partitioned(PG_FUNCTION_ARGS)
 		ereport(NOTICE, (errmsg("Table a_%ss is already partitioned", name.canonical)));
 	else
 	{
+		int			nest = NewGUCNestLevel();
+
 		partman_require(&pm);
 		conversion_from_args(fcinfo, &c);
+		partmake_settings();
 		convert_archive(&c);
+		AtEOXact_GUC(false, nest);
 	}
 	SPI_finish();
 	PG_RETURN_VOID();

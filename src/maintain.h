@@ -7,6 +7,8 @@
 
 #include "partman.h"
 
+#include "nodes/pg_list.h"
+
 /* As it is at the beginning of a step; a step is a transaction */
 typedef struct Upkeep
 {
@@ -31,6 +33,8 @@ typedef struct Upkeep
 typedef bool (*UpkeepStep) (Upkeep *upkeep);
 
 extern int	maintain_lock_timeout;
+extern int	maintain_step_timeout;
+extern pg_atomic_uint32 *maintain_shown_owner;
 
 extern bool convert_step(Upkeep *upkeep);
 extern bool overrun_step(Upkeep *upkeep);
@@ -38,9 +42,8 @@ extern bool premake_step(Upkeep *upkeep);
 extern bool retention_step(Upkeep *upkeep);
 
 extern bool upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *pm);
-extern const char *table_columns(const char *table);
 extern int64 queue_last_id(const QueueName *name);
 extern int64 upkeep_current(const Upkeep *upkeep);
-extern void maintain_all(bool atomic, TimestampTz until);
+extern void maintain_all(bool atomic, int64 until, List *left_out);
 
 #endif							/* PGMQ_MAINTAIN_H */

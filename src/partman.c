@@ -1,26 +1,54 @@
 /*
  * partman.c
- *	  All that is said to pg_partman is said here, in SQL.
+ *	  What pg_partman knows of our tables: its table part_config.
  *
- * pg_partman is another extension.  It may come, go, move to another schema or
- * to another version while sessions live, so it is looked up at each call.
- * Versions 4 and 5 differ: the partition type is called 'native' in 4 and
- * 'range' in 5, arguments stand in another order (hence they are always
- * named), and only 4 analyzes the whole table unless told not to.
+ * Our partitions are made in partmake.c.  pg_partman keeps a record of each
+ * table, so that its own maintenance and other programs know the table.
+ *
+ * 1. No function of pg_partman is ever called.  They run with the rights of the
+ *	  caller, under a search path with pg_partman's schema in it, and take parts
+ *	  of SQL from part_config.  A role that can create a function in that schema,
+ *	  or write to that table, would have the rights of every caller.
+ * 2. part_config is used only if it is a member of pg_partman, and an ordinary
+ *	  table whose columns have the expected types.  A lock keeps it so.
+ * 3. Statements on part_config run as its owner.  So no other role needs rights
+ *	  on it.  Whoever owns the queue's table may have its record changed, if
+ *	  USAGE on pg_partman's schema was granted.
+ * 4. Nobody but the owner of part_config can have code in it: see check_triggers().
+ * 5. What the record says is checked like an argument of a call, since roles
+ *	  that were granted more may have changed it.
+ *
+ * pg_partman may come, go, move to another schema or to another version while
+ * sessions live, so it is looked up at each call.  Versions 4 and 5 differ in
+ * the name of the partition type, and in how names of partitions are made.
  *
  * A table goes by the unquoted text "schema.table" there.  So a name with a dot
- * is out of reach, and partition names are cut where they get too long.  See
- * partman_check_name().
+ * is out of reach.  See partman_check_name().
  */
 #include "partman.h"
 
 #include <ctype.h>
 
+#include "access/relation.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type_d.h"
 #include "commands/extension.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "admin.h"
+#include "owner.h"
+#include "relcheck.h"
 
 PG_FUNCTION_INFO_V1(pgmq__ensure_pg_partman_installed);
 PG_FUNCTION_INFO_V1(pgmq__get_pg_partman_schema);
@@ -32,13 +60,15 @@ PG_FUNCTION_INFO_V1(pgmq__extension_exists);
 bool
 partman_find(Partman *pm)
 {
-	if (run_with_texts("SELECT extnamespace::pg_catalog.regnamespace::pg_catalog.text,"
-					   " pg_catalog.split_part(extversion, '.', 1)"
-					   " FROM pg_catalog.pg_extension"
-					   " WHERE extname OPERATOR(pg_catalog.=) 'pg_partman'", 0, NULL) == 0)
+	if (run_with_texts("SELECT n.nspname, pg_catalog.split_part(e.extversion, '.', 1), e.oid, n.oid"
+					   " FROM pg_catalog.pg_extension AS e"
+					   " JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
+					   " WHERE e.extname OPERATOR(pg_catalog.=) 'pg_partman'", 0, NULL) == 0)
 		return false;
-	pm->schema = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	pm->major = pg_strtoint32(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
+	pm->schema = row_text(0, 1);
+	pm->major = pg_strtoint32(row_text(0, 2));
+	pm->extension = row_oid(0, 3);
+	pm->namespace = row_oid(0, 4);
 	return true;
 }
 
@@ -52,185 +82,209 @@ partman_require(Partman *pm)
 				 errhint("Install it with CREATE EXTENSION pg_partman.")));
 }
 
-/* SQL with pg_partman's schema in place of {partman} */
-static char *
-in_schema(const Partman *pm, const char *sql)
-{
-	StringInfoData expanded;
-	const char *p;
+/* ---- part_config ---- */
 
-	initStringInfo(&expanded);
-	for (p = sql; *p; p++)
+/* Columns that we read or write; those of all versions, but for the last */
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			config_columns[] = {
+	{"parent_table", TEXTOID}, {"control", TEXTOID}, {"partition_type", TEXTOID},
+	{"partition_interval", TEXTOID}, {"premake", INT4OID}, {"retention", TEXTOID},
+	{"retention_keep_table", BOOLOID}, {"retention_keep_index", BOOLOID},
+	{"infinite_time_partitions", BOOLOID}, {"datetime_string", TEXTOID},
+	{"automatic_maintenance", TEXTOID}
+};
+
+static void
+refuse_config(const Partman *pm, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("\"%s.part_config\" is not the table that the extension pg_partman made", pm->schema),
+			 errdetail("%s", detail)));
+}
+
+static Oid
+function_owner(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
 	{
-		if (strncmp(p, "{partman}", 9) == 0)
-		{
-			appendStringInfoString(&expanded, pm->schema);
-			p += 8;
-		}
-		else
-			appendStringInfoChar(&expanded, *p);
+		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		ReleaseSysCache(tuple);
 	}
-	return expanded.data;
+	return owner;
 }
 
 /*
- * Run a statement with pg_partman's schema in place of {partman}.  Version 4
- * sets search_path for the session and sets it back the same way, which would
- * outlast a SET LOCAL of the caller's.  Not here.
+ * A role that was granted TRIGGER can add a trigger, which would run as the
+ * table's owner here.  Its function must belong to a role that has the rights
+ * of the table's owner anyway.  Rules, policies and constraints are the owner's.
  */
-static uint64
-call_partman(const Partman *pm, const char *sql, int nargs, const char *const *args)
+static void
+check_triggers(const Partman *pm, Relation rel)
 {
-	int			nest = NewGUCNestLevel();
-	uint64		rows = run_with_texts(in_schema(pm, sql), nargs, args);
+	int			i;
 
-	AtEOXact_GUC(false, nest);
+	for (i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+		Oid			owner = function_owner(trigger->tgfoid);
+
+		if (!trigger->tgisinternal &&
+			(!OidIsValid(owner) || !has_privs_of_role(owner, rel->rd_rel->relowner)))
+			refuse_config(pm, psprintf("The function of its trigger \"%s\" belongs to a role"
+									   " without the rights of the table's owner.", trigger->tgname));
+	}
+}
+
+static void
+check_config(const Partman *pm, Relation rel)
+{
+	int			i;
+
+	if (!relcheck_is_heap(rel))
+		refuse_config(pm, "It is not an ordinary table of the access method heap.");
+	if (getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) != pm->extension)
+		refuse_config(pm, "It is not a member of the extension.");
+	for (i = 0; i < lengthof(config_columns); i++)
+	{
+		if (relcheck_column(RelationGetDescr(rel), config_columns[i].name,
+							config_columns[i].type) == InvalidAttrNumber)
+			refuse_config(pm, psprintf("It has no column \"%s\" of type %s.", config_columns[i].name,
+									   format_type_be(config_columns[i].type)));
+	}
+	check_triggers(pm, rel);
+}
+
+/* Lock it, so that it stays what it is until the transaction ends; its owner */
+static Oid
+lock_config(const Partman *pm, LOCKMODE lockmode, Oid *relid)
+{
+	Relation	rel;
+	Oid			owner;
+
+	*relid = get_relname_relid("part_config", pm->namespace);
+	if (!OidIsValid(*relid))
+		refuse_config(pm, "There is no such relation.");
+	LockRelationOid(*relid, lockmode);
+	if (get_relname_relid("part_config", pm->namespace) != *relid)
+		refuse_config(pm, "It was replaced at this moment.");
+	rel = relation_open(*relid, NoLock);
+	check_config(pm, rel);
+	owner = rel->rd_rel->relowner;
+	relation_close(rel, NoLock);
+	return owner;
+}
+
+Oid
+partman_config_relid(const Partman *pm)
+{
+	Oid			relid;
+
+	(void) lock_config(pm, AccessShareLock, &relid);
+	return relid;
+}
+
+/* Run a statement with part_config in place of the only %s, as the owner of that */
+static uint64
+run_on_config(const Partman *pm, LOCKMODE lockmode, const char *sql, int nargs, const char *const *args)
+{
+	OwnerScope	scope;
+	Oid			relid;
+	uint64		rows;
+
+	owner_begin(lock_config(pm, lockmode, &relid), &scope);
+	owner_set_option("intervalstyle", "postgres");
+	rows = run_with_texts(psprintf(sql, quote_qualified_identifier(pm->schema, "part_config")),
+						  nargs, args);
+	owner_end(&scope);
 	return rows;
 }
 
-/* Whether pg_partman maintains the table */
+#define OF_TABLE " WHERE parent_table OPERATOR(pg_catalog.=) $1"
+
+/* The record is changed as another role; so its rights are asked for here */
+static void
+write_config(const Partman *pm, const QueueName *name, char prefix,
+			 const char *sql, int nargs, const char *const *args)
+{
+	Oid			relid = name_relid(name, prefix);
+
+	(void) LookupExplicitNamespace(pm->schema, false);
+	if (OidIsValid(relid) && !has_privs_of_role(GetUserId(), owner_of(relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table %s", name_table(name, prefix))));
+	run_on_config(pm, RowExclusiveLock, sql, nargs, args);
+}
+
+/* Whether pg_partman has a record of the table */
 bool
 partman_knows(const Partman *pm, const QueueName *name, char prefix)
 {
 	const char *parent = name_unquoted(name, prefix);
 
-	return call_partman(pm, "SELECT FROM {partman}.part_config"
-									" WHERE parent_table OPERATOR(pg_catalog.=) $1",
-						  1, &parent) > 0;
+	return run_on_config(pm, AccessShareLock, "SELECT FROM ONLY %s" OF_TABLE, 1, &parent) > 0;
 }
 
-/*
- * The longest thing that pg_partman appends to the name of a table with
- * partitions of at least a day, and with shorter ones.
- */
-#define SUFFIX_SQL \
-	"CASE WHEN $2::interval OPERATOR(pg_catalog.>=) '1 day'" \
-	" THEN '9999_99_99' ELSE '9999_99_99_999999' END"
+#define READ_CONFIG \
+	"SELECT partition_interval, premake, retention, datetime_string FROM ONLY %s" OF_TABLE
 
-/*
- * Refuse what pg_partman can't do.  It takes what follows a dot for something
- * else.  And it counts characters where the server counts bytes (up to version
- * 4): then the end of the name, which tells one partition from another, is
- * cut.  With ids that needs more than 10^12 messages.
- */
-void
-partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *set)
-{
-	const char *args[2];
-
-	if (strchr(name->canonical, '.') != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("queue \"%s\" cannot be partitioned", name->canonical),
-				 errdetail("pg_partman does not support table names with a dot."),
-				 errhint("Choose a name without a dot, or a queue that is not partitioned.")));
-	args[0] = strchr(name_unquoted(name, QUEUE_TABLE), '.') + 1;
-	args[1] = set->interval;
-	if (set->by_time &&
-		call_partman(pm, "SELECT FROM {partman}.check_name_length($1, " SUFFIX_SQL ", true) AS partition"
-								 " WHERE pg_catalog.octet_length(partition) OPERATOR(pg_catalog.>)"
-								 " pg_catalog.current_setting('max_identifier_length')::integer",
-					   2, args) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("queue \"%s\" cannot be partitioned by time", name->canonical),
-				 errdetail("pg_partman %d would cut the names of its partitions.", pm->major),
-				 errhint("Choose a shorter name; characters outside ASCII take more than one byte.")));
-}
-
-#define CREATE_PARENT_SQL \
-	"SELECT {partman}.create_parent(p_parent_table := $1, p_control := $2," \
-	" p_interval := $3, p_premake := $4::integer, p_type := $5, p_template_table := $6," \
-	" p_start_partition := $7)"
-
-/*
- * infinite_time_partitions: partitions for the time to come are made although
- * no message has come for a while.
- */
-#define CONFIGURE_SQL \
-	"UPDATE {partman}.part_config SET retention = $2," \
-	" retention_keep_table = false, retention_keep_index = $4::boolean," \
-	" automatic_maintenance = 'on', infinite_time_partitions = $3::boolean" \
-	" WHERE parent_table OPERATOR(pg_catalog.=) $1"
-
-/*
- * pg_partman takes a relation that has the name of a partition for the
- * partition and makes none.  What it should have made: one after the other
- * without a hole, premake of them ahead of the current one.
- */
-#define PARTITIONS_SQL \
-	"SELECT FROM pg_catalog.pg_inherits AS i" \
-	" JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid" \
-	" WHERE i.inhparent OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
-
-/* The name of the template table that pg_partman makes for a table */
-static const char *
-template_name(const QueueName *name, char prefix)
-{
-	return psprintf("template_%s_%s", PGMQ_SCHEMA,
-					strchr(name_unquoted(name, prefix), '.') + 1);
-}
-
-/*
- * Where the name of pg_partman's schema must be quoted it fails to make its
- * template table.  So make it; the result is its unquoted name.
- */
-static const char *
-create_template(const Partman *pm, const QueueName *name, char prefix)
-{
-	const char *template = template_name(name, prefix);
-	const char *args[] = {pm->schema, template};
-
-	if (pm->schema[0] != '"')
-		return NULL;
-	run_ddl("CREATE TABLE %s.%s (LIKE %s)", pm->schema, quote_identifier(template),
-			name_table(name, prefix));
-	return run_for_text("SELECT nspname OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) $2"
-						" FROM pg_catalog.pg_namespace"
-						" WHERE oid OPERATOR(pg_catalog.=) $1::pg_catalog.regnamespace",
-						lengthof(args), args);
-}
-
-/* The table is there, partitioned, and has no partitions yet */
-void
-partman_create_parent(const Partman *pm, const QueueName *name, char prefix,
-					  const PartmanSet *set)
-{
-	const char *table = name_table(name, prefix);
-	const char *create_args[] = {name_unquoted(name, prefix), set->control, set->interval,
-		psprintf("%d", set->premake), pm->major >= 5 ? "range" : "native",
-	create_template(pm, name, prefix), set->start};
-	const char *config_args[] = {create_args[0], set->retention, set->by_time ? "true" : "false",
-	set->start == NULL ? "true" : "false"};
-	uint64		expected = !set->by_time ? (uint64) set->premake + 2 :
-		set->start == NULL ? 2 * (uint64) set->premake + 2 : 2;
-
-	call_partman(pm, CREATE_PARENT_SQL, lengthof(create_args), create_args);
-	if (run_with_texts(PARTITIONS_SQL, 1, &table) < expected)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("pg_partman could not make all partitions of %s", table),
-				 errdetail("Another relation has the name of a partition."),
-				 errhint("Choose another name for the queue.")));
-	call_partman(pm, CONFIGURE_SQL, lengthof(config_args), config_args);
-}
-
-/* False if pg_partman does not maintain the table */
+/* False if pg_partman does not know the table */
 bool
 partman_config(const Partman *pm, const QueueName *name, char prefix, PartmanConfig *config)
 {
 	const char *parent = name_unquoted(name, prefix);
-	SPITupleTable *rows;
+	const char *premake;
 
-	if (call_partman(pm, "SELECT partition_interval, premake, retention"
-								 " FROM {partman}.part_config"
-								 " WHERE parent_table OPERATOR(pg_catalog.=) $1", 1, &parent) == 0)
+	if (run_on_config(pm, AccessShareLock, READ_CONFIG, 1, &parent) == 0)
 		return false;
-	rows = SPI_tuptable;
-	config->interval = SPI_getvalue(rows->vals[0], rows->tupdesc, 1);
-	config->premake = pg_strtoint32(SPI_getvalue(rows->vals[0], rows->tupdesc, 2));
-	config->retention = SPI_getvalue(rows->vals[0], rows->tupdesc, 3);
+	config->interval = row_text(0, 1);
+	premake = row_text(0, 2);
+	config->retention = row_text(0, 3);
+	config->datetime_string = row_text(0, 4);
+	if (config->interval == NULL || premake == NULL)
+		refuse_config(pm, psprintf("It says NULL where the partitions of %s are described.",
+								   name_table(name, prefix)));
+	config->premake = pg_strtoint32(premake);
 	return true;
+}
+
+/*
+ * infinite_time_partitions: pg_partman makes partitions for the time to come
+ * although no message has come for a while.
+ */
+#define RECORD \
+	"INSERT INTO %%s (parent_table, control, partition_interval, premake, partition_type, datetime_string," \
+	" retention, retention_keep_table, retention_keep_index, automatic_maintenance, infinite_time_partitions%s)" \
+	" VALUES ($1, $2, $3, $4::pg_catalog.int4, $5, $6, $7, false, $8::pg_catalog.bool, 'on', $9::pg_catalog.bool%s)"
+
+/* Have pg_partman know a table; its record is new */
+void
+partman_record(const Partman *pm, const QueueName *name, char prefix, const PartmanSet *set)
+{
+	const char *args[] = {
+		name_unquoted(name, prefix), set->control, set->interval, psprintf("%d", set->premake),
+		pm->major >= 5 ? "range" : "native",
+		set->by_time ? partman_datetime_string(pm, set->interval) : NULL,
+		set->retention, set->start == NULL ? "true" : "false", set->by_time ? "true" : "false",
+		GetUserNameFromId(owner_of(name_relid(name, prefix)), false)
+	};
+	Oid			relid;
+	bool		has_role;
+
+	if (set->by_time)
+		args[2] = run_for_text("SELECT $1::pg_catalog.interval::pg_catalog.text", 1, &set->interval);
+	partman_forget_record(pm, name, prefix);
+	(void) lock_config(pm, RowExclusiveLock, &relid);
+	has_role = get_attnum(relid, "maintenance_role") != InvalidAttrNumber;
+	write_config(pm, name, prefix, psprintf(RECORD, has_role ? ", maintenance_role" : "", has_role ? ", $10" : ""),
+				 lengthof(args) - (has_role ? 0 : 1), args);
 }
 
 /* Have pg_partman drop what is older, with all that is in it; NULL: nothing */
@@ -240,82 +294,65 @@ partman_set_retention(const Partman *pm, const QueueName *name, char prefix,
 {
 	const char *args[] = {name_unquoted(name, prefix), retention};
 
-	call_partman(pm, "UPDATE {partman}.part_config SET retention = $2"
-							 " WHERE parent_table OPERATOR(pg_catalog.=) $1", lengthof(args), args);
+	write_config(pm, name, prefix, "UPDATE %s SET retention = $2" OF_TABLE, lengthof(args), args);
 }
 
-/* Version 4 analyzes the whole table, unless told not to. */
-#define CREATE_IDS_SQL \
-	"SELECT {partman}.create_partition_id(p_parent_table := $1, p_partition_ids := $2::bigint[]%s)"
-#define CREATE_TIMES_SQL \
-	"SELECT {partman}.create_partition_time(p_parent_table := $1," \
-	" p_partition_times := $2::timestamp with time zone[]%s)"
-
-/* The partitions that begin at these bounds */
 void
-partman_create_partitions(const Partman *pm, const QueueName *name, char prefix,
-						  const PartSet *set, const int64 *lower, int count)
+partman_forget_record(const Partman *pm, const QueueName *name, char prefix)
 {
-	StringInfoData array;
-	const char *args[2];
-	int			i;
+	const char *parent = name_unquoted(name, prefix);
 
-	initStringInfo(&array);
-	for (i = 0; i < count; i++)
-		appendStringInfo(&array, "%s\"%s\"", i == 0 ? "{" : ",", partset_key_text(set, lower[i]));
-	appendStringInfoChar(&array, '}');
-	args[0] = name_unquoted(name, prefix);
-	args[1] = array.data;
-	call_partman(pm, psprintf(set->by_time ? CREATE_TIMES_SQL : CREATE_IDS_SQL,
-										  pm->major >= 5 ? "" : ", p_analyze := false"),
-				   lengthof(args), args);
+	if (partman_knows(pm, name, prefix))
+		write_config(pm, name, prefix, "DELETE FROM %s" OF_TABLE, 1, &parent);
 }
 
-#define PARTITION_NAME_SQL \
-	"SELECT {partman}.check_name_length($2," \
-	" CASE WHEN $4::boolean THEN pg_catalog.to_char($3::timestamp with time zone, datetime_string)" \
-	" ELSE $3 END, true) FROM {partman}.part_config WHERE parent_table OPERATOR(pg_catalog.=) $1"
+/* ---- names of partitions ---- */
 
-/* What pg_partman would call the partition that begins there; not quoted */
+#define AT_LEAST(span) "$1::interval OPERATOR(pg_catalog.>=) '" span "'"
+
+/* How pg_partman writes the lower bound of a partition into its name */
 const char *
-partman_partition_name(const Partman *pm, const QueueName *name, char prefix,
-					   const PartSet *set, int64 lower)
+partman_datetime_string(const Partman *pm, const char *interval)
 {
-	const char *parent = name_unquoted(name, prefix);
-	const char *args[] = {parent, strchr(parent, '.') + 1, partset_key_text(set, lower),
-	set->by_time ? "true" : "false"};
-	const char *partition = run_for_text(in_schema(pm, PARTITION_NAME_SQL),
-										 lengthof(args), args);
-
-	if (partition == NULL)
-		elog(ERROR, "pg_partman has no name for a partition of %s", parent);
-	return partition;
+	return run_for_text(pm->major >= 5
+						? "SELECT CASE WHEN " AT_LEAST("1 day") " THEN 'YYYYMMDD' ELSE 'YYYYMMDD_HH24MISS' END"
+						: "SELECT CASE WHEN " AT_LEAST("1 year") " THEN 'YYYY' WHEN " AT_LEAST("1 month") " THEN 'YYYY_MM'"
+						" WHEN " AT_LEAST("1 day") " THEN 'YYYY_MM_DD' WHEN " AT_LEAST("1 minute")
+						" THEN 'YYYY_MM_DD_HH24MI' ELSE 'YYYY_MM_DD_HH24MISS' END", 1, &interval);
 }
 
-/* Give a partition that we have made what is on the owner's template table */
+/*
+ * Refuse what pg_partman's own maintenance can't do.  It takes what follows a
+ * dot for something else.  And up to version 4 it counts characters where the
+ * server counts bytes, when it cuts a name so that there is room for "_p" and a time.
+ */
 void
-partman_inherit(const Partman *pm, const QueueName *name, char prefix, const char *partition)
+partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *set)
 {
-	const char *args[] = {name_unquoted(name, prefix), PGMQ_SCHEMA, partition};
+	const char *relname = strchr(name_unquoted(name, QUEUE_TABLE), '.') + 1;
+	int			suffix;
+	int			characters;
 
-	call_partman(pm, "SELECT {partman}.inherit_template_properties(p_parent_table := $1,"
-							 " p_child_schema := $2, p_child_tablename := $3)"
-							 " FROM {partman}.part_config WHERE parent_table OPERATOR(pg_catalog.=) $1"
-							 " AND template_table IS NOT NULL", lengthof(args), args);
+	if (strchr(name->canonical, '.') != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("queue \"%s\" cannot be partitioned", name->canonical),
+				 errdetail("pg_partman does not support table names with a dot."),
+				 errhint("Choose a name without a dot, or a queue that is not partitioned.")));
+	if (!set->by_time || pm->major >= 5)
+		return;
+	suffix = run_with_texts("SELECT WHERE " AT_LEAST("1 day"), 1, &set->interval) > 0
+		? (int) strlen("_p9999_99_99") : (int) strlen("_p9999_99_99_999999");
+	characters = Min(pg_mbstrlen(relname), NAMEDATALEN - 1 - suffix);
+	if (pg_mbcharcliplen(relname, (int) strlen(relname), characters) + suffix >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("queue \"%s\" cannot be partitioned by time", name->canonical),
+				 errdetail("pg_partman %d would cut the names of its partitions.", pm->major),
+				 errhint("Choose a shorter name; characters outside ASCII take more than one byte.")));
 }
 
-/* All else that pg_partman does: subpartitions, subscriptions, its own bookkeeping */
-void
-partman_run_maintenance(const Partman *pm, const QueueName *name, char prefix)
-{
-	const char *parent = name_unquoted(name, prefix);
-
-	call_partman(pm, "SELECT {partman}.run_maintenance(p_parent_table := $1, p_analyze := false)",
-				   1, &parent);
-}
-
-#define FORGET_SQL \
-	"DELETE FROM {partman}.part_config WHERE parent_table OPERATOR(pg_catalog.=) $1"
+/* ---- what earlier versions of this extension had made ---- */
 
 /*
  * The template tables that pg_partman has made for the table.  They are no
@@ -333,9 +370,13 @@ partman_run_maintenance(const Partman *pm, const QueueName *name, char prefix)
 	"  AND a.attname OPERATOR(pg_catalog.=) ANY ('{msg_id,read_ct,enqueued_at,vt,message}'))" \
 	" OPERATOR(pg_catalog.=) 5"
 
-#define NOT_OF_OTHERS_SQL \
-	" AND NOT EXISTS (SELECT FROM {partman}.part_config AS p WHERE p.template_table" \
-	" OPERATOR(pg_catalog.=) (n.nspname OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) c.relname))"
+/* Whether the record of another table names it as its template */
+static bool
+is_template_of_another(const Partman *pm, const char *table)
+{
+	return run_on_config(pm, AccessShareLock, "SELECT FROM ONLY %s WHERE template_table OPERATOR(pg_catalog.=)"
+						 " pg_catalog.array_to_string(pg_catalog.parse_ident($1), '.')", 1, &table) > 0;
+}
 
 /*
  * Leave no trace of the table there, and none of it where pg_partman was: pm is
@@ -345,21 +386,23 @@ partman_run_maintenance(const Partman *pm, const QueueName *name, char prefix)
 void
 partman_forget(const Partman *pm, const QueueName *name, char prefix)
 {
-	const char *parent = name_unquoted(name, prefix);
-	const char *template = template_name(name, prefix);
+	const char *template = psprintf("template_%s_%s", PGMQ_SCHEMA,
+									strchr(name_unquoted(name, prefix), '.') + 1);
 	uint64		count;
 	uint64		i;
 	char	  **tables;
 
 	if (pm != NULL)
-		call_partman(pm, FORGET_SQL, 1, &parent);
-	count = run_with_texts(pm == NULL ? TEMPLATES_SQL
-						   : in_schema(pm, TEMPLATES_SQL NOT_OF_OTHERS_SQL), 1, &template);
+		partman_forget_record(pm, name, prefix);
+	count = run_with_texts(TEMPLATES_SQL, 1, &template);
 	tables = palloc(sizeof(char *) * Max(count, 1));
 	for (i = 0; i < count; i++)
-		tables[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		tables[i] = row_text(i, 1);
 	for (i = 0; i < count; i++)
-		run_ddl("DROP TABLE %s", tables[i]);
+	{
+		if (pm == NULL || !is_template_of_another(pm, tables[i]))
+			run_ddl("DROP TABLE %s", tables[i]);
+	}
 }
 
 /* pgmq._ensure_pg_partman_installed() -> void */
@@ -389,7 +432,7 @@ pgmq__get_pg_partman_schema(PG_FUNCTION_ARGS)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(caller);
 
-		schema = cstring_to_text(pm.schema);
+		schema = cstring_to_text(quote_identifier(pm.schema));
 		MemoryContextSwitchTo(spi);
 	}
 	SPI_finish();

@@ -12,6 +12,8 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_partitioned_table.h"
 #include "catalog/pg_type_d.h"
+#include "common/int.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
 #include "utils/builtins.h"
@@ -103,7 +105,8 @@ get_key(Oid relid)
 		set = palloc0(sizeof(PartSet));
 		set->relid = relid;
 		set->parent = partset_relation(relid);
-		set->column = quote_identifier(get_attname(relid, attnum, false));
+		set->attname = get_attname(relid, attnum, false);
+		set->column = quote_identifier(set->attname);
 		set->by_time = type == TIMESTAMPTZOID;
 	}
 	ReleaseSysCache(tuple);
@@ -184,28 +187,93 @@ partset_key_text(const PartSet *set, int64 key)
 	return OidOutputFunctionCall(output, Int64GetDatum(key));
 }
 
-/* The interval as pg_partman keeps it */
-void
-partset_step(const PartSet *set, const char *interval, PartStep *step)
+/* A key as SQL has written it; an error for NULL */
+int64
+partset_key(bool by_time, const char *value)
 {
-	memset(step, 0, sizeof(*step));
-	step->by_time = set->by_time;
-	if (set->by_time)
-		step->span = *DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(interval),
-															ObjectIdGetDatum(InvalidOid),
-															Int32GetDatum(-1)));
-	else
-		step->ids = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(interval)));
+	if (value == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the key of a partition must not be NULL")));
+	if (!by_time)
+		return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(value),
+												   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
-/* A key that many steps on, or back */
-int64
-partset_add(const PartStep *step, int64 key, int32 times)
+static void
+refuse_interval(const char *what, const char *value, const char *must_be)
 {
-	Interval	span = step->span;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s must be %s, got %s", what, must_be, value)));
+}
 
-	if (!step->by_time)
-		return key + times * step->ids;
+/*
+ * An interval from its text.  All of its units have one sign, so that a key
+ * always moves the same way, whatever month it lies in.
+ */
+static void
+parse_span(const char *what, const char *value, bool zero_too, Interval *span)
+{
+	const char *positive = zero_too ? "at least 0" : "greater than 0";
+
+	*span = *DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(value),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+	if (INTERVAL_NOT_FINITE(span))
+		refuse_interval(what, value, "finite");
+	if (span->time <= 0 && span->day <= 0 && span->month <= 0 &&
+		!(zero_too && span->time == 0 && span->day == 0 && span->month == 0))
+		refuse_interval(what, value, positive);
+	if (span->time < 0 || span->day < 0 || span->month < 0)
+		refuse_interval(what, value, "free of positive and negative units at a time");
+	/* pg_partman cannot name shorter partitions */
+	if (!zero_too && span->month == 0 && span->day == 0 && span->time < USECS_PER_SEC)
+		refuse_interval(what, value, "at least 1 second");
+}
+
+/*
+ * The step from one partition to the next, or how long partitions are kept:
+ * only the latter may be 0.  "what" is for errors.
+ */
+void
+partset_step(bool by_time, const char *what, const char *value, bool zero_too, PartStep *step)
+{
+	memset(step, 0, sizeof(*step));
+	step->by_time = by_time;
+	if (by_time)
+	{
+		parse_span(what, value, zero_too, &step->span);
+		return;
+	}
+	step->ids = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
+	if (step->ids < (zero_too ? 0 : 1))
+		refuse_interval(what, value, zero_too ? "at least 0" : "greater than 0");
+}
+
+/* Roughly, in microseconds; never too much */
+static double
+span_length(const Interval *span)
+{
+	return (double) span->time + span->day * (23.0 * USECS_PER_HOUR) +
+		span->month * (28.0 * USECS_PER_DAY);
+}
+
+/* Ends of time are years away from the ends that the server knows, so nothing overflows */
+#define TIME_MARGIN (10.0 * DAYS_PER_YEAR * USECS_PER_DAY)
+
+/* Beyond the last time that can be written down comes infinity */
+static int64
+add_time(const Interval *one, int64 key, int32 times)
+{
+	double		longest = times * (span_length(one) * 1.12);	/* 25 of 23 hours, 31 of 28 days */
+	Interval	span = *one;
+
+	if ((double) key + longest > (double) END_TIMESTAMP - TIME_MARGIN)
+		return PG_INT64_MAX;
+	if ((double) key + longest < (double) MIN_TIMESTAMP + TIME_MARGIN)
+		return PG_INT64_MIN;
 	span.time *= times;
 	span.day *= times;
 	span.month *= times;
@@ -214,14 +282,48 @@ partset_add(const PartStep *step, int64 key, int32 times)
 												   IntervalPGetDatum(&span)));
 }
 
-/* Steps that surely fit between two times; days have 25 hours at most */
+static int64
+add_ids(int64 step, int64 key, int32 times)
+{
+	int64		distance;
+	int64		sum;
+
+	if (pg_mul_s64_overflow(step, times, &distance))
+		return times < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+	if (pg_add_s64_overflow(key, distance, &sum))
+		return distance < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+	return sum;
+}
+
+/* A key that many steps on, or back; no further than to where there are no more keys */
+int64
+partset_add(const PartStep *step, int64 key, int32 times)
+{
+	if (key == PG_INT64_MIN || key == PG_INT64_MAX)
+		return key;
+	return step->by_time ? add_time(&step->span, key, times) : add_ids(step->ids, key, times);
+}
+
+/* Steps that surely fit between two times; a month has 31 days at most, a day 25 hours */
 static int32
 sure_steps(const PartStep *step, int64 from, int64 to)
 {
-	int64		longest = step->span.time + step->span.day * (25 * USECS_PER_HOUR) +
-		step->span.month * (31 * USECS_PER_DAY + USECS_PER_HOUR);
+	double		longest = Max(span_length(&step->span) * 1.12, 1);
 
-	return (int32) Min((to - from) / Max(longest, 1), PG_INT32_MAX / 64);
+	return (int32) Min(((double) to - (double) from) / longest, (double) (PG_INT32_MAX / 64));
+}
+
+/* Each leap leaves less than a fifth of the way, so that is far more than it takes */
+#define MOST_LEAPS 1000
+
+static void
+count_leap(int *leaps)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (++*leaps > MOST_LEAPS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("could not find the bounds of a partition in %d steps", MOST_LEAPS)));
 }
 
 /*
@@ -231,15 +333,29 @@ sure_steps(const PartStep *step, int64 from, int64 to)
 static int64
 time_floor(const PartStep *step, int64 from, int64 key)
 {
+	int			leaps = 0;
 	int32		steps;
 
-	while (from > key)
+	if (key == PG_INT64_MIN || key == PG_INT64_MAX)
+		return key;
+	for (; from > key; count_leap(&leaps))
 		from = partset_add(step, from, -Max(sure_steps(step, key, from), 1));
-	while ((steps = sure_steps(step, from, key)) > 0)
+	if (from == PG_INT64_MIN)
+		return key;
+	for (; (steps = sure_steps(step, from, key)) > 0; count_leap(&leaps))
 		from = partset_add(step, from, steps);
-	while (partset_add(step, from, 1) <= key)
+	for (; partset_add(step, from, 1) <= key; count_leap(&leaps))
 		from = partset_add(step, from, 1);
 	return from;
+}
+
+static int64
+id_floor(int64 ids, int64 key)
+{
+	int64		below = key % ids < 0 ? key % ids + ids : key % ids;
+	int64		floor;
+
+	return pg_sub_s64_overflow(key, below, &floor) ? PG_INT64_MIN : floor;
 }
 
 /*
@@ -257,11 +373,7 @@ partset_room(const PartSet *set, const PartStep *step, int64 key,
 		return false;
 	partset_gap(set, key, &gap_lower, &gap_upper);
 	if (!step->by_time)
-	{
-		*lower = key - key % step->ids;
-		if (*lower > key)
-			*lower -= step->ids;
-	}
+		*lower = id_floor(step->ids, key);
 	else
 		*lower = time_floor(step, gap_lower != PG_INT64_MIN ? gap_lower :
 							gap_upper != PG_INT64_MAX ? gap_upper : key, key);

@@ -25,6 +25,7 @@ typedef struct PartSet
 	Oid			relid;			/* of the parent */
 	const char *parent;			/* quoted and qualified, as all names here */
 	const char *column;
+	const char *attname;		/* the same, not quoted */
 	bool		by_time;
 	Oid			default_relid;	/* InvalidOid if there is none */
 	int			count;			/* without the default partition */
@@ -44,7 +45,9 @@ extern const char *partset_relation(Oid relid);
 extern const Partition *partset_find(const PartSet *set, int64 key);
 extern void partset_gap(const PartSet *set, int64 key, int64 *lower, int64 *upper);
 extern char *partset_key_text(const PartSet *set, int64 key);
-extern void partset_step(const PartSet *set, const char *interval, PartStep *step);
+extern int64 partset_key(bool by_time, const char *value);
+extern void partset_step(bool by_time, const char *what, const char *value, bool zero_too,
+						 PartStep *step);
 extern int64 partset_add(const PartStep *step, int64 key, int32 times);
 extern bool partset_room(const PartSet *set, const PartStep *step, int64 key,
 						 int64 *lower, int64 *upper);

@@ -66,6 +66,15 @@ _PG_init(void)
 								PGC_USERSET, GUC_UNIT_MS,
 								NULL, NULL, NULL);
 
+	if (!setting_is_defined("pgmq.maintenance_step_timeout"))
+		DefineCustomIntVariable("pgmq.maintenance_step_timeout",
+								"Maximum time that a step of maintenance may take.",
+								"Functions of the queue's owner may run in a step.",
+								&maintain_step_timeout,
+								30000, 100, INT_MAX,
+								PGC_SUSET, GUC_UNIT_MS,
+								NULL, NULL, NULL);
+
 	if (!initialized)
 	{
 		shared_init();

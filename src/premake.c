@@ -34,31 +34,42 @@
  */
 #include "maintain.h"
 
-#include "catalog/pg_type_d.h"
+#include "access/relation.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "admin.h"
+#include "partmake.h"
+#include "relcheck.h"
 
 /* As many rows are moved in a moment */
 #define MOVE_AT_MOST 10000
 
 /* ---- partitions ahead ---- */
 
-/* The last id that was handed out; 0 before the first one, and of an archive without a queue */
+/*
+ * The last id that was handed out by the sequence that the column owns; 0 before
+ * the first one, and of an archive without a queue
+ */
 int64
 queue_last_id(const QueueName *name)
 {
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	Oid			sequence;
+	const char *args[1];
 	char	   *id;
 
-	if (!OidIsValid(name_sequence_relid(name, QUEUE_TABLE)))
+	if (rel == NULL)
 		return 0;
-	id = run_for_text(name_expand("SELECT CASE WHEN is_called THEN last_value ELSE 0 END"
-											  " FROM {sequence}", name), 0, NULL);
-
-	return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(id)));
+	sequence = relcheck_sequence(rel);
+	relation_close(rel, NoLock);
+	if (!OidIsValid(sequence))
+		return 0;
+	args[0] = psprintf("%u", sequence);
+	id = run_for_text("SELECT pg_catalog.pg_sequence_last_value($1::pg_catalog.oid)", 1, args);
+	return id ? partset_key(false, id) : 0;
 }
 
 /*
@@ -75,7 +86,7 @@ upkeep_current(const Upkeep *upkeep)
 	if (upkeep->prefix == QUEUE_TABLE)
 		return queue_last_id(upkeep->name);
 	id = run_for_text(psprintf("SELECT pg_catalog.max(msg_id) FROM %s", upkeep->set->parent), 0, NULL);
-	return id ? DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(id))) : 0;
+	return id ? partset_key(false, id) : 0;
 }
 
 static void
@@ -84,19 +95,34 @@ lock_table(const char *table, const char *mode)
 	run_ddl("LOCK TABLE ONLY %s IN %s MODE", table, mode);
 }
 
-static void
-make_partition(const Upkeep *upkeep, int64 lower, int64 current)
+/* A name for a partition that is about to be made, not quoted */
+static char *
+name_partition(const Upkeep *upkeep, int64 lower)
 {
-	if (lower < partset_add(&upkeep->step, current, 1))
-		lock_table(upkeep->set->parent, "SHARE ROW EXCLUSIVE");
-	partman_create_partitions(upkeep->pm, upkeep->name, upkeep->prefix, upkeep->set, &lower, 1);
-	if (partset_find(partset_get(upkeep->set->relid), lower) == NULL)
+	char	   *relname = partmake_name(upkeep->set, upkeep->config.datetime_string, lower, true);
+
+	if (relname == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("pg_partman made no partition of %s for %s", upkeep->set->parent,
+				 errmsg("could not make a partition of %s for %s", upkeep->set->parent,
 						partset_key_text(upkeep->set, lower)),
 				 errdetail("Another relation has its name.")));
+	return relname;
 }
+
+static void
+make_partition(const Upkeep *upkeep, int64 lower, int64 upper, int64 current)
+{
+	char	   *relname = name_partition(upkeep, lower);
+
+	if (lower < partset_add(&upkeep->step, current, 1))
+		lock_table(upkeep->set->parent, "SHARE ROW EXCLUSIVE");
+	partmake_table(upkeep->set, relname);
+	partmake_attach(upkeep->set, quote_qualified_identifier(PGMQ_SCHEMA, relname), lower, upper);
+}
+
+/* Nobody needs more ahead; what pg_partman's table says may be anybody's idea */
+#define PREMAKE_AT_MOST 1000
 
 /*
  * Make the next partition that is missing, one in a transaction.  Where the
@@ -112,7 +138,7 @@ premake_step(Upkeep *upkeep)
 
 	if (upkeep->pm == NULL)
 		return false;
-	for (ahead = 0; ahead <= upkeep->config.premake; ahead++)
+	for (ahead = 0; ahead <= Min(upkeep->config.premake, PREMAKE_AT_MOST); ahead++)
 	{
 		const Partition *partition = partset_find(upkeep->set, key);
 		int64		lower;
@@ -125,10 +151,11 @@ premake_step(Upkeep *upkeep)
 			key = partition->upper;
 			continue;
 		}
-		partset_room(upkeep->set, &upkeep->step, key, &lower, &upper);
+		if (!partset_room(upkeep->set, &upkeep->step, key, &lower, &upper) || upper <= key)
+			return false;
 		if (partset_add(&upkeep->step, lower, 1) == upper)
 		{
-			make_partition(upkeep, lower, current);
+			make_partition(upkeep, lower, upper, current);
 			return true;
 		}
 		key = upper;
@@ -138,19 +165,24 @@ premake_step(Upkeep *upkeep)
 
 /* ---- the default partition ---- */
 
-/* The lowest and the highest key of the default partition; false if it is empty */
+/*
+ * The lowest and the highest key of the default partition; false if it is empty.
+ * Rows at infinity have no other partition to go to.
+ */
 static bool
 default_keys(const Upkeep *upkeep, const char *table, int64 *lowest, int64 *highest)
 {
 	const char *column = upkeep->set->column;
-	bool		isnull;
+	char	   *first;
 
-	run_with_texts(psprintf("SELECT pg_catalog.min(%s), pg_catalog.max(%s) FROM ONLY %s",
-							column, column, table), 0, NULL);
-	*lowest = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (isnull)
+	run_with_texts(psprintf("SELECT pg_catalog.min(%s), pg_catalog.max(%s) FROM ONLY %s%s",
+							column, column, table,
+							upkeep->set->by_time ? psprintf(" WHERE pg_catalog.isfinite(%s)", column) : ""), 0, NULL);
+	first = row_text(0, 1);
+	if (first == NULL)
 		return false;
-	*highest = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	*lowest = partset_key(upkeep->set->by_time, first);
+	*highest = partset_key(upkeep->set->by_time, row_text(0, 2));
 	return true;
 }
 
@@ -168,53 +200,21 @@ too_many(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 								   MOVE_AT_MOST + 1), 2, args) > MOVE_AT_MOST;
 }
 
-/* All columns but generated ones, of which a table may have more than ours */
-const char *
-table_columns(const char *table)
-{
-	return run_for_text("SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum)"
-						" FROM pg_catalog.pg_attribute"
-						" WHERE attrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
-						" AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped"
-						" AND attgenerated OPERATOR(pg_catalog.=) ''", 1, &table);
-}
-
-static void
-attach(const PartSet *set, const char *partition, int64 lower, int64 upper)
-{
-	run_ddl("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')",
-			set->parent, partition, partset_key_text(set, lower), partset_key_text(set, upper));
-}
-
-/*
- * Move the rows of a range to a partition of their own.  To triggers nothing
- * happens: no message is sent or deleted.  (The setting that does this is for
- * superusers, but here it holds for one statement that the user can't choose.)
- */
+/* The rows of a range go to a partition of their own; the range has no partition in it */
 static void
 move_rows(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 {
 	const PartSet *set = upkeep->set;
-	const char *relname = partman_partition_name(upkeep->pm, upkeep->name, upkeep->prefix, set, lower);
-	const char *partition = quote_qualified_identifier(PGMQ_SCHEMA, relname);
-	const char *type = set->by_time ? "timestamp with time zone" : "bigint";
-	const char *args[] = {partset_key_text(set, lower), partset_key_text(set, upper)};
-	const char *columns = table_columns(set->parent);
-	int			nest;
+	const char *relname;
+	const char *partition;
 
 	lock_table(set->parent, "SHARE ROW EXCLUSIVE");
 	lock_table(table, "ACCESS EXCLUSIVE");
-	run_ddl("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY)", partition, set->parent);
-	partman_inherit(upkeep->pm, upkeep->name, upkeep->prefix, relname);
-	nest = NewGUCNestLevel();
-	(void) set_config_option("session_replication_role", "replica",
-							 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	run_with_texts(psprintf("WITH moved AS (DELETE FROM ONLY %s WHERE " WITHIN " RETURNING %s)"
-							" INSERT INTO %s (%s) SELECT %s FROM moved",
-							table, set->column, type, set->column, type, columns,
-							partition, columns, columns), 2, args);
-	AtEOXact_GUC(false, nest);
-	attach(set, partition, lower, upper);
+	relname = name_partition(upkeep, lower);
+	partition = quote_qualified_identifier(PGMQ_SCHEMA, relname);
+	partmake_table(set, relname);
+	partmake_move(set, partition, lower, upper);
+	partmake_attach(set, partition, lower, upper);
 }
 
 /* The range must have no partition in it. */
@@ -222,14 +222,12 @@ static void
 become_partition(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 {
 	const PartSet *set = upkeep->set;
-	const char *old_relname = get_rel_name(set->default_relid);
-	const char *relname = partman_partition_name(upkeep->pm, upkeep->name, upkeep->prefix, set, lower);
+	const char *relname = name_partition(upkeep, lower);
 
 	run_ddl("ALTER TABLE %s DETACH PARTITION %s", set->parent, table);
 	run_ddl("ALTER TABLE %s RENAME TO %s", table, quote_identifier(relname));
-	attach(set, quote_qualified_identifier(PGMQ_SCHEMA, relname), lower, upper);
-	run_ddl("CREATE TABLE %s PARTITION OF %s DEFAULT", table, set->parent);
-	partman_inherit(upkeep->pm, upkeep->name, upkeep->prefix, old_relname);
+	partmake_attach(set, quote_qualified_identifier(PGMQ_SCHEMA, relname), lower, upper);
+	partmake_default(set);
 }
 
 /* The dropping is ours from now on: what pg_partman was told goes to our own record. */
@@ -243,6 +241,14 @@ take_over_retention(const Upkeep *upkeep)
 	run_with_texts("INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
 				   " VALUES ($1, $2, true, false) ON CONFLICT DO NOTHING", lengthof(args), args);
 	partman_set_retention(upkeep->pm, upkeep->name, upkeep->prefix, NULL);
+}
+
+static bool
+has_infinite_keys(const Upkeep *upkeep, const char *table)
+{
+	return upkeep->set->by_time &&
+		run_with_texts(psprintf("SELECT FROM ONLY %s WHERE NOT pg_catalog.isfinite(%s) LIMIT 1",
+								table, upkeep->set->column), 0, NULL) > 0;
 }
 
 /*
@@ -269,7 +275,7 @@ turn_default(const Upkeep *upkeep, const char *table)
 		!partset_room(set, &upkeep->step, highest, &last_lower, &upper))
 		return true;			/* the list of partitions is out of date */
 	partset_gap(set, lowest, &gap_lower, &gap_upper);
-	if (upper > gap_upper)
+	if (upper > gap_upper || has_infinite_keys(upkeep, table))
 		return false;
 	become_partition(upkeep, table, lower, upper);
 	if (last_lower != lower)

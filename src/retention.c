@@ -21,6 +21,7 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -28,7 +29,10 @@
 #include "admin.h"
 #include "count.h"
 #include "group.h"
+#include "owner.h"
+#include "partmake.h"
 #include "queues.h"
+#include "relcheck.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_list_partitions);
@@ -37,32 +41,47 @@ PG_FUNCTION_INFO_V1(pgmq_set_retention);
 /* A current partition with less in it is not worth a truncation */
 #define TRUNCATE_BYTES "1048576"
 
+/* The table may be anybody's: it is read as its owner, and no NULL is trusted in */
+static bool
+find_wishes(const QueueName *name)
+{
+	const char *canonical = name->canonical;
+	OwnerScope	scope;
+	bool		known;
+
+	owner_begin(owner_of(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock)), &scope);
+	known = run_with_texts("SELECT retention_interval, drop_unread, drop_consumed, converted_archive"
+						   " FROM ONLY pgmq.partition_config"
+						   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical) > 0;
+	owner_end(&scope);
+	return known;
+}
+
+static bool
+is_true(const char *value)
+{
+	return value != NULL && strcmp(value, "t") == 0;
+}
+
 /* What the owner wants for the table; the caller has set the rest of upkeep */
 static void
 get_wishes(Upkeep *upkeep)
 {
-	const char *canonical = upkeep->name->canonical;
 	bool		archive = upkeep->prefix == ARCHIVE_TABLE;
-	bool		known = run_with_texts("SELECT retention_interval, drop_unread, drop_consumed, converted_archive"
-									   " FROM pgmq.partition_config"
-									   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical) > 0;
 
 	upkeep->retention = NULL;
 	upkeep->drop_unread = archive;
 	upkeep->drop_consumed = false;
 	upkeep->converted = NULL;
-	if (known)
+	if (find_wishes(upkeep->name))
 	{
-		HeapTuple	row = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-
-		upkeep->retention = SPI_getvalue(row, desc, 1);
-		upkeep->drop_unread = archive || strcmp(SPI_getvalue(row, desc, 2), "t") == 0;
-		upkeep->drop_consumed = !archive && strcmp(SPI_getvalue(row, desc, 3), "t") == 0;
-		upkeep->converted = archive ? SPI_getvalue(row, desc, 4) : NULL;
+		upkeep->retention = row_text(0, 1);
+		upkeep->drop_unread = archive || is_true(row_text(0, 2));
+		upkeep->drop_consumed = !archive && is_true(row_text(0, 3));
+		upkeep->converted = archive ? row_text(0, 4) : NULL;
 	}
-	/* What pg_partman was told, by hand or by the published extension, it does anyway */
-	if (upkeep->pm != NULL && upkeep->config.retention != NULL)
+	/* A queue of the published extension has its retention with pg_partman only */
+	else if (upkeep->pm != NULL && upkeep->config.retention != NULL)
 	{
 		upkeep->retention = upkeep->config.retention;
 		upkeep->drop_unread = true;
@@ -80,7 +99,7 @@ upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *
 		return false;
 	upkeep->pm = pm != NULL && partman_config(pm, name, prefix, &upkeep->config) ? pm : NULL;
 	if (upkeep->pm != NULL)
-		partset_step(upkeep->set, upkeep->config.interval, &upkeep->step);
+		partset_step(upkeep->set->by_time, "partition_interval", upkeep->config.interval, false, &upkeep->step);
 	get_wishes(upkeep);
 	return true;
 }
@@ -89,12 +108,18 @@ upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *
 static int64
 retention_limit(const Upkeep *upkeep, int64 current)
 {
+	int			nest = NewGUCNestLevel();
 	PartStep	step;
+	int64		limit = PG_INT64_MIN;
 
-	if (upkeep->retention == NULL)
-		return PG_INT64_MIN;
-	partset_step(upkeep->set, upkeep->retention, &step);
-	return partset_add(&step, current, -1);
+	partmake_settings();
+	if (upkeep->retention != NULL)
+	{
+		partset_step(upkeep->set->by_time, "retention_interval", upkeep->retention, true, &step);
+		limit = partset_add(&step, current, -1);
+	}
+	AtEOXact_GUC(false, nest);
+	return limit;
 }
 
 static bool
@@ -325,11 +350,7 @@ check_retention(const Upkeep *upkeep, const char *retention)
 {
 	PartStep	step;
 
-	partset_step(upkeep->set, retention, &step);
-	if (partset_add(&step, 0, 1) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("retention_interval must be at least 0, got %s", retention)));
+	partset_step(upkeep->set->by_time, "retention_interval", retention, true, &step);
 }
 
 #define SET_RETENTION_SQL \

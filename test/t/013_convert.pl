@@ -106,7 +106,7 @@ $node->safe_psql('postgres', q{
 	CREATE TRIGGER noop BEFORE INSERT ON pgmq.a_mine FOR EACH ROW EXECUTE FUNCTION noop()});
 my $acl = "SELECT pg_get_userbyid(relowner), array(SELECT unnest(relacl)::text ORDER BY 1) FROM pg_class WHERE oid = 'pgmq.a_mine'::regclass";
 my $before = $node->safe_psql('postgres', $acl);
-said("SELECT pgmq.convert_archive_partitioned('mine')", qr/^WARNING:  triggers and row-level security of the archive are not on the partitioned archive/, 'triggers');
+said("SELECT pgmq.convert_archive_partitioned('mine')", qr/^WARNING:  triggers of the archive are not on the partitioned archive/, 'triggers');
 sql_is($acl, $before, 'owner and rights are the same');
 
 # What can't be
