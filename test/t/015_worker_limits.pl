@@ -148,7 +148,7 @@ $node->safe_psql('one', q{
 	INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged) VALUES ('a;b', true, false), ('--', true, false), ('$', true, false), ('', true, false), ('v', true, false), ('bare', true, false), ('listed', true, false), ('seq', true, false), ('none', true, false)});
 fails('CALL pgmq.maintain()', qr/WARNING:  queue "a;b" is skipped: no queue can have this name/, 'a name that is none is passed over');
 others_are_maintained('beside rows that are no queues');
-$node->safe_psql('one', q{ALTER TABLE pgmq.meta ALTER queue_name DROP NOT NULL; INSERT INTO pgmq.meta VALUES (NULL, false, false)});
+$node->safe_psql('one', q{ALTER TABLE pgmq.meta REPLICA IDENTITY FULL; ALTER TABLE pgmq.meta ALTER queue_name DROP NOT NULL; INSERT INTO pgmq.meta VALUES (NULL, false, false)});
 fails('CALL pgmq.maintain()', qr/WARNING:  queue "<NULL>" is skipped: a queue must have a name/, 'so is NULL');
 others_are_maintained('beside a NULL');
 $node->safe_psql('one', q{DELETE FROM pgmq.meta WHERE queue_name IS NULL OR queue_name <> 'good'; ALTER TABLE pgmq.meta ALTER queue_name SET NOT NULL;
