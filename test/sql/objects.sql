@@ -39,14 +39,14 @@ SELECT pgmq.bind_topic('a', 'n');
 SELECT * FROM try_all('SELECT 1');
 
 -- NULLs in the tables of the extension are no queue, no binding and no setting
-SELECT * FROM try_all($$ALTER TABLE pgmq.topic_bindings ALTER queue_name DROP NOT NULL; INSERT INTO pgmq.topic_bindings (pattern, queue_name) VALUES ('a', NULL)$$);
-SELECT * FROM try_all($$ALTER TABLE pgmq.topic_bindings ALTER pattern DROP NOT NULL, ALTER queue_name DROP NOT NULL, ALTER bound_at DROP NOT NULL;
+SELECT * FROM try_all($$ALTER TABLE pgmq.topic_bindings REPLICA IDENTITY NOTHING; ALTER TABLE pgmq.topic_bindings ALTER queue_name DROP NOT NULL; INSERT INTO pgmq.topic_bindings (pattern, queue_name) VALUES ('a', NULL)$$);
+SELECT * FROM try_all($$ALTER TABLE pgmq.topic_bindings REPLICA IDENTITY NOTHING; ALTER TABLE pgmq.topic_bindings ALTER pattern DROP NOT NULL, ALTER queue_name DROP NOT NULL, ALTER bound_at DROP NOT NULL;
   INSERT INTO pgmq.topic_bindings VALUES (NULL, NULL, NULL), (NULL, 'n', NULL)$$);
-SELECT * FROM try_all($$ALTER TABLE pgmq.notify_insert_throttle ALTER queue_name DROP NOT NULL, ALTER throttle_interval_ms DROP NOT NULL, ALTER last_notified_at DROP NOT NULL;
+SELECT * FROM try_all($$ALTER TABLE pgmq.notify_insert_throttle REPLICA IDENTITY NOTHING; ALTER TABLE pgmq.notify_insert_throttle ALTER queue_name DROP NOT NULL, ALTER throttle_interval_ms DROP NOT NULL, ALTER last_notified_at DROP NOT NULL;
   INSERT INTO pgmq.notify_insert_throttle VALUES (NULL, NULL, NULL); UPDATE pgmq.notify_insert_throttle SET throttle_interval_ms = NULL, last_notified_at = NULL$$);
-SELECT * FROM try_all($$ALTER TABLE pgmq.meta ALTER is_partitioned DROP NOT NULL, ALTER is_unlogged DROP NOT NULL, ALTER created_at DROP NOT NULL;
+SELECT * FROM try_all($$ALTER TABLE pgmq.meta REPLICA IDENTITY NOTHING; ALTER TABLE pgmq.meta ALTER is_partitioned DROP NOT NULL, ALTER is_unlogged DROP NOT NULL, ALTER created_at DROP NOT NULL;
   UPDATE pgmq.meta SET is_partitioned = NULL, is_unlogged = NULL, created_at = NULL$$);
-SELECT * FROM try_all($$ALTER TABLE pgmq.meta ALTER queue_name DROP NOT NULL; INSERT INTO pgmq.meta VALUES (NULL, false, false)$$);
+SELECT * FROM try_all($$ALTER TABLE pgmq.meta REPLICA IDENTITY NOTHING; ALTER TABLE pgmq.meta ALTER queue_name DROP NOT NULL; INSERT INTO pgmq.meta VALUES (NULL, false, false)$$);
 
 -- A view, a partitioned table, another table in their place; children
 SELECT * FROM try_all('ALTER TABLE pgmq.topic_bindings RENAME TO tb; CREATE VIEW pgmq.topic_bindings AS SELECT ''a''::text AS pattern, 1::bigint AS queue_name, 1::bigint AS compiled_regex, now() AS bound_at');
