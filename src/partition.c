@@ -69,9 +69,46 @@ static bool MadeInVain = false;
 
 /* ---- invalidation ---- */
 
+static int
+compare_oids(const void *a, const void *b)
+{
+	Oid			x = (*(Leaf *const *) a)->relid;
+	Oid			y = (*(Leaf *const *) b)->relid;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The leaf that is this table, or NULL */
+static Leaf *
+find_leaf(const Partitions *parts, Oid relid)
+{
+	int			low = 0;
+	int			high = parts->nleaves;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (parts->by_oid[middle]->relid == relid)
+			return parts->by_oid[middle];
+		if (parts->by_oid[middle]->relid < relid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+static void
+forget_description(Leaf *leaf)
+{
+	leaf->described = false;
+	leaf->group_index = InvalidOid;
+}
+
 /*
- * A table has changed, or all have.  Nothing is freed here: a call may be at
- * work with the list.
+ * A table has changed, or all have.  This is called for each table that any session
+ * makes, alters or drops.  Nothing is freed here: a call may be at work with the list.
  */
 static void
 at_invalidation(Datum arg, Oid relid)
@@ -83,18 +120,15 @@ at_invalidation(Datum arg, Oid relid)
 	dlist_foreach(iter, &Recency)
 	{
 		Partitions *parts = dlist_container(Partitions, recency, iter.cur);
+		Leaf	   *leaf = OidIsValid(relid) ? find_leaf(parts, relid) : NULL;
 		int			i;
 
+		if (leaf != NULL)
+			forget_description(leaf);
 		if (relid == parts->relid || !OidIsValid(relid))
 			parts->valid = false;
-		for (i = 0; i < parts->nleaves; i++)
-		{
-			if (relid == parts->leaves[i].relid || !OidIsValid(relid))
-			{
-				parts->leaves[i].described = false;
-				parts->leaves[i].group_index = InvalidOid;
-			}
-		}
+		for (i = 0; !OidIsValid(relid) && i < parts->nleaves; i++)
+			forget_description(&parts->leaves[i]);
 	}
 }
 
@@ -233,41 +267,24 @@ make_segments(Partitions *parts, PartitionDesc desc)
 	}
 }
 
-/* What was known of the partition, wherever it stands in the old list */
-static const Leaf *
-find_leaf(const Partitions *old, Oid relid, int near)
-{
-	int			i;
-
-	for (i = 0; old != NULL && i < old->nleaves; i++)
-	{
-		const Leaf *leaf = &old->leaves[(near + i) % old->nleaves];
-
-		if (leaf->relid == relid)
-			return leaf;
-	}
-	return NULL;
-}
-
 static void
 make_leaves(Partitions *parts, PartitionDesc desc, const Partitions *old)
 {
-	int			near = 0;
 	int			i;
 
 	parts->nleaves = desc->nparts;
+	parts->by_oid = MemoryContextAlloc(parts->context, sizeof(Leaf *) * Max(desc->nparts, 1));
 	parts->leaves = MemoryContextAllocZero(parts->context, sizeof(Leaf) * Max(desc->nparts, 1));
 	for (i = 0; i < desc->nparts; i++)
 	{
 		Leaf	   *leaf = &parts->leaves[i];
-		const Leaf *known = find_leaf(old, desc->oids[i], near);
+		const Leaf *known = old != NULL ? find_leaf(old, desc->oids[i]) : NULL;
 
 		if (known != NULL)
 		{
 			*leaf = *known;
 			/* Where partitions come and go, messages may have been moved */
 			leaf->ids_known = leaf->drained = false;
-			near = (int) (known - old->leaves) + 1;
 		}
 		else
 		{
@@ -277,7 +294,9 @@ make_leaves(Partitions *parts, PartitionDesc desc, const Partitions *old)
 		leaf->parts = parts;
 		leaf->relid = desc->oids[i];
 		leaf->is_default = i == desc->boundinfo->default_index;
+		parts->by_oid[i] = leaf;
 	}
+	qsort(parts->by_oid, parts->nleaves, sizeof(Leaf *), compare_oids);
 }
 
 /* A hash of a leaf's bounds, which its plans are kept by */

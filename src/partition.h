@@ -66,6 +66,7 @@ struct Partitions
 	uint32		generation;
 	int			nleaves;
 	Leaf	   *leaves;			/* in the order of their keys, the default last */
+	Leaf	  **by_oid;			/* in the order of their oids */
 	int			nsegments;
 	Segment    *segments;		/* in the order of the key, without holes */
 
