@@ -222,21 +222,27 @@ report_for_duty(AnnounceArea *area, const Assignment *me)
 	return wanted && !hopeless;
 }
 
-/* The entry is ours from report_for_duty() until we strike it off. */
-static void
+/*
+ * The entry is this worker's from report_for_duty() until strike_off().  False if it is
+ * not, whatever the reason; then another worker may be at work, and this one ends.
+ */
+static bool
 set_state(AnnounceArea *area, const Assignment *me, AnnouncerState state)
 {
 	Announcer  *announcer;
+	bool		mine;
 
 	SpinLockAcquire(&area->mutex);
 	announcer = find_announcer(area, me->db);
-	if (announcer != NULL && announcer->id == me->id)
+	mine = announcer != NULL && announcer->id == me->id;
+	if (mine)
 	{
 		announcer->state = state;
 		announcer->starts = 0;
 		announcer->latch = MyLatch;
 	}
 	SpinLockRelease(&area->mutex);
+	return mine;
 }
 
 static void
@@ -257,12 +263,10 @@ retire(AnnounceArea *area, const Assignment *me)
 {
 	int64		due;
 
-	set_state(area, me, ANNOUNCER_LEAVING);
+	if (!set_state(area, me, ANNOUNCER_LEAVING))
+		return true;
 	if (announce_outstanding(me->db, &due))
-	{
-		set_state(area, me, ANNOUNCER_RUNNING);
-		return false;
-	}
+		return !set_state(area, me, ANNOUNCER_RUNNING);
 	strike_off(area, me);
 	return true;
 }
@@ -376,7 +380,8 @@ pgmq_announcer_main(Datum main_arg)
 
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	set_state(area, &me, ANNOUNCER_RUNNING);
+	if (!set_state(area, &me, ANNOUNCER_RUNNING))
+		proc_exit(0);
 	announce_taken(me.db, false);	/* what one before us has left half done */
 	work(area, &me);
 	proc_exit(0);
