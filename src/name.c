@@ -90,7 +90,9 @@ name_canonical(const text *queue_name, QueueName *name)
 	int			lower_len;
 
 	check_characters(raw, len);
-	lower = lower_name(raw, len);
+	/* So many characters are too long in any case, however the others are spelled */
+	len = Min(len, NAMEDATALEN * MAX_MULTIBYTE_CHAR_LEN);
+	lower = lower_name(raw, pg_mbcharcliplen(raw, len, NAMEDATALEN));
 	lower_len = (int) strlen(lower);
 	memset(name, 0, sizeof(*name));
 	if (lower_len > NAMEDATALEN - 1)

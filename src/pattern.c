@@ -189,6 +189,7 @@ normalize_all(PatternEntry *entries, uint32 count)
 	{
 		int			len = normalize(&entries[i], text);
 
+		CHECK_FOR_INTERRUPTS();
 		if (len < 0)
 			continue;
 		entries[kept].pattern = text;
@@ -259,6 +260,7 @@ grow(PatternTree *tree, uint32 node, const PatternEntry *entries,
 	uint32		size;
 
 	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
 	while (i < end && entries[i].len == depth)
 		i++;
 	tree->nodes[node].first_value = first;
