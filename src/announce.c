@@ -113,7 +113,9 @@ announce_area(void)
 
 	if (!tried)
 	{
-		Area = shared_area("pgmq-announce-v1", announce_shared_size(shared_is_ample()), init_area);
+		Area = shared_area("pgmq-announce-v1", announce_shared_size(shared_is_ample()), init_area,
+						   "could not allocate shared memory for notifications",
+						   "This session notifies at each commit.");
 		tried = true;
 	}
 	return Area;
@@ -140,10 +142,9 @@ is_at_rest(const Slot *slot, int64 now)
  * none.
  */
 static Slot *
-find_slot(Bucket *bucket, const Channel *channel, bool create)
+find_slot(Bucket *bucket, const Channel *channel, bool create, int64 now)
 {
 	Slot	   *unused = NULL;
-	int64		now = create ? ticks() : 0;
 	int			i;
 
 	for (i = 0; i < SLOTS_PER_BUCKET; i++)
@@ -183,7 +184,7 @@ announce_last(const Channel *channel, TimestampTz *at)
 	}
 	bucket = bucket_of(channel);
 	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, channel, false);
+	slot = find_slot(bucket, channel, false, 0);
 	known = slot != NULL && slot->last != 0;
 	if (known)
 		*at = slot->last_at;
@@ -324,7 +325,7 @@ take_turn(Pending *pending)
 	Slot	   *slot;
 
 	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, &pending->channel, true);
+	slot = find_slot(bucket, &pending->channel, true, now);
 	if (slot != NULL)
 	{
 		slot->interval = pending->interval_ms * INT64CONST(1000);
@@ -420,7 +421,7 @@ forget_last(const Channel *channel)
 	Slot	   *slot;
 
 	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, channel, false);
+	slot = find_slot(bucket, channel, false, 0);
 	if (slot != NULL)
 		slot->last = 0;
 	SpinLockRelease(&bucket->mutex);

@@ -10,6 +10,7 @@
 #include "pgmq.h"
 
 #include "catalog/pg_type_d.h"
+#include "utils/array.h"
 
 PG_FUNCTION_INFO_V1(pgmq_delete);
 PG_FUNCTION_INFO_V1(pgmq_delete_array);
@@ -84,23 +85,43 @@ static const PlanSpec set_vt_array_at_plan = {
 	2, {INT8ARRAYOID, TIMESTAMPTZOID}
 };
 
-/* Run a statement whose $1 is the call's second argument */
+/*
+ * Run a statement whose $1 is one msg_id, or an array of them.  It takes as many
+ * messages as there are ids, at most.
+ */
+static uint64
+run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nulls,
+		  bool makes_due, DestReceiver *dest)
+{
+	int64		most = nulls[0] ? 0 : 1;
+	uint64		processed;
+
+	if (!nulls[0] && spec->argtypes[0] == INT8ARRAYOID)
+	{
+		ArrayType  *ids = DatumGetArrayTypeP(values[0]);
+
+		values[0] = PointerGetDatum(ids);
+		most = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
+	}
+	SPI_connect();
+	wake_mark_taking(name, most);
+	processed = route_by_id(name, spec, values, nulls, makes_due, dest);
+	wake_mark_taken(name, most, (int64) processed);
+	SPI_finish();
+	return processed;
+}
+
+/* The same, of the call's second argument */
 static uint64
 run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
 {
 	QueueName	name;
 	Datum		ids;
 	bool		null;
-	uint64		processed;
 
 	name_from_arg(fcinfo, 0, &name);
 	arg_to_param(fcinfo, 1, &ids, &null);
-	SPI_connect();
-	wake_mark_taking(&name, PG_INT32_MAX);
-	processed = route_by_id(&name, spec, &ids, &null, false, dest);
-	wake_mark_taken(&name, PG_INT32_MAX, (int64) processed);
-	SPI_finish();
-	return processed;
+	return run_by_id(&name, spec, &ids, &null, false, dest);
 }
 
 /* pgmq.delete(queue_name text, msg_id bigint) -> boolean */
@@ -164,11 +185,7 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 	if (seconds && !nulls[1])
 		values[1] = interval_from_seconds(PG_GETARG_INT32(2));
 	messages = result_messages(fcinfo);
-	SPI_connect();
-	wake_mark_taking(&name, PG_INT32_MAX);
-	processed = route_by_id(&name, spec, values, nulls, true, result_dest(messages));
-	wake_mark_taken(&name, PG_INT32_MAX, (int64) processed);
-	SPI_finish();
+	processed = run_by_id(&name, spec, values, nulls, true, result_dest(messages));
 	result_finish(messages);
 	if (processed > 0)
 		mark_retimed(&name, (int64) processed, seconds, values[1], nulls[1]);

@@ -129,6 +129,7 @@ typedef struct Slot
 typedef struct Bucket
 {
 	slock_t		mutex;			/* held for a few assignments only */
+	uint32		last_generation;	/* of any slot: a slot that is made again is another one */
 	Slot		slots[SLOTS_PER_BUCKET];
 } Bucket;
 
@@ -170,7 +171,9 @@ attach(void)
 	if (Buckets != NULL)
 		return;
 	NumBuckets = number_of_buckets(shared_is_ample());
-	buckets = shared_area("pgmq-horizon-v1", sizeof(Bucket) * NumBuckets, init_buckets);
+	buckets = shared_area("pgmq-horizon-v2", sizeof(Bucket) * NumBuckets, init_buckets,
+						  "could not allocate shared memory for queue positions",
+						  "This session keeps its own.");
 	if (buckets == NULL)
 	{
 		NumBuckets = number_of_buckets(false);
@@ -194,7 +197,6 @@ static Slot *
 find_slot(Bucket *bucket, uint64 key, bool create)
 {
 	Slot	   *oldest = &bucket->slots[0];
-	uint32		generation;
 	int			i;
 
 	for (i = 0; i < SLOTS_PER_BUCKET; i++)
@@ -208,22 +210,21 @@ find_slot(Bucket *bucket, uint64 key, bool create)
 	}
 	if (!create)
 		return NULL;
-	generation = oldest->generation + 1;
 	memset(oldest, 0, sizeof(*oldest));
 	oldest->key = key;
-	oldest->generation = generation;
+	oldest->generation = ++bucket->last_generation;
 	oldest->floors = oldest->marks = oldest->sent = NO_FLOORS;
 	oldest->sweep_fresh = PG_INT64_MIN;
 	return oldest;
 }
 
 static void
-start_anew(Slot *slot)
+start_anew(Bucket *bucket, Slot *slot)
 {
 	slot->floors = slot->marks = slot->sent = NO_FLOORS;
 	slot->sweep_fresh = PG_INT64_MIN;
 	slot->empty_until = 0;
-	slot->generation++;
+	slot->generation = ++bucket->last_generation;
 }
 
 /* ---- queues that this transaction has read: its rollback asks for a sweep of them ---- */
@@ -495,7 +496,7 @@ maybe_move_floors(Horizon *h)
 		/* A sequence that was set back gives ids below the floor */
 		if (has_last_id && last_id < PG_INT64_MAX && last_id + 1 < h->floors.fresh &&
 			slot->generation == h->generation)
-			start_anew(slot);
+			start_anew(bucket, slot);
 		SpinLockRelease(&bucket->mutex);
 	}
 	if (floors_move(&h->table, time_for_candidate, &h->floors, &floors, &sent, &holders))
@@ -979,6 +980,7 @@ look_below_floors(Horizon *h)
 {
 	Bucket	   *bucket = bucket_of(h->table.key);
 	int64		began = ticks();
+	int64		cost;
 	bool		wrong;
 	Slot	   *slot;
 
@@ -989,15 +991,16 @@ look_below_floors(Horizon *h)
 		h->table.parts->reach = KEY_MAX;
 	}
 	wrong = floors_are_wrong(&h->table, &h->floors);
+	cost = ticks() - began;
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
 	if (slot != NULL && slot->generation == h->generation)
 	{
-		slot->rescan_cost = ticks() - began;
+		slot->rescan_cost = cost;
 		if (wrong)
 		{
-			start_anew(slot);
+			start_anew(bucket, slot);
 			h->generation = slot->generation;
 		}
 		else
@@ -1134,6 +1137,7 @@ horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
 	Slot	   *slot;
 	Snapshot	snapshot;
 	bool		clean;
+	bool		thorough;
 
 	if (h->table.rel == NULL)
 		return false;
@@ -1146,15 +1150,16 @@ horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
 	if (!outlook->conclusive)
 		outlook->next = Min(outlook->next, GetCurrentTimestamp() + Max(h->sweep_in, 1000));
 
+	thorough = found == 0 && outlook->conclusive && h->look == HORIZON_FROM_FLOORS &&
+		h->table.parts == NULL && !runs_code_of_others(h->table.rel);
+
 	bucket = bucket_of(h->table.key);
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
 	clean = slot != NULL && slot->generation == h->generation &&
 		(slot->clean_at == h->ended ||
 		 (h->floors.fresh == PG_INT64_MIN && h->floors.due == DT_NOBEGIN));
-	outlook->thorough = found == 0 && clean && outlook->conclusive &&
-		h->look == HORIZON_FROM_FLOORS && h->table.parts == NULL &&
-		!runs_code_of_others(h->table.rel);
+	outlook->thorough = thorough && clean;
 	if (outlook->thorough && h->likely && !h->table.locked_before)
 	{
 		slot->empty_at = h->ended;
@@ -1285,7 +1290,7 @@ rescan_table(const QueueName *name, char prefix)
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, table.key, false);
 	if (slot != NULL)
-		start_anew(slot);
+		start_anew(bucket, slot);
 	SpinLockRelease(&bucket->mutex);
 	table_close(table.rel, AccessShareLock);
 }
@@ -1324,7 +1329,7 @@ horizon_belied(const QueueName *name)
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, key, false);
 	if (slot != NULL)
-		start_anew(slot);
+		start_anew(bucket, slot);
 	SpinLockRelease(&bucket->mutex);
 }
 

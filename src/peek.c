@@ -16,6 +16,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/acl.h"
 #include "utils/array.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 
@@ -178,35 +179,58 @@ pgmq_wait(PG_FUNCTION_ARGS)
 	return row_of(fcinfo, BoolGetDatum(ready));
 }
 
+/*
+ * Queues of one wait.  It takes a place in shared memory for each, and goes through
+ * all of them whenever it is woken.
+ */
+#define MAX_QUEUES 1000
+
+static HTAB *
+make_set(void)
+{
+	HASHCTL		ctl;
+
+	ctl.keysize = ctl.entrysize = sizeof(QueueName);
+	ctl.hcxt = CurrentMemoryContext;
+	return hash_create("queues of pgmq.wait_any", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
 /* The queues that an array names; the same one twice counts once, as spelled first */
 static int
 queues_of(ArrayType *array, QueueName **queues, Datum **names)
 {
+	HTAB	   *known = make_set();
 	bool	   *nulls;
 	int			elements;
 	int			count = 0;
 	int			i;
-	int			j;
 
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, names, &nulls, &elements);
-	*queues = palloc(sizeof(QueueName) * Max(elements, 1));
+	*queues = palloc(sizeof(QueueName) * MAX_QUEUES);
 	for (i = 0; i < elements; i++)
 	{
+		QueueName	name;
+		bool		found;
+
+		CHECK_FOR_INTERRUPTS();
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("queue_names must not contain nulls")));
-		name_canonical(DatumGetTextPP((*names)[i]), &(*queues)[count]);
-		for (j = 0; j < count; j++)
-		{
-			if (strcmp((*queues)[j].canonical, (*queues)[count].canonical) == 0)
-				break;
-		}
-		if (j < count)
+		name_canonical(DatumGetTextPP((*names)[i]), &name);
+		(void) hash_search(known, &name, HASH_ENTER, &found);
+		if (found)
 			continue;
+		if (count == MAX_QUEUES)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("cannot wait for more than %d queues at a time", MAX_QUEUES),
+					 errhint("Distribute the queues among several sessions.")));
+		(*queues)[count] = name;
 		(*names)[count] = (*names)[i];
 		count++;
 	}
+	hash_destroy(known);
 	return count;
 }
 

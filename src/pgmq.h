@@ -1,7 +1,7 @@
 /*
  * pgmq.h
  *	  What the modules share.  A file calls its own floor and those below:
- *	  ground (name, pattern), state (plan, horizon, bindings, wake, announce), verbs
+ *	  ground (name, pattern), state (plan, horizon, bindings, board, waiter, marks, announce), verbs
  *	  (send, read, peek, finish, wait, topic, notify, admin, metrics), roof (xact, pgmq).
  */
 #ifndef PGMQ_H
@@ -158,12 +158,13 @@ extern uint64 result_values_got(const ValueList *list, const NullableDatum **val
 
 extern void shared_init(void);
 extern bool shared_is_ample(void);
-extern void *shared_area(const char *name, Size size, void (*init) (void *area));
+extern void *shared_area(const char *name, Size size, void (*init) (void *area),
+						 const char *message, const char *detail);
 
 typedef struct SharedSegment SharedSegment;
 
 extern void *shared_segment(const char *name, Size size, void (*init) (void *area),
-							const char *consequence, SharedSegment **segment);
+							const char *message, const char *detail, SharedSegment **segment);
 extern bool shared_segment_is_good(SharedSegment *segment);
 
 /* What an attempt says about the next; "until" is told to it */
@@ -251,7 +252,7 @@ extern void horizon_belied(const QueueName *name);
 extern void horizon_rolled_back(void);
 extern void horizon_forget(void);
 
-/* ---- wake.c: who waits for a queue, and who is woken ---- */
+/* ---- board.c, waiter.c, marks.c: which sessions wait for a queue, and which are woken ---- */
 
 #define WAKE_NOBODY (-1)
 

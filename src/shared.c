@@ -10,6 +10,11 @@
  *
  * What is large, and of no use unless everybody has it, gets a segment in all
  * versions, preloaded or not: see shared_segment().
+ *
+ * Who holds a spinlock on any of this may be the one that all others wait for.
+ * So spinlocks are held for a few assignments: a bucket has four slots, and a
+ * look for one compares at most four keys.  Nothing is called under them that could
+ * raise an error, allocate memory, or ask the system.
  */
 #include "pgmq.h"
 
@@ -67,26 +72,37 @@ shared_is_ample(void)
 #endif
 }
 
-/* What is wanted, for who gets it in a subtransaction */
 typedef struct AreaRequest
 {
 	const char *name;
 	Size		size;
 	void		(*init) (void *area);
+	const char *message;		/* for the log, if there is no memory */
+	const char *detail;
+	bool		preloading_helps;
 	SharedSegment *segment;
 } AreaRequest;
 
+static void
+report_failure(const AreaRequest *request, const char *reason)
+{
+	ereport(LOG,
+			(errmsg("pgmq: %s: %s", request->message, reason),
+			 errdetail("%s", request->detail),
+			 !request->preloading_helps ? 0 : errhint("Add pgmq to shared_preload_libraries.")));
+}
+
 /*
- * When there is no room for a segment, or no memory to map it, the server
- * raises an error in the midst of its work: it holds locks on its registry, and
- * may have half attached to it, or have made half an entry, which is an error for
- * this session, or for all, whenever they try again.  They must be able to read all
- * the same: the roll-back of a subtransaction lets go of the locks, and the caller
- * does without and doesn't try again.  NULL then, and the log says so.
+ * When there is no room, or no memory to map it, the server raises an error in the
+ * midst of its work: it holds locks on its registry, and may have half attached to
+ * an area, or have made half an entry, which is an error for this session, or for all,
+ * whenever they try again.  The same name with another size is an error, too: then
+ * the memory was made by another release of this library.  Sessions must be able to
+ * read all the same.  So the roll-back of a subtransaction releases the locks, the log
+ * says what happened, and the session does without and does not try again.
  */
 static void *
-get_in_subtransaction(void *(*get) (const AreaRequest *), const AreaRequest *request,
-					  const char *consequence)
+get_in_subtransaction(void *(*get) (AreaRequest *), AreaRequest *request)
 {
 	void	   *volatile area = NULL;
 	MemoryContext context = CurrentMemoryContext;
@@ -108,8 +124,7 @@ get_in_subtransaction(void *(*get) (const AreaRequest *), const AreaRequest *req
 		CurrentResourceOwner = owner;
 		error = CopyErrorData();
 		FlushErrorState();
-		ereport(LOG,
-				(errmsg("%s: %s", consequence, error->message)));
+		report_failure(request, error->message);
 		FreeErrorData(error);
 		area = NULL;
 	}
@@ -119,80 +134,63 @@ get_in_subtransaction(void *(*get) (const AreaRequest *), const AreaRequest *req
 	return area;
 }
 
-/* From the server's main shared memory; NULL if there is no room. */
+/* From the server's main shared memory.  The caller holds AddinShmemInitLock. */
 static void *
 main_area(const char *name, Size size, void (*init) (void *area))
 {
-	void	   *volatile area = NULL;
-	MemoryContext context = CurrentMemoryContext;
 	bool		found;
+	void	   *area = ShmemInitStruct(name, size, &found);
 
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	PG_TRY();
-	{
-		area = ShmemInitStruct(name, size, &found);
-		if (!found)
-			init(area);
-	}
-	PG_CATCH();
-	{
-		/* "not enough shared memory": nothing is left behind but the error */
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		HOLD_INTERRUPTS();		/* the error let go of the lock's */
-	}
-	PG_END_TRY();
-	LWLockRelease(AddinShmemInitLock);
+	if (!found)
+		init(area);
 	return area;
 }
 
-#ifdef HAVE_NAMED_DSM_SEGMENTS
-
 static void *
-get_named(const AreaRequest *request)
+get_area(AreaRequest *request)
 {
+	void	   *area;
+
+#ifdef HAVE_NAMED_DSM_SEGMENTS
 	bool		found;
 
-	return GetNamedDSMSegment(request->name, request->size, request->init, &found);
+	area = GetNamedDSMSegment(request->name, request->size, request->init, &found);
+#else
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	area = main_area(request->name, request->size, request->init);
+	LWLockRelease(AddinShmemInitLock);
+#endif
+	return area;
 }
 
 /*
- * The layout's version is in the name: a segment lives until the server is
- * restarted, and a later library with another layout must not attach to it.
+ * NULL if there is none; then the log says so with the message and the detail.  The
+ * layout's version is in the name: an area lives until the server is restarted,
+ * and a later library with another layout must not attach to it.
  *
  * A background worker outside of a transaction can have no subtransaction:
  * there an error ends it, and it is started again.
  */
 void *
-shared_area(const char *name, Size size, void (*init) (void *area))
+shared_area(const char *name, Size size, void (*init) (void *area),
+			const char *message, const char *detail)
 {
-	AreaRequest request = {name, size, init, NULL};
+	AreaRequest request = {name, size, init, message, detail, !shared_is_ample(), NULL};
 
 	if (!IsUnderPostmaster)		/* a stand-alone backend has no segments */
 		return NULL;
 	if (!IsTransactionState())
-		return get_named(&request);
-	return get_in_subtransaction(get_named, &request,
-								 "no shared memory for queues, each session keeps its own notes");
+		return get_area(&request);
+	return get_in_subtransaction(get_area, &request);
 }
 
-#else
+/* ---- segments that all sessions have, or none uses ---- */
 
-void *
-shared_area(const char *name, Size size, void (*init) (void *area))
-{
-	return main_area(name, size, init);
-}
-
-#endif
-
-/* ---- segments that everybody has, or nobody ---- */
-
-/* In the main shared memory, where a few bytes are to be had by everybody or by nobody */
+/* In the main shared memory, where a few bytes are available to all sessions or to none */
 struct SharedSegment
 {
 	dsm_handle	handle;			/* written under AddinShmemInitLock */
-	pg_atomic_uint32 missed;	/* somebody could not make it, or map it */
+	pg_atomic_uint32 missed;	/* a session could not make it, or map it */
 };
 
 static void
@@ -205,59 +203,66 @@ init_segment(void *area)
 }
 
 static void *
-get_segment(const AreaRequest *request)
+get_segment(AreaRequest *request)
 {
+	SharedSegment *segment;
 	dsm_segment *mapping;
 	void	   *area;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	if (request->segment->handle != DSM_HANDLE_INVALID)
-		mapping = dsm_attach(request->segment->handle);
+	segment = request->segment = main_area(request->name, sizeof(SharedSegment), init_segment);
+	if (!shared_segment_is_good(segment))
+	{
+		LWLockRelease(AddinShmemInitLock);
+		return NULL;
+	}
+	if (segment->handle != DSM_HANDLE_INVALID)
+		mapping = dsm_attach(segment->handle);
 	else
 		mapping = dsm_create(request->size, 0);
 	if (mapping == NULL)
 		elog(ERROR, "could not attach to the segment");
 	dsm_pin_mapping(mapping);
 	area = dsm_segment_address(mapping);
-	if (request->segment->handle == DSM_HANDLE_INVALID)
+	if (segment->handle == DSM_HANDLE_INVALID)
 	{
 		request->init(area);
 		dsm_pin_segment(mapping);
-		request->segment->handle = dsm_segment_handle(mapping);
+		segment->handle = dsm_segment_handle(mapping);
 	}
 	LWLockRelease(AddinShmemInitLock);
 	return area;
 }
 
 /*
- * A segment of that size; NULL if there is none.  For what is of no use unless
- * everybody keeps it: who can't have it tells all the others, and from then on
- * until the server is restarted nobody uses it, see shared_segment_is_good().  The
- * log says so by "consequence".  Call this in a transaction, and no more after it has
- * returned NULL.
+ * A segment of that size; NULL if there is none.  For what is of no use unless all
+ * sessions keep it: a session that can't have it tells all others, and from then on
+ * until the server is restarted none uses it, see shared_segment_is_good().  The log says
+ * so with the message and the detail.  Call this in a transaction, and no more after it
+ * has returned NULL.
  */
 void *
 shared_segment(const char *name, Size size, void (*init) (void *area),
-			   const char *consequence, SharedSegment **segment)
+			   const char *message, const char *detail, SharedSegment **segment)
 {
-	AreaRequest request = {name, size, init, NULL};
+	AreaRequest request = {name, size, init, message, detail, false, NULL};
 	void	   *area;
 
 	*segment = NULL;
 	if (!IsUnderPostmaster)
 		return NULL;
-	request.segment = main_area(name, sizeof(SharedSegment), init_segment);
-	if (request.segment == NULL || !shared_segment_is_good(request.segment))
-		return NULL;
-	area = get_in_subtransaction(get_segment, &request, consequence);
-	if (area == NULL)
-		pg_atomic_write_u32(&request.segment->missed, 1);
-	pg_memory_barrier();
+	area = get_in_subtransaction(get_segment, &request);
 	*segment = request.segment;
+	if (area == NULL && *segment != NULL)
+		pg_atomic_write_u32(&(*segment)->missed, 1);
+	pg_memory_barrier();
 	return area;
 }
 
-/* Whether nobody has failed to get it.  Who has changed something before he failed is seen by who asks after seeing that. */
+/*
+ * True if no session has failed to attach.  Changes made by a session before it reported
+ * failure are visible to any session that sees the report.
+ */
 bool
 shared_segment_is_good(SharedSegment *segment)
 {

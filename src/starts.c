@@ -104,7 +104,9 @@ starts_attach(void)
 	if (Attached)
 		return;
 	Buckets = shared_segment("pgmq-starts-v2", sizeof(StartBucket) * BUCKETS, init_buckets,
-							 "no shared memory for where looks at message groups start", &Segment);
+							 "could not allocate shared memory for the starts of message groups",
+							 "Until the server is restarted, all sessions look at groups from the front.",
+							 &Segment);
 	Attached = true;			/* or, after an error, at the next call */
 }
 

@@ -2,7 +2,7 @@
  * wait.c
  *	  The wait loop.  It is given something to try and knows no SQL.
  *
- * A wait ends because somebody calls (wake.c), because a message becomes due,
+ * A wait ends because another session calls (board.c), because a message becomes due,
  * or because its time is over.  Beyond that somebody looks at each queue at
  * intervals, for what nobody announces: of all that wait for it one, the leader.
  * Where there is no place to be called at, everybody looks for himself.
@@ -32,7 +32,7 @@ int			wait_recheck_interval = 1000;
 /* One queue of a wait */
 typedef struct Watch
 {
-	int			place;			/* wake.c's, or WAKE_NOBODY */
+	int			place;			/* on the board, or WAKE_NOBODY */
 	bool		look;			/* there is a reason to */
 	bool		awake;			/* something was announced during the last look */
 	bool		timed;			/* it is up to us to look at the clock */
@@ -269,9 +269,19 @@ wait_loop(Wait *wait)
 	}
 }
 
+static bool
+may_take(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+
+	return OidIsValid(relid) && horizon_may_take(relid);
+}
+
 /*
- * Before the first look: who is called already when he looks can't miss anything.
- * A wait inside another one (a trigger that reads) is not called.
+ * Before the first look: a session that can be called when it looks misses nothing.
+ * A wait inside another one (a trigger that reads) is not called.  A caller that may
+ * not take messages gets an error from its first look.  It must neither use up a place
+ * nor have others woken when it leaves.
  */
 static void
 join_all(Wait *wait)
@@ -284,7 +294,7 @@ join_all(Wait *wait)
 	{
 		Watch	   *watch = &wait->watches[i];
 
-		if (join)
+		if (join && may_take(&request->queues[i]))
 			watch->place = wake_join(&request->queues[i], request->picky,
 									 (int) wait->interval_ms);
 		if (watch->place == WAKE_NOBODY)
@@ -297,7 +307,8 @@ leave_all(Wait *wait, bool failed)
 {
 	int			i;
 
-	for (i = 0; i < wait->request->nqueues; i++)
+	/* The last to join is the first in the session's list of places */
+	for (i = wait->request->nqueues - 1; i >= 0; i--)
 	{
 		Watch	   *watch = &wait->watches[i];
 

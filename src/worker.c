@@ -147,7 +147,9 @@ init_area(void *area)
 static WorkerArea *
 worker_area(void)
 {
-	return shared_area("pgmq worker 2", sizeof(WorkerArea), init_area);
+	return shared_area("pgmq worker 2", sizeof(WorkerArea), init_area,
+					   "could not allocate shared memory for maintenance",
+					   "It is not known how its workers end.");
 }
 
 /* ---- the launcher ---- */

@@ -8,11 +8,11 @@
  *
  * An ERROR in XACT_EVENT_COMMIT is a PANIC of the whole cluster, so what is
  * called from here must be unable to fail: no allocation, no look-up, no lock
- * but a spinlock.  Only what comes before a commit may fail.
+ * but a spinlock or an LWLock.  Only what comes before a commit may fail.
  *
  * COMMIT PREPARED and ROLLBACK PREPARED end a transaction of which this
- * session knows nothing.  A hook notes that they are run, and who waits in this
- * database is told to look.  (Other sessions may have no library loaded, and so
+ * session knows nothing.  A hook notes that they are run, and for each queue of this
+ * database a waiting session is told to look.  (Other sessions may have no library loaded, and so
  * no hook.  Then it takes until the next look at intervals.)
  */
 #include "pgmq.h"

@@ -17,11 +17,20 @@ lint() {
 	fi
 }
 
+# While a session holds a spinlock others spin: a few assignments, nothing that can fail or asks the system,
+# no loop but one over the slots of a bucket, and no way out but the release
+SPINLOCKS='/SpinLockAcquire\(/ { held = 1 }
+held && (/ereport|elog|alloc|ticks\(|GetCurrent|CHECK_FOR_INTERRUPTS|LWLock|SetLatch|return|PG_TRY|(while|do) *[({]?$|while \(/ ||
+	(/for \(/ && !/SLOTS_PER_BUCKET/)) { print FILENAME ":" FNR ": under a spinlock:" $0; bad = 1 }
+/SpinLockRelease\(/ { held = 0 }
+END { exit bad }'
+
 # Two files at a time
 for file in $(cd "$WORK/build" && ls src/*.c); do
 	while [ "$(jobs -pr | wc -l)" -ge 2 ]; do wait -n; done
 	{
 		lint clang "$file" clang "${FLAGS[@]}" -Werror -c -o /dev/null "$file"
+		lint spinlocks "$file" awk "$SPINLOCKS" "$file"
 		lint clang-tidy "$file" clang-tidy --quiet "$file" -- "${FLAGS[@]}"
 	} &
 done

@@ -65,7 +65,7 @@ is("$out$err", "1\n2\n3\n1", 'no room for shared memory: groups are read');
 room('shm');
 ($out, $err) = run("$ordered; $ordered; SELECT pgmq.delete('ordered', 1); $ordered");
 is("$out$err", "3\nt\n2", 'room again: they go on in order');
-like(slurp_file($node->logfile), qr/LOG:  no shared memory for where looks at message groups start: could not resize shared memory segment .* No space left/,
+like(slurp_file($node->logfile), qr/LOG:  pgmq: could not allocate shared memory for the starts of message groups: could not resize shared memory segment .* No space left/,
 	'no room for shared memory: the log says what is the matter');
 ($out, $err) = run(q{SELECT msg_id FROM pgmq.read('work', 3600, 10); SELECT pgmq.send('work', '4'); SELECT msg_id FROM pgmq.pop('work', 10)});
 is($err, '', 'room again: no error from what was half made');
@@ -90,7 +90,7 @@ foreach my $expected (8, 9)
 	($out, $err) = run(q{SELECT msg_id FROM pgmq.read('work', 3600, 1)});
 	is("$out$err", $expected, 'room for a segment again: no error from what was half made');
 }
-like(slurp_file($node->logfile), qr/LOG:  no shared memory for queues.*could not resize shared memory segment .* No space left/,
+like(slurp_file($node->logfile), qr/LOG:  pgmq: could not allocate shared memory for queue positions: could not resize shared memory segment .* No space left/,
 	'no room for a segment: the log says what is the matter')
   if $node->safe_psql('postgres', 'SHOW server_version_num') >= 170000;
 

@@ -52,7 +52,7 @@ $reader->query_safe(q{BEGIN; SELECT pgmq.send('q', '2'); ROLLBACK; SELECT pgmq.r
 $_->quit foreach ($reader, $sender);
 
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-my $said = () = $log =~ /LOG:  pgmq: no shared memory for waking/g;
+my $said = () = $log =~ /LOG:  pgmq: could not allocate shared memory for waking/g;
 # the reader, the sender, and perhaps one that made the queue
 cmp_ok($said, '>=', 2, 'the log says so');
 cmp_ok($said, '<=', 4, 'once for each session');

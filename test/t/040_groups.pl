@@ -224,7 +224,7 @@ my ($size) = slurp_file("/proc/$pid/status") =~ /^VmSize:\s+(\d+) kB/m;
 system_or_bail('prlimit', '--pid', $pid, '--as=' . ($size + 3000) * 1024 . ':');
 $cramped->query_safe(q{SELECT pgmq.send('kept', '1', '{"x-pgmq-group": 1}'::jsonb)});
 $cramped->quit;
-like(slurp_file($node->logfile), qr/no shared memory for where looks at message groups start: could not map/, 'a session finds no room to map it');
+like(slurp_file($node->logfile), qr/could not allocate shared memory for the starts of message groups: could not map/, 'a session finds no room to map it');
 my $last = visited();
 is($consumer->query_safe(q{SELECT msg_id FROM pgmq.read_grouped_head('kept', 3600, 1)}), '18001', 'order is kept');
 cmp_ok(visited() - $last, '>', 36, 'by a look that begins at the front of the group');
