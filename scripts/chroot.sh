@@ -25,9 +25,15 @@ mirror() {
 
 # Older debootstraps don't know the newest releases by name; the script for sid does for all of them.  What it
 # mounts is in a mount namespace of its own and can't outlive it.
+#
+# All that the suites need comes with it, so that they need not ask the archive again.  Nothing waits for the disk, for
+# it has its name only when it is complete; and nobody reads manuals there.
 bootstrap() {
+	mkdir -p "$3/etc/dpkg/dpkg.cfg.d"
+	printf '%s\n' force-unsafe-io 'path-exclude=/usr/share/man/*' 'path-exclude=/usr/share/doc/*' \
+		>"$3/etc/dpkg/dpkg.cfg.d/pgmq"
 	unshare --mount debootstrap --variant=minbase \
-		--include="postgresql-$1,postgresql-server-dev-$1,libipc-run-perl,python3-psycopg,gcc,make,git,perl" \
+		--include="postgresql-$1,postgresql-server-dev-$1,postgresql-$1-partman,postgresql-$1-cron,pgbouncer,libipc-run-perl,python3-psycopg,gcc,make,git,perl" \
 		"$2" "$3" "$4" /usr/share/debootstrap/scripts/sid
 }
 

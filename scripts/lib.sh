@@ -49,9 +49,12 @@ ensure_packages() {
 	say "installing: ${missing[*]}"
 	# Debian's server package makes a cluster of its own when it is new; nothing here uses it
 	# A mirror that lags behind has lists that have expired; they are signed all the same
-	{ "${as_root[@]}" flock /var/lib/apt apt-get update -q -o Acquire::Check-Valid-Until=false &&
+	# Once in a run is enough.  What is installed need not survive a crash of the machine: no waiting for the disk
+	{ { [ -f "$WORK/apt.updated" ] ||
+		"${as_root[@]}" flock /var/lib/apt apt-get update -q -o Acquire::Check-Valid-Until=false; } &&
+	  touch "$WORK/apt.updated" &&
 	  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive flock /var/lib/apt apt-get install -y -q \
-		-o DPkg::Lock::Timeout=300 --no-install-recommends "${missing[@]}"
+		-o DPkg::Lock::Timeout=300 -o DPkg::Options::=--force-unsafe-io --no-install-recommends "${missing[@]}"
 	} >"$WORK/apt.log" 2>&1 || { tail -20 "$WORK/apt.log" >&2; die "cannot install ${missing[*]}"; }
 }
 
@@ -183,6 +186,16 @@ build_extension() {
 		make -C "$WORK/build" -s PG_CONFIG="$PG_CONFIG" with_llvm=no install >>"$WORK/build.log" 2>&1 ||
 		{ cat "$WORK/build.log" >&2; die "the build failed"; }
 	[ "$(id -u)" -ne 0 ] || chown -R postgres: "$WORK/build"
+}
+
+# make_template: from 17 on the tests of test/t copy it for each of their servers
+make_template() {
+	[ "$PGVER" -ge 17 ] || return 0
+	mkdir "$WORK/template"
+	[ "$(id -u)" -ne 0 ] || chown postgres: "$WORK/template"
+	export INITDB_TEMPLATE=$WORK/template
+	as_postgres env LC_MESSAGES=C "$BIN/initdb" -D "$INITDB_TEMPLATE" -A trust --no-sync >"$WORK/template.initdb" 2>&1 ||
+		{ cat "$WORK/template.initdb" >&2; die "initdb failed"; }
 }
 
 # start_server NAME [SETTING=VALUE...]: a fresh cluster on a socket in $WORK/NAME.sock; sets PGHOST, PGPORT, PGUSER

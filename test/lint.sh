@@ -25,9 +25,9 @@ held && (/ereport|elog|alloc|ticks\(|GetCurrent|CHECK_FOR_INTERRUPTS|LWLock|SetL
 /SpinLockRelease\(/ { held = 0 }
 END { exit bad }'
 
-# Two files at a time
+# One file at a time on each processor
 for file in $(cd "$WORK/build" && ls src/*.c); do
-	while [ "$(jobs -pr | wc -l)" -ge 2 ]; do wait -n; done
+	while [ "$(jobs -pr | wc -l)" -ge "$(nproc)" ]; do wait -n; done
 	{
 		lint clang "$file" clang "${FLAGS[@]}" -Werror -c -o /dev/null "$file"
 		lint spinlocks "$file" awk "$SPINLOCKS" "$file"
