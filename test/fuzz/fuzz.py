@@ -105,6 +105,7 @@ class Run:
         self.asked = {}         # pid -> when it was asked to end, and how
         self.trapped = None         # what a process said before it died
         self.undefined = False
+        self.show = 0               # so many more lines of the log are of interest
         self.trace = []
         self.names = {}         # of frames
         self.restarts = 0
@@ -143,6 +144,10 @@ class Run:
         with connect(name) as conn, open(os.path.join(here, "setup.sql"), encoding="utf-8") as file:
             conn.execute("SET client_min_messages = error")
             conn.execute(file.read())
+            if self.options.mode != "c":
+                # nobody should be granted that; here it is for more damage
+                conn.execute("GRANT USAGE, CREATE ON SCHEMA partman TO maker, keeper, dbowner")
+                conn.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA partman TO maker, keeper, dbowner")
         with connect(name, owner) as conn:
             conn.execute("SET client_min_messages = error")
             conn.execute("CREATE EXTENSION pgmq")
@@ -256,6 +261,9 @@ class Run:
     def look_at_log(self):
         for line in self.log.lines():
             entry = Log.ENTRY.match(line)
+            if self.show > 0:
+                self.show -= 1
+                say("#   " + line[:300])
             if line.startswith("FUZZTRACE "):
                 self.trace = []
             elif re.match(r".+\(\w*\+0x[0-9a-f]+\)\[0x[0-9a-f]+\]$", line) and not entry:

@@ -10,8 +10,6 @@ CREATE SERVER noserver FOREIGN DATA WRAPPER nohandler;
 GRANT USAGE ON FOREIGN SERVER nowhere, noserver TO PUBLIC;
 CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler;
 GRANT pg_read_server_files TO maker, dbowner;
-GRANT USAGE, CREATE ON SCHEMA partman TO maker, keeper, dbowner;
-GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA partman TO maker, keeper, dbowner;
 
 -- What was sent and what was taken out, written by the statements that did it: a rollback takes back both
 CREATE TABLE fuzz.ledger (queue text, msg_id bigint, tag text);
