@@ -1,0 +1,18 @@
+/*
+ * sql.h
+ *	  Run statements that are not kept: DDL, and statements on text parameters.
+ */
+#ifndef PGMQ_SQL_H
+#define PGMQ_SQL_H
+
+#include "pgmq.h"
+
+#define RUN_MAX_ARGS 12
+
+extern void run_ddl(const char *fmt,...) pg_attribute_printf(1, 2);
+extern uint64 run_with_texts(const char *sql, int nargs, const char *const *args);
+extern char *run_for_text(const char *sql, int nargs, const char *const *args);
+extern char *row_text(uint64 row, int column);
+extern Oid	row_oid(uint64 row, int column);
+
+#endif							/* PGMQ_SQL_H */
