@@ -259,14 +259,24 @@ pgmq_create_fifo_index(PG_FUNCTION_ARGS)
 /* Waits for locks of all queues together, in milliseconds */
 #define LOCK_BUDGET_MS 10000
 
+/*
+ * All of it runs as the owner of the queue: to describe a table, the server runs
+ * functions in its partition key, its indexes and its constraints, and these are
+ * the owner's.
+ */
 static void
 create_listed(const ListedQueue *queue, void *arg)
 {
-	if (!OidIsValid(name_relid(&queue->name, QUEUE_TABLE)))
+	Oid			relid = name_relid(&queue->name, QUEUE_TABLE);
+	OwnerScope	scope;
+
+	if (!OidIsValid(relid))
 		return;
+	owner_begin(owner_of(relid), &scope);
 	SPI_connect();
 	create_fifo_index(&queue->name);
 	SPI_finish();
+	owner_end(&scope);
 }
 
 /*
