@@ -39,7 +39,6 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
-#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_inherits.h"
@@ -276,7 +275,7 @@ leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
 		return whole;
 	if (range->part && range->part->group_index_of == whole && OidIsValid(range->part->group_index))
 		return range->part->group_index;
-	oid = index_get_partition(rel, whole);
+	oid = relcheck_index_of_partition(rel, whole);
 	if (range->part)
 	{
 		range->part->group_index_of = whole;

@@ -43,6 +43,7 @@
 
 #include "group.h"
 #include "partition.h"
+#include "relcheck.h"
 
 PG_FUNCTION_INFO_V1(pgmq__group_sent);
 PG_FUNCTION_INFO_V1(pgmq__group_removed);
@@ -94,7 +95,7 @@ key_maker_init(KeyMaker *maker, Work *work, Relation rel, const TupleTableSlotOp
 	if (!front_columns(&maker->columns))
 		return false;
 	if (RelationGetRelid(rel) != RelationGetRelid(work->queue.queue))
-		oid = index_get_partition(rel, oid);
+		oid = relcheck_index_of_partition(rel, oid);
 	if (!OidIsValid(oid))
 		return false;
 	index = index_open(oid, AccessShareLock);

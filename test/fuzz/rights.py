@@ -293,7 +293,9 @@ class Victim(Client):
         what = rng.random()
         if what < 0.2:
             new = "%s%d" % (self.prefix, rng.randrange(20))
-            if self.run("SELECT pgmq.%s(%s)" % (rng.choice(("create", "create_unlogged", "create_partitioned")), lit(new))) is not None:
+            made = self.run("SELECT pgmq.%s(%s)" % (rng.choice(("create", "create_unlogged", "create_partitioned")), lit(new)))
+            # It may have been there, as a queue of the maker's with a row of its own: whoever may use every queue has to look
+            if made is not None and self.run("SELECT FROM pg_class WHERE oid = to_regclass('pgmq.q_%s') AND relowner = current_user::regrole" % new):
                 for call in ("send('%s', '{}')", "create_fifo_index('%s')", "send('%s', '1', '{\"x-pgmq-group\": \"a\"}'::jsonb)", "read_grouped('%s', 0, 1)",
                              "archive('%s', 1::bigint)", "pop('%s')", "metrics('%s')", "drop_queue('%s')"):
                     self.run("SELECT pgmq." + call % new)
