@@ -182,13 +182,20 @@ pin_entry(PlanEntry *entry)
  * A valid generic plan, which the current resource owner holds.  When the plan
  * is good this takes the locks of its execution, so that nothing can invalidate
  * the plan between here and there.
+ *
+ * A session that waits has no snapshot.  A plan that passes over an index that is
+ * too new for older snapshots remembers the oldest one, so there must be one.  The
+ * statement gets another, taken under its locks.
  */
 static CachedPlan *
 get_generic_plan(SPIPlanPtr plan)
 {
 	CachedPlan *volatile cplan = NULL;
 	PlannerSettings saved;
+	bool		pushed = !ActiveSnapshotSet();
 
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	planner_begin(&saved);
 	PG_TRY();
 	{
@@ -210,6 +217,8 @@ get_generic_plan(SPIPlanPtr plan)
 		planner_end(&saved);
 	}
 	PG_END_TRY();
+	if (pushed)
+		PopActiveSnapshot();
 	return cplan;
 }
 
