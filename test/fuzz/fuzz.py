@@ -493,7 +493,7 @@ class Run:
         if self.options.mode == "b":
             kinds = sum(1 for what in counts if what.startswith("damage ") and counts[what])
             counts["kinds of damage"] = kinds
-            wanted.update({"damages": 60 * minutes, "kinds of damage": min(60 * minutes, 100), "repairs": 10 * minutes, "trials": 30 * minutes})
+            wanted.update({"damages": 40 * minutes, "kinds of damage": min(40 * minutes, 100), "repairs": 10 * minutes, "trials": 15 * minutes})
         if self.options.mode == "c":
             wanted.update(rights.enough(minutes))
         for what, least in wanted.items():

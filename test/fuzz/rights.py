@@ -323,7 +323,7 @@ class App(Client):
 
 
 def grants(role):
-    """The rows of docs/operations.md for makers of queues, also partitioned ones, with notifications and topics"""
+    """The rows of docs/privileges.md for makers of queues, also partitioned ones, with notifications and topics"""
     return ("GRANT USAGE, CREATE ON SCHEMA pgmq TO {r}; GRANT SELECT, INSERT, DELETE ON pgmq.meta TO {r}; GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.partition_config TO {r};"
             " GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.notify_insert_throttle TO {r}; GRANT SELECT, INSERT, DELETE ON pgmq.topic_bindings TO {r};"
             " GRANT USAGE ON SCHEMA partman TO {r}").format(r=role)
@@ -391,5 +391,5 @@ def check_end(run, conn):
 
 
 def enough(minutes):
-    return {"roles": 15 * minutes, "allowed": 150 * minutes, "to be refused": 300 * minutes, "hostile objects": 60 * minutes, "attacks": 100 * minutes,
+    return {"roles": 6 * minutes, "allowed": 60 * minutes, "to be refused": 150 * minutes, "hostile objects": 30 * minutes, "attacks": 100 * minutes,
             "canary as owner": 20 * minutes, "canary as app": 5 * minutes, "steps of victims": 30 * minutes}
