@@ -14,6 +14,8 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -168,7 +170,7 @@ queue_metrics(const char *queue_name, const QueueName *name, Oid queue, TupleDes
 	if (count_policed(queue))
 		count_policed_messages(name, &counts);
 	else if (!count_messages(queue, true, &counts))
-		name_require_queue(name);
+		elog(ERROR, "table %u is gone", queue);
 	nulls[2] = nulls[3] = !counts.aged;
 	nulls[7] = !default_length(name, &in_default);
 	values[0] = CStringGetTextDatum(queue_name);
@@ -196,9 +198,18 @@ check_result(TupleDesc desc)
 static Oid
 queue_table(const QueueName *name)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
-	char		relkind = OidIsValid(relid) ? get_rel_relkind(relid) : RELKIND_RELATION;
+	Oid			relid;
+	char		relkind;
 
+	while (OidIsValid(relid = name_relid(name, QUEUE_TABLE)))
+	{
+		LockRelationOid(relid, AccessShareLock);
+		if (name_relid(name, QUEUE_TABLE) == relid)
+			break;
+		UnlockRelationOid(relid, AccessShareLock);
+		CHECK_FOR_INTERRUPTS();
+	}
+	relkind = OidIsValid(relid) ? get_rel_relkind(relid) : RELKIND_RELATION;
 	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -218,8 +229,8 @@ pgmq_metrics(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	check_result(desc);
-	name_require_queue(&name);
-	queue = queue_table(&name);
+	while (!OidIsValid(queue = queue_table(&name)))
+		name_require_queue(&name);
 	PG_RETURN_DATUM(HeapTupleGetDatum(queue_metrics(text_to_cstring(PG_GETARG_TEXT_PP(0)), &name,
 													queue, BlessTupleDesc(desc))));
 }

@@ -483,7 +483,7 @@ class Run:
                            "call DO block": 50 * minutes, "connections without statement_timeout": minutes / 2})
             for verb in {verb.name for verb in self.verbs}:
                 # each by chance: a few in a minute, and of the usual ones most of them done
-                wanted["call " + verb] = minutes if minutes >= 3 and not verb.startswith("_") else 0
+                wanted["call " + verb] = minutes / 3 if minutes >= 3 and not verb.startswith("_") else 0
             for verb in ("send", "read", "pop", "send_batch", "delete", "set_vt", "read_grouped"):
                 wanted["done " + verb] = 5 * minutes
             for state in ("57014", "22023", "42P01"):
