@@ -336,6 +336,16 @@ COMMENT ON PROCEDURE pgmq.wait_any(pg_catalog.text[], integer, pg_catalog.text[]
     'Like wait, for any of several queues; the names of those with something to read';
 ---------------------------------------------------------------------- groups
 
+CREATE PROCEDURE pgmq.wait_grouped(
+    queue_name pg_catalog.text,
+    timeout_ms integer DEFAULT 5000,
+    INOUT ready boolean DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_wait_grouped';
+COMMENT ON PROCEDURE pgmq.wait_grouped(pg_catalog.text, integer, boolean) IS
+    'Like wait, until there is something to read by groups';
+
 CREATE FUNCTION pgmq.read_grouped(queue_name pg_catalog.text, vt integer, qty integer)
 RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_read_grouped';
@@ -407,6 +417,12 @@ RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_create_fifo_index';
 COMMENT ON FUNCTION pgmq._create_fifo_index_if_not_exists(pg_catalog.text) IS
     'Private: the same as create_fifo_index';
+
+CREATE FUNCTION pgmq._groups_healed(queue_name pg_catalog.text)
+RETURNS bigint LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__groups_healed';
+COMMENT ON FUNCTION pgmq._groups_healed(pg_catalog.text) IS
+    'Private: how many groups the sweep has found that a note should have told of, since the server was started';
 
 CREATE FUNCTION pgmq._group_sent()
 RETURNS trigger LANGUAGE C VOLATILE COST 100

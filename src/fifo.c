@@ -77,6 +77,9 @@ make_index(const QueueName *name)
 /*
  * A new table of notes, as durable as the queue is and of the same owner.  What
  * was there before is not kept: it may have been made for another table.
+ *
+ * Ids need not be unique: where the notes are restored before the messages, the
+ * triggers draw ids that are there already.  With its time each is.
  */
 static void
 make_notes(const QueueName *name)
@@ -94,13 +97,14 @@ make_notes(const QueueName *name)
 				 errmsg("relation %s exists and is not a table of notes", notes),
 				 errhint("Queues with groups need this name.")));
 	run_ddl("CREATE %sTABLE %s ("
-				  "msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
-				  " enqueued_at timestamp with time zone NOT NULL,"
+				  "msg_id bigint GENERATED ALWAYS AS IDENTITY,"
+				  " enqueued_at timestamp with time zone,"
 				  " vt timestamp with time zone NOT NULL,"
 				  " grp pg_catalog.text COLLATE pg_catalog.\"C\" NOT NULL,"
 				  " head bigint NOT NULL,"
 				  " late boolean NOT NULL DEFAULT false,"
-				  " tries integer NOT NULL DEFAULT 0) USING heap",
+				  " tries integer NOT NULL DEFAULT 0,"
+				  " PRIMARY KEY (msg_id, enqueued_at)) USING heap",
 				  unlogged ? "UNLOGGED " : "", notes);
 	run_ddl("CREATE INDEX %s ON %s (vt, msg_id) WHERE vt OPERATOR(pg_catalog.<>) enqueued_at",
 				  name_object(name, "g_", "_vt_idx"), notes);
@@ -153,7 +157,7 @@ is_in_place(const QueueName *name)
 
 	if (in_place)
 	{
-		in_place = queue.notes != NULL;
+		in_place = queue.notes != NULL && OidIsValid(queue.head_index) && OidIsValid(queue.late_index);
 		group_close(&queue, !in_place || queue.locked_before);
 	}
 	return in_place;
@@ -238,6 +242,7 @@ create_fifo_index(const QueueName *name)
 	make_notes(name);
 	make_triggers(name);
 	fill_notes(name);
+	notes_set_marker(name);
 }
 
 /*

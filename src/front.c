@@ -31,6 +31,7 @@
  */
 #include "pgmq.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/multixact.h"
 #include "access/relation.h"
@@ -40,6 +41,7 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
@@ -271,8 +273,6 @@ leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
 	Oid			whole = RelationGetRelid(queue->fifo);
 	Oid			oid;
 
-	if (rel == queue->queue)
-		return whole;
 	if (range->part && range->part->group_index_of == whole && OidIsValid(range->part->group_index))
 		return range->part->group_index;
 	oid = relcheck_index_of_partition(rel, whole);
@@ -284,53 +284,105 @@ leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
 	return oid;
 }
 
-static const char *
-index_name(Oid oid)
+/* What one row of a catalog says, by a snapshot of this moment: the caches may lag behind */
+static HeapTuple
+catalog_row(Oid catalog, Oid index, ScanKey keys, int nkeys)
 {
-	const char *name = get_rel_name(oid);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Relation	rel = table_open(catalog, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, index, true, snapshot, nkeys, keys);
+	HeapTuple	tuple = systable_getnext(scan);
 
-	return name ? name : "?";
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	UnregisterSnapshot(snapshot);
+	return tuple;
 }
 
 /*
- * Open the index of a table.  The queue's is valid, so all tables have one.  The
- * one that we know may have been replaced (REINDEX CONCURRENTLY), of which we
- * hear when we lock it.
+ * Whether the queue has a valid index by that name, though our caches lead to
+ * another one or none, or say that it is not valid.  When an index is replaced
+ * (REINDEX CONCURRENTLY) the new one gets the name of the old one and becomes valid;
+ * others can see that a moment before their caches are told.
  */
+static bool
+catalog_has_other(const GroupQueue *queue, Oid known, bool known_is_valid)
+{
+	char	   *name = psprintf("%c_%s%s", QUEUE_TABLE, queue->name.canonical, GROUP_INDEX_SUFFIX);
+	ScanKeyData keys[2];
+	HeapTuple	tuple;
+	Oid			oid;
+
+	if (strlen(name) >= NAMEDATALEN)
+		return false;
+	ScanKeyInit(&keys[0], Anum_pg_class_relname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
+	ScanKeyInit(&keys[1], Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationGetNamespace(queue->queue)));
+	tuple = catalog_row(RelationRelationId, ClassNameNspIndexId, keys, 2);
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	oid = ((Form_pg_class) GETSTRUCT(tuple))->oid;
+	ScanKeyInit(&keys[0], Anum_pg_index_indexrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+	tuple = catalog_row(IndexRelationId, IndexRelidIndexId, keys, 1);
+	return HeapTupleIsValid(tuple) && ((Form_pg_index) GETSTRUCT(tuple))->indisvalid &&
+		(oid != known || !known_is_valid);
+}
+
+/* How often caches that lag behind are asked again, a millisecond later each time */
+#define MOST_RETRIES 1000
+
 static void
+wait_for_caches(void)
+{
+	pg_usleep(1000);
+	CHECK_FOR_INTERRUPTS();
+	AcceptInvalidationMessages();
+}
+
+/*
+ * Open the index of a table; false if the table is no partition any more.  The
+ * queue's index is valid, so each of its tables has a valid one.
+ */
+static bool
 open_leaf_index(GroupQueue *queue, GroupRange *range)
 {
 	GroupLeaf  *leaf = &queue->leaves[range->open];
-	Oid			tried = InvalidOid;
+	int			tries;
 
-	for (;;)
+	/* It was valid a moment ago.  If it has been replaced since it is kept up until we let go of the table. */
+	if (leaf->rel == queue->queue)
+	{
+		leaf->index = index_open(RelationGetRelid(queue->fifo), AccessShareLock);
+		return true;
+	}
+	for (tries = 0; tries < MOST_RETRIES; tries++)
 	{
 		Oid			oid = leaf_index_oid(queue, range, leaf->rel);
 
-		if (!OidIsValid(oid))
-			elog(ERROR, "%s has no group index", RelationGetRelationName(leaf->rel));
-		if (oid == tried)
-			ereport(ERROR,
-					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					 errmsg("index \"%s\" is not a group index of table \"%s\"",
-							index_name(oid), RelationGetRelationName(leaf->rel)),
-					 errhint("Drop the queue's group index, and call pgmq.create_fifo_index().")));
-		leaf->index = try_index_open(oid, AccessShareLock);
+		leaf->index = OidIsValid(oid) ? try_index_open(oid, AccessShareLock) : NULL;
 		if (leaf->index != NULL && is_group_index(leaf->rel, leaf->index))
-			return;
+			return true;
 		if (leaf->index != NULL)
 			index_close(leaf->index, AccessShareLock);
 		leaf->index = NULL;
-		tried = oid;
+		if (!leaf->rel->rd_rel->relispartition)
+			return false;
 		if (range->part)
 			range->part->group_index = InvalidOid;
-		CHECK_FOR_INTERRUPTS();
+		wait_for_caches();
 	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" has no valid group index", RelationGetRelationName(leaf->rel)),
+			 errhint("Drop the queue's group index, and call pgmq.create_fifo_index().")));
+	return false;
 }
 
 /* Open a table, with its index if that is used; false if it has gone. */
-static bool
-open_range(GroupQueue *queue, GroupRange *range)
+bool
+front_open_range(GroupQueue *queue, GroupRange *range)
 {
 	if (range->open < 0)
 	{
@@ -355,12 +407,28 @@ open_range(GroupQueue *queue, GroupRange *range)
 					 errmsg("table \"%s\" does not have the columns of a queue",
 							RelationGetRelationName(rel))));
 	}
-	if (queue->fifo != NULL && queue->leaves[range->open].index == NULL)
-		open_leaf_index(queue, range);
-	return true;
+	return queue->fifo == NULL || queue->leaves[range->open].index != NULL || open_leaf_index(queue, range);
 }
 
-/* Open all tables: for who walks over them. */
+/*
+ * Close a table again that was opened last, and only for a look, so that it is not
+ * locked until the transaction ends.
+ */
+void
+front_close_range(GroupQueue *queue, GroupRange *range)
+{
+	GroupLeaf  *leaf = &queue->leaves[range->open];
+
+	if (range->open != queue->nleaves - 1 || leaf->rel == queue->queue || leaf->lock_slot != NULL)
+		return;
+	if (leaf->index)
+		index_close(leaf->index, AccessShareLock);
+	table_close(leaf->rel, RowExclusiveLock);
+	queue->nleaves--;
+	range->open = -1;
+}
+
+/* Open all tables, so that no rows are moved among them and a statement that is planned now knows all */
 void
 front_open_all(GroupQueue *queue)
 {
@@ -369,7 +437,7 @@ front_open_all(GroupQueue *queue)
 	do
 	{
 		for (i = 0; i < queue->nranges; i++)
-			(void) open_range(queue, &queue->ranges[i]);
+			(void) front_open_range(queue, &queue->ranges[i]);
 		CHECK_FOR_INTERRUPTS();
 	} while (!ranges_are_current(queue));
 }
@@ -405,32 +473,33 @@ has_triggers(Relation rel, const QueueName *name)
 	return found == lengthof(needed);
 }
 
-/*
- * The group index; NULL if there is none.  A trigger that took it for missing would
- * write no notes: one that was replaced since we looked up its name (REINDEX
- * CONCURRENTLY) is not valid, as we hear when we lock it.
- */
+/* The group index; NULL if there is none that can be used */
 static Relation
 open_fifo(GroupQueue *queue)
 {
-	Oid			tried = InvalidOid;
+	int			tries;
 
-	for (;;)
+	for (tries = 0; tries < MOST_RETRIES; tries++)
 	{
 		Oid			oid = name_index_relid(&queue->name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
 		char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
-		Relation	index;
+		Relation	index = NULL;
+		bool		valid = false;
 
-		if (oid == tried || (relkind != RELKIND_INDEX && relkind != RELKIND_PARTITIONED_INDEX))
-			return NULL;
-		index = try_index_open(oid, AccessShareLock);
+		if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
+			index = try_index_open(oid, AccessShareLock);
 		if (index != NULL && is_group_index(queue->queue, index))
 			return index;
 		if (index != NULL)
+		{
+			valid = index->rd_index->indisvalid;
 			index_close(index, AccessShareLock);
-		tried = oid;
-		CHECK_FOR_INTERRUPTS();
+		}
+		if (!catalog_has_other(queue, oid, valid))
+			break;
+		wait_for_caches();
 	}
+	return NULL;
 }
 
 /* Whether it is a table of notes, and not one of the users' that has its name */
@@ -486,23 +555,9 @@ open_notes(GroupQueue *queue)
 		return NULL;
 	}
 	queue->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(notes);
+	queue->notes = notes;
+	notes_find_indexes(queue);
 	return notes;
-}
-
-/* Whether a crash leaves the notes of what it leaves in the queue, which ALTER TABLE may have made logged */
-static bool
-notes_last(const GroupQueue *queue)
-{
-	int			i;
-
-	if (queue->notes->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED)
-		return true;
-	for (i = 0; i < queue->nleaves; i++)
-	{
-		if (queue->leaves[i].rel->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED)
-			return false;
-	}
-	return true;
 }
 
 static void
@@ -555,13 +610,16 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	if (for_reading && (queue->policed || !has_triggers(queue->queue, name)))
 		return true;
 	queue->fifo = open_fifo(queue);
-	if (queue->fifo == NULL)
+	if (queue->fifo == NULL && for_reading)
 		return true;
 	queue->notes = open_notes(queue);
-	if (queue->notes == NULL || (for_reading && !notes_last(queue)))
+	if (queue->notes == NULL)
+	{
 		forget_index(queue);
-	else
-		starts_attach();
+		return true;
+	}
+	starts_attach();
+	sweep_attach();
 	return true;
 }
 
@@ -749,7 +807,7 @@ struct GroupScan
 };
 
 /* Whether a dead version was replaced or deleted after a snapshot was taken, by another transaction */
-bool
+static bool
 slot_ended_since(TupleTableSlot *slot, Snapshot before)
 {
 	HeapTupleHeaderData header;
@@ -903,7 +961,7 @@ walk_on(GroupScan *scan)
 			break;
 		if (scan->next++ < scan->first && range->lowest > PG_INT64_MIN)
 			continue;
-		if (range->highest < scan->from || !open_range(queue, range) ||
+		if (range->highest < scan->from || !front_open_range(queue, range) ||
 			(range->part && RelationGetNumberOfBlocks(queue->leaves[range->open].rel) == 0))
 			continue;
 		add_leaf_scan(scan, range->open);
@@ -925,7 +983,7 @@ front_begin(GroupQueue *queue, const text *key, int64 from)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (queue->has_default)
-			(void) open_range(queue, &queue->ranges[0]);
+			(void) front_open_range(queue, &queue->ranges[0]);
 	} while (!ranges_are_current(queue));
 	scan->ranges = queue->ranges;
 	scan->nranges = queue->nranges;
@@ -1062,6 +1120,35 @@ front_end(GroupScan *scan)
 	if (scan->leaves)
 		pfree(scan->leaves);
 	pfree(scan);
+}
+
+/*
+ * Whether another consumer holds messages behind the first one of a group, which
+ * has never been handed out: then it came late (grouptrigger.c).  Until when, or
+ * DT_NOBEGIN: an open transaction is at work on them.
+ */
+bool
+front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
+					 TimestampTz moment, TimestampTz *until)
+{
+	GroupScan  *scan;
+	Peeked		peeked;
+	bool		busy = false;
+	bool		held = false;
+
+	/* One that was handed out before was given back, by hand or by time */
+	if (first->read_ct > 0)
+		return false;
+	scan = front_begin(queue, key, first->msg_id + 1);
+	while (!busy && !held && front_next(scan, &peeked))
+	{
+		busy = peeked.leaving || peeked.changing || peeked.locked;
+		held = !busy && peeked_is_held(&peeked, moment);
+	}
+	front_end(scan);
+	if (busy || held)
+		*until = busy || peeked.arriving ? DT_NOBEGIN : peeked.vt;
+	return busy || held;
 }
 
 /* Lock this version of a message, if that can be done at once and it is still the newest. */

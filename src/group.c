@@ -45,8 +45,7 @@
  * them again, and the last one, or one that writes all the same, sees to them.  A
  * note that stays does no harm but for the look at its group.
  *
- * Without a group index all of this is done on what a walk over the table
- * finds (slowgroup.c).
+ * Without a group index statements on the whole queue do it (slowgroup.c).
  */
 #include "pgmq.h"
 
@@ -96,14 +95,6 @@ static const PlanSpec lease_messages = {
 	3, {INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
-/* How groups share what is handed out */
-typedef enum Policy
-{
-	FILL,						/* from the oldest group, then the next */
-	ROUND_ROBIN,				/* one of each group in turn */
-	HEADS						/* one of each group, and no more */
-} Policy;
-
 /* A group that is handed out, with its messages in order */
 typedef struct Front
 {
@@ -111,11 +102,9 @@ typedef struct Front
 	int64	   *ids;
 	int			count;
 	int			max;
-	int32		read_ct;		/* of the first one, before */
+	Peeked		first;			/* as it was before */
 	bool		ended;			/* no more to be had */
 	GroupScan  *scan;			/* open while the front is being taken from */
-	const SlowGroup *slow;		/* instead, without an index */
-	int			slow_next;
 	const Note *note;			/* locked; NULL if there is none */
 } Front;
 
@@ -148,10 +137,11 @@ typedef struct Request
 	int64		total;
 	bool		any_late;
 	NoteChanges notes;
-	HTAB	   *seen_notes;		/* by id */
+	HTAB	   *seen_notes;		/* by where they are */
 	HTAB	   *seen_groups;	/* by hash */
 	int			nlooks;
 	List	   *claimed;		/* notes that others have locked */
+	bool		peek;			/* take nothing, only tell how many groups could be had */
 	bool		waiting;		/* another attempt follows, in this transaction */
 	int			nspared;		/* notes that were left as they are for that */
 } Request;
@@ -179,7 +169,7 @@ front_add(Front *front, const Peeked *peeked)
 	else if (front->count == front->max)
 		front->ids = repalloc_huge(front->ids, sizeof(int64) * (front->max *= 2));
 	if (front->count == 0)
-		front->read_ct = peeked->read_ct;
+		front->first = *peeked;
 	front->ids[front->count++] = peeked->msg_id;
 }
 
@@ -191,41 +181,20 @@ front_pause(Front *front)
 	front->scan = NULL;
 }
 
-/*
- * For a group of which a message came late (grouptrigger.c): whether somebody
- * holds messages behind the first one, which has never been handed out.
- */
+/* For a group of which a message came late (grouptrigger.c) */
 static Outcome
-look_for_holders(Request *request, const Front *front, TimestampTz *until)
+look_for_holders(Request *request, const text *key, const Peeked *first, TimestampTz *until)
 {
-	GroupScan  *scan;
-	Peeked		peeked;
-	Outcome		outcome = TAKEN;
-
-	/* One that was handed out before was given back, by hand or by time */
-	if (front->read_ct > 0)
+	if (!front_is_held_behind(&request->queue, key, first, request->moment, until))
 		return TAKEN;
-	scan = front_begin(&request->queue, front->key, front->ids[0] + 1);
-	while (outcome == TAKEN && front_next(scan, &peeked))
-	{
-		if (peeked.leaving || peeked.changing || peeked.locked)
-			outcome = BUSY;
-		else if (peeked_is_held(&peeked, request->moment))
-			outcome = peeked.arriving ? BUSY : WAIT;
-		*until = peeked.vt;
-	}
-	front_end(scan);
-	return outcome;
+	return *until == DT_NOBEGIN ? BUSY : WAIT;
 }
 
 static void
 remember_start(const Request *request, const GroupStart *start, const Peeked *peeked)
 {
 	/* What we have deleted ourselves may come back */
-	if (request->queue.locked_before)
-		starts_advance_own(start, peeked->msg_id);
-	else
-		starts_advance(start, peeked->msg_id);
+	starts_advance(start, peeked->msg_id, request->queue.locked_before);
 }
 
 /* The first message of a group, as one look has found it */
@@ -268,6 +237,11 @@ take_first(Request *request, Front *front, bool late, First *first, int64 *head,
 		return EMPTY;
 	*head = first->peeked.msg_id;
 	outcome = judge(request, &first->peeked, until);
+	if (outcome == TAKEN && request->peek)
+	{
+		front_add(front, &first->peeked);
+		return late ? look_for_holders(request, front->key, &first->peeked, until) : TAKEN;
+	}
 	if (outcome != TAKEN)
 		return outcome;
 	if (!front_lock(&request->queue, &first->peeked))
@@ -284,7 +258,7 @@ take_first(Request *request, Front *front, bool late, First *first, int64 *head,
 	}
 	front_add(front, &first->peeked);
 	if (late)
-		outcome = look_for_holders(request, front, until);
+		outcome = look_for_holders(request, front->key, &first->peeked, until);
 	if (outcome != TAKEN)
 		front_pause(front);
 	return outcome;
@@ -300,18 +274,9 @@ take_next(Request *request, Front *front)
 
 	if (front->ended)
 		return false;
-	if (front->slow)
-	{
-		found = front->slow_next < front->slow->count;
-		if (found)
-			peeked = front->slow->messages[front->slow_next++];
-	}
-	else
-	{
-		if (front->scan == NULL)
-			front->scan = front_begin(&request->queue, front->key, front->ids[front->count - 1] + 1);
-		found = front_next(front->scan, &peeked);
-	}
+	if (front->scan == NULL)
+		front->scan = front_begin(&request->queue, front->key, front->ids[front->count - 1] + 1);
+	found = front_next(front->scan, &peeked);
 	front->ended = !found || judge(request, &peeked, &until) != TAKEN ||
 		!front_lock(&request->queue, &peeked);
 	if (front->ended)
@@ -406,8 +371,8 @@ forget_seen(Request *request)
 {
 	HASHCTL		ctl;
 
-	ctl.keysize = sizeof(int64);
-	ctl.entrysize = sizeof(int64);
+	ctl.keysize = sizeof(ItemPointerData);
+	ctl.entrysize = sizeof(ItemPointerData);
 	ctl.hcxt = CurrentMemoryContext;
 	request->seen_notes = hash_create("pgmq notes seen", 64, &ctl,
 									  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -466,7 +431,7 @@ note_was_seen(Request *request, const Note *note)
 {
 	bool		found;
 
-	(void) hash_search(request->seen_notes, &note->id, HASH_ENTER, &found);
+	(void) hash_search(request->seen_notes, &note->tid, HASH_ENTER, &found);
 	return found;
 }
 
@@ -530,6 +495,17 @@ consider(Request *request, const Note *note, First *first)
 	/* Of a message that came late, for one; it is for the next read */
 	if (group_is_ours(request, note->key))
 		return true;
+	/* Only a look can be made here */
+	if (XactReadOnly)
+	{
+		group_know(request, note->key, true);
+		if (is_to_be_had(request, note, first))
+		{
+			front_add(front, &first->peeked);
+			add_front(request, front);
+		}
+		return true;
+	}
 	if (!note->claimed && avoids_writing(request) && request->nspared < MOST_SPARED &&
 		!is_to_be_had(request, note, first))
 	{
@@ -740,7 +716,7 @@ leave_notes(Request *request, Window *window)
 			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late, note->tries);
 			continue;
 		}
-		(void) hash_search(request->seen_notes, &note->id, HASH_REMOVE, NULL);
+		(void) hash_search(request->seen_notes, &note->tid, HASH_REMOVE, NULL);
 		if (note->due)
 			window->due_left = true;
 		else
@@ -827,7 +803,7 @@ check_late(Request *request)
 		Outcome		outcome = TAKEN;
 
 		if (notes_any_late(&request->queue, front->key))
-			outcome = look_for_holders(request, front, &until);
+			outcome = look_for_holders(request, front->key, &front->first, &until);
 		if (outcome == TAKEN)
 			request->fronts[kept++] = front;
 		else
@@ -840,109 +816,78 @@ check_late(Request *request)
 	request->nfronts = kept;
 }
 
-/* ---- without a group index ---- */
-
-static int
-compare_slow_heads(const void *a, const void *b)
-{
-	int64		head_a = (*(const SlowGroup *const *) a)->messages[0].msg_id;
-	int64		head_b = (*(const SlowGroup *const *) b)->messages[0].msg_id;
-
-	return head_a < head_b ? -1 : head_a > head_b;
-}
-
 /*
- * Whether the first message, never handed out yet, may have come late: then
- * others behind it may be held.  There is no note that says so here.
+ * Groups that no note told of: take them, or else add notes for the next reads.
  */
-static bool
-others_are_held(const Request *request, const SlowGroup *group)
-{
-	int			i;
-
-	if (group->messages[0].read_ct > 0)
-		return false;
-	for (i = 1; i < group->count; i++)
-	{
-		if (peeked_is_held(&group->messages[i], request->moment))
-			return true;
-	}
-	return false;
-}
-
-/* Whether the group has a message in front of the last taken one that was not taken */
-static bool
-is_broken(const SlowGroup *group, const Front *front)
-{
-	int			taken = 0;
-	int			i;
-
-	for (i = 0; i < group->count && taken < front->count; i++)
-	{
-		int64		msg_id = group->messages[i].msg_id;
-
-		if (taken > 0 && msg_id == front->ids[taken - 1])
-			continue;			/* another version of it */
-		if (msg_id != front->ids[taken])
-			return true;
-		taken++;
-	}
-	return taken < front->count;
-}
-
-/* What is taken is locked: now look whether it stood in front. */
 static void
-check_slowly(Request *request)
+take_overlooked(Request *request, List *overlooked)
 {
-	int			count;
-	int			kept = 0;
-	SlowGroup  *groups;
-	int			i;
+	ListCell   *lc;
 
-	if (request->nfronts == 0)
-		return;
-	groups = slow_groups(&request->queue, &count);
-	for (i = 0; i < request->nfronts; i++)
+	foreach(lc, overlooked)
 	{
-		Front	   *front = request->fronts[i];
-		const SlowGroup *group = slow_group_of(groups, count, front->key);
+		const Overlooked *group = lfirst(lc);
+		Note	   *note = palloc0(sizeof(Note));
+		int			nfronts = request->nfronts;
 
-		if (group != NULL && !is_broken(group, front) && !others_are_held(request, group))
-			request->fronts[kept++] = front;
-		else
-			request->total -= front->count;
+		note->key = group->key;
+		note->late = group->held;
+		if (wanting(request) && !group->held)
+			consider_without(request, note);
+		if (request->nfronts == nfronts || request->peek)
+			notes_add(&request->notes, group->key, group->until, group->head, group->held, 0);
 	}
-	request->nfronts = kept;
 }
+
+/* Go on with the sweep over all groups, if it is time */
+static void
+sweep(Request *request)
+{
+	SweepOccasion occasion = SWEEP_AFTER_FULL_READ;
+	int64		enough = PG_INT32_MAX;
+
+	/* What this transaction can't see it can't take, and its notes would be hidden by its age */
+	if (request->queue.fixed != NULL || XactReadOnly)
+		return;
+	if (wanting(request))
+	{
+		occasion = request->waiting ? SWEEP_IN_WAIT : SWEEP_AFTER_SHORT_READ;
+		if (!request->unlimited)
+			enough = request->quantity;
+	}
+	take_overlooked(request, sweep_step(&request->queue, occasion, (int) enough));
+}
+
+/* ---- without a group index ---- */
 
 static void
 read_slowly(Request *request)
 {
+	SlowMessage *messages;
+	Front	   *front = NULL;
 	int			count;
-	SlowGroup  *groups = slow_groups(&request->queue, &count);
-	const SlowGroup **order = palloc_extended(sizeof(SlowGroup *) * (count + 1), MCXT_ALLOC_HUGE);
-	TimestampTz until;
 	int			i;
 
+	front_open_all(&request->queue);
+	count = slow_messages(&request->name, request->policy, request->unlimited ? -1 : request->quantity,
+						  request->moment, !request->peek, &messages);
 	for (i = 0; i < count; i++)
-		order[i] = &groups[i];
-	qsort(order, count, sizeof(SlowGroup *), compare_slow_heads);
-	for (i = 0; i < count && wanting(request); i++)
 	{
-		Front	   *front = new_front(order[i]->key, NULL);
+		Peeked		peeked = {.msg_id = messages[i].msg_id};
 
-		if (judge(request, &order[i]->messages[0], &until) != TAKEN ||
-			others_are_held(request, order[i]) ||
-			!front_lock(&request->queue, &order[i]->messages[0]))
-			continue;
-		front->slow = order[i];
-		front->slow_next = 1;
-		front_add(front, &order[i]->messages[0]);
-		add_front(request, front);
+		if (front == NULL || messages[i].msg_id == messages[i].head)
+		{
+			front = new_front(NULL, NULL);
+			front->ended = true;
+			front_add(front, &peeked);
+			add_front(request, front);
+		}
+		else
+		{
+			front_add(front, &peeked);
+			request->total++;
+		}
 	}
-	if (request->policy == ROUND_ROBIN)
-		go_round(request);
-	check_slowly(request);
 }
 
 /* ---- handing out ---- */
@@ -1018,7 +963,7 @@ static void
 hand_out(Request *request)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		leased = request->nfronts > 0 && lease(request, now);
+	bool		leased = request->nfronts > 0 && !request->peek && lease(request, now);
 	int			i;
 
 	if (request->queue.notes == NULL)
@@ -1050,6 +995,7 @@ read_by_notes(Request *request)
 	while (wanting(request) && horizon_look_again(h));
 	if (wanting(request))
 		consider_claimed(request);
+	sweep(request);
 	if (request->policy == ROUND_ROBIN)
 		go_round(request);
 	check_late(request);
@@ -1117,8 +1063,9 @@ request_run(Request *request, Outlook *outlook)
 				 errmsg("the queue's table does not have the columns of a queue"),
 				 errdetail("Groups are read from ordinary tables of the access method heap, and their partitions.")));
 	}
-	wake_mark_taking(&request->name, PG_INT32_MAX);
-	if (!may_read(request))
+	if (!request->peek)
+		wake_mark_taking(&request->name, PG_INT32_MAX);
+	if (!request->peek && !may_read(request))
 		(void) lease(request, request->moment);
 	else if (request->quantity < 0 && request->policy != ROUND_ROBIN)
 		ereport(ERROR,
@@ -1132,8 +1079,9 @@ request_run(Request *request, Outlook *outlook)
 		hand_out(request);
 	}
 	/* A rollback gives them back, the clock at the end of the lease */
-	wake_mark_taken(&request->name, PG_INT32_MAX, request->total);
-	if (request->total > 0)
+	if (!request->peek)
+		wake_mark_taken(&request->name, PG_INT32_MAX, request->total);
+	if (request->total > 0 && !request->peek)
 		wake_mark_due(&request->name, GetCurrentTimestamp() + request->lease);
 	if (request->policy == ROUND_ROBIN && request->total > 0)
 		arrange(request);
@@ -1150,6 +1098,26 @@ static int64
 attempt(void *arg, int queue, Outlook *outlook)
 {
 	return request_run(arg, outlook);
+}
+
+/* How many groups a look counts: who sees more wakes no more others. */
+#define PEEK_LIMIT 16
+
+/*
+ * How many groups could be handed out now, up to a limit.  The notes of others are
+ * seen to as by a read.
+ */
+int64
+group_peek(const QueueName *name, Outlook *outlook)
+{
+	Request		request;
+
+	memset(&request, 0, sizeof(request));
+	request.name = *name;
+	request.policy = HEADS;
+	request.quantity = PEEK_LIMIT;
+	request.peek = true;
+	return request_run(&request, outlook);
 }
 
 static void

@@ -21,21 +21,29 @@
  * group index holds, which is the group's name, or if that is long its
  * beginning and two hashes of it.
  */
-#define GROUP_NAME_OF(headers) \
-	"COALESCE(" headers " OPERATOR(pg_catalog.->>) 'x-pgmq-group'::pg_catalog.text, '_default_fifo_group'::pg_catalog.text)"
-#define GROUP_NAME GROUP_NAME_OF("headers")
+#define GROUP_HEADER "x-pgmq-group"
 #define DEFAULT_GROUP "_default_fifo_group"
+#define GROUP_NAME_OF(headers) \
+	"COALESCE(" headers " OPERATOR(pg_catalog.->>) '" GROUP_HEADER "'::pg_catalog.text, '" DEFAULT_GROUP "'::pg_catalog.text)"
+#define GROUP_NAME GROUP_NAME_OF("headers")
 
-/* What the first column of the group index holds: see fifo.c */
-#define LONGEST_KEY "256"
+/* In bytes: of a name that is its own key, which is much less than what fits in an index entry.  And how a longer one begins. */
+#define LONGEST_GROUP_KEY 256
+#define LONG_KEY_CHARACTERS 32
+
+/* An open transaction that blocks a group is looked at again after this, in microseconds, at the latest */
+#define MOST_BUSY_PAUSE (2 * USECS_PER_SEC)
+
+#define STRING_OF(number) #number
+#define AS_STRING(number) STRING_OF(number)
 
 #define GROUP_HASH(seed) \
 	"pg_catalog.hashtextextended(" GROUP_NAME ", " seed ")::pg_catalog.text"
 
 #define GROUP_KEY \
-	"(CASE WHEN pg_catalog.octet_length(" GROUP_NAME ") OPERATOR(pg_catalog.<=) " LONGEST_KEY \
+	"(CASE WHEN pg_catalog.octet_length(" GROUP_NAME ") OPERATOR(pg_catalog.<=) " AS_STRING(LONGEST_GROUP_KEY) \
 	" THEN " GROUP_NAME \
-	" ELSE pg_catalog.\"left\"(" GROUP_NAME ", 32)" \
+	" ELSE pg_catalog.\"left\"(" GROUP_NAME ", " AS_STRING(LONG_KEY_CHARACTERS) ")" \
 	" OPERATOR(pg_catalog.||) '...'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("0") \
 	" OPERATOR(pg_catalog.||) '/'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("1") " END)"
 
@@ -80,9 +88,12 @@ typedef struct GroupQueue
 	Relation	queue;
 	bool		locked_before;	/* this transaction had written to the queue */
 	Relation	fifo;			/* the group index; NULL if there is none that can be used */
-	Relation	notes;			/* its table of notes; NULL with it */
+	Relation	notes;			/* its table of notes; for reading, NULL with it */
 	bool		notes_locked_before;	/* this transaction had written to them */
 	uint64		key;			/* database and file of the notes */
+	Oid			head_index;		/* of the notes, by group and head; InvalidOid: none */
+	Oid			late_index;		/* of the notes of messages that came late */
+	bool		marked;			/* the notes have their marker: see notes_any_late() */
 	Partitions *parts;			/* NULL: all tables have been opened, and there will be no others */
 	bool		has_default;	/* a default partition: the first of the ranges */
 	int			nranges;
@@ -119,6 +130,14 @@ peeked_is_busy(const Peeked *peeked)
 	return peeked->arriving || peeked->leaving || peeked->changing;
 }
 
+/* Nobody is at work on it, and its time has come */
+static inline bool
+peeked_is_available(const Peeked *peeked, TimestampTz moment)
+{
+	return !peeked_is_busy(peeked) && !peeked->locked && !peeked->unseen &&
+		(peeked->fresh || peeked->vt <= moment);
+}
+
 /* Handed out, and its lease still running at that moment */
 static inline bool
 peeked_is_held(const Peeked *peeked, TimestampTz moment)
@@ -141,10 +160,13 @@ extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
 extern bool front_columns(GroupLeaf *leaf);
 extern void front_open_all(GroupQueue *queue);
+extern bool front_open_range(GroupQueue *queue, GroupRange *range);
+extern void front_close_range(GroupQueue *queue, GroupRange *range);
+extern bool front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
+								 TimestampTz moment, TimestampTz *until);
 extern void front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 					   const SnapshotData *dirty, Peeked *peeked);
 extern bool slot_is_claimed(TupleTableSlot *slot);
-extern bool slot_ended_since(TupleTableSlot *slot, Snapshot before);
 extern bool entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot);
 
 /* ---- starts.c: where the look at a group may start ---- */
@@ -153,17 +175,20 @@ typedef struct GroupStart
 {
 	uint64		hash[2];
 	int64		from;			/* below lies nothing, and never will */
-	uint64		ticket;
+	uint64		serial;			/* of the slot; 0: there is none */
+	uint64		arrived;
 	bool		own;			/* only the current transaction knows */
 } GroupStart;
 
 extern void starts_attach(void);
 extern void starts_find(const GroupQueue *queue, const text *key, GroupStart *start);
-extern void starts_advance(const GroupStart *start, int64 to);
-extern void starts_advance_own(const GroupStart *start, int64 to);
-extern void starts_lower(const GroupQueue *queue, const text *key, int64 msg_id);
+extern void starts_advance(const GroupStart *start, int64 to, bool ours);
+extern void starts_lower(const GroupQueue *queue, const text *key, int64 msg_id, bool only_if_below);
 
 /* ---- notes.c: notes, each of which says to look at a group from some time on ---- */
+
+/* The id of a row that is no note: see notes_set_marker() */
+#define MARKER_ID 0
 
 #define NOTE_ID 1
 #define NOTE_ENQUEUED_AT 2
@@ -198,8 +223,8 @@ typedef struct NoteChanges
 	int			max_leased;
 	int			max_dropped;
 	int			max_added;
-	Datum	   *leased;			/* ids of notes whose groups were handed out */
-	Datum	   *dropped;		/* ids */
+	Datum	   *leased;			/* where the notes are whose groups were handed out */
+	Datum	   *dropped;		/* where those are that go */
 	Datum	   *keys;			/* of notes to add */
 	Datum	   *times;
 	Datum	   *heads;
@@ -209,6 +234,7 @@ typedef struct NoteChanges
 
 typedef struct NoteScan NoteScan;
 
+extern void notes_find_indexes(GroupQueue *queue);
 extern NoteScan *notes_scan_due(GroupQueue *queue, Oid index, TimestampTz from, TimestampTz until);
 extern NoteScan *notes_scan_fresh(GroupQueue *queue, Oid index, int64 from, int64 until);
 extern bool notes_next(NoteScan *scan, Note *note);
@@ -218,6 +244,8 @@ extern Snapshot notes_snapshot(const GroupQueue *queue);
 extern List *notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt,
 							  Snapshot snapshot);
 extern bool notes_any_late(GroupQueue *queue, const text *key);
+extern bool notes_tell(GroupQueue *queue, const text *key, TimestampTz until);
+extern void notes_set_marker(const QueueName *name);
 extern void notes_lease(NoteChanges *changes, const Note *note);
 extern void notes_drop(NoteChanges *changes, const Note *note);
 extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time,
@@ -225,16 +253,46 @@ extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time,
 extern void notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end);
 extern void notes_truncate(const QueueName *name);
 
+/* ---- groupsweep.c: groups that no note tells of ---- */
+
+/* Who goes on with the sweep */
+typedef enum SweepOccasion
+{
+	SWEEP_AFTER_FULL_READ,
+	SWEEP_AFTER_SHORT_READ,
+	SWEEP_IN_WAIT				/* after a short one, of a reader that waits */
+} SweepOccasion;
+
+/* A group that has an available message, and no note that tells of it */
+typedef struct Overlooked
+{
+	text	   *key;
+	int64		head;
+	bool		held;			/* its first message came late, and another consumer holds others */
+	TimestampTz until;			/* which may be so until then */
+} Overlooked;
+
+extern void sweep_attach(void);
+extern List *sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough);
+
 /* ---- slowgroup.c: the same without an index ---- */
 
-typedef struct SlowGroup
+/* How groups share what is handed out */
+typedef enum Policy
 {
-	const text *key;
-	Peeked	   *messages;		/* a version each, in msg_id order */
-	int			count;
-} SlowGroup;
+	FILL,						/* from the oldest group, then the next */
+	ROUND_ROBIN,				/* one of each group in turn */
+	HEADS						/* one of each group, and no more */
+} Policy;
 
-extern SlowGroup *slow_groups(GroupQueue *queue, int *count);
-extern const SlowGroup *slow_group_of(const SlowGroup *groups, int count, const text *key);
+/* A message, and the first one of its group */
+typedef struct SlowMessage
+{
+	int64		msg_id;
+	int64		head;
+} SlowMessage;
+
+extern int	slow_messages(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, bool lock,
+						  SlowMessage **found);
 
 #endif							/* PGMQ_GROUP_H */

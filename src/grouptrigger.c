@@ -28,22 +28,22 @@
  */
 #include "pgmq.h"
 
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/index.h"
 #include "catalog/partition.h"
 #include "commands/trigger.h"
-#include "executor/executor.h"
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "group.h"
 #include "partition.h"
-#include "relcheck.h"
 
 PG_FUNCTION_INFO_V1(pgmq__group_sent);
 PG_FUNCTION_INFO_V1(pgmq__group_removed);
@@ -71,75 +71,79 @@ typedef struct Work
 	bool		first_write;	/* this statement is the transaction's first that writes */
 	Snapshot	before;			/* the notes that were there before all walks over groups */
 	NoteChanges notes;
+	int			ready;			/* how many notes were added */
 } Work;
 
 /* ---- messages to changes ---- */
 
-/* Computes group keys as the group index does */
-typedef struct KeyMaker
+/* Where the messages of a table or a transition table are read */
+typedef struct Reader
 {
 	GroupLeaf	columns;
-	IndexInfo  *info;
-	EState	   *estate;
 	TupleTableSlot *slot;
-} KeyMaker;
+} Reader;
 
 static bool
-key_maker_init(KeyMaker *maker, Work *work, Relation rel, const TupleTableSlotOps *ops)
+reader_init(Reader *reader, Relation rel, const TupleTableSlotOps *ops)
 {
-	Oid			oid = RelationGetRelid(work->queue.fifo);
-	Relation	index;
-
-	memset(maker, 0, sizeof(*maker));
-	maker->columns.rel = rel;
-	if (!front_columns(&maker->columns))
+	memset(reader, 0, sizeof(*reader));
+	reader->columns.rel = rel;
+	if (!front_columns(&reader->columns))
 		return false;
-	if (RelationGetRelid(rel) != RelationGetRelid(work->queue.queue))
-		oid = relcheck_index_of_partition(rel, oid);
-	if (!OidIsValid(oid))
-		return false;
-	index = index_open(oid, AccessShareLock);
-	maker->info = BuildIndexInfo(index);
-	index_close(index, AccessShareLock);
-	maker->estate = CreateExecutorState();
-	maker->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), ops);
+	reader->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), ops);
 	return true;
 }
 
-static void
-key_maker_end(KeyMaker *maker)
+/* The group's key, as the index has it: see GROUP_KEY */
+static text *
+key_of(Datum headers, bool isnull)
 {
-	ExecDropSingleTupleTableSlot(maker->slot);
-	FreeExecutorState(maker->estate);
+	LOCAL_FCINFO(fcinfo, 2);
+	Datum		name = (Datum) 0;
+	const char *data;
+	int			len;
+
+	if (!isnull)
+	{
+		InitFunctionCallInfoData(*fcinfo, NULL, 2, InvalidOid, NULL, NULL);
+		fcinfo->args[0].value = headers;
+		fcinfo->args[0].isnull = false;
+		fcinfo->args[1].value = CStringGetTextDatum(GROUP_HEADER);
+		fcinfo->args[1].isnull = false;
+		name = jsonb_object_field_text(fcinfo);
+		isnull = fcinfo->isnull;
+	}
+	if (isnull)
+		return cstring_to_text(DEFAULT_GROUP);
+	data = VARDATA_ANY(DatumGetPointer(name));
+	len = (int) VARSIZE_ANY_EXHDR(DatumGetPointer(name));
+	if (len <= LONGEST_GROUP_KEY)
+		return DatumGetTextPCopy(name);
+	return cstring_to_text(psprintf("%.*s...%lld/%lld", pg_mbcharcliplen(data, len, LONG_KEY_CHARACTERS), data,
+									(long long) DatumGetInt64(hash_any_extended((const unsigned char *) data, len, 0)),
+									(long long) DatumGetInt64(hash_any_extended((const unsigned char *) data, len, 1))));
 }
 
-/* The message in the maker's slot */
-static void
-make_change(KeyMaker *maker, Change *change)
+/* The message in the reader's slot; false if it is none */
+static bool
+make_change(Reader *reader, Change *change)
 {
-	ExprContext *context = GetPerTupleExprContext(maker->estate);
-	TupleTableSlot *slot = maker->slot;
-	Datum		values[INDEX_MAX_KEYS];
-	bool		nulls[INDEX_MAX_KEYS];
-	bool		isnull[3];
+	TupleTableSlot *slot = reader->slot;
+	const GroupLeaf *columns = &reader->columns;
+	bool		isnull[4];
+	Datum		headers = slot_getattr(slot, columns->headers_attno, &isnull[3]);
 	TimestampTz enqueued_at;
 
-	context->ecxt_scantuple = slot;
-	FormIndexDatum(maker->info, slot, maker->estate, values, nulls);
-	change->msg_id = DatumGetInt64(slot_getattr(slot, maker->columns.id_attno, &isnull[0]));
-	if (nulls[0] || isnull[0])
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the group index of table \"%s\" gives a message no group or no id",
-						RelationGetRelationName(maker->columns.rel)),
-				 errhint("Drop the index, and call pgmq.create_fifo_index().")));
-	change->key = DatumGetTextPCopy(values[0]);
-	ResetExprContext(context);
-	change->vt = DatumGetTimestampTz(slot_getattr(slot, maker->columns.vt_attno, &isnull[1]));
-	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, maker->columns.enqueued_attno, &isnull[2]));
+	change->msg_id = DatumGetInt64(slot_getattr(slot, columns->id_attno, &isnull[0]));
+	change->vt = DatumGetTimestampTz(slot_getattr(slot, columns->vt_attno, &isnull[1]));
+	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, columns->enqueued_attno, &isnull[2]));
+	if (isnull[0])
+		return false;
 	if (isnull[1] || (!isnull[2] && change->vt == enqueued_at))
 		change->vt = DT_NOBEGIN;
 	change->enqueued_at = isnull[2] ? DT_NOEND : enqueued_at;
+	change->key = key_of(headers, isnull[3]);
+	return true;
 }
 
 /* By group, and in a group by msg_id */
@@ -155,31 +159,36 @@ compare_changes(const void *a, const void *b)
 	return change_a->msg_id < change_b->msg_id ? -1 : change_a->msg_id > change_b->msg_id;
 }
 
-/* The messages of a transition table, sorted */
+/* How many messages of a statement are seen to at a time: it may be a COPY of millions */
+#define MESSAGES_AT_A_TIME 5000
+
+/* The next messages of a transition table, sorted; none at its end */
 static Change *
-changes_of_statement(Work *work, Relation rel, Tuplestorestate *store, int *count)
+next_changes(Reader *reader, Tuplestorestate *store, int *count)
 {
-	int			max = 16;
-	Change	   *changes = palloc(sizeof(Change) * max);
-	KeyMaker	maker;
+	Change	   *changes = palloc(sizeof(Change) * MESSAGES_AT_A_TIME);
 
 	*count = 0;
-	if (!key_maker_init(&maker, work, rel, &TTSOpsMinimalTuple))
-		return changes;
-	tuplestore_select_read_pointer(store, 0);
-	tuplestore_rescan(store);
-	while (tuplestore_gettupleslot(store, true, false, maker.slot))
+	while (*count < MESSAGES_AT_A_TIME && tuplestore_gettupleslot(store, true, false, reader->slot))
 	{
-		if (*count == max)
-			changes = repalloc_huge(changes, sizeof(Change) * (max *= 2));
-		make_change(&maker, &changes[(*count)++]);
+		if (make_change(reader, &changes[*count]))
+			(*count)++;
 	}
-	key_maker_end(&maker);
 	qsort(changes, *count, sizeof(Change), compare_changes);
 	return changes;
 }
 
 /* ---- what a change asks for ---- */
+
+/*
+ * Whether there is no group index to look into: it is being made, or was dropped.
+ * Then each change leaves a note, which is never wrong.
+ */
+static bool
+is_blind(const Work *work)
+{
+	return work->queue.fifo == NULL;
+}
 
 /* Somebody may hold a message behind ours: see "late" above. */
 static bool
@@ -220,7 +229,12 @@ group_sent(Work *work, const Change *first, int count)
 	bool		late = false;
 	int			passed = 0;
 
-	starts_lower(&work->queue, first->key, first->msg_id);
+	if (is_blind(work))
+	{
+		notes_add(&work->notes, first->key, first->vt, first->msg_id, true, 0);
+		return;
+	}
+	starts_lower(&work->queue, first->key, first->msg_id, false);
 	starts_find(&work->queue, first->key, &start);
 	scan = front_begin_near(&work->queue, first->key, start.from, first->msg_id);
 	while (!follows && front_next_message(scan, &peeked) &&
@@ -287,6 +301,11 @@ group_removed(Work *work, const Change *lowest)
 	bool		solid = false;
 	int			passed = 0;
 
+	if (is_blind(work))
+	{
+		notes_add(&work->notes, lowest->key, DT_NOBEGIN, lowest->msg_id, false, 0);
+		return;
+	}
 	starts_find(&work->queue, lowest->key, &start);
 	scan = front_begin(&work->queue, lowest->key, start.from);
 	while (!solid && until > work->now && front_next_message(scan, &peeked))
@@ -301,9 +320,9 @@ group_removed(Work *work, const Change *lowest)
 	dead = Min(head, Min(front_ours(scan), lowest->msg_id));
 	front_end(scan);
 	if (work->first_write)
-		starts_advance(&start, dead);
+		starts_advance(&start, dead, false);
 	else
-		starts_advance_own(&start, passed == 0 ? lowest->msg_id : head);
+		starts_advance(&start, passed == 0 ? lowest->msg_id : head, true);
 
 	if (passed == 0)
 	{
@@ -331,6 +350,11 @@ group_retimed(Work *work, const Change *old, const Change *new)
 	bool		follows = false;
 	int			passed = 0;
 
+	if (is_blind(work))
+	{
+		notes_add(&work->notes, new->key, new->vt, new->msg_id, false, 0);
+		return;
+	}
 	starts_find(&work->queue, new->key, &start);
 	scan = front_begin(&work->queue, new->key, start.from);
 	while (!follows && front_next_message(scan, &peeked) &&
@@ -399,11 +423,18 @@ work_begin(Work *work, const TriggerData *data, bool drops)
 }
 
 static void
-work_end(Work *work)
+write_notes(Work *work)
 {
+	work->ready += work->notes.nadded;
 	SPI_connect();
 	notes_write(&work->queue, &work->notes, 0);
 	SPI_finish();
+}
+
+static void
+work_end(Work *work)
+{
+	write_notes(work);
 	UnregisterSnapshot(work->before);	/* NULL is fine */
 	group_close(&work->queue, true);
 }
@@ -412,10 +443,8 @@ work_end(Work *work)
 static void
 work_end_removal(Work *work)
 {
-	int			ready = work->notes.nadded;
-
 	work_end(work);
-	wake_mark(&work->queue.name, ready);
+	wake_mark(&work->queue.name, work->ready);
 }
 
 /*
@@ -439,31 +468,69 @@ note_backdated(Work *work, const TriggerData *data, const Change *changes, int c
 	(void) work_begin(work, data, false);
 }
 
+/* Of the changes, those of the group of the first one */
+static int
+count_of_group(const Change *changes, int count)
+{
+	int			n = 1;
+
+	while (n < count && front_compare_keys(changes[0].key, changes[n].key) == 0)
+		n++;
+	return n;
+}
+
+/* See to all messages of a statement, so many at a time, group by group */
+static void
+see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bool sent)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pgmq changes", ALLOCSET_DEFAULT_SIZES);
+	Reader		reader;
+	Change	   *changes;
+	int			count;
+	int			i;
+
+	if (!reader_init(&reader, data->tg_relation, &TTSOpsMinimalTuple))
+		return;
+	tuplestore_select_read_pointer(store, 0);
+	tuplestore_rescan(store);
+	for (;;)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(context);
+
+		changes = next_changes(&reader, store, &count);
+		MemoryContextSwitchTo(caller);
+		if (count == 0)
+			break;
+		if (sent)
+			note_backdated(work, data, changes, count);
+		for (i = 0; i < count; i += count_of_group(&changes[i], count - i))
+		{
+			if (sent)
+				group_sent(work, &changes[i], count_of_group(&changes[i], count - i));
+			else
+				group_removed(work, &changes[i]);
+		}
+		if (count < MESSAGES_AT_A_TIME)
+			break;
+		/* From here on what the statement has deleted looks like what was deleted before */
+		write_notes(work);
+		work->first_write = false;
+		MemoryContextReset(context);
+	}
+	ExecDropSingleTupleTableSlot(reader.slot);
+}
+
 /* pgmq._group_sent() -> trigger: AFTER INSERT FOR EACH STATEMENT */
 Datum
 pgmq__group_sent(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo);
 	Work		work;
-	Change	   *changes;
-	int			count;
-	int			from;
-	int			to;
 
 	if (data->tg_newtable == NULL || tuplestore_tuple_count(data->tg_newtable) == 0 ||
 		!work_begin(&work, data, false))
 		return PointerGetDatum(NULL);
-	changes = changes_of_statement(&work, data->tg_relation, data->tg_newtable, &count);
-	note_backdated(&work, data, changes, count);
-	for (from = 0; from < count; from = to)
-	{
-		for (to = from + 1; to < count; to++)
-		{
-			if (front_compare_keys(changes[from].key, changes[to].key) != 0)
-				break;
-		}
-		group_sent(&work, &changes[from], to - from);
-	}
+	see_to_statement(&work, data, data->tg_newtable, true);
 	work_end(&work);
 	return PointerGetDatum(NULL);
 }
@@ -474,38 +541,31 @@ pgmq__group_removed(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo);
 	Work		work;
-	Change	   *changes;
-	int			count;
-	int			i;
 
 	/* An empty pop must take no locks (horizon.c) */
 	if (data->tg_oldtable == NULL || tuplestore_tuple_count(data->tg_oldtable) == 0 ||
 		!work_begin(&work, data, true))
 		return PointerGetDatum(NULL);
-	changes = changes_of_statement(&work, data->tg_relation, data->tg_oldtable, &count);
-	for (i = 0; i < count; i++)
-	{
-		if (i == 0 || front_compare_keys(changes[i - 1].key, changes[i].key) != 0)
-			group_removed(&work, &changes[i]);
-	}
+	see_to_statement(&work, data, data->tg_oldtable, false);
 	work_end_removal(&work);
 	return PointerGetDatum(NULL);
 }
 
 /* The old and the new version of an updated message */
 static bool
-changes_of_row(Work *work, const TriggerData *data, Change *old, Change *new)
+changes_of_row(const TriggerData *data, Change *old, Change *new)
 {
-	KeyMaker	maker;
+	Reader		reader;
+	bool		good;
 
-	if (!key_maker_init(&maker, work, data->tg_relation, &TTSOpsHeapTuple))
+	if (!reader_init(&reader, data->tg_relation, &TTSOpsHeapTuple))
 		return false;
-	ExecStoreHeapTuple(data->tg_trigtuple, maker.slot, false);
-	make_change(&maker, old);
-	ExecStoreHeapTuple(data->tg_newtuple, maker.slot, false);
-	make_change(&maker, new);
-	key_maker_end(&maker);
-	return true;
+	ExecStoreHeapTuple(data->tg_trigtuple, reader.slot, false);
+	good = make_change(&reader, old);
+	ExecStoreHeapTuple(data->tg_newtuple, reader.slot, false);
+	good &= make_change(&reader, new);
+	ExecDropSingleTupleTableSlot(reader.slot);
+	return good;
 }
 
 /* pgmq._group_retimed() -> trigger: AFTER UPDATE FOR EACH ROW, when vt is earlier than before */
@@ -519,7 +579,7 @@ pgmq__group_retimed(PG_FUNCTION_ARGS)
 
 	if (data->tg_newtuple == NULL || !work_begin(&work, data, true))
 		return PointerGetDatum(NULL);
-	if (changes_of_row(&work, data, &old, &new))
+	if (changes_of_row(data, &old, &new))
 		group_retimed(&work, &old, &new);
 	work_end(&work);
 	return PointerGetDatum(NULL);
@@ -537,7 +597,7 @@ pgmq__group_moved(PG_FUNCTION_ARGS)
 	if (data->tg_newtuple == NULL || !work_begin(&work, data, true))
 		return PointerGetDatum(NULL);
 	work.first_write = false;	/* the old version is ours, and may come back */
-	if (changes_of_row(&work, data, &old, &new) && compare_changes(&old, &new) != 0)
+	if (changes_of_row(data, &old, &new) && compare_changes(&old, &new) != 0)
 	{
 		group_removed(&work, &old);
 		group_sent(&work, &new, 1);

@@ -7,7 +7,11 @@
  * at now, and deferred otherwise, so that the floors and marks of horizon.c
  * work for it as well.
  *
- * The promise: for each group that has messages there is a note, committed or
+ * SPEED: notes say where to look first.  One that is missing, stale or there twice
+ * costs time, and nothing else: order comes from the look (front.c), and what no
+ * note tells of the sweep finds (groupsweep.c).
+ *
+ * What is aimed at: for each group that has messages there is a note, committed or
  * written by the very transaction that makes it necessary, whose time is not
  * later than the moment from which the group's first message can be handed out.
  * A note too many costs a look; so nobody waits for one, and who can't have one
@@ -38,6 +42,31 @@
 #include "relcheck.h"
 
 /* ---- finding ---- */
+
+/* By shape: names lag behind for a moment when an index is replaced (REINDEX CONCURRENTLY) */
+void
+notes_find_indexes(GroupQueue *queue)
+{
+	static const IndexKey keys[] = {{NOTE_GRP, TEXTOID, C_COLLATION_OID}, {NOTE_HEAD, INT8OID, InvalidOid}};
+	Oid			relid = RelationGetRelid(queue->notes);
+	List	   *oids = RelationGetIndexList(queue->notes);
+	ListCell   *lc;
+
+	queue->head_index = queue->late_index = InvalidOid;
+	foreach(lc, oids)
+	{
+		Relation	index = try_index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index == NULL)
+			continue;
+		if (relcheck_index(index, relid, keys, 2) && relcheck_index_is_whole(index))
+			queue->head_index = lfirst_oid(lc);
+		else if (relcheck_index(index, relid, keys, 1) && relcheck_index_has_flagged(index, NOTE_LATE))
+			queue->late_index = lfirst_oid(lc);
+		index_close(index, AccessShareLock);
+	}
+	list_free(oids);
+}
 
 struct NoteScan
 {
@@ -101,7 +130,7 @@ notes_scan_fresh(GroupQueue *queue, Oid index, int64 from, int64 until)
 	return scan_begin(queue, index, false, newest_snapshot(queue), keys, 2);
 }
 
-/* False for a row that is no note: a column is NULL, which only its owner can have allowed */
+/* False for a row that is no note: the marker, or one with a NULL that only the owner can have allowed */
 static bool
 deform(TupleTableSlot *slot, Note *note)
 {
@@ -114,6 +143,8 @@ deform(TupleTableSlot *slot, Note *note)
 			return false;
 	}
 	note->id = DatumGetInt64(slot->tts_values[NOTE_ID - 1]);
+	if (note->id == MARKER_ID)
+		return false;
 	note->vt = DatumGetTimestampTz(slot->tts_values[NOTE_VT - 1]);
 	note->key = DatumGetTextPCopy(slot->tts_values[NOTE_GRP - 1]);
 	note->head = DatumGetInt64(slot->tts_values[NOTE_HEAD - 1]);
@@ -201,39 +232,6 @@ notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool 
 	return found;
 }
 
-/* An index of the notes that is called like that and has these keys; InvalidOid if there is none */
-static Oid
-index_of_notes(GroupQueue *queue, const char *prefix, const IndexKey *keys, int nkeys, bool late)
-{
-	Oid			oid = name_other_relid(&queue->name, prefix);
-	Relation	index;
-	bool		good;
-
-	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX ||
-		(index = try_index_open(oid, AccessShareLock)) == NULL)
-		return InvalidOid;
-	good = relcheck_index(index, RelationGetRelid(queue->notes), keys, nkeys) &&
-		(late ? relcheck_index_has_flagged(index, NOTE_LATE) : relcheck_index_is_whole(index));
-	index_close(index, AccessShareLock);
-	return good ? oid : InvalidOid;
-}
-
-static Oid
-head_index(GroupQueue *queue)
-{
-	static const IndexKey keys[] = {{NOTE_GRP, TEXTOID, C_COLLATION_OID}, {NOTE_HEAD, INT8OID, InvalidOid}};
-
-	return index_of_notes(queue, "fifo_head_idx_", keys, lengthof(keys), false);
-}
-
-static Oid
-late_index(GroupQueue *queue)
-{
-	static const IndexKey keys[] = {{NOTE_GRP, TEXTOID, C_COLLATION_OID}};
-
-	return index_of_notes(queue, "fifo_late_idx_", keys, lengthof(keys), true);
-}
-
 /*
  * The notes that the snapshot shows and that were written for this message being
  * its group's first: by their head, or, where several messages were handed out at
@@ -245,7 +243,7 @@ List *
 notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt,
 				 Snapshot snapshot)
 {
-	Oid			index = head_index(queue);
+	Oid			index = queue->head_index;
 	List	   *found;
 	ListCell   *lc;
 
@@ -264,79 +262,143 @@ notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz v
 }
 
 /*
- * What a dirty snapshot finds by an index entry, or the snapshot "before", from
- * before the index was read.  A note that is being replaced is seen by one of
- * them, though the entry of the new one may not be among those that were read;
- * or it has come and was replaced since.
+ * Whether a note that the dirty snapshot does not find by an index entry was there
+ * when the snapshot "before" was taken, from before the index was read; or has come
+ * since.  The entry of what has replaced it may not be among those that were read.
  */
 static bool
-fetch_either(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot)
+is_ended_since(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot)
 {
-	bool		found = index_fetch_heap(scan, slot);
+	bool		found;
 
-	if (!found)
-	{
-		scan->xs_snapshot = before;
-		found = index_fetch_heap(scan, slot);
-		scan->xs_snapshot = dirty;
-	}
+	scan->xs_snapshot = before;
+	found = index_fetch_heap(scan, slot);
+	scan->xs_snapshot = dirty;
 	return found || entry_ended_since(scan, before, slot);
 }
 
-/* Whether there are notes of messages that came late: of this group, or (NULL) at all */
+static bool
+fetch_either(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot)
+{
+	return index_fetch_heap(scan, slot) || is_ended_since(scan, dirty, before, slot);
+}
+
+/* Walk notes of a group, or (key NULL) all in the index, with a dirty snapshot */
+static IndexScanDesc
+begin_dirty(GroupQueue *queue, Relation index, const text *key, Snapshot dirty)
+{
+	IndexScanDesc scan = index_beginscan(queue->notes, index, dirty, NULL, key ? 1 : 0, 0);
+	ScanKeyData keys[1];
+
+	if (key)
+		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
+	index_rescan(scan, keys, key ? 1 : 0, NULL, 0);
+	return scan;
+}
+
+/*
+ * Whether there are notes of messages that came late: of this group, or (NULL) at
+ * all.  In the latter case this also sees whether the marker is there.  Where that
+ * can't be told, a message of any group may have come late.
+ */
 bool
 notes_any_late(GroupQueue *queue, const text *key)
 {
-	Oid			oid = late_index(queue);
-	ScanKeyData keys[1];
-	Relation	index;
+	Relation	index = OidIsValid(queue->late_index) ? try_index_open(queue->late_index, AccessShareLock) : NULL;
 	IndexScanDesc scan;
 	Snapshot	before;
 	SnapshotData dirty;
 	TupleTableSlot *slot;
 	bool		found = false;
 
-	if (!OidIsValid(oid))
+	if (index == NULL)
 		return true;
 	InitDirtySnapshot(dirty);
 	before = RegisterSnapshot(GetLatestSnapshot());
-	index = index_open(oid, AccessShareLock);
 	slot = table_slot_create(queue->notes, NULL);
-	if (key)
-		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
-	scan = index_beginscan(queue->notes, index, &dirty, NULL, key ? 1 : 0, 0);
-	index_rescan(scan, keys, key ? 1 : 0, NULL, 0);
-	while (!found && index_getnext_tid(scan, ForwardScanDirection) != NULL)
+	scan = begin_dirty(queue, index, key, &dirty);
+	while (!(found && (key || queue->marked)) &&
+		   index_getnext_tid(scan, ForwardScanDirection) != NULL)
 	{
+		bool		isnull;
+
 		CHECK_FOR_INTERRUPTS();
-		found = fetch_either(scan, &dirty, before, slot);
+		if (!fetch_either(scan, &dirty, before, slot))
+			continue;
+		if (DatumGetInt64(slot_getattr(slot, NOTE_ID, &isnull)) != MARKER_ID)
+			found = true;
+		else if (!TransactionIdIsValid(dirty.xmin))
+			queue->marked = true;
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
 	UnregisterSnapshot(before);
-	return found;
+	return found || !queue->marked;
+}
+
+/*
+ * Whether a note tells of the group until then.  One that another transaction
+ * has locked, replaced or deleted does: it stays, or something is told instead.  One
+ * that another transaction has only added does not, for that may stay open.
+ */
+bool
+notes_tell(GroupQueue *queue, const text *key, TimestampTz until)
+{
+	Relation	index = OidIsValid(queue->head_index) ? try_index_open(queue->head_index, AccessShareLock) : NULL;
+	IndexScanDesc scan;
+	Snapshot	before;
+	SnapshotData dirty;
+	TupleTableSlot *slot;
+	bool		told = false;
+
+	if (index == NULL)
+		return false;
+	InitDirtySnapshot(dirty);
+	before = RegisterSnapshot(GetLatestSnapshot());
+	slot = table_slot_create(queue->notes, NULL);
+	scan = begin_dirty(queue, index, key, &dirty);
+	while (!told && index_getnext_tid(scan, ForwardScanDirection) != NULL)
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!index_fetch_heap(scan, slot))
+		{
+			told = is_ended_since(scan, &dirty, before, slot);
+			continue;
+		}
+		if (TransactionIdIsValid(dirty.xmin))
+			continue;
+		told = TransactionIdIsValid(dirty.xmax) || slot_is_claimed(slot) ||
+			DatumGetTimestampTz(slot_getattr(slot, NOTE_VT, &isnull)) <= until;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	UnregisterSnapshot(before);
+	return told;
 }
 
 /* ---- writing ---- */
 
 /*
- * $1 ids, $2 when the lease ends.  The notes keep their ids, so they must not
- * become fresh again, not even by a lease of no time.
+ * $1 where the notes are, $2 when the lease ends.  They keep their ids, so they must
+ * not become fresh again, not even by a lease of no time.
  */
 static const PlanSpec lease_notes = {
 	PLAN_NOTES_LEASE,
-	"UPDATE {notes} SET enqueued_at = '-infinity',"
-	" vt = GREATEST($2, pg_catalog.clock_timestamp()), tries = 0"
-	" WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)",
-	2, {INT8ARRAYOID, TIMESTAMPTZOID}
+	"UPDATE {notes} SET vt = GREATEST($2, pg_catalog.clock_timestamp(),"
+	" enqueued_at OPERATOR(pg_catalog.+) '1 microsecond'::pg_catalog.interval), tries = 0"
+	" WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+	2, {TIDARRAYOID, TIMESTAMPTZOID}
 };
 
-/* $1 ids */
+/* $1 where they are */
 static const PlanSpec drop_notes = {
 	PLAN_NOTES_DROP,
-	"DELETE FROM {notes} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)",
-	1, {INT8ARRAYOID}
+	"DELETE FROM {notes} WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+	1, {TIDARRAYOID}
 };
 
 /* What is to be looked at by now is fresh */
@@ -376,14 +438,14 @@ void
 notes_lease(NoteChanges *changes, const Note *note)
 {
 	make_room(&changes->leased, changes->nleased, &changes->max_leased);
-	changes->leased[changes->nleased++] = Int64GetDatum(note->id);
+	changes->leased[changes->nleased++] = PointerGetDatum(&note->tid);
 }
 
 void
 notes_drop(NoteChanges *changes, const Note *note)
 {
 	make_room(&changes->dropped, changes->ndropped, &changes->max_dropped);
-	changes->dropped[changes->ndropped++] = Int64GetDatum(note->id);
+	changes->dropped[changes->ndropped++] = PointerGetDatum(&note->tid);
 }
 
 void
@@ -415,6 +477,12 @@ int8_array(Datum *values, int count)
 	return PointerGetDatum(construct_array(values, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+static Datum
+tid_array(Datum *values, int count)
+{
+	return PointerGetDatum(construct_array(values, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+}
+
 static void
 write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
 {
@@ -422,13 +490,13 @@ write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_
 
 	if (changes->nleased > 0)
 	{
-		values[0] = int8_array(changes->leased, changes->nleased);
+		values[0] = tid_array(changes->leased, changes->nleased);
 		values[1] = TimestampTzGetDatum(lease_end);
 		plan_run(&queue->name, &lease_notes, values, NULL, None_Receiver);
 	}
 	if (changes->ndropped > 0)
 	{
-		values[0] = int8_array(changes->dropped, changes->ndropped);
+		values[0] = tid_array(changes->dropped, changes->ndropped);
 		plan_run(&queue->name, &drop_notes, values, NULL, None_Receiver);
 	}
 	if (changes->nadded > 0)
@@ -463,19 +531,42 @@ notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end
 	memset(changes, 0, sizeof(*changes));
 }
 
-/* All messages are gone.  The caller has connected to SPI. */
+/* As the owner of the notes.  The caller has connected to SPI. */
+static void
+run_as_owner(const QueueName *name, Oid owner, const char *sql)
+{
+	OwnerScope	scope;
+	int			rc;
+
+	owner_begin(owner, &scope);
+	rc = SPI_execute(name_expand(sql, name), false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+	owner_end(&scope);
+}
+
+/*
+ * The marker is a row that says of the table: since it was there, or since a full
+ * lap of the sweep, no note has been lost of a message that came late.
+ */
+#define SET_MARKER \
+	"INSERT INTO {notes} (msg_id, enqueued_at, vt, grp, head, late) OVERRIDING SYSTEM VALUE" \
+	" VALUES (0, pg_catalog.clock_timestamp(), 'infinity', '', 0, true)"
+
+void
+notes_set_marker(const QueueName *name)
+{
+	run_as_owner(name, owner_of(name_relid(name, NOTES_TABLE)), SET_MARKER);
+}
+
+/* All messages are gone, and nobody else is at work on the queue. */
 void
 notes_truncate(const QueueName *name)
 {
 	Oid			owner = owner_of(name_relid(name, NOTES_TABLE));
-	OwnerScope	scope;
-	int			rc;
 
 	if (!OidIsValid(owner))
 		return;
-	owner_begin(owner, &scope);
-	rc = SPI_execute(name_expand("TRUNCATE TABLE {notes}", name), false, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
-	owner_end(&scope);
+	run_as_owner(name, owner, "TRUNCATE TABLE {notes}");
+	run_as_owner(name, owner, SET_MARKER);
 }

@@ -1,7 +1,7 @@
 /*
  * peek.c
  *	  Wait until there is something to read, without reading it: the procedures
- *	  wait and wait_any.
+ *	  wait, wait_any and wait_grouped.
  *
  * They hold no snapshot while they wait, so vacuum goes on.  For that each look
  * is a transaction of its own, which is why they refuse to run inside one.
@@ -22,6 +22,7 @@
 
 PG_FUNCTION_INFO_V1(pgmq_wait);
 PG_FUNCTION_INFO_V1(pgmq_wait_any);
+PG_FUNCTION_INFO_V1(pgmq_wait_grouped);
 
 #define DEFAULT_TIMEOUT_MS 5000
 
@@ -43,6 +44,7 @@ typedef struct Peek
 	QueueName  *queues;
 	int			nqueues;
 	bool	   *ready;			/* of each queue */
+	bool		grouped;		/* to read by groups */
 } Peek;
 
 /* Who may not read or pop the queue may not know what is in it either. */
@@ -106,7 +108,7 @@ look_at(void *arg, int queue, Outlook *outlook)
 	int64		found;
 
 	check_rights(&request->queues[queue]);
-	found = count_messages(&request->queues[queue], outlook);
+	found = (request->grouped ? group_peek : count_messages) (&request->queues[queue], outlook);
 	request->ready[queue] = found > 0;
 	SPI_commit();
 	return found;
@@ -145,6 +147,7 @@ wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
 	wait.timeout_ms = PG_ARGISNULL(1) ? DEFAULT_TIMEOUT_MS : PG_GETARG_INT32(1);
 	wait.interval_ms = INT_MAX;
 	wait.success = WAKE_SAW;
+	wait.picky = request->grouped;	/* a message of a group that is held is for nobody here */
 	for (i = 0; i < request->nqueues; i++)
 		wait.picky |= under_row_security(&request->queues[i]);
 	return wait_for(&wait);
@@ -162,21 +165,34 @@ row_of(FunctionCallInfo fcinfo, Datum value)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));
 }
 
-/* pgmq.wait(queue_name text, timeout_ms integer, INOUT ready boolean) */
-Datum
-pgmq_wait(PG_FUNCTION_ARGS)
+static Datum
+wait_for_queue(FunctionCallInfo fcinfo, const char *procedure, bool grouped)
 {
-	Peek		request = {.nqueues = 1};
+	Peek		request = {.nqueues = 1, .grouped = grouped};
 	QueueName	name;
 	bool		ready;
 
-	refuse_transaction(fcinfo, "pgmq.wait");
+	refuse_transaction(fcinfo, procedure);
 	name_from_arg(fcinfo, 0, &name);
 	request.queues = &name;
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	ready = wait_until_ready(fcinfo, &request);
 	SPI_finish();
 	return row_of(fcinfo, BoolGetDatum(ready));
+}
+
+/* pgmq.wait(queue_name text, timeout_ms integer, INOUT ready boolean) */
+Datum
+pgmq_wait(PG_FUNCTION_ARGS)
+{
+	return wait_for_queue(fcinfo, "pgmq.wait", false);
+}
+
+/* pgmq.wait_grouped(queue_name text, timeout_ms integer, INOUT ready boolean) */
+Datum
+pgmq_wait_grouped(PG_FUNCTION_ARGS)
+{
+	return wait_for_queue(fcinfo, "pgmq.wait_grouped", true);
 }
 
 /*

@@ -291,6 +291,10 @@ extern void xact_init(void);
 extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 						 Outlook *outlook);
 
+/* ---- group.c: hand messages out by groups ---- */
+
+extern int64 group_peek(const QueueName *name, Outlook *outlook);
+
 /* ---- announce.c: when the listeners of a queue are told ---- */
 
 /* Zero-padded, so that it serves as a hash key */

@@ -134,8 +134,9 @@ is_empty(const char *partition)
  * table as well.
  */
 #define LOOK_AT_GROUPS \
-	"UPDATE %s SET enqueued_at = '-infinity', vt = pg_catalog.clock_timestamp()" \
-	" WHERE vt OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()" \
+	"UPDATE %s SET vt = GREATEST(pg_catalog.clock_timestamp()," \
+	" enqueued_at OPERATOR(pg_catalog.+) '1 microsecond'::pg_catalog.interval)" \
+	" WHERE vt OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() AND msg_id OPERATOR(pg_catalog.<>) 0" \
 	" AND head OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(msg_id) FROM ONLY %s)"
 
 static void

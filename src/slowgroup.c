@@ -1,209 +1,152 @@
 /*
  * slowgroup.c
- *	  The groups of a queue that has no group index: by a walk over its table.
+ *	  Hand out messages by groups of a queue that has no group index, or none that
+ *	  the role may use: by statements, which sort the whole queue, on disk if it is
+ *	  large.
  *
- * The walk sees what those through the index see, every version that is not
- * dead for good, and says the same of it.  A version may be replaced by a newer
- * one that stands where the walk has been already: so what the snapshot from
- * before the walk sees counts as well, as changed by somebody, and so does what
- * came and was changed since.
+ * What holds is less than with the index: order among messages that are committed
+ * when the call begins.  A message is taken only if every earlier one of its group
+ * that the statement sees is taken, too:
  *
- * Under row-level security, what the role may not see does not exist for it,
- * but for messages of transactions that are still open: those hold back their
- * groups whoever sent them.
+ * 1. One statement finds, in each group, the messages from the first one on that
+ *	  are all visible.  A group whose first message was never handed out, while
+ *	  others of it are held, is left out: that message came late.
+ * 2. Another one locks them, and skips what it can't lock at once or what is not
+ *	  visible any more.  Of a group everything behind the first one that was
+ *	  skipped is let go of.
+ *
+ * So of two readers only one gets the first message, and the other none of its
+ * group.  Row-level security holds for both statements, as for any other.
  */
 #include "pgmq.h"
 
-#include "access/htup_details.h"
-#include "access/tableam.h"
+#include "catalog/pg_type_d.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/hsearch.h"
-#include "utils/memutils.h"
+#include "utils/array.h"
 #include "utils/snapmgr.h"
 
 #include "group.h"
 
-/* A message with its group */
-typedef struct Found
-{
-	const text *key;
-	Peeked		peeked;
-} Found;
+/* $1 now, $2 how many (NULL: all) */
+#define FIND_MESSAGES \
+	"SELECT msg_id, head FROM (SELECT msg_id," \
+	" pg_catalog.first_value(msg_id) OVER in_order AS head," \
+	" pg_catalog.row_number() OVER in_order AS place," \
+	" pg_catalog.bool_and(visible) OVER in_order AS all_visible," \
+	" pg_catalog.first_value(read_ct) OVER in_order AS first_read_ct," \
+	" pg_catalog.bool_or(held) OVER (PARTITION BY grp) AS any_held" \
+	" FROM (SELECT msg_id, read_ct, (" GROUP_NAME ") COLLATE pg_catalog.\"C\" AS grp," \
+	" COALESCE(vt OPERATOR(pg_catalog.<=) $1 OR vt OPERATOR(pg_catalog.=) enqueued_at, false) AS visible," \
+	" COALESCE(read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) $1" \
+	" AND vt OPERATOR(pg_catalog.<>) enqueued_at, false) AS held FROM {queue}) AS messages" \
+	" WINDOW in_order AS (PARTITION BY grp ORDER BY msg_id)) AS messages" \
+	" WHERE all_visible AND NOT (any_held AND first_read_ct OPERATOR(pg_catalog.=) 0) "
 
-typedef struct Walk
-{
-	GroupQueue *queue;
-	Found	   *found;
-	int64		count;
-	int64		max;
-} Walk;
+static const char *const find_messages[] = {
+	[FILL] = FIND_MESSAGES "ORDER BY head, msg_id LIMIT $2",
+	[ROUND_ROBIN] = FIND_MESSAGES "ORDER BY place, head LIMIT $2",
+	[HEADS] = FIND_MESSAGES "AND place OPERATOR(pg_catalog.=) 1 ORDER BY head LIMIT $2"
+};
 
-/* The name of the group: headers->>'x-pgmq-group', or the default */
-static const text *
-group_name(TupleTableSlot *slot, const GroupLeaf *leaf, Datum header)
+/* $1 which, $2 now */
+#define LOCK_MESSAGES \
+	"SELECT msg_id FROM {queue} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)" \
+	" AND (vt OPERATOR(pg_catalog.<=) $2 OR vt OPERATOR(pg_catalog.=) enqueued_at)" \
+	" FOR UPDATE SKIP LOCKED"
+
+static int
+compare_ids(const void *a, const void *b)
 {
-	LOCAL_FCINFO(fcinfo, 2);
+	int64		id_a = *(const int64 *) a;
+	int64		id_b = *(const int64 *) b;
+
+	return id_a < id_b ? -1 : id_a > id_b;
+}
+
+static int
+compare_messages(const void *a, const void *b)
+{
+	const SlowMessage *message_a = a;
+	const SlowMessage *message_b = b;
+
+	if (message_a->head != message_b->head)
+		return message_a->head < message_b->head ? -1 : 1;
+	return compare_ids(&message_a->msg_id, &message_b->msg_id);
+}
+
+static int64
+column(uint64 row, int number)
+{
 	bool		isnull;
-	Datum		headers = slot_getattr(slot, leaf->headers_attno, &isnull);
-	Datum		name = (Datum) 0;
 
-	if (!isnull)
-	{
-		InitFunctionCallInfoData(*fcinfo, NULL, 2, InvalidOid, NULL, NULL);
-		fcinfo->args[0].value = headers;
-		fcinfo->args[0].isnull = false;
-		fcinfo->args[1].value = header;
-		fcinfo->args[1].isnull = false;
-		name = jsonb_object_field_text(fcinfo);
-		isnull = fcinfo->isnull;
-	}
-	return isnull ? cstring_to_text(DEFAULT_GROUP) : DatumGetTextPP(name);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &isnull));
 }
 
-static void
-add_found(Walk *walk, const text *key, const Peeked *peeked)
+/* Those of the messages that could be locked, sorted */
+static int64 *
+lock_messages(const QueueName *name, const SlowMessage *messages, int count, TimestampTz moment, int *nlocked)
 {
-	if (walk->count == walk->max)
-	{
-		walk->max *= 2;
-		walk->found = repalloc_huge(walk->found, sizeof(Found) * walk->max);
-	}
-	walk->found[walk->count].key = key;
-	walk->found[walk->count++].peeked = *peeked;
+	static const Oid types[] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	Oid			argtypes[] = {types[0], types[1]};
+	Datum	   *ids = palloc_extended(sizeof(Datum) * (count + 1), MCXT_ALLOC_HUGE);
+	Datum		values[2];
+	int64	   *locked;
+	int			i;
+
+	for (i = 0; i < count; i++)
+		ids[i] = Int64GetDatum(messages[i].msg_id);
+	values[0] = PointerGetDatum(construct_array(ids, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[1] = TimestampTzGetDatum(moment);
+	if (SPI_execute_with_args(name_expand(LOCK_MESSAGES, name), 2, argtypes, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(SPI_result));
+	*nlocked = (int) SPI_processed;
+	locked = palloc_extended(sizeof(int64) * (*nlocked + 1), MCXT_ALLOC_HUGE);
+	for (i = 0; i < *nlocked; i++)
+		locked[i] = column(i, 1);
+	SPI_freetuptable(SPI_tuptable);
+	qsort(locked, *nlocked, sizeof(int64), compare_ids);
+	return locked;
 }
 
-static void
-walk_leaf(Walk *walk, const GroupLeaf *leaf)
+/*
+ * Messages to be handed out, group by group, each in order; all are locked if
+ * "lock" says so.  "limit" is how many, or -1.  The caller has connected to SPI.
+ */
+int
+slow_messages(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, bool lock,
+			  SlowMessage **found)
 {
-	Snapshot	before = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(leaf->rel, SnapshotAny, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(leaf->rel, NULL);
-	Datum		header = CStringGetTextDatum("x-pgmq-group");
-	SnapshotData dirty;
+	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID};
+	Datum		values[] = {TimestampTzGetDatum(moment), Int64GetDatum(limit)};
+	SlowMessage *messages;
+	int64	   *locked;
+	int			nlocked;
+	int			count;
+	int			kept = 0;
+	int			i;
 
-	InitDirtySnapshot(dirty);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	if (SPI_execute_with_args(name_expand(find_messages[policy], name), 2, argtypes, values,
+							  limit < 0 ? " n" : NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(SPI_result));
+	count = (int) SPI_processed;
+	*found = messages = palloc_extended(sizeof(SlowMessage) * (count + 1), MCXT_ALLOC_HUGE);
+	for (i = 0; i < count; i++)
+		messages[i] = (SlowMessage) {column(i, 1), column(i, 2)};
+	SPI_freetuptable(SPI_tuptable);
+	qsort(messages, count, sizeof(SlowMessage), compare_messages);
+	if (!lock || count == 0)
+		return count;
+
+	locked = lock_messages(name, messages, count, moment, &nlocked);
+	for (i = 0; i < count; i++)
 	{
-		Peeked		peeked;
-		bool		alive = table_tuple_satisfies_snapshot(leaf->rel, slot, &dirty);
+		bool		first = messages[i].msg_id == messages[i].head;
+		bool		follows = kept > 0 && i > 0 && messages[kept - 1].msg_id == messages[i - 1].msg_id;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!alive && !table_tuple_satisfies_snapshot(leaf->rel, slot, before) &&
-			!slot_ended_since(slot, before))
-			continue;
-		/* No statement can take a message without an id */
-		if (slot_attisnull(slot, leaf->id_attno))
-			continue;
-		front_peek(walk->queue, leaf, slot, &dirty, &peeked);
-		if (!alive)
-			peeked.changing = peeked.leaving = true;
-		add_found(walk, group_name(slot, leaf, header), &peeked);
+		if ((first || follows) &&
+			bsearch(&messages[i].msg_id, locked, nlocked, sizeof(int64), compare_ids) != NULL)
+			messages[kept++] = messages[i];
 	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(before);
-}
-
-#define ALLOWED_MESSAGES "SELECT msg_id FROM {queue}"
-
-/* Those that the role sees, after the walk: a set of msg_ids */
-static HTAB *
-find_allowed(const QueueName *name)
-{
-	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = CurrentMemoryContext};
-	HTAB	   *allowed = hash_create("pgmq messages allowed", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	uint64		i;
-
-	if (SPI_execute(name_expand(ALLOWED_MESSAGES, name), false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
-	for (i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		int64		msg_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-
-		if (!isnull)
-			(void) hash_search(allowed, &msg_id, HASH_ENTER, NULL);
-	}
-	SPI_freetuptable(SPI_tuptable);
-	return allowed;
-}
-
-static void
-forget_hidden(Walk *walk)
-{
-	HTAB	   *allowed = find_allowed(&walk->queue->name);
-	int64		kept = 0;
-	int64		i;
-
-	for (i = 0; i < walk->count; i++)
-	{
-		const Peeked *peeked = &walk->found[i].peeked;
-
-		if (peeked->arriving || peeked->unseen ||
-			hash_search(allowed, &peeked->msg_id, HASH_FIND, NULL) != NULL)
-			walk->found[kept++] = walk->found[i];
-	}
-	walk->count = kept;
-	hash_destroy(allowed);
-}
-
-static int
-compare_found(const void *a, const void *b)
-{
-	const Found *found_a = a;
-	const Found *found_b = b;
-	int			order = front_compare_keys(found_a->key, found_b->key);
-
-	if (order != 0)
-		return order;
-	return found_a->peeked.msg_id < found_b->peeked.msg_id ? -1 :
-		found_a->peeked.msg_id > found_b->peeked.msg_id;
-}
-
-/* All groups, sorted by key */
-SlowGroup *
-slow_groups(GroupQueue *queue, int *count)
-{
-	Walk		walk = {queue, NULL, 0, 256};
-	SlowGroup  *groups;
-	Peeked	   *messages;
-	int64		i;
-
-	front_open_all(queue);
-	walk.found = palloc(sizeof(Found) * walk.max);
-	for (i = 0; i < queue->nleaves; i++)
-		walk_leaf(&walk, &queue->leaves[i]);
-	if (queue->policed)
-		forget_hidden(&walk);
-	qsort(walk.found, walk.count, sizeof(Found), compare_found);
-	groups = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SlowGroup) * (walk.count + 1));
-	messages = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Peeked) * (walk.count + 1));
-	*count = 0;
-	for (i = 0; i < walk.count; i++)
-	{
-		messages[i] = walk.found[i].peeked;
-		if (i == 0 || front_compare_keys(walk.found[i - 1].key, walk.found[i].key) != 0)
-			groups[(*count)++] = (SlowGroup) {walk.found[i].key, &messages[i], 0};
-		groups[*count - 1].count++;
-	}
-	pfree(walk.found);
-	return groups;
-}
-
-static int
-compare_groups(const void *a, const void *b)
-{
-	return front_compare_keys(((const SlowGroup *) a)->key, ((const SlowGroup *) b)->key);
-}
-
-/* One of slow_groups(), or NULL */
-const SlowGroup *
-slow_group_of(const SlowGroup *groups, int count, const text *key)
-{
-	SlowGroup	wanted = {key, NULL, 0};
-
-	return bsearch(&wanted, groups, count, sizeof(SlowGroup), compare_groups);
+	return kept;
 }

@@ -18,8 +18,12 @@
  * - A message can only come below a start by an INSERT (or an UPDATE of its
  *	 headers), and that lowers the start, in its trigger, after the message
  *	 stands in the index.  A walk that began before the message was there must
- *	 not undo this: each walk takes a ticket, only the holder of a slot's last
- *	 ticket may set its start, and not above what was lowered since.
+ *	 not undo this: a slot keeps the lowest messages that came lately, and a walk
+ *	 raises the start no higher than the lowest that came since it began.  So
+ *	 senders cost a walk nothing unless they send below what it has found.
+ *
+ * What was written past the triggers may lie below a start.  The sweep
+ * (groupsweep.c), which uses no starts, lowers the start when it finds that.
  *
  * So a look that starts from here finds every message whose send has returned,
  * committed or not.
@@ -44,12 +48,25 @@
 
 #include "group.h"
 
+/* How many arrivals a slot tells apart */
+#define ARRIVALS 3
+
+/* A message that came: the lowest since the arrival before it in the list */
+typedef struct Arrival
+{
+	int64		msg_id;
+	uint64		number;
+} Arrival;
+
 typedef struct StartSlot
 {
 	uint64		hash[2];		/* both 0: free */
+	uint64		serial;			/* changes when the slot gets another group */
+	uint64		used;			/* a number that grows with each use */
 	int64		from;
-	int64		lowered;		/* the lowest message that came since the last ticket */
-	uint64		ticket;
+	uint64		arrived;		/* how many messages have come */
+	Arrival		arrivals[ARRIVALS];	/* each is lower than those behind it, and came earlier */
+	int			narrivals;
 	int64		own_highest;	/* of the starts that transactions have for themselves */
 	uint64		own_good;		/* a number: those are void that were set under another */
 } StartSlot;
@@ -59,11 +76,11 @@ typedef struct StartSlot
 typedef struct StartBucket
 {
 	slock_t		mutex;			/* held for a few assignments only */
-	uint64		last_ticket;
+	uint64		last_number;	/* the source of serials and the like */
 	StartSlot	slots[SLOTS_PER_BUCKET];
 } StartBucket;
 
-/* For 65,536 groups: 4 MB */
+/* For 65,536 groups: 8 MB */
 #define BUCKETS 16384
 
 /* What the current transaction has for itself.  Fixed size: what follows a rollback must not allocate. */
@@ -103,7 +120,7 @@ starts_attach(void)
 {
 	if (Attached)
 		return;
-	Buckets = shared_segment("pgmq-starts-v2", sizeof(StartBucket) * BUCKETS, init_buckets,
+	Buckets = shared_segment("pgmq-starts-v3", sizeof(StartBucket) * BUCKETS, init_buckets,
 							 "could not allocate shared memory for the starts of message groups",
 							 "Until the server is restarted, all sessions look at groups from the front.",
 							 &Segment);
@@ -148,16 +165,53 @@ find_slot(StartBucket *bucket, const uint64 *hash, bool create)
 
 		if (slot->hash[0] == hash[0] && slot->hash[1] == hash[1])
 			return slot;
-		if (slot->ticket < oldest->ticket)
+		if (slot->used < oldest->used)
 			oldest = slot;
 	}
 	if (!create)
 		return NULL;
+	memset(oldest, 0, sizeof(*oldest));
 	oldest->hash[0] = hash[0];
 	oldest->hash[1] = hash[1];
+	oldest->serial = ++bucket->last_number;
 	oldest->from = oldest->own_highest = PG_INT64_MIN;
-	oldest->own_good = ++bucket->last_ticket;
+	oldest->own_good = ++bucket->last_number;
 	return oldest;
+}
+
+/*
+ * A message has come; the caller holds the mutex.  Those that came before and
+ * are not lower need not be remembered: who must respect them must respect this
+ * one.  When there are too many, the two oldest become one, which stands for more
+ * walks than it should.
+ */
+static void
+note_arrival(StartSlot *slot, int64 msg_id)
+{
+	slot->arrived++;
+	while (slot->narrivals > 0 && slot->arrivals[slot->narrivals - 1].msg_id >= msg_id)
+		slot->narrivals--;
+	if (slot->narrivals == ARRIVALS)
+	{
+		slot->arrivals[1].msg_id = slot->arrivals[0].msg_id;
+		memmove(&slot->arrivals[0], &slot->arrivals[1], sizeof(Arrival) * (ARRIVALS - 1));
+		slot->narrivals--;
+	}
+	slot->arrivals[slot->narrivals++] = (Arrival) {msg_id, slot->arrived};
+}
+
+/* The lowest message that came since "arrived" was so many; the caller holds the mutex. */
+static int64
+lowest_since(const StartSlot *slot, uint64 arrived)
+{
+	int			i;
+
+	for (i = 0; i < slot->narrivals; i++)
+	{
+		if (slot->arrivals[i].number > arrived)
+			return slot->arrivals[i].msg_id;
+	}
+	return PG_INT64_MAX;
 }
 
 static OwnStart *
@@ -175,7 +229,7 @@ starts_forget_own(void)
 	HaveOwn = false;
 }
 
-/* From where to walk, and the right to say later how far it was in vain */
+/* From where to walk, and what it takes to say later how far it was in vain */
 void
 starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 {
@@ -184,7 +238,7 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 	OwnStart   *own;
 
 	start->from = PG_INT64_MIN;
-	start->ticket = 0;
+	start->serial = 0;
 	start->own = false;
 	if (!have_starts())
 		return;
@@ -193,10 +247,10 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 	bucket = bucket_of(start->hash);
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, start->hash, true);
-	slot->lowered = PG_INT64_MAX;
-	slot->ticket = ++bucket->last_ticket;
+	slot->used = ++bucket->last_number;
 	start->from = slot->from;
-	start->ticket = slot->ticket;
+	start->serial = slot->serial;
+	start->arrived = slot->arrived;
 	if (HaveOwn && own->hash[0] == start->hash[0] && own->hash[1] == start->hash[1] &&
 		own->good == slot->own_good && own->from > slot->from)
 	{
@@ -206,51 +260,43 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 	SpinLockRelease(&bucket->mutex);
 }
 
-/* The walk that began with starts_find() has found that all below is dead for good. */
+/*
+ * The walk that began with starts_find() has found that all below is dead for
+ * good; or ("ours") dead for the current transaction, which may have deleted it.
+ */
 void
-starts_advance(const GroupStart *start, int64 to)
-{
-	StartBucket *bucket;
-	StartSlot  *slot;
-
-	/* Who has begun at a start of his own has not seen what lies below */
-	if (start->ticket == 0 || start->own || to <= start->from)
-		return;
-	bucket = bucket_of(start->hash);
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, start->hash, false);
-	if (slot != NULL && slot->ticket == start->ticket)
-		slot->from = Max(slot->from, Min(to, slot->lowered));
-	SpinLockRelease(&bucket->mutex);
-}
-
-/* The same for the current transaction only: what lies below may have been deleted by it. */
-void
-starts_advance_own(const GroupStart *start, int64 to)
+starts_advance(const GroupStart *start, int64 to, bool ours)
 {
 	OwnStart   *own = own_start(start->hash);
 	StartBucket *bucket;
 	StartSlot  *slot;
 
-	if (start->ticket == 0 || to <= start->from)
+	/* Who has begun at a start of his own has not seen what lies below */
+	if (start->serial == 0 || to <= start->from || (start->own && !ours))
 		return;
 	bucket = bucket_of(start->hash);
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, start->hash, false);
-	if (slot != NULL && slot->ticket == start->ticket)
+	if (slot != NULL && slot->serial == start->serial)
 	{
-		memcpy(own->hash, start->hash, sizeof(own->hash));
-		own->from = Min(to, slot->lowered);
-		own->good = slot->own_good;
-		slot->own_highest = Max(slot->own_highest, own->from);
-		HaveOwn = true;
+		to = Min(to, lowest_since(slot, start->arrived));
+		if (ours)
+		{
+			memcpy(own->hash, start->hash, sizeof(own->hash));
+			own->from = to;
+			own->good = slot->own_good;
+			slot->own_highest = Max(slot->own_highest, to);
+			HaveOwn = true;
+		}
+		else
+			slot->from = Max(slot->from, to);
 	}
 	SpinLockRelease(&bucket->mutex);
 }
 
-/* A message has come. */
+/* A message has come; or ("only_if_below") was found, which may have come past the triggers. */
 void
-starts_lower(const GroupQueue *queue, const text *key, int64 msg_id)
+starts_lower(const GroupQueue *queue, const text *key, int64 msg_id, bool only_if_below)
 {
 	uint64		hash[2];
 	StartBucket *bucket;
@@ -262,12 +308,12 @@ starts_lower(const GroupQueue *queue, const text *key, int64 msg_id)
 	bucket = bucket_of(hash);
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, hash, false);
-	if (slot != NULL)
+	if (slot != NULL && (!only_if_below || msg_id < Max(slot->from, slot->own_highest)))
 	{
 		slot->from = Min(slot->from, msg_id);
-		slot->lowered = Min(slot->lowered, msg_id);
+		note_arrival(slot, msg_id);
 		if (msg_id < slot->own_highest)
-			slot->own_good = ++bucket->last_ticket;
+			slot->own_good = ++bucket->last_number;
 	}
 	SpinLockRelease(&bucket->mutex);
 }

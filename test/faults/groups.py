@@ -55,6 +55,11 @@ def notes(conn, queue):
     return [row[0] for row in conn.execute("SELECT notes::text FROM pgmq.g_%s AS notes" % queue)]
 
 
+def healed(conn, queue):
+    """How often the sweep had to find a group, since the notes were made: a mistake, though nothing is lost by it"""
+    return conn.execute("SELECT pgmq._groups_healed(%s)", [queue]).fetchone()[0]
+
+
 def find(wanted, read, complain):
     """Has read(), which returns ids, called until all that is wanted has come.  After the deadline
     complain() is raised, which is told what has not."""

@@ -10,7 +10,7 @@ One step is made at a time.  A model (model.py) is told what it did, and checks 
 was handed out.  At the end of a round, when no transaction is open:
 
 - the queue has the messages that it must have, each in its group;
-- every group whose first message is visible is handed out, by groups;
+- every group whose first message is visible is handed out, by groups; a note has told of it;
 - so is the rest, once all leases have been taken back (in some of the rounds).
 
 What it prints is TAP.  When a check fails it prints what was done since the queue was
@@ -22,7 +22,7 @@ import time
 
 import psycopg
 
-from groups import Failed, Limit, connect, find, notes, to_be_had
+from groups import Failed, Limit, connect, find, healed, notes, to_be_had
 from model import Model, Transaction
 
 QUEUE = "histories"
@@ -142,7 +142,7 @@ class Session:
 class Histories:
     def __init__(self, connection, kind, rng):
         self.kind, self.rng = kind, rng
-        self.model, self.history = Model(), []
+        self.model, self.history = Model(committed=kind == "unindexed"), []
         self.admin = connect(connection)
         self.create()
         self.sessions = [Session(connection, str(n + 1), self.model, self.history) for n in range(SESSIONS)]
@@ -481,6 +481,8 @@ class Histories:
 
     def find(self, wanted, read):
         find(wanted, read, lambda left: Failed("not found: %s; notes: %s" % (left, notes(self.admin, QUEUE))))
+        if healed(self.admin, QUEUE):
+            raise Failed("no note told of a group, only the sweep found it")
 
     def read_quietly(self, sql):
         """One call when no transaction is open; the ids"""

@@ -28,16 +28,23 @@ class Message:
     former: tuple = ()                  # groups that an open transaction has taken it from
     removed: bool = False               # by an open transaction
     by: Transaction | None = None       # the open transaction that has moved or removed it
+    sender: Transaction | None = None   # the open transaction that has sent it
 
-    def stands_in(self, group, reader):
-        """Whether it does for this transaction; None is one that has done nothing yet"""
+    def stands_in(self, group, reader, committed=False):
+        """Whether it does for this transaction; None is one that has done nothing yet.  If only what is
+        committed counts, what other open transactions have done does not."""
+        if committed and self.sender is not None and self.sender is not reader:
+            return False
+        if committed and self.by is not None and self.by is not reader:
+            return group == (self.former or (self.group,))[0]
         if self.by is not None and self.by is reader:
             return self.group == group and not self.removed
         return self.group == group or group in self.former
 
 
 class Model:
-    def __init__(self):
+    def __init__(self, committed=False):
+        self.committed = committed  # the promise is about what is committed only
         self.messages = {}      # by msg_id
         self.held = set()       # the ids of those that were handed out by groups, with a lease
 
@@ -56,7 +63,7 @@ class Model:
         self.messages[msg_id] = message
 
     def send(self, transaction, msg_id, group):
-        self.messages[msg_id] = Message(group)
+        self.messages[msg_id] = Message(group, sender=transaction)
         if transaction is not None:
             transaction.undo.append(lambda: self._forget(msg_id))
 
@@ -74,7 +81,7 @@ class Model:
             self._change(None, msg_id, Message(group))
         else:
             former = message.former + (message.group,)
-            self._change(transaction, msg_id, Message(group, former, by=transaction))
+            self._change(transaction, msg_id, Message(group, former, by=transaction, sender=message.sender))
         self.let_go(msg_id)
 
     def let_go(self, msg_id):
@@ -106,6 +113,8 @@ class Model:
                 self._forget(msg_id)
             elif message.by is transaction:
                 self.messages[msg_id] = Message(message.group)
+            elif message.sender is transaction:
+                self.messages[msg_id] = replace(message, sender=None)
 
     def roll_back(self, transaction, start=0):
         """What it has done from there on"""
@@ -116,7 +125,8 @@ class Model:
 
     def standing(self, group, reader):
         """The ids, in order"""
-        return sorted(msg_id for msg_id, message in self.messages.items() if message.stands_in(group, reader))
+        return sorted(msg_id for msg_id, message in self.messages.items()
+                      if message.stands_in(group, reader, self.committed))
 
     def give(self, transaction, rows, leased):
         """These (msg_id, group) were handed out by one call, in this order"""
@@ -136,7 +146,8 @@ class Model:
         if ids != standing[:len(ids)]:
             raise Failed("%s were given of group %s, in which stand %s" % (ids, group, standing))
         held = self.held.intersection(standing[len(ids):])
-        if held:
+        # Of one that came in front while another consumer took others and has not committed it can't be told
+        if held and not self.committed:
             raise Failed("%s were given of group %s, of which somebody holds %s" % (ids, group, sorted(held)))
 
     def _hold(self, transaction, msg_id, leased):

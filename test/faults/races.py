@@ -8,7 +8,7 @@ first one end.  Transactions are committed or rolled back, the second one before
 the first call ends or after it.  Then:
 
 - no group was given to both, nor anything of it to others while it is held;
-- every group whose first message is visible is handed out, by groups;
+- every group whose first message is visible is handed out, by groups; a note has told of it;
 - so is the rest, once all leases have been taken back.
 
 A test in which no call is stopped finds nothing, so it must have stopped enough of them:
@@ -25,7 +25,7 @@ import time
 
 import psycopg
 
-from groups import Failed, Limit, connect, find, notes, to_be_had
+from groups import Failed, Limit, connect, find, healed, notes, to_be_had
 
 QUEUE = "races"
 
@@ -205,6 +205,7 @@ class Races:
         self.checks = {}        # (state, call) -> how many there were
         self.stopped = collections.Counter()    # how many calls, by name
         self.held_up = False
+        self.healed = 0
 
     def is_waiting(self, conn, *kinds):
         """Whether its call waits for a lock of one of these kinds"""
@@ -238,7 +239,7 @@ class Races:
     def begin_late(self):
         """Up to where its message would come in"""
         # Notes of rounds before may say that something came late
-        self.third.execute("DELETE FROM pgmq.g_races")
+        self.third.execute("DELETE FROM pgmq.g_races WHERE head > 0")
         self.sixth.execute("BEGIN")
         late = Call(self.sixth, LATE_CALL)
         while not self.is_waiting(self.sixth, "advisory"):
@@ -343,6 +344,9 @@ class Races:
 
     def find(self, wanted, read, what):
         find(wanted, read, lambda left: Failed("%s: %s; notes: %s" % (what, left, notes(self.third, QUEUE))))
+        before, self.healed = self.healed, healed(self.third, QUEUE)
+        if self.healed != before:
+            raise Failed("no note told of a group, only the sweep found it")
 
     def hold_up(self, yes):
         """Another session that seems to write to queue and notes: no floors move past it"""
@@ -361,7 +365,7 @@ class Races:
         for conn in (self.first, self.second, self.third, self.fifth, self.sixth):
             conn.execute("ROLLBACK")
         self.third.execute("DELETE FROM pgmq.q_races")
-        self.third.execute("DELETE FROM pgmq.g_races")
+        self.third.execute("DELETE FROM pgmq.g_races WHERE head > 0")
 
     def round(self, state, name, other, ending, number):
         try:

@@ -7,7 +7,7 @@ SELECT count(*) FROM pgmq.send_batch('fifo', array_fill('1'::jsonb, '{6}'),
 SELECT msg_id FROM pgmq.set_vt('fifo', 4, 3600);
 SELECT pgmq.delete('fifo', 5);
 SELECT pgmq.create_fifo_index('FIFO');
-SELECT grp, head, vt > now() + interval '1 min' AS later, vt = enqueued_at AS fresh FROM pgmq.g_fifo ORDER BY msg_id;
+SELECT grp, head, vt > now() + interval '1 min' AS later, vt = enqueued_at AS fresh FROM pgmq.g_fifo WHERE head > 0 ORDER BY msg_id;
 SELECT msg_id FROM pgmq.read_grouped_head('fifo', 0, 10);
 -- again, by all its names, changes nothing
 SELECT 'pgmq.g_fifo'::regclass::oid AS notes, 'pgmq.q_fifo_fifo_idx'::regclass::oid AS index \gset
@@ -74,7 +74,7 @@ GRANT SELECT, INSERT ON pgmq.q_mine TO fifo_user;
 SET ROLE fifo_user;
 SELECT pgmq.send('mine', '1'), pgmq.send('mine', '2');
 SELECT * FROM pgmq.read_grouped('mine', 0, 1);
-SELECT * FROM pgmq.g_mine;
+SELECT * FROM pgmq.g_mine WHERE head > 0;
 RESET ROLE;
 GRANT UPDATE, DELETE ON pgmq.q_mine TO fifo_user;
 SET ROLE fifo_user;
@@ -87,7 +87,7 @@ SELECT * FROM pgmq.read_grouped('mine', 0, 1);
 ROLLBACK;
 RESET ROLE;
 TRUNCATE pgmq.q_mine;
-SELECT count(*) FROM pgmq.g_mine;
+SELECT count(*) FROM pgmq.g_mine WHERE head > 0;
 
 -- without its triggers, its notes or its index a queue is read the slow way, and right
 SELECT pgmq.send('mine', '1', '{"x-pgmq-group": "a"}'::jsonb);
@@ -101,7 +101,7 @@ SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
 DROP INDEX pgmq.q_mine_fifo_idx;
 SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
 SELECT pgmq.create_fifo_index('mine');
-SELECT grp FROM pgmq.g_mine ORDER BY 1;
+SELECT grp FROM pgmq.g_mine WHERE head > 0 ORDER BY 1;
 SELECT headers FROM pgmq.read_grouped('mine', 0, 10);
 
 -- who finds nothing holds no lock: others may purge or drop the queue while he waits
@@ -138,7 +138,7 @@ SELECT * FROM pgmq.read_grouped('odd', 0, 1);
 \echo :LAST_ERROR_SQLSTATE
 SELECT pgmq.drop_queue('odd');
 
--- a queue that was made logged by hand: its notes would not outlast a crash, so they don't count
+-- a queue that was made logged by hand: a crash takes its notes, and the sweep finds the groups
 SELECT pgmq.create_unlogged('durable'), pgmq.create_fifo_index('durable');
 SELECT pgmq.send('durable', '1');
 ALTER TABLE pgmq.q_durable SET LOGGED;
@@ -181,7 +181,7 @@ UPDATE stranger.t SET msg_id = 2;
 SELECT count(*) FROM pg_locks WHERE relation IN ('pgmq.q_latter'::regclass, 'pgmq.g_latter'::regclass) AND mode <> 'AccessShareLock';
 COMMIT;
 RESET ROLE;
-SELECT grp FROM pgmq.g_latter ORDER BY 1;
+SELECT grp FROM pgmq.g_latter WHERE head > 0 ORDER BY 1;
 DROP SCHEMA stranger CASCADE;
 DROP OWNED BY fifo_stranger;
 DROP ROLE fifo_stranger;
@@ -203,7 +203,7 @@ SELECT count(*) FROM pgmq.send_batch('parts', array_fill('1'::jsonb, '{10}'),
 SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 0, 7);
 SELECT array_agg(msg_id) FROM pgmq.read_grouped_rr('parts', 0, 10);
 SELECT pgmq.create_fifo_index('parts');
-SELECT grp, head FROM pgmq.g_parts ORDER BY head;
+SELECT grp, head FROM pgmq.g_parts WHERE head > 0 ORDER BY head;
 SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 0, 7);
 SELECT array_agg(msg_id) FROM pgmq.read_grouped_rr('parts', 0, 10);
 SELECT array_agg(msg_id) FROM pgmq.read_grouped_head('parts', 60, 10);
@@ -213,7 +213,7 @@ SELECT msg_id FROM pgmq.set_vt('parts', 2, 0);
 SELECT pgmq.send('parts', '1', '{"x-pgmq-group": "even"}'::jsonb);
 SELECT array_agg(msg_id) FROM pgmq.read_grouped('parts', 60, 10);
 SELECT count(*) FROM pgmq.delete('parts', '{2, 4, 6, 7, 8, 9, 10, 11}'::bigint[]);
-SELECT count(*) FROM pgmq.g_parts;
+SELECT count(*) FROM pgmq.g_parts WHERE head > 0;
 
 SELECT count(pgmq.drop_queue(queue_name)) FROM pgmq.list_queues();
 SELECT relname FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p', 'S') AND relname ~ '^[qag]_' ORDER BY 1;

@@ -30,7 +30,7 @@ CREATE TABLE pgmq.q_ids_default PARTITION OF pgmq.q_ids DEFAULT;
 SELECT count(*) FROM generate_series(1, 105) AS i, send('ids', CASE WHEN i % 20 = 5 THEN 'wide' WHEN i < 10 THEN 'front' ELSE i::text END);
 -- on a full queue
 SELECT pgmq.create_fifo_index('ids');
-SELECT count(*) FROM pgmq.g_ids;
+SELECT count(*) FROM pgmq.g_ids WHERE head > 0;
 -- of the default partition it can't be known what is in it
 BEGIN; SELECT msg_id, headers FROM pgmq.read_grouped('ids', 0, 3); SELECT * FROM written; ROLLBACK;
 BEGIN; SELECT msg_id, headers FROM pgmq.read_grouped_head('ids', 0, 3); SELECT * FROM written; ROLLBACK;
@@ -50,7 +50,7 @@ UPDATE pgmq.q_ids SET vt = clock_timestamp() WHERE read_ct > 0;
 SELECT count(*), min(msg_id), max(msg_id), array_agg(msg_id) FILTER (WHERE headers->>'x-pgmq-group' = 'wide') AS wide
   FROM pgmq.read_grouped('ids', 0, 1000);
 SELECT pgmq.purge_queue('ids');
-SELECT count(*) FROM pgmq.g_ids;
+SELECT count(*) FROM pgmq.g_ids WHERE head > 0;
 -- A read of nothing keeps no lock, which would hold up the floors
 BEGIN; SELECT msg_id FROM pgmq.read_grouped('ids', 0, 10); SELECT * FROM written; ROLLBACK;
 SELECT count(*) FROM send('ids', 'a', 'b', 'a');

@@ -156,11 +156,11 @@ SELECT * FROM reads(10);
 
 -- no note is left for what is gone
 SELECT remove(1, 2, 3);
-SELECT count(*) FROM pgmq.g_fifo;
+SELECT count(*) FROM pgmq.g_fifo WHERE head > 0;
 SELECT send('a a b b c');
 SELECT read('read_grouped_head', 60, 2);
 SELECT pgmq.purge_queue('plain'), pgmq.purge_queue('fifo');
-SELECT count(*) FROM pgmq.g_fifo;
+SELECT count(*) FROM pgmq.g_fifo WHERE head > 0;
 SELECT * FROM reads(10);
 
 -- the same after every step of a long random story

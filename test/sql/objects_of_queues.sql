@@ -29,9 +29,9 @@ SELECT q, count(*) FROM unnest(ARRAY['c2', 'c3', 'c4', 'c5', 'c6', 'c7']) AS q, 
 CREATE FUNCTION uses_group_index(queue text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE before bigint; after bigint;
 BEGIN
-  EXECUTE format('SELECT count(*) FROM pgmq.g_%s', queue) INTO before;
+  EXECUTE format('SELECT count(*) FROM pgmq.g_%s WHERE NOT late', queue) INTO before;
   PERFORM pgmq.send(queue, '1', jsonb_build_object('x-pgmq-group', gen_random_uuid()));
-  EXECUTE format('SELECT count(*) FROM pgmq.g_%s', queue) INTO after;
+  EXECUTE format('SELECT count(*) FROM pgmq.g_%s WHERE NOT late', queue) INTO after;
   RETURN after > before;
 END $$;
 SELECT uses_group_index('c2'), uses_group_index('c3');
@@ -52,7 +52,7 @@ CREATE INDEX fifo_head_idx_g2 ON pgmq.g_g2 (head, grp);
 DROP INDEX pgmq.fifo_head_idx_g3, pgmq.fifo_late_idx_g3;
 CREATE TABLE pgmq.fifo_head_idx_g3 ();
 CREATE INDEX fifo_late_idx_g3 ON pgmq.q_g3 (msg_id);
-ALTER TABLE pgmq.g_g4 ALTER grp DROP NOT NULL, ALTER head DROP NOT NULL, ALTER late DROP NOT NULL, ALTER tries DROP NOT NULL, ALTER vt DROP NOT NULL, ALTER enqueued_at DROP NOT NULL;
+ALTER TABLE pgmq.g_g4 ALTER grp DROP NOT NULL, ALTER head DROP NOT NULL, ALTER late DROP NOT NULL, ALTER tries DROP NOT NULL, ALTER vt DROP NOT NULL;
 INSERT INTO pgmq.g_g4 VALUES (DEFAULT, now(), now(), NULL, NULL, NULL, NULL), (DEFAULT, now(), NULL, 'x', 1, false, 0);
 ALTER TABLE pgmq.g_g5 ALTER grp TYPE text COLLATE "default", ALTER tries TYPE bigint;
 SELECT q, array_agg(msg_id) FROM unnest(ARRAY['g1', 'g2', 'g3', 'g4', 'g5']) AS q, LATERAL pgmq.read_grouped(q, 0, 10) GROUP BY q ORDER BY q;

@@ -52,6 +52,13 @@ class Round:
         self.clients = {}       # name without incarnation -> (process, incarnation, kind, queue)
         os.mkdir(log_dir)
         self.session = Session(self.shared, "supervisor", log_dir, self.rng)
+        self.healed = {}        # queue -> how many groups the sweep had to find
+
+    def count_healed(self):
+        """A restart or a purge begins to count anew"""
+        for queue in INDEXED:
+            count = self.session.value("SELECT pgmq._groups_healed(%s)", queue)
+            self.healed[queue] = max(count, self.healed.get(queue, 0))
 
     def start(self, name, kind, queue=None, incarnation=0):
         process = multiprocessing.get_context("fork").Process(
@@ -106,6 +113,7 @@ class Round:
         """The server goes down at once: all of it, or by the death of one backend"""
         pid = self.a_backend()
         data = self.options.data
+        self.count_healed()
         self.shared.paused.value = 1
         self.shared.epoch.value += 1
         if self.rng.random() < 0.5 and pid:
@@ -224,6 +232,10 @@ class Round:
                     for queue in ALL_QUEUES}
         checker = Checker(self.log_dir, self.xid_committed, archived)
         checker.check()
+        self.count_healed()
+        for queue, count in self.healed.items():
+            if count:
+                checker.violate("swept", None, "%d groups of queue %s were found by the sweep" % (count, queue))
         say("seed %s: %s" % (self.seed, checker.figures()))
         checker.report(say)
         broken = {name for name, _ in INVARIANTS if checker.violations[name]}

@@ -78,6 +78,7 @@ my %calls = (
 	set_vt => [ "SELECT pgmq.set_vt('jobs', 1, 0)", "SELECT pgmq.set_vt('jobs', '{1}'::bigint[], now())" ],
 	wait => [ "CALL pgmq.wait('jobs', 0)" ],
 	wait_any => [ "CALL pgmq.wait_any('{jobs}', 0)" ],
+	wait_grouped => [ "CALL pgmq.wait_grouped('jobs', 0)" ],
 	delete => [ "SELECT pgmq.delete('jobs', 1)", "SELECT pgmq.delete('jobs', '{1}'::bigint[])" ],
 	pop => [ "SELECT pgmq.pop('jobs')", "SELECT pgmq.pop('jobs', 2)" ],
 	'archive(text, bigint)' => [ "SELECT pgmq.archive('jobs', 1)" ],

@@ -116,6 +116,7 @@ foreach my $pattern ('read_with_poll', 'gset')
 my @python = ('/usr/bin/python3');
 consumes('psycopg', \@python, example('python', 'conn\.transaction'), $node->port, $node->host, 'orders');
 consumes('psycopg, wait_any', \@python, example('python', 'wait_any'), $node->port, $node->host, 'orders', 'invoices');
+consumes('psycopg, wait_grouped', \@python, example('python', 'wait_grouped'), $node->port, $node->host, 'orders');
 consumes('node-postgres', ['node'], example('js', 'pgmq\.wait'), $node->port, $node->host, 'orders');
 
 # psycopg without autocommit is told what to do

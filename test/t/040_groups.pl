@@ -124,7 +124,7 @@ foreach my $db ('origin', 'plain', 'custom')
 	my $rest = consume($db);
 	unlike("$first\n$rest", qr/\|f$/m, "$db: in order");
 	is($node->safe_psql($db, 'SELECT count(*) FROM pgmq.q_orders'), '0', "$db: everything came");
-	is($node->safe_psql($db, 'SELECT count(*) FROM pgmq.g_orders'), '0', "$db: and no note is left");
+	is($node->safe_psql($db, 'SELECT count(*) FROM pgmq.g_orders WHERE head > 0'), '0', "$db: and no note is left");
 }
 
 # What comes while a read is under way that looks more than once: the first look finds
@@ -180,7 +180,7 @@ $node->safe_psql('postgres', q{SELECT pgmq.set_vt('waited', 7, 0)});
 like($waiter->query_until(qr/over/, ''), qr/^7$/m, 'and finds one that becomes free');
 my $due = q{SELECT count(*) FROM pgmq.g_waited WHERE vt <= clock_timestamp()};
 is($node->safe_psql('postgres', $due), '0', 'then the notes of all of them are put off');
-$node->safe_psql('postgres', q{UPDATE pgmq.g_waited SET vt = clock_timestamp() WHERE head <> 7});
+$node->safe_psql('postgres', q{UPDATE pgmq.g_waited SET vt = clock_timestamp() WHERE head NOT IN (0, 7)});
 is($node->safe_psql('postgres', "SELECT msg_id FROM pgmq.read_grouped_with_poll('waited', 60, 10, 1, 10); $due"), '0',
 	'so they are at the end of a wait that finds nothing');
 $waiter->quit;
