@@ -7,6 +7,7 @@
  */
 #include "admin.h"
 
+#include "catalog/pg_collation_d.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -15,8 +16,8 @@
 #include "utils/snapmgr.h"
 
 #include "group.h"
+#include "ownread.h"
 #include "partmake.h"
-#include "relcheck.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_drop_queue);
@@ -58,15 +59,36 @@ require_no_partition(const QueueName *name, char prefix)
 				 errhint("Choose another name for the queue.")));
 }
 
+/*
+ * The rows of a queue in pgmq.meta: an adopted database may have several.  By the
+ * latest snapshot, as run_with_texts() does.  The first column is queue_name.
+ */
+static uint64
+rows_of_queue(const QueueName *name, const char *const *columns, int ncolumns, OwnRow **rows)
+{
+	uint64		count = ownread(OWN_META, VIEW_OF_LATEST, columns, ncolumns, rows);
+	uint64		found = 0;
+	uint64		i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (ownread_is_of(&(*rows)[i], 0, name))
+			(*rows)[found++] = (*rows)[i];
+	}
+	return found;
+}
+
 /* The spelling under which the queue was made, or NULL if it is new to us */
 char *
 registered_spelling(const QueueName *name)
 {
-	const char *canonical = name->canonical;
+	static const char *const columns[] = {"queue_name", "created_at"};
+	static const OwnKey by_age[] = {{1, InvalidOid, false}};
+	OwnRow	   *rows;
+	uint64		count = rows_of_queue(name, columns, lengthof(columns), &rows);
 
-	relcheck_own_table(OWN_META, AccessShareLock);
-	return run_for_text("SELECT queue_name FROM pgmq.meta WHERE " HAS_IDENTITY
-						" ORDER BY created_at LIMIT 1", 1, &canonical);
+	ownread_sort(rows, count, by_age, lengthof(by_age));
+	return count > 0 ? ownread_text(&rows[0], 0) : NULL;
 }
 
 static void
@@ -80,11 +102,21 @@ drop_table(const QueueName *name, char prefix)
 static bool
 is_partitioned(const QueueName *name)
 {
-	const char *canonical = name->canonical;
+	static const char *const columns[] = {"queue_name", "is_partitioned"};
+	OwnRow	   *rows;
+	uint64		count;
 
-	return get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
-		get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
-		run_with_texts("SELECT FROM pgmq.meta WHERE is_partitioned AND " HAS_IDENTITY, 1, &canonical) > 0;
+	if (get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
+		get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+		return true;
+	count = rows_of_queue(name, columns, lengthof(columns), &rows);
+	while (count > 0)
+	{
+		count--;
+		if (!rows[count].nulls[1] && DatumGetBool(rows[count].values[1]))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -263,14 +295,18 @@ Datum
 pgmq_list_queues(PG_FUNCTION_ARGS)
 {
 	static const Oid types[] = {VARCHAROID, BOOLOID, BOOLOID, TIMESTAMPTZOID};
+	static const char *const columns[] = {"queue_name", "is_partitioned", "is_unlogged", "created_at"};
+	static const OwnKey by_name[] = {{0, DEFAULT_COLLATION_OID, false}};
 	TupleDesc	desc;
+	OwnRow	   *rows;
+	uint64		count;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) == TYPEFUNC_COMPOSITE)
 		relcheck_row_type(desc, types, lengthof(types), "queue_record");
-	relcheck_own_table(OWN_META, AccessShareLock);
-	result_sql_new_snapshot(fcinfo,
-							"SELECT queue_name, is_partitioned, is_unlogged, created_at"
-							" FROM pgmq.meta ORDER BY queue_name");
+	InitMaterializedSRF(fcinfo, 0);
+	count = ownread(OWN_META, VIEW_OF_STATEMENT, columns, lengthof(columns), &rows);
+	ownread_sort(rows, count, by_name, lengthof(by_name));
+	ownread_put(fcinfo, rows, count);
 	return (Datum) 0;
 }
 

@@ -51,6 +51,7 @@
 #include "topic.h"
 
 #include "access/xact.h"
+#include "catalog/pg_collation_d.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -61,7 +62,8 @@
 #include "utils/memutils.h"
 #include "utils/rls.h"
 
-#include "relcheck.h"
+#include "ownread.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq__topic_bindings_changed);
 
@@ -79,10 +81,7 @@ static Bindings *Kept = NULL;
 static Oid	KeptTable = InvalidOid;
 static bool Stale = false;
 
-/* Of one queue in a row, so that each queue's name is stored once */
-#define ALL_BINDINGS_SQL \
-	"SELECT pattern, queue_name FROM pgmq.topic_bindings" \
-	" ORDER BY queue_name COLLATE pg_catalog.\"C\""
+static const char *const Columns[] = {"pattern", "queue_name"};
 
 /* Called at any time: does nothing that can fail. */
 static void
@@ -139,22 +138,24 @@ kept_is_good(void)
 	return may_read_all(KeptTable);
 }
 
-/* Fill in what SPI_tuptable has; everything goes to the context of the bindings */
+/* Everything goes to the context of the bindings */
 static void
-take_rows(Bindings *bindings, uint32 count)
+take_rows(Bindings *bindings, OwnRow *rows, uint64 count)
 {
+	/* Of one queue in a row, so that each queue's name is stored once */
+	static const OwnKey by_queue[] = {{1, C_COLLATION_OID, false}};
 	PatternEntry *entries;
 	uint32		queues = 0;
 	uint32		used = 0;
-	uint32		i;
+	uint64		i;
 
+	ownread_sort(rows, count, by_queue, lengthof(by_queue));
 	entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(PatternEntry) * (Size) Max(count, 1));
 	bindings->queues = MemoryContextAllocHuge(bindings->context, sizeof(char *) * (Size) Max(count, 1));
 	for (i = 0; i < count; i++)
 	{
-		HeapTuple	row = SPI_tuptable->vals[i];
-		char	   *queue = SPI_getvalue(row, SPI_tuptable->tupdesc, 2);
-		char	   *pattern = SPI_getvalue(row, SPI_tuptable->tupdesc, 1);
+		char	   *pattern = ownread_text(&rows[i], 0);
+		char	   *queue = ownread_text(&rows[i], 1);
 
 		/* Bindings of nothing, which the owner can have allowed */
 		if (queue == NULL || pattern == NULL)
@@ -179,17 +180,18 @@ read_bindings(void)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pgmq topics",
 												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "pgmq topics as read",
+												  ALLOCSET_DEFAULT_SIZES);
 	Bindings   *bindings = MemoryContextAllocZero(context, sizeof(Bindings));
-	MemoryContext oldcontext;
+	MemoryContext oldcontext = MemoryContextSwitchTo(scratch);
+	OwnRow	   *rows;
+	uint64		count;
 
 	bindings->context = context;
-	SPI_connect();
-	oldcontext = CurrentMemoryContext;
-	if (SPI_execute(ALL_BINDINGS_SQL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
-	take_rows(bindings, SPI_processed);
+	count = ownread(OWN_TOPIC_BINDINGS, VIEW_OF_STATEMENT, Columns, lengthof(Columns), &rows);
+	take_rows(bindings, rows, count);
 	MemoryContextSwitchTo(oldcontext);
-	SPI_finish();
+	MemoryContextDelete(scratch);
 	return bindings;
 }
 
@@ -229,6 +231,7 @@ refresh(void)
 		CacheRegisterRelcacheCallback(table_changed, (Datum) 0);
 		registered = true;
 	}
+	rights_require_select(relcheck_own_relid(OWN_TOPIC_BINDINGS), Columns, lengthof(Columns));
 	table = relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
 	if (!may_read_all(table))
 		return read_bindings();

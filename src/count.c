@@ -162,12 +162,17 @@ count_messages(Oid relid, bool times, Counts *counts)
 int64
 count_drawn(Oid sequence)
 {
-	Relation	seq = relation_open(sequence, AccessShareLock);
-	Buffer		buffer = ReadBuffer(seq, 0);
+	Relation	seq = try_relation_open(sequence, AccessShareLock);
+	Buffer		buffer;
 	HeapTupleHeader tuple;
 	Form_pg_sequence_data data;
 	int64		drawn;
 
+	if (seq == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the sequence of a queue was dropped meanwhile")));
+	buffer = ReadBuffer(seq, 0);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer),
 										  PageGetItemId(BufferGetPage(buffer), FirstOffsetNumber));

@@ -249,6 +249,9 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name, bool *new)
 	name_validate_new(PG_GETARG_TEXT_PP(0), name);
 	rights_require_create();
 	SPI_connect();
+	/* For another owner's queue this ends in an error: before the lock, not after it */
+	if (OidIsValid(name_relid(name, QUEUE_TABLE)) && registered_spelling(name) != NULL)
+		rights_require_queue_owner(name);
 	lock_queue(name);
 	spelling = registered_spelling(name);
 	*new = spelling == NULL;

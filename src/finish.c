@@ -12,6 +12,8 @@
 #include "catalog/pg_type_d.h"
 #include "utils/array.h"
 
+#include "rights.h"
+
 PG_FUNCTION_INFO_V1(pgmq_delete);
 PG_FUNCTION_INFO_V1(pgmq_delete_array);
 PG_FUNCTION_INFO_V1(pgmq_archive);
@@ -96,6 +98,7 @@ run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *null
 	int64		most = nulls[0] ? 0 : 1;
 	uint64		processed;
 
+	rights_require_queue(name, makes_due ? ACL_UPDATE : ACL_DELETE);
 	if (!nulls[0] && spec->argtypes[0] == INT8ARRAYOID)
 	{
 		ArrayType  *ids = DatumGetArrayTypeP(values[0]);

@@ -61,6 +61,7 @@
 #include "utils/rel.h"
 
 #include "group.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_read_grouped);
 PG_FUNCTION_INFO_V1(pgmq_read_grouped_with_poll);
@@ -1052,6 +1053,7 @@ request_run(Request *request, Outlook *outlook)
 {
 	bool		written;
 
+	rights_require_queue(&request->name, ACL_UPDATE);
 	SPI_connect();
 	begin_attempt(request);
 	horizon_move(&request->name);

@@ -243,10 +243,9 @@ run_as_owner(Task *task, Oid owner, const Partman *pm)
 
 	owner_begin(owner, &scope);
 	partmake_settings();
-	upkeep.position = task->position;
+	upkeep.position = &task->position;
 	if (upkeep_begin(&upkeep, &task->name, task->prefix, pm))
 		more = task->step(&upkeep);
-	task->position = upkeep.position;
 	owner_end(&scope);
 	return more ? STEP_AGAIN : STEP_DONE;
 }
@@ -298,7 +297,7 @@ warn_of_failure(const Task *task, const ErrorData *error, bool late)
 
 /* A step's error has been caught and its subtransaction is over */
 static StepResult
-report_failure(Maintenance *m, const Task *task, ErrorData *error, bool late)
+report_failure(Maintenance *m, const Task *task, int64 began_at, ErrorData *error, bool late)
 {
 	late = late && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 	/* The caller's own cancellation or time limit is not the step's */
@@ -312,6 +311,9 @@ report_failure(Maintenance *m, const Task *task, ErrorData *error, bool late)
 		warn_of_failure(task, error, late);
 	if (late)
 		m->slow_owners = lappend_oid(m->slow_owners, task->owner);
+	/* Any role can make a view of a partition, which then cannot be dropped; others can */
+	if (error->sqlerrcode == ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST && task->position > began_at)
+		return STEP_AGAIN;
 	return late ? STEP_REFUSED : STEP_FAILED;
 }
 
@@ -322,6 +324,7 @@ run_step(Maintenance *m, Task *task)
 	ResourceOwner owner = CurrentResourceOwner;
 	StepResult volatile result = STEP_FAILED;
 	ErrorData  *volatile error = NULL;
+	int64		began_at = task->position;
 	bool		limited = get_timeout_active(STATEMENT_TIMEOUT);
 	bool		late;
 
@@ -355,7 +358,12 @@ run_step(Maintenance *m, Task *task)
 	show_owner(InvalidOid);
 	MemoryContextSwitchTo(m->context);
 	CurrentResourceOwner = owner;
-	return error == NULL ? result : report_failure(m, task, error, late);
+	if (error != NULL)
+		result = report_failure(m, task, began_at, error, late);
+	/* What is tried again is tried where it was */
+	if (error != NULL && result != STEP_AGAIN)
+		task->position = began_at;
+	return result;
 }
 
 static void

@@ -26,7 +26,7 @@ typedef struct Upkeep
 	char	   *converted;		/* the archive before its conversion, not attached yet */
 
 	/* What a step leaves for the next one of its kind */
-	int64		position;
+	int64	   *position;
 } Upkeep;
 
 /* True if there is more of the same to do, in another transaction */

@@ -141,15 +141,8 @@ sequence_of(const QueueName *name, Oid queue)
 }
 
 /* What a SELECT on the queue's table and its sequence would ask for */
-static void
-require_rights(Oid queue, Oid sequence)
-{
-	static const char *const queue_columns[] = {"enqueued_at", "vt"};
-	static const char *const sequence_columns[] = {"is_called", "last_value"};
-
-	rights_require_select(queue, queue_columns, lengthof(queue_columns));
-	rights_require_select(sequence, sequence_columns, lengthof(sequence_columns));
-}
+static const char *const queue_columns[] = {"enqueued_at", "vt"};
+static const char *const sequence_columns[] = {"is_called", "last_value"};
 
 /*
  * One row of pgmq.metrics_result.  One reading of the clock, after the snapshot
@@ -166,7 +159,8 @@ queue_metrics(const char *queue_name, const QueueName *name, Oid queue, TupleDes
 	Datum		values[METRICS_COLUMNS];
 	bool		nulls[METRICS_COLUMNS] = {false};
 
-	require_rights(queue, sequence);
+	rights_require_select(queue, queue_columns, lengthof(queue_columns));
+	rights_require_select(sequence, sequence_columns, lengthof(sequence_columns));
 	if (count_policed(queue))
 		count_policed_messages(name, &counts);
 	else if (!count_messages(queue, true, &counts))
@@ -203,6 +197,8 @@ queue_table(const QueueName *name)
 
 	while (OidIsValid(relid = name_relid(name, QUEUE_TABLE)))
 	{
+		/* A refused caller does not wait */
+		rights_require_select(relid, queue_columns, lengthof(queue_columns));
 		LockRelationOid(relid, AccessShareLock);
 		if (name_relid(name, QUEUE_TABLE) == relid)
 			break;

@@ -24,6 +24,7 @@
 #include "catalog/partition.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation_d.h"
 #include "commands/trigger.h"
 #include "funcapi.h"
 #include "pgstat.h"
@@ -36,7 +37,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "relcheck.h"
+#include "ownread.h"
 #include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_enable_notify_insert);
@@ -240,9 +241,20 @@ pgmq__notify_settings_changed(PG_FUNCTION_ARGS)
 
 /* ---- the trigger ---- */
 
+/* Whether this is the table of the queue that a trigger names as its argument */
+static bool
+is_queue(Oid relid, const char *queue_name)
+{
+	QueueName	name;
+
+	return name_try_canonical(cstring_to_text(queue_name), &name) &&
+		name_relid(&name, QUEUE_TABLE) == relid;
+}
+
 /*
- * The queue that a trigger speaks for; NULL if it has no argument and does not
- * sit on the table of a queue, or on a partition of one.
+ * The queue that a trigger speaks for; NULL if it does not sit on the table of
+ * that queue, or on a partition of it.  Any role can use the function on a table
+ * of its own, and must not use up the interval of another role's queue with it.
  */
 static const char *
 queue_of(const TriggerData *trigdata)
@@ -251,12 +263,12 @@ queue_of(const TriggerData *trigdata)
 	List	   *ancestors = NIL;
 	const char *relname;
 
-	if (trigdata->tg_trigger->tgnargs > 0)
-		return trigdata->tg_trigger->tgargs[0];
 	if (trigdata->tg_relation->rd_rel->relispartition)
 		ancestors = get_partition_ancestors(relid);
 	if (ancestors != NIL)
 		relid = llast_oid(ancestors);
+	if (trigdata->tg_trigger->tgnargs > 0)
+		return is_queue(relid, trigdata->tg_trigger->tgargs[0]) ? trigdata->tg_trigger->tgargs[0] : NULL;
 	relname = get_rel_name(relid);
 	if (relname == NULL || get_rel_namespace(relid) != get_namespace_oid(PGMQ_SCHEMA, true) ||
 		strncmp(relname, "q_", 2) != 0)
@@ -533,34 +545,29 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 Datum
 pgmq_list_notify_insert_throttles(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const char *const columns[] = {"queue_name", "throttle_interval_ms", "last_notified_at"};
+	static const OwnKey by_name[] = {{0, DEFAULT_COLLATION_OID, false}};
+	OwnRow	   *rows;
+	uint64		count;
 	uint64		i;
-	int			rc;
 
 	InitMaterializedSRF(fcinfo, 0);
-	relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock);
-	SPI_connect();
-	rc = SPI_execute("SELECT queue_name, throttle_interval_ms, last_notified_at"
-					 " FROM pgmq.notify_insert_throttle ORDER BY queue_name", true, 0);
-	if (rc != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
-	for (i = 0; i < SPI_processed; i++)
+	count = ownread(OWN_NOTIFY_SETTINGS, VIEW_OF_CALLER, columns, lengthof(columns), &rows);
+	ownread_sort(rows, count, by_name, lengthof(by_name));
+	for (i = 0; i < count; i++)
 	{
-		Datum		values[3];
-		bool		nulls[3];
+		OwnRow	   *row = &rows[i];
 		Channel		channel;
 		TimestampTz last;
 
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
-		if (!nulls[0] && fits_channel(TextDatumGetCString(values[0]), "INSERT", &channel) &&
+		if (!row->nulls[0] && fits_channel(ownread_text(row, 0), "INSERT", &channel) &&
 			announce_last(&channel, &last))
 		{
-			if (nulls[2] || last > DatumGetTimestampTz(values[2]))
-				values[2] = TimestampTzGetDatum(last);
-			nulls[2] = false;
+			if (row->nulls[2] || last > DatumGetTimestampTz(row->values[2]))
+				row->values[2] = TimestampTzGetDatum(last);
+			row->nulls[2] = false;
 		}
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
-	SPI_finish();
+	ownread_put(fcinfo, rows, count);
 	return (Datum) 0;
 }

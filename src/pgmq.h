@@ -145,8 +145,6 @@ extern TimestampTz result_earliest(const MessageSet *set);
 extern void result_finish(MessageSet *set);
 extern void result_arrange(MessageSet *set, const int64 *ids, int64 count);
 extern DestReceiver *result_scalars(FunctionCallInfo fcinfo);
-extern void result_sql_new_snapshot(FunctionCallInfo fcinfo, const char *sql);
-extern void result_sql_same_snapshot(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params);
 
 typedef struct ValueList ValueList;
 

@@ -10,32 +10,21 @@
  * The owner of a queue can lock its tables for as long as it likes.  All queues
  * together may keep the call waiting for lock_budget_ms; after that, a queue
  * is skipped when its lock is not free at once.
- *
- * The list of queues is read without a statement: its planning would run
- * functions that the owner of the extension can attach to the table.
  */
 #include "queues.h"
 
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_collation_d.h"
-#include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/resowner.h"
-#include "utils/rls.h"
-#include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
 #include "owner.h"
-#include "relcheck.h"
-#include "rights.h"
+#include "ownread.h"
 
 /* ---- the list ---- */
 
@@ -77,42 +66,6 @@ add_queue(QueueList *list, const char *queue_name)
 	}
 }
 
-static void
-scan_meta(Relation meta, QueueList *list)
-{
-	AttrNumber	attno = relcheck_column(RelationGetDescr(meta), "queue_name", VARCHAROID);
-	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	TupleTableSlot *slot = table_slot_create(meta, NULL);
-	TableScanDesc scan = table_beginscan(meta, snapshot, 0, NULL);
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-		Datum		value = slot_getattr(slot, attno, &isnull);
-
-		add_queue(list, isnull ? NULL : TextDatumGetCString(value));
-	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-}
-
-/* Policies hide queues from the caller: that is for a statement */
-static void
-select_meta(QueueList *list)
-{
-	MemoryContext context = CurrentMemoryContext;
-	uint64		i;
-
-	SPI_connect();
-	if (SPI_execute("SELECT queue_name FROM pgmq.meta", false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
-	MemoryContextSwitchTo(context);
-	for (i = 0; i < SPI_processed; i++)
-		add_queue(list, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
-	SPI_finish();
-}
-
 static int
 compare_queues(const void *a, const void *b)
 {
@@ -127,21 +80,14 @@ int
 queues_list(ListedQueue **queues)
 {
 	static const char *const columns[] = {"queue_name"};
-	Oid			relid = relcheck_own_table(OWN_META, AccessShareLock);
-	Relation	meta;
+	OwnRow	   *rows;
+	uint64		count = ownread(OWN_META, VIEW_OF_STATEMENT, columns, lengthof(columns), &rows);
 	QueueList	list = {NULL, 0, 64};
+	uint64		i;
 
-	rights_require_select(relid, columns, lengthof(columns));
 	list.queues = palloc(sizeof(ListedQueue) * list.max);
-	CommandCounterIncrement();
-	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
-		select_meta(&list);
-	else
-	{
-		meta = table_open(relid, NoLock);
-		scan_meta(meta, &list);
-		table_close(meta, NoLock);
-	}
+	for (i = 0; i < count; i++)
+		add_queue(&list, ownread_text(&rows[i], 0));
 	if (list.count > 1)
 		qsort(list.queues, list.count, sizeof(ListedQueue), compare_queues);
 	*queues = list.queues;

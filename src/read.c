@@ -22,6 +22,7 @@
 #include "utils/rls.h"
 
 #include "partition.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_read);
 PG_FUNCTION_INFO_V1(pgmq_read_with_poll);
@@ -268,6 +269,7 @@ request_run(Request *request, Outlook *outlook)
 	Horizon    *h;
 	int64		got = 0;
 
+	rights_require_queue(&request->name, request->specs == &pop_any ? ACL_DELETE : ACL_UPDATE);
 	SPI_connect();
 	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))

@@ -373,22 +373,44 @@ static const struct
 	}}
 };
 
+/* What has the name now, not locked and not checked; or InvalidOid */
+Oid
+relcheck_own_relid(OwnTable table)
+{
+	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid(own_tables[table].relname, schema) : InvalidOid;
+}
+
+/* The type that a column must have */
+Oid
+relcheck_own_type(OwnTable table, const char *column)
+{
+	int			i;
+
+	for (i = 0; i < OWN_COLUMNS && own_tables[table].columns[i].name != NULL; i++)
+	{
+		if (strcmp(own_tables[table].columns[i].name, column) == 0)
+			return own_tables[table].columns[i].type;
+	}
+	elog(ERROR, "table %s has no column %s", own_tables[table].relname, column);
+}
+
 /* Lock what has the name now; the lock keeps it from getting another one */
 static Oid
-lock_by_name(const char *relname, LOCKMODE lockmode)
+lock_by_name(OwnTable table, LOCKMODE lockmode)
 {
 	for (;;)
 	{
-		Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
-		Oid			relid = OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
+		Oid			relid = relcheck_own_relid(table);
 
 		if (!OidIsValid(relid))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("relation \"%s.%s\" does not exist", PGMQ_SCHEMA, relname),
+					 errmsg("relation \"%s.%s\" does not exist", PGMQ_SCHEMA, own_tables[table].relname),
 					 errhint("It is a table of the extension pgmq. Rename it back, or restore it.")));
 		LockRelationOid(relid, lockmode);
-		if (get_namespace_oid(PGMQ_SCHEMA, true) == schema && get_relname_relid(relname, schema) == relid)
+		if (relcheck_own_relid(table) == relid)
 			return relid;
 		UnlockRelationOid(relid, lockmode);
 		CHECK_FOR_INTERRUPTS();
@@ -442,7 +464,7 @@ check_own_table(OwnTable table, Relation rel)
 Oid
 relcheck_own_table(OwnTable table, LOCKMODE lockmode)
 {
-	Oid			relid = lock_by_name(own_tables[table].relname, lockmode);
+	Oid			relid = lock_by_name(table, lockmode);
 	Relation	rel;
 
 	if (Checked[table] == relid)

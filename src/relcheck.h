@@ -45,6 +45,8 @@ typedef enum OwnTable
 	OWN_PARTITION_CONFIG
 } OwnTable;
 
+extern Oid	relcheck_own_relid(OwnTable table);
+extern Oid	relcheck_own_type(OwnTable table, const char *column);
 extern Oid	relcheck_own_table(OwnTable table, LOCKMODE lockmode);
 
 /* ---- values ---- */

@@ -322,37 +322,3 @@ result_values_got(const ValueList *list, const NullableDatum **values)
 	*values = list->values;
 	return list->count;
 }
-
-static void
-rows_of_sql(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params, bool read_only)
-{
-	SPIExecuteOptions options = {0};
-	int			rc;
-
-	InitMaterializedSRF(fcinfo, 0);
-	options.params = params;
-	options.read_only = read_only;
-	options.dest = tuplestore_dest((ReturnSetInfo *) fcinfo->resultinfo);
-	SPI_connect();
-	rc = SPI_execute_extended(sql, &options);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_extended failed: %s", SPI_result_code_string(rc));
-	SPI_finish();
-}
-
-/*
- * The rows of a query without parameters, as they come: for a volatile function,
- * which sees what its transaction has done up to now.
- */
-void
-result_sql_new_snapshot(FunctionCallInfo fcinfo, const char *sql)
-{
-	rows_of_sql(fcinfo, sql, NULL, false);
-}
-
-/* The same for a stable function, which sees what the query that called it sees */
-void
-result_sql_same_snapshot(FunctionCallInfo fcinfo, const char *sql, ParamListInfo params)
-{
-	rows_of_sql(fcinfo, sql, params, true);
-}

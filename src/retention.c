@@ -17,6 +17,7 @@
  */
 #include "maintain.h"
 
+#include "access/relation.h"
 #include "access/htup_details.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -220,9 +221,9 @@ retention_step(Upkeep *upkeep)
 	{
 		const Partition *partition = &upkeep->set->partitions[i];
 
-		if (partition->lower < upkeep->position)
+		if (partition->lower < *upkeep->position)
 			continue;
-		upkeep->position = partition->lower + 1;
+		*upkeep->position = partition->lower + 1;
 		if (retire_partition(upkeep, partition, current, limit))
 			return true;
 	}
@@ -242,19 +243,21 @@ static HeapTuple
 partition_row(const Upkeep *upkeep, const char *queue, const Partition *partition,
 			  int64 limit, TupleDesc desc)
 {
-	const char *name = partset_relation(partition->relid);
+	const char *name;
+	Relation	rel;
 	bool		is_default = partition->relid == upkeep->set->default_relid;
 	bool		past = !is_default && partition->upper <= limit;
 	Datum		values[LIST_COLUMNS];
 	bool		nulls[LIST_COLUMNS] = {false};
 	Counts		counts;
 
-	if (name == NULL)
-		return NULL;
 	rights_require_select(partition->relid, NULL, 0);
-	nulls[4] = count_policed(partition->relid);
-	if (!nulls[4] && !count_messages(partition->relid, false, &counts))
+	if ((rel = try_relation_open(partition->relid, AccessShareLock)) == NULL)
 		return NULL;
+	name = partset_relation(partition->relid);
+	nulls[4] = count_policed(partition->relid);
+	if (!nulls[4])
+		(void) count_messages(partition->relid, false, &counts);
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = CStringGetTextDatum(name);
 	nulls[2] = nulls[3] = is_default;
@@ -265,6 +268,7 @@ partition_row(const Upkeep *upkeep, const char *queue, const Partition *partitio
 	values[6] = BoolGetDatum(past);
 	nulls[7] = nulls[4];
 	values[7] = nulls[7] ? (Datum) 0 : BoolGetDatum(past && counts.messages > 0 && !upkeep->drop_unread);
+	relation_close(rel, AccessShareLock);
 	return heap_form_tuple(desc, values, nulls);
 }
 

@@ -79,40 +79,72 @@ rights_require_create(void)
 		aclcheck_error(result, OBJECT_SCHEMA, PGMQ_SCHEMA);
 }
 
+/* A table that is gone meanwhile is not refused: the statement says that it is missing */
+static void
+refuse(Oid relid)
+{
+	char	   *relname = get_rel_name(relid);
+
+	if (relname != NULL)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), relname);
+}
+
+static bool
+has_table_privilege(Oid relid, AclMode privilege)
+{
+	bool		missing = false;
+
+	return pg_class_aclcheck_ext(relid, GetUserId(), privilege, &missing) == ACLCHECK_OK || missing;
+}
+
 void
 rights_require_table(Oid relid, AclMode privilege)
 {
-	AclResult	result = pg_class_aclcheck(relid, GetUserId(), privilege);
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+	if (!has_table_privilege(relid, privilege))
+		refuse(relid);
 }
 
 /*
- * SELECT on the table, or on each of the columns; on any column if none is
- * named, as a count of rows needs it.
+ * A privilege on the table, or on each of the columns; on any column if none is
+ * named.
  */
 void
-rights_require_select(Oid relid, const char *const *columns, int ncolumns)
+rights_require_columns(Oid relid, AclMode privilege, const char *const *columns, int ncolumns)
 {
 	Oid			user = GetUserId();
 	int			i;
 
-	if (pg_class_aclcheck(relid, user, ACL_SELECT) == ACLCHECK_OK)
+	if (has_table_privilege(relid, privilege))
 		return;
 	if (ncolumns == 0 &&
-		pg_attribute_aclcheck_all(relid, user, ACL_SELECT, ACLMASK_ANY) == ACLCHECK_OK)
+		pg_attribute_aclcheck_all(relid, user, privilege, ACLMASK_ANY) == ACLCHECK_OK)
 		return;
 	for (i = 0; i < ncolumns; i++)
 	{
 		AttrNumber	attno = get_attnum(relid, columns[i]);
 
 		if (attno == InvalidAttrNumber ||
-			pg_attribute_aclcheck(relid, attno, user, ACL_SELECT) != ACLCHECK_OK)
+			pg_attribute_aclcheck(relid, attno, user, privilege) != ACLCHECK_OK)
 			break;
 	}
 	if (ncolumns == 0 || i < ncolumns)
-		rights_require_table(relid, ACL_SELECT);
+		refuse(relid);
+}
+
+/*
+ * What a statement on the queue needs in any case, asked before it waits for a
+ * lock.  The statement itself asks for the rest.
+ */
+void
+rights_require_queue(const QueueName *name, AclMode privilege)
+{
+	rights_require_columns(name_relid(name, QUEUE_TABLE), privilege, NULL, 0);
+}
+
+void
+rights_require_select(Oid relid, const char *const *columns, int ncolumns)
+{
+	rights_require_columns(relid, ACL_SELECT, columns, ncolumns);
 }
 
 /* ---- the trigger ---- */

@@ -14,6 +14,9 @@ extern void rights_require_owner(Oid relid);
 extern void rights_require_queue_owner(const QueueName *name);
 extern void rights_require_create(void);
 extern void rights_require_table(Oid relid, AclMode privilege);
+extern void rights_require_columns(Oid relid, AclMode privilege, const char *const *columns,
+								   int ncolumns);
+extern void rights_require_queue(const QueueName *name, AclMode privilege);
 extern void rights_require_select(Oid relid, const char *const *columns, int ncolumns);
 
 #endif							/* PGMQ_RIGHTS_H */

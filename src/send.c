@@ -15,6 +15,8 @@
 #include "funcapi.h"
 #include "utils/array.h"
 
+#include "rights.h"
+
 PG_FUNCTION_INFO_V1(pgmq_send);
 PG_FUNCTION_INFO_V1(pgmq_send_headers);
 PG_FUNCTION_INFO_V1(pgmq_send_delay);
@@ -164,9 +166,10 @@ void
 send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 {
 	bool		fresh = out->delay == DELAY_NONE && !out->nulls[2];
-	uint64		sent = plan_run_now(name, out->spec, fresh ? 2 : -1,
-									out->values, out->nulls, dest);
+	uint64		sent;
 
+	rights_require_queue(name, ACL_INSERT);
+	sent = plan_run_now(name, out->spec, fresh ? 2 : -1, out->values, out->nulls, dest);
 	if (out->delay == DELAY_NONE)
 		wake_mark(name, (int64) sent);
 	else if (sent > 0)

@@ -23,7 +23,9 @@
 #include "utils/tuplestore.h"
 #include "utils/varlena.h"
 
-#include "relcheck.h"
+#include "admin.h"
+#include "ownread.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_bind_topic);
 PG_FUNCTION_INFO_V1(pgmq_unbind_topic);
@@ -46,12 +48,6 @@ PG_FUNCTION_INFO_V1(pgmq_send_batch_topic_headers_at);
 #define SHARE_QUEUE_SQL \
 	"SELECT pg_catalog.pg_advisory_xact_lock_shared(" QUEUE_LOCK_KEY("pg_catalog.lower($2)") ")" \
 	" WHERE $1 IS NOT NULL"
-
-#define FIND_QUEUE_SQL \
-	"SELECT queue_name FROM pgmq.meta" \
-	" WHERE pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) pg_catalog.lower($2)" \
-	" AND $1 IS NOT NULL" \
-	" ORDER BY created_at LIMIT 1"
 
 #define BIND_SQL \
 	"INSERT INTO pgmq.topic_bindings (pattern, queue_name) VALUES ($1, $2)" \
@@ -97,25 +93,37 @@ required_queue_name(FunctionCallInfo fcinfo, int argno)
 	return queue_name;
 }
 
-/*
- * pgmq.bind_topic(pattern text, queue_name text) -> void
- */
+/* What binding and unbinding look at */
+static const char *const meta_columns[] = {"queue_name", "created_at"};
+static const char *const binding_columns[] = {"pattern", "queue_name"};
+
+/* pgmq.bind_topic(pattern text, queue_name text) -> void */
 Datum
 pgmq_bind_topic(PG_FUNCTION_ARGS)
 {
 	char	   *pattern = pattern_valid_pattern(fcinfo, 0);
 	char	   *queue_name = required_queue_name(fcinfo, 1);
+	char	   *spelling = NULL;
+	QueueName	name;
 
+	/* A refused caller keeps nobody waiting */
+	rights_require_columns(relcheck_own_relid(OWN_META), ACL_SELECT, meta_columns,
+						   lengthof(meta_columns));
+	rights_require_columns(relcheck_own_relid(OWN_TOPIC_BINDINGS), ACL_SELECT, binding_columns,
+						   lengthof(binding_columns));
+	rights_require_columns(relcheck_own_relid(OWN_TOPIC_BINDINGS), ACL_INSERT, binding_columns,
+						   lengthof(binding_columns));
 	SPI_connect();
 	run_on_binding(SHARE_QUEUE_SQL, pattern, queue_name);
-	relcheck_own_table(OWN_META, AccessShareLock);
+	if (name_try_canonical(cstring_to_text(queue_name), &name))
+		spelling = registered_spelling(&name);
 	relcheck_own_table(OWN_TOPIC_BINDINGS, RowExclusiveLock);
-	if (run_on_binding(FIND_QUEUE_SQL, pattern, queue_name) == 0)
+	if (spelling == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_RAISE_EXCEPTION),
 				 errmsg("Queue \"%s\" does not exist. Create the queue first using pgmq.create()",
 						queue_name)));
-	run_on_binding(BIND_SQL, pattern, relcheck_text(0, 1, "the name of the queue in pgmq.meta"));
+	run_on_binding(BIND_SQL, pattern, spelling);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -137,6 +145,9 @@ pgmq_unbind_topic(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_RAISE_EXCEPTION),
 				 errmsg("pattern cannot be NULL or empty")));
 	queue_name = required_queue_name(fcinfo, 1);
+	rights_require_columns(relcheck_own_relid(OWN_TOPIC_BINDINGS), ACL_SELECT, binding_columns,
+						   lengthof(binding_columns));
+	rights_require_table(relcheck_own_relid(OWN_TOPIC_BINDINGS), ACL_DELETE);
 	relcheck_own_table(OWN_TOPIC_BINDINGS, RowExclusiveLock);
 	SPI_connect();
 	removed = run_on_binding(UNBIND_SQL, pattern, queue_name) > 0;
@@ -144,16 +155,34 @@ pgmq_unbind_topic(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(removed);
 }
 
+/* The bindings of one queue, or of all, that the calling query sees; the latest come first */
+static void
+list_bindings(FunctionCallInfo fcinfo, const QueueName *name)
+{
+	static const char *const columns[] = {"pattern", "queue_name", "bound_at", "compiled_regex"};
+	static const OwnKey by_age[] = {{2, InvalidOid, true}, {0, DEFAULT_COLLATION_OID, false},
+	{1, DEFAULT_COLLATION_OID, false}};
+	OwnRow	   *rows;
+	uint64		count;
+	uint64		used = 0;
+	uint64		i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	count = ownread(OWN_TOPIC_BINDINGS, VIEW_OF_CALLER, columns, lengthof(columns), &rows);
+	for (i = 0; i < count; i++)
+	{
+		if (name == NULL || ownread_is_of(&rows[i], 1, name))
+			rows[used++] = rows[i];
+	}
+	ownread_sort(rows, used, by_age, lengthof(by_age));
+	ownread_put(fcinfo, rows, used);
+}
+
 /* pgmq.list_topic_bindings() -> TABLE(pattern, queue_name, bound_at, compiled_regex) */
 Datum
 pgmq_list_topic_bindings(PG_FUNCTION_ARGS)
 {
-	relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
-	result_sql_same_snapshot(fcinfo,
-							 "SELECT pattern, queue_name, bound_at, compiled_regex"
-							 " FROM pgmq.topic_bindings"
-							 " ORDER BY bound_at DESC, pattern, queue_name",
-							 NULL);
+	list_bindings(fcinfo, NULL);
 	return (Datum) 0;
 }
 
@@ -161,43 +190,35 @@ pgmq_list_topic_bindings(PG_FUNCTION_ARGS)
 Datum
 pgmq_list_topic_bindings_of(PG_FUNCTION_ARGS)
 {
-	ParamListInfo params = makeParamList(1);
+	QueueName	name;
 
-	arg_to_param(fcinfo, 0, &params->params[0].value, &params->params[0].isnull);
-	params->params[0].pflags = PARAM_FLAG_CONST;
-	params->params[0].ptype = TEXTOID;
-	relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
-	result_sql_same_snapshot(fcinfo,
-							 "SELECT pattern, queue_name, bound_at, compiled_regex"
-							 " FROM pgmq.topic_bindings"
-							 " WHERE pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) pg_catalog.lower($1)"
-							 " ORDER BY bound_at DESC, pattern, queue_name",
-							 params);
+	/* As long as this, it is of no queue */
+	memset(&name, '~', sizeof(name));
+	if (!PG_ARGISNULL(0))
+		(void) name_try_canonical(PG_GETARG_TEXT_PP(0), &name);
+	list_bindings(fcinfo, &name);
 	return (Datum) 0;
 }
 
 /* ---- routing ---- */
 
-#define ROUTING_COLUMNS 3
-
-/* The tree of the bindings in SPI_tuptable; values are row numbers */
+/* A tree of the bindings' patterns; values are numbers of rows */
 static PatternTree *
-tree_of_rows(uint32 count)
+tree_of_rows(const OwnRow *rows, uint64 count)
 {
 	PatternEntry *entries;
 	uint32		used = 0;
-	uint32		i;
+	uint64		i;
 
 	entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(PatternEntry) * (Size) Max(count, 1));
 	for (i = 0; i < count; i++)
 	{
-		char	   *pattern = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-
-		if (pattern == NULL)
+		/* Bindings of nothing, which the owner can have allowed */
+		if (rows[i].nulls[0] || rows[i].nulls[1])
 			continue;
-		entries[used].pattern = pattern;
-		entries[used].len = (int) strlen(pattern);
-		entries[used++].value = i;
+		entries[used].pattern = ownread_text(&rows[i], 0);
+		entries[used].len = (int) strlen(entries[used].pattern);
+		entries[used++].value = (uint32) i;
 	}
 	return pattern_tree(entries, used);
 }
@@ -210,31 +231,25 @@ tree_of_rows(uint32 count)
 Datum
 pgmq_test_routing(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const char *const columns[] = {"pattern", "queue_name", "compiled_regex"};
+	static const OwnKey by_pattern[] = {{0, DEFAULT_COLLATION_OID, false},
+	{1, DEFAULT_COLLATION_OID, false}};
 	char	   *key = pattern_valid_key(fcinfo, 0);
-	uint32	   *rows;
+	OwnRow	   *rows;
+	OwnRow	   *matching;
+	uint32	   *numbers;
+	uint64		all;
 	uint32		count;
 	uint32		i;
 
 	InitMaterializedSRF(fcinfo, 0);
-	relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
-	SPI_connect();
-	if (SPI_execute("SELECT pattern, queue_name, compiled_regex FROM pgmq.topic_bindings"
-					" WHERE queue_name IS NOT NULL ORDER BY pattern, queue_name", true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
-	count = pattern_match(tree_of_rows(SPI_processed), key, &rows);
+	all = ownread(OWN_TOPIC_BINDINGS, VIEW_OF_CALLER, columns, lengthof(columns), &rows);
+	count = pattern_match(tree_of_rows(rows, all), key, &numbers);
+	matching = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(OwnRow) * (Size) Max(count, 1));
 	for (i = 0; i < count; i++)
-	{
-		Datum		values[ROUTING_COLUMNS];
-		bool		nulls[ROUTING_COLUMNS];
-		int			column;
-
-		for (column = 0; column < ROUTING_COLUMNS; column++)
-			values[column] = SPI_getbinval(SPI_tuptable->vals[rows[i]], SPI_tuptable->tupdesc,
-										   column + 1, &nulls[column]);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
-	SPI_finish();
+		matching[i] = rows[numbers[i]];
+	ownread_sort(matching, count, by_pattern, lengthof(by_pattern));
+	ownread_put(fcinfo, matching, count);
 	return (Datum) 0;
 }
 
