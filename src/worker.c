@@ -508,6 +508,7 @@ static void
 reset_settings(void)
 {
 	static const char *const settings[][2] = {
+		{"role", "none"},
 		{"application_name", "pgmq maintenance"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_isolation", "read committed"},
@@ -521,6 +522,8 @@ reset_settings(void)
 	};
 	int			i;
 
+	/* It can even give them another role to work as */
+	SetSessionAuthorization(GetAuthenticatedUserId(), true);
 	for (i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }

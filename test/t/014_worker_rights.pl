@@ -94,6 +94,14 @@ my ($out, $err) = sql('CALL pgmq.maintain()');
 like($err, qr/"su" failed: pgmq.q_su belongs to a superuser/, 'by a call of a superuser as well');
 rounds('beside it');
 
+# The owner of the database can have its sessions begin as another role
+my $as_superuser = 'SET SESSION AUTHORIZATION postgres; SET ROLE none';
+$node->safe_psql('postgres', "ALTER DATABASE app SET session_authorization = 'maker'; ALTER DATABASE app SET role = 'maker'");
+$node->safe_psql('app', "$as_superuser; SELECT pgmq.send_batch('beat', array_fill('{}'::jsonb, '{100}'))");
+ok($node->poll_query_until('app', "$as_superuser; SELECT count(*) = 0 FROM pgmq.q_beat_default", "SET\nSET\nt"),
+	'the worker does not become a role that the database names');
+$node->safe_psql('postgres', 'ALTER DATABASE app RESET ALL');
+
 # The extension's table, in the hands of its owner
 my $position = -s $node->logfile;
 $node->safe_psql('app', q{
