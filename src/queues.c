@@ -33,6 +33,7 @@ typedef struct QueueList
 	ListedQueue *queues;
 	int			count;
 	int			max;
+	int64		nameless;		/* rows that name no queue */
 } QueueList;
 
 static void
@@ -42,6 +43,16 @@ warn_of(const char *queue_name, int sqlerrcode, const char *message, const char 
 			(errcode(sqlerrcode),
 			 errmsg("queue \"%s\" is skipped: %s", queue_name, message),
 			 detail ? errdetail("%s", detail) : 0));
+}
+
+/* Any maker of queues can write such rows, and maintenance reads them in each round */
+#define MAX_NAME_WARNINGS 10
+
+static void
+warn_of_name(QueueList *list, const char *queue_name, int sqlerrcode, const char *message)
+{
+	if (list->nameless++ < MAX_NAME_WARNINGS)
+		warn_of(queue_name, sqlerrcode, message, NULL);
 }
 
 static void
@@ -56,9 +67,9 @@ add_queue(QueueList *list, const char *queue_name)
 	}
 	queue = &list->queues[list->count];
 	if (queue_name == NULL)
-		warn_of("<NULL>", ERRCODE_NULL_VALUE_NOT_ALLOWED, "a queue must have a name", NULL);
+		warn_of_name(list, "<NULL>", ERRCODE_NULL_VALUE_NOT_ALLOWED, "a queue must have a name");
 	else if (!name_try_canonical(cstring_to_text(queue_name), &queue->name))
-		warn_of(queue_name, ERRCODE_INVALID_NAME, "no queue can have this name", NULL);
+		warn_of_name(list, queue_name, ERRCODE_INVALID_NAME, "no queue can have this name");
 	else
 	{
 		queue->spelling = pstrdup(queue_name);
@@ -82,12 +93,17 @@ queues_list(ListedQueue **queues)
 	static const char *const columns[] = {"queue_name"};
 	OwnRow	   *rows;
 	uint64		count = ownread(OWN_META, VIEW_OF_STATEMENT, columns, lengthof(columns), &rows);
-	QueueList	list = {NULL, 0, 64};
+	QueueList	list = {NULL, 0, 64, 0};
 	uint64		i;
 
 	list.queues = palloc(sizeof(ListedQueue) * list.max);
 	for (i = 0; i < count; i++)
 		add_queue(&list, ownread_text(&rows[i], 0));
+	if (list.nameless > MAX_NAME_WARNINGS)
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("pgmq.meta has " INT64_FORMAT " more rows that name no queue",
+						list.nameless - MAX_NAME_WARNINGS)));
 	if (list.count > 1)
 		qsort(list.queues, list.count, sizeof(ListedQueue), compare_queues);
 	*queues = list.queues;
@@ -150,6 +166,9 @@ queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, QueueVisi
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
+		/* Any maker of queues can write rows about queues that don't exist: they cost next to nothing */
+		if (!OidIsValid(name_relid(&queues[i].name, QUEUE_TABLE)))
+			continue;
 		MemoryContextSwitchTo(context);
 		error = visit_one(&queues[i], (int) Max(budget, 1), visit, arg);
 		if (error != NULL)

@@ -34,6 +34,10 @@ SELECT count(*) FROM pgmq.send('strange', '1');
 SELECT last_notified_at = to_timestamp(0) AS never FROM pgmq.list_notify_insert_throttles() WHERE queue_name = 'strange';
 DROP TABLE q_strange;
 SELECT FROM pgmq.drop_queue('strange');
+-- Rows about queues that don't exist, and rows that name no queue, cost next to nothing
+INSERT INTO pgmq.meta SELECT 'bad;' || i, false, false FROM generate_series(10, 99) AS i;
+SELECT count(*) FROM pgmq.metrics_all();
+DELETE FROM pgmq.meta WHERE queue_name LIKE 'bad;%';
 -- A view of a partition keeps that partition, and no other one
 CREATE EXTENSION pg_partman;
 SELECT FROM pgmq.create_partitioned('strange', '10', '20', 2, true);
