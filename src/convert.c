@@ -504,11 +504,14 @@ first_start(const Conversion *c)
 static void
 create_new_archive(const Conversion *c, const char *index, List *rights)
 {
+	int			nest = begin_partitioned_ddl();
+
 	run_ddl("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY,"
 			" CONSTRAINT %s PRIMARY KEY (msg_id%s)) PARTITION BY RANGE (%s)",
 			c->archive, c->old, name_object(c->name, "a_", "_msg_id_idx"),
 			c->set.by_time ? ", archived_at" : "", c->set.control);
 	run_ddl("CREATE INDEX %s ON %s (archived_at)", quote_identifier(index), c->archive);
+	AtEOXact_GUC(false, nest);
 	run_all(rights);
 	warn_of_triggers(c->old);
 	partmake_first(c->pm, c->name, ARCHIVE_TABLE, &c->set);

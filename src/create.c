@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "owner.h"
@@ -529,13 +530,16 @@ pgmq_create_partitioned(PG_FUNCTION_ARGS)
 	char	   *spelling = begin_create(fcinfo, &name, &new);
 	Partman		pm;
 	PartitionedQueue queue;
+	int			nest;
 
 	partman_require(&pm);
 	partitioned_from_args(fcinfo, &queue);
 	queue.is_new = !OidIsValid(name_relid(&name, QUEUE_TABLE)) &&
 		!OidIsValid(name_relid(&name, ARCHIVE_TABLE));
 	notice_other_kind(&name, QUEUE_PARTITIONED);
+	nest = begin_partitioned_ddl();
 	create_partitioned_tables(&pm, &name, spelling, &queue, new);
+	AtEOXact_GUC(false, nest);
 	register_queue(&name, spelling);
 	if (get_rel_relkind(name_relid(&name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
 		register_partitioned(&pm, &name, &queue);

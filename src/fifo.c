@@ -17,6 +17,7 @@
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -62,6 +63,7 @@ make_index(const QueueName *name)
 	Oid			oid = name_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
 	char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
 	const char *index = name_object(name, "q_", GROUP_INDEX_SUFFIX);
+	int			nest;
 
 	if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
 		run_ddl("DROP INDEX %s.%s", PGMQ_SCHEMA, index);
@@ -70,8 +72,10 @@ make_index(const QueueName *name)
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("relation %s exists and belongs to another queue", index),
 				 errhint("Queues with groups can't be named like this one and like its index.")));
+	nest = begin_partitioned_ddl();
 	run_ddl("CREATE INDEX %s ON %s ((%s COLLATE pg_catalog.\"C\"), msg_id)",
 				  index, name_table(name, QUEUE_TABLE), GROUP_KEY);
+	AtEOXact_GUC(false, nest);
 }
 
 /*

@@ -8,8 +8,11 @@
 
 #include <stdarg.h>
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
+#include "commands/tablespace.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 /* Run DDL that was put together from quoted, qualified identifiers. */
@@ -34,6 +37,22 @@ run_ddl(const char *fmt,...)
 	rc = SPI_execute(sql.data, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+}
+
+/*
+ * The server makes no partitioned table where default_tablespace names the
+ * tablespace that it would take anyway.  Returns the nest level of settings, for
+ * AtEOXact_GUC().
+ */
+int
+begin_partitioned_ddl(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	if (!OidIsValid(GetDefaultTablespace(RELPERSISTENCE_PERMANENT, false)))
+		(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return nest;
 }
 
 /*

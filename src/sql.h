@@ -10,6 +10,7 @@
 #define RUN_MAX_ARGS 12
 
 extern void run_ddl(const char *fmt,...) pg_attribute_printf(1, 2);
+extern int	begin_partitioned_ddl(void);
 extern uint64 run_with_texts(const char *sql, int nargs, const char *const *args);
 extern char *run_for_text(const char *sql, int nargs, const char *const *args);
 extern char *row_text(uint64 row, int column);

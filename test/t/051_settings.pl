@@ -50,7 +50,7 @@ my @others = (
 	"DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Kolkata'",
 	(map { "IntervalStyle = $_" } qw(sql_standard iso_8601 postgres_verbose)),
 	'bytea_output = escape', 'extra_float_digits = -15', 'transform_null_equals = on', 'array_nulls = off',
-	'quote_all_identifiers = on', 'default_table_access_method = other_heap', 'default_tablespace = elsewhere; SET temp_tablespaces = elsewhere',
+	'quote_all_identifiers = on', 'default_table_access_method = other_heap', 'default_tablespace = elsewhere; SET temp_tablespaces = elsewhere', 'default_tablespace = pg_default',
 	'default_toast_compression = pglz', "default_transaction_isolation = 'repeatable read'",
 	'default_transaction_isolation = serializable; SET default_transaction_deferrable = on', 'check_function_bodies = off',
 	'xmlbinary = hex; SET xmloption = document', 'client_encoding = LATIN1', 'client_encoding = SQL_ASCII',
