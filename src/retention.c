@@ -234,6 +234,21 @@ retention_step(Upkeep *upkeep)
 
 #define LIST_COLUMNS 8
 
+/* NULL of a partition that was dropped a moment ago */
+static Datum
+total_size(Oid relid, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		size;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(relid);
+	fcinfo->args[0].isnull = false;
+	size = pg_total_relation_size(fcinfo);
+	*isnull = fcinfo->isnull;
+	return size;
+}
+
 /*
  * One row of list_partitions(); relid of the default partition: with NULL bounds.
  * No number of messages where policies apply: those are code of the queue's owner.
@@ -264,7 +279,9 @@ partition_row(const Upkeep *upkeep, const char *queue, const Partition *partitio
 	values[2] = is_default ? (Datum) 0 : CStringGetTextDatum(partset_key_text(upkeep->set, partition->lower));
 	values[3] = is_default ? (Datum) 0 : CStringGetTextDatum(partset_key_text(upkeep->set, partition->upper));
 	values[4] = nulls[4] ? (Datum) 0 : Int64GetDatum(counts.messages);
-	values[5] = DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(partition->relid));
+	values[5] = total_size(partition->relid, &nulls[5]);
+	if (nulls[5])
+		return NULL;
 	values[6] = BoolGetDatum(past);
 	nulls[7] = nulls[4];
 	values[7] = nulls[7] ? (Datum) 0 : BoolGetDatum(past && counts.messages > 0 && !upkeep->drop_unread);
