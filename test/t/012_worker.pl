@@ -46,6 +46,12 @@ wait_for_sql('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backen
 $node->safe_psql($_, "$CREATE; $FILL") foreach 'one', 'two', 'Capital';
 wait_for_sql($_, $EMPTY_DEFAULT, "database $_ is maintained") foreach 'one', 'two', 'Capital';
 
+# A role that the settings of the database name is not the worker's
+$node->safe_psql('two', 'CREATE ROLE elsewhere; GRANT USAGE ON SCHEMA pgmq TO elsewhere; GRANT SELECT ON pgmq.q_work_default TO elsewhere; ALTER DATABASE two SET role = elsewhere');
+$node->safe_psql('two', "SET role = none; $FILL");
+wait_for_sql('two', $EMPTY_DEFAULT, 'the role that the settings of a database name is not the worker\'s');
+$node->safe_psql('postgres', 'ALTER DATABASE two RESET role');
+
 # Seen at work: a step that waits for a lock
 my $holder = $node->background_psql('one');
 $holder->query_safe('BEGIN; LOCK TABLE pgmq.q_work_default IN ACCESS SHARE MODE');
