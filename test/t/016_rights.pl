@@ -79,6 +79,7 @@ my %calls = (
 	wait => [ "CALL pgmq.wait('jobs', 0)" ],
 	wait_any => [ "CALL pgmq.wait_any('{jobs}', 0)" ],
 	wait_grouped => [ "CALL pgmq.wait_grouped('jobs', 0)" ],
+	rescan => [ "SELECT pgmq.rescan('jobs')" ],
 	delete => [ "SELECT pgmq.delete('jobs', 1)", "SELECT pgmq.delete('jobs', '{1}'::bigint[])" ],
 	pop => [ "SELECT pgmq.pop('jobs')", "SELECT pgmq.pop('jobs', 2)" ],
 	'archive(text, bigint)' => [ "SELECT pgmq.archive('jobs', 1)" ],
