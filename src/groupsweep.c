@@ -124,7 +124,7 @@ init_buckets(void *area)
 		SpinLockInit(&buckets[i].mutex);
 }
 
-/* Before the first look at a group, as starts_attach().  Who can't share has a cursor of its own. */
+/* Before the first look at a group, as starts_attach().  A session that cannot share has its own cursor. */
 void
 sweep_attach(void)
 {

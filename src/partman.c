@@ -84,7 +84,7 @@ partman_require(Partman *pm)
 
 /* ---- part_config ---- */
 
-/* Columns that we read or write; those of all versions, but for the last */
+/* Columns that we read or write; all versions have them, except the last */
 static const struct
 {
 	const char *name;

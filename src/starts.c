@@ -271,7 +271,7 @@ starts_advance(const GroupStart *start, int64 to, bool ours)
 	StartBucket *bucket;
 	StartSlot  *slot;
 
-	/* Who has begun at a start of his own has not seen what lies below */
+	/* A session that began at a start of its own has not seen what lies below */
 	if (start->serial == 0 || to <= start->from || (start->own && !ours))
 		return;
 	bucket = bucket_of(start->hash);
