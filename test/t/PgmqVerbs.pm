@@ -132,6 +132,7 @@ sub verbs
 		nothing(q{create_non_partitioned('new2')}),
 		nothing(q{create_unlogged('New 3"x')}),
 		number(q{send('new 3"x', '1')}),
+		"SELECT pgmq._groups_healed('vg')::text",
 		nothing(q{create_fifo_index('new1')}),
 		nothing(q{_create_fifo_index_if_not_exists('new1')}),
 		message(q{read_grouped('new1', 3600, 5)}),
@@ -185,7 +186,7 @@ sub verbs
 # The procedures: they end transactions, so they have no rows
 sub calls
 {
-	return (q{CALL pgmq.wait('v', 1)}, q{CALL pgmq.wait_any('{v,vn}', 1)}, q{CALL pgmq.maintain()});
+	return (q{CALL pgmq.wait('v', 1)}, q{CALL pgmq.wait_any('{v,vn}', 1)}, q{CALL pgmq.wait_grouped('vg', 1)}, q{CALL pgmq.maintain()});
 }
 
 1;
