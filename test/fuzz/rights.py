@@ -69,6 +69,12 @@ class Matrix(Client):
     def connected(self):
         self.run("SET client_min_messages = error")
 
+    def grant(self, what, on, role):
+        """Another session may be changing the same privileges; then the server refuses, and it is tried again"""
+        sql = "GRANT %s ON %s TO %s" % (what, on, role)
+        if not any(self.run(sql) is not None for _ in range(50)):
+            self.violate("fuzzer", "could not " + sql)
+
     def step(self):
         rng = self.rng
         self.number += 1
@@ -89,11 +95,11 @@ class Matrix(Client):
             self.run("SELECT pgmq.send_batch('%s', ARRAY['1', '2', '3', '4']::jsonb[])" % name)
         self.run("RESET ROLE")
         if usage:
-            self.run("GRANT USAGE ON SCHEMA pgmq TO " + role)
+            self.grant("USAGE", "SCHEMA pgmq", role)
         for right in rights:
             where, what = right.split(":")
             on = "SCHEMA pgmq" if where == "schema" else OBJECTS[where] % queue if where in OBJECTS else "TABLE pgmq." + where
-            self.run("GRANT %s ON %s TO %s" % (what, on, role))
+            self.grant(what, on, role)
         before = self.state(other)
         with psycopg.connect(dbname="fuzz", user=role, autocommit=True, application_name="fuzz " + role) as conn:
             conn.execute("SET client_min_messages = error")
