@@ -26,7 +26,7 @@ PARTITIONS = os.environ.get("PGMQ_STRESS_PARTITIONS", "none")     # or "id", "ti
 # Queues that are read by groups, and how often each has its turn: two with a group index, of which one
 # is never partitioned and the other always, and one without an index
 GROUPED = {"lanes": 4, "paths": 1} if PARTITIONS == "none" else {"lanes": 2, "tracks": 5, "paths": 1}
-INDEXED = ("lanes", "tracks")
+INDEXED = tuple(queue for queue in ("lanes", "tracks") if queue in GROUPED)
 UNPARTITIONED = ("lanes",)
 ALL_QUEUES = QUEUES + tuple(GROUPED)
 GROUPED_READS = ("read_grouped", "read_grouped_rr", "read_grouped_head")
