@@ -560,8 +560,12 @@ open_notes(GroupQueue *queue)
 	return notes;
 }
 
-static void
-forget_index(GroupQueue *queue)
+/*
+ * From here on the queue has neither group index nor notes.  Who reads it without
+ * them does not know the keys of groups, and could write no note.
+ */
+void
+group_forget_index(GroupQueue *queue)
 {
 	int			i;
 
@@ -615,7 +619,7 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	queue->notes = open_notes(queue);
 	if (queue->notes == NULL)
 	{
-		forget_index(queue);
+		group_forget_index(queue);
 		return true;
 	}
 	starts_attach();
@@ -631,7 +635,7 @@ group_close(GroupQueue *queue, bool keep_lock)
 	Oid			relid = RelationGetRelid(queue->queue);
 	int			i;
 
-	forget_index(queue);
+	group_forget_index(queue);
 	/* Who has looked into the notes has let go of them already (horizon.c) */
 	if (!keep_lock && OidIsValid(notes) && !queue->notes_locked_before && has_written(notes))
 		UnlockRelationOid(notes, RowExclusiveLock);

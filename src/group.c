@@ -869,6 +869,7 @@ read_slowly(Request *request)
 	int			count;
 	int			i;
 
+	group_forget_index(&request->queue);
 	front_open_all(&request->queue);
 	count = slow_messages(&request->name, request->policy, request->unlimited ? -1 : request->quantity,
 						  request->moment, !request->peek, &messages);
@@ -975,7 +976,8 @@ hand_out(Request *request)
 	notes_write(&request->queue, &request->notes, now + request->lease);
 }
 
-static void
+/* False, and nothing is done, if the notes don't have the indexes that they are found by */
+static bool
 read_by_notes(Request *request)
 {
 	Horizon    *h = horizon_begin(&request->name, NOTES_TABLE, true,
@@ -984,10 +986,8 @@ read_by_notes(Request *request)
 
 	if (!horizon_indexes(h, &index, &index))
 	{
-		read_slowly(request);
-		hand_out(request);
 		horizon_end(h, 1);
-		return;
+		return false;
 	}
 	forget_seen(request);
 	request->any_late = notes_any_late(&request->queue, NULL);
@@ -1002,6 +1002,7 @@ read_by_notes(Request *request)
 	check_late(request);
 	hand_out(request);
 	horizon_end(h, request->nfronts);
+	return true;
 }
 
 /* What an attempt has, anew */
@@ -1073,9 +1074,8 @@ request_run(Request *request, Outlook *outlook)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
 				 errmsg("LIMIT must not be negative")));
-	else if (wanting(request) && request->queue.notes != NULL)
-		read_by_notes(request);
-	else if (wanting(request))
+	else if (wanting(request) &&
+			 (request->queue.notes == NULL || !read_by_notes(request)))
 	{
 		read_slowly(request);
 		hand_out(request);

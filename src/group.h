@@ -149,6 +149,7 @@ typedef struct GroupScan GroupScan;
 
 extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
 extern void group_close(GroupQueue *queue, bool keep_lock);
+extern void group_forget_index(GroupQueue *queue);
 extern bool group_has_notes(const QueueName *name);
 extern int	front_compare_keys(const text *a, const text *b);
 extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
