@@ -100,7 +100,7 @@ INSERT INTO pgmq.topic_bindings (pattern, queue_name)
 SELECT p, 'billing' FROM unnest(ARRAY[repeat('a', 255), repeat('*', 255), repeat('a#', 255), '#' || repeat('*#', 255), repeat('#', 2000), repeat('a', 254) || '*',
 	repeat('a', 255) || '#', repeat('a', 256), repeat('*', 256), repeat('a*', 128), repeat('#a', 256), repeat('a', 255) || '*', repeat('a', 2000)]) AS p;
 SELECT left(pattern, 8) AS pattern, length(pattern), pattern IN (SELECT r.pattern FROM pgmq.test_routing(repeat('a', 255)) AS r) AS matches
-  FROM pgmq.topic_bindings ORDER BY bound_at, length(pattern), 1;
+  FROM pgmq.topic_bindings ORDER BY bound_at, length(pattern), 1, 3;
 DELETE FROM pgmq.topic_bindings;
 SELECT pgmq.bind_topic(p, q) FROM (VALUES ('order.*', 'orders'), ('order.#', 'billing'), ('#', 'audit'), ('#.eu', 'audit')) AS b (p, q);
 
