@@ -175,7 +175,7 @@ queue_metrics(const char *queue_name, const QueueName *name, Oid queue, TupleDes
 	values[5] = TimestampTzGetDatum(counts.now);
 	values[6] = Int64GetDatum(counts.visible);
 	values[7] = Int64GetDatum(in_default);
-	return heap_form_tuple(desc, values, nulls);
+	return relcheck_row(desc, values, nulls);
 }
 
 /* ... whose columns are as the extension made them */

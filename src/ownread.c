@@ -34,6 +34,7 @@
 #include "utils/tuplestore.h"
 #include "utils/varlena.h"
 
+#include "relcheck.h"
 #include "rights.h"
 
 typedef struct Reading
@@ -231,7 +232,7 @@ ownread_put(FunctionCallInfo fcinfo, OwnRow *rows, uint64 count)
 	uint64		i;
 
 	for (i = 0; i < count; i++)
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, rows[i].values, rows[i].nulls);
+		tuplestore_puttuple(rsinfo->setResult, relcheck_row(rsinfo->setDesc, rows[i].values, rows[i].nulls));
 }
 
 /* palloc'd; NULL for NULL */

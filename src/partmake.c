@@ -167,11 +167,13 @@ make_first_by_id(const PartSet *set, const PartStep *step, const PartmanSet *wan
 	int			i;
 
 	start -= start % step->ids;
-	for (i = 0; i <= wanted->premake && start < PG_INT64_MAX; i++)
+	for (i = 0; i <= wanted->premake; i++)
 	{
 		int64		upper = partset_add(step, start, 1);
 
 		CHECK_FOR_INTERRUPTS();
+		if (upper == PG_INT64_MAX)
+			break;				/* the last ids are for the default partition */
 		make_first(set, NULL, start, upper);
 		start = upper;
 	}

@@ -360,7 +360,8 @@ id_floor(int64 ids, int64 key)
 
 /*
  * The bounds of the partition that a key without one should have: where the
- * others go on, and no further than they leave room.  False if it has one.
+ * others go on, and no further than they leave room.  False if it has one, or
+ * if it is an id so high that the next partition would end beyond the last id.
  */
 bool
 partset_room(const PartSet *set, const PartStep *step, int64 key,
@@ -379,5 +380,5 @@ partset_room(const PartSet *set, const PartStep *step, int64 key,
 							gap_upper != PG_INT64_MAX ? gap_upper : key, key);
 	*upper = Min(partset_add(step, *lower, 1), gap_upper);
 	*lower = Max(*lower, gap_lower);
-	return true;
+	return step->by_time || *upper < PG_INT64_MAX;
 }

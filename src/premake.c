@@ -271,9 +271,11 @@ turn_default(const Upkeep *upkeep, const char *table)
 	lock_table(table, "ACCESS EXCLUSIVE");
 	if (!default_keys(upkeep, table, &lowest, &highest))
 		return true;
+	if (partset_find(set, lowest) != NULL || partset_find(set, highest) != NULL)
+		return true;			/* the list of partitions is out of date */
 	if (!partset_room(set, &upkeep->step, lowest, &lower, &upper) ||
 		!partset_room(set, &upkeep->step, highest, &last_lower, &upper))
-		return true;			/* the list of partitions is out of date */
+		return false;
 	partset_gap(set, lowest, &gap_lower, &gap_upper);
 	if (upper > gap_upper || has_infinite_keys(upkeep, table))
 		return false;

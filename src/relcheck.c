@@ -497,19 +497,47 @@ relcheck_text(uint64 row, int column, const char *what)
 
 /* ---- the rows that functions return ---- */
 
-/* The owner of the extension can alter the composite types that its functions return */
+/*
+ * The owner of the extension can alter the composite types that its functions return.
+ * An attribute that was added and dropped again stays in the row, as a NULL.  The
+ * first one must be ours: rows are sorted by it.
+ */
 void
 relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_name)
 {
-	bool		same = desc->natts == count;
+	int			live = 0;
+	bool		same = desc->natts > 0 && !TupleDescAttr(desc, 0)->attisdropped;
 	int			i;
 
-	for (i = 0; same && i < count; i++)
-		same = !TupleDescAttr(desc, i)->attisdropped && TupleDescAttr(desc, i)->atttypid == types[i];
-	if (!same)
+	for (i = 0; same && i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped)
+			same = live < count && att->atttypid == types[live++];
+	}
+	if (!same || live != count)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("type \"%s.%s\" does not have the attributes that the extension pgmq made",
 						PGMQ_SCHEMA, type_name),
 				 errhint("Give the type its attributes back.")));
+}
+
+/* A row of a type that has passed the check, of the values of its attributes; palloc'd */
+HeapTuple
+relcheck_row(TupleDesc desc, const Datum *values, const bool *nulls)
+{
+	Datum	   *all_values = palloc0(sizeof(Datum) * desc->natts);
+	bool	   *all_nulls = palloc(sizeof(bool) * desc->natts);
+	int			live = 0;
+	int			i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		all_nulls[i] = TupleDescAttr(desc, i)->attisdropped || nulls[live];
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			all_values[i] = values[live++];
+	}
+	return heap_form_tuple(desc, all_values, all_nulls);
 }

@@ -5,6 +5,7 @@
 #ifndef PGMQ_RELCHECK_H
 #define PGMQ_RELCHECK_H
 
+#include "access/htup.h"
 #include "access/tupdesc.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
@@ -56,5 +57,6 @@ extern char *relcheck_text(uint64 row, int column, const char *what);
 /* ---- the rows that functions return ---- */
 
 extern void relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_name);
+extern HeapTuple relcheck_row(TupleDesc desc, const Datum *values, const bool *nulls);
 
 #endif							/* PGMQ_RELCHECK_H */

@@ -91,6 +91,26 @@ SELECT try_type('ALTER TYPE pgmq.metrics_result ALTER ATTRIBUTE queue_length TYP
 SELECT try_type('ALTER TYPE pgmq.metrics_result ALTER ATTRIBUTE queue_length TYPE text', 'SELECT pgmq.metrics_all()');
 SELECT try_type('ALTER TYPE pgmq.queue_record ALTER ATTRIBUTE queue_name TYPE text', 'SELECT pgmq.list_queues()');
 SELECT try_type('ALTER TYPE pgmq.queue_record DROP ATTRIBUTE is_unlogged', 'SELECT pgmq.list_queues()');
+SELECT try_type('ALTER TYPE pgmq.metrics_result DROP ATTRIBUTE queue_length; ALTER TYPE pgmq.metrics_result ADD ATTRIBUTE queue_length bigint', 'SELECT pgmq.metrics(''n'')');
+-- Attributes that were added and dropped again change nothing
+ALTER TYPE pgmq.message_record ADD ATTRIBUTE x int;
+ALTER TYPE pgmq.metrics_result ADD ATTRIBUTE x text;
+ALTER TYPE pgmq.queue_record ADD ATTRIBUTE x int;
+ALTER TYPE pgmq.message_record DROP ATTRIBUTE x;
+ALTER TYPE pgmq.metrics_result DROP ATTRIBUTE x;
+ALTER TYPE pgmq.queue_record DROP ATTRIBUTE x;
+-- nor does one that is the last, and was dropped and added
+ALTER TYPE pgmq.message_record DROP ATTRIBUTE headers;
+ALTER TYPE pgmq.message_record ADD ATTRIBUTE headers jsonb;
+SELECT count(*) FROM pgmq.send_batch('n', ARRAY['2', '3']::jsonb[], ARRAY['{"x-pgmq-group": "a"}', '{"x-pgmq-group": "b"}']::jsonb[]);
+SELECT read_ct, message, headers FROM pgmq.read('n', 0, 10);
+SELECT message, headers FROM pgmq.set_vt('n', (SELECT max(msg_id) FROM pgmq.q_n), 0);
+SELECT message, headers FROM pgmq.read_grouped_rr('n', 0, 10);
+SELECT message, headers FROM pgmq.read_with_poll('n', 0, 2);
+SELECT message, headers FROM pgmq.pop('n', 3);
+SELECT queue_name, queue_length, queue_visible_length FROM pgmq.metrics('n');
+SELECT queue_name, queue_length, queue_visible_length FROM pgmq.metrics_all() WHERE queue_name = 'n';
+SELECT queue_name, is_partitioned, is_unlogged FROM pgmq.list_queues() WHERE queue_name = 'n';
 SELECT count(*) FROM pgmq.read('n', 0, 10);
 SELECT pgmq.drop_queue('n');
 DROP FUNCTION try, try_all, try_type;
