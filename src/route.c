@@ -16,6 +16,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_type_d.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/rel.h"
@@ -241,6 +242,20 @@ route_everywhere(Route *route, const Tried *tried, uint32 since)
 	}
 }
 
+/* Whether the list has a partition that one of this generation had not */
+static bool
+has_born_since(const Partitions *parts, uint32 since)
+{
+	int			i;
+
+	for (i = 0; i < parts->nleaves; i++)
+	{
+		if (parts->leaves[i].born > since)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Run a statement whose $1 is a msg_id or an array of them, wherever these
  * are.  "makes_due" says that it may make them visible at once.  The caller has
@@ -269,11 +284,16 @@ route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nu
 	}
 	else
 		route_by_bounds(&route, 0);
+	/*
+	 * What was moved meanwhile is in a partition that has come since.  A new list
+	 * alone is no reason to go on: the server may take back each as soon as it is made.
+	 */
 	while (route.processed < route.nids)
 	{
+		CHECK_FOR_INTERRUPTS();
 		since = Max(since, route.parts->generation);
 		route.parts = horizon_partitions(name);
-		if (route.parts == NULL || route.parts->generation <= since)
+		if (route.parts == NULL || !has_born_since(route.parts, since))
 			break;
 		if (route.parts->by_id)
 			route_by_bounds(&route, since);
