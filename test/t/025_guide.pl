@@ -1,0 +1,234 @@
+# docs/guide.md: its SQL prints what the page says, and its worker keeps its promises while workers are killed
+# and the server crashes: each result is there exactly once, and what never works is given up after five tries.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use DocExamples;
+use POSIX ':sys_wait_h';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $DEADLINE = 180;
+my $WORKERS = 3;
+my $MESSAGES = 400;
+
+my $node = PostgreSQL::Test::Cluster->new('guide');
+$node->init;
+$node->append_conf('postgresql.conf', "log_min_messages = warning");
+$node->start;
+
+DocExamples::run($node, 'guide');
+
+###################################################### the worker
+
+sub sql { return $node->safe_psql('work', $_[0]); }
+
+sub until_true
+{
+	my ($name, $code) = @_;
+	my $end = time + $DEADLINE;
+
+	while (time < $end)
+	{
+		return ok(1, $name) if $code->();
+		usleep(20_000);
+	}
+	return ok(0, $name);
+}
+
+my $page = DocExamples::page('guide');
+my ($worker) = grep { /TakenOver/ } $page =~ /^```python\n(.*?)^```\n/msg;
+my ($table) = $page =~ /^(CREATE TABLE results .*;)$/m;
+
+ok($worker && $table, 'the page has a worker, and the table for its results');
+
+# The page's code, but for the times and for what is work.  The work leaves a line for each try: that is the
+# effect outside of the database, which may happen more than once.
+$worker =~ s/^VISIBILITY_TIMEOUT = 60 /VISIBILITY_TIMEOUT = 2 /m or die;
+$worker =~ s/^RETRY_AFTER = 300 /RETRY_AFTER = 1 /m or die;
+$worker =~ s/^TRIES = 5$/TRIES = 5/m or die;
+$worker =~ s/^def handle\(order, extend\):\n.*?(?=^def )/<<'WORK' . "\n\n"/mse or die;
+import os
+import random
+import signal
+
+TRIES_FILE = os.environ["TRIES_FILE"]
+
+
+def tell(text):
+    with open(TRIES_FILE, "ab", buffering=0) as file:
+        file.write((text + "\n").encode())
+
+
+def gone(n):
+    with psycopg.connect(autocommit=True) as conn:
+        return conn.execute("SELECT count(*) = 0 FROM pgmq.q_orders WHERE (message->>'n')::int = %s", [n]).fetchone()[0]
+
+
+def handle(order, extend):
+    n, kind = order["n"], order["kind"]
+    tell("try %d" % n)
+    with open(TRIES_FILE) as file:
+        first = file.read().split("\n").count("try %d" % n) == 1
+    if kind == "fails" or kind == "fails once" and first:
+        raise RuntimeError("does not work")
+    if kind == "kills":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "bad result":
+        return "not a number"
+    if kind == "slow" and first or kind == "overtaken" and not first:
+        while not gone(n):
+            time.sleep(0.02)
+        try:
+            extend()
+            tell("extended %d" % n)
+        except TakenOver:
+            tell("taken over %d" % n)
+    if kind == "overtaken" and first:
+        while open(TRIES_FILE).read().split("\n").count("try %d" % n) < 2:
+            time.sleep(0.02)
+        try:
+            extend()
+            tell("extended %d" % n)
+        except TakenOver:
+            tell("taken over %d" % n)
+    if kind == "plain":
+        time.sleep(random.random() * 0.02)
+        extend()
+    return sum(order["prices"])
+WORK
+
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my $file = "$dir/worker.py";
+my $tries = "$dir/tries";
+PostgreSQL::Test::Utils::append_to_file($file, $worker);
+PostgreSQL::Test::Utils::append_to_file($tries, '');
+$node->safe_psql('postgres', 'CREATE DATABASE work');
+sql("CREATE EXTENSION pgmq; SELECT pgmq.create('orders'); $table");
+
+my %workers;
+
+sub start_worker
+{
+	my $pid = fork();
+
+	die "fork: $!" unless defined $pid;
+	if ($pid == 0)
+	{
+		open(STDOUT, '>>', "$dir/out") or POSIX::_exit(1);
+		open(STDERR, '>>', "$dir/err") or POSIX::_exit(1);
+		%ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'work', TRIES_FILE => $tries,
+			PYTHONDONTWRITEBYTECODE => 1);
+		exec('/usr/bin/python3', $file) or POSIX::_exit(1);
+	}
+	$workers{$pid} = 1;
+	return;
+}
+
+# keep_workers: as many as there should be; they end by a signal only
+sub keep_workers
+{
+	while ((my $pid = waitpid(-1, WNOHANG)) > 0)
+	{
+		next unless delete $workers{$pid};
+		die "a worker ended with status $?: " . slurp_file("$dir/err") unless ($? & 127) == 9;
+	}
+	start_worker() while keys %workers < $WORKERS;
+	return;
+}
+
+sub end_workers
+{
+	my ($signal) = @_;
+
+	kill($signal, $_), waitpid($_, 0) foreach keys %workers;
+	%workers = ();
+	return;
+}
+
+sub send_some
+{
+	my ($from, $to, $kind) = @_;
+
+	sql(qq{SELECT count(*) FROM pgmq.send_batch('orders', ARRAY(
+		SELECT jsonb_build_object('n', n, 'kind', '$kind', 'prices', jsonb_build_array(n, 1)) FROM generate_series($from, $to) AS n))});
+	return;
+}
+
+sub left { return sql('SELECT count(*) FROM pgmq.q_orders'); }
+
+# Messages 1 to $MESSAGES can be done; the five behind them can't
+send_some(1, $MESSAGES - 10, 'plain');
+send_some($MESSAGES - 9, $MESSAGES, 'fails once');
+send_some($MESSAGES + 1, $MESSAGES + 2, 'fails');
+send_some($MESSAGES + 3, $MESSAGES + 3, 'kills');
+send_some($MESSAGES + 4, $MESSAGES + 5, 'bad result');
+
+my ($killed, $crashes) = (0, 0);
+my $end = time + $DEADLINE;
+until (left() eq '0' || time > $end)
+{
+	keep_workers();
+	usleep(rand(600_000));
+	if (left() < $MESSAGES * (3 - $crashes) / 4 && $crashes < 3)
+	{
+		$crashes++;
+		$node->stop('immediate');
+		$node->start;
+	}
+	else
+	{
+		my @pids = keys %workers;
+
+		$killed += kill('KILL', $pids[ rand(@pids) ]);
+	}
+}
+is(left(), '0', 'the queue is empty in the end');
+is($crashes, 3, 'the server has crashed three times');
+note("$killed workers killed");
+end_workers('KILL');
+
+my $expected = $MESSAGES + 5;
+is( sql(q{SELECT count(*) FROM (SELECT msg_id FROM results GROUP BY 1 HAVING count(*) > 1) AS twice}),
+	'0', 'no result is there twice');
+is( sql(qq{SELECT count(*) FROM generate_series(1, $expected) AS n
+	 WHERE (SELECT count(*) FROM results WHERE msg_id = n) + (SELECT count(*) FROM pgmq.a_orders WHERE msg_id = n) <> 1}),
+	'0', 'each message has its result, or was given up');
+is(sql('SELECT count(*) FROM results WHERE total <> msg_id + 1'), '0', 'each result is right');
+is( sql("SELECT string_agg(msg_id::text, ' ' ORDER BY msg_id) FROM pgmq.a_orders WHERE msg_id > $MESSAGES"),
+	join(' ', $MESSAGES + 1 .. $MESSAGES + 5), 'what never works was given up');
+is(sql('SELECT count(*) FROM pgmq.a_orders WHERE read_ct <> 6'), '0', 'at the sixth read');
+
+# What happened outside: at least once if there is a result, at most five times in any case
+my %times;
+$times{$_}++ foreach slurp_file($tries) =~ /^try (\d+)$/mg;
+is( scalar(grep { !$times{$_} } split /\n/, sql('SELECT msg_id FROM results')),
+	0, 'the work for each result was done');
+is(scalar(grep { $times{$_} > 5 } keys %times), 0, 'and no work more than five times');
+note(scalar(grep { $times{$_} > 1 } keys %times) . ' messages were worked on more than once');
+
+# The visibility timeout ends while a worker is busy.  "slow": the second worker is done when the first one is.
+# "overtaken": the first one is done while the second is at it.
+sql('TRUNCATE pgmq.q_orders, pgmq.a_orders, results');
+unlink $tries;
+PostgreSQL::Test::Utils::append_to_file($tries, '');
+send_some(1001, 1001, 'slow');
+send_some(1002, 1002, 'overtaken');
+keep_workers();
+until_true('both are done', sub { left() eq '0' });
+until_true('the slow worker learns that its message was taken over', sub { slurp_file($tries) =~ /^taken over 1001$/m });
+until_true('and so does the overtaken one', sub { slurp_file($tries) =~ /^taken over 1002$/m });
+
+# A worker that is at ease reads the next one: then the others have written what they would write
+send_some(1003, 1002 + $WORKERS * 3, 'plain');
+until_true('the workers go on', sub { left() eq '0' });
+is(sql('SELECT count(*) FROM results WHERE total IN (1002, 1003)'), '2', 'each of the two has one result');
+end_workers('TERM');
+is(slurp_file("$dir/err"), '', 'no worker complains');
+
+$node->stop;
+done_testing();
