@@ -7,6 +7,7 @@
  */
 #include "admin.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_collation_d.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -134,7 +135,7 @@ is_old_archive(const QueueName *name, const char *relname)
 		!name_try_canonical(cstring_to_text(relname + 2), &old))
 		return false;
 	relid = name_relid(&old, ARCHIVE_TABLE);
-	return OidIsValid(relid) && strcmp(get_rel_name(relid), relname) == 0 &&
+	return OidIsValid(relid) && relid == get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false)) &&
 		rights_owns(relid) && get_rel_relkind(relid) == RELKIND_RELATION &&
 		!get_rel_relispartition(relid) && get_attnum(relid, "archived_at") != InvalidAttrNumber &&
 		!OidIsValid(name_relid(&old, QUEUE_TABLE)) && registered_spelling(&old) == NULL;

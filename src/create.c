@@ -142,9 +142,13 @@ static void
 require_own_sequence(const QueueName *name)
 {
 	const char *relname = psprintf("q_%s_msg_id_seq", name->canonical);
-	Relation	rel = relation_open(name_relid(name, QUEUE_TABLE), AccessShareLock);
-	Oid			sequence = relcheck_sequence(rel);
+	Relation	rel;
+	Oid			sequence;
 
+	/* A table that was there before may be dropped by hand at this moment */
+	while ((rel = try_relation_open(name_relid(name, QUEUE_TABLE), AccessShareLock)) == NULL)
+		name_require_queue(name);
+	sequence = relcheck_sequence(rel);
 	relation_close(rel, NoLock);
 	require_own_name(relname, OidIsValid(sequence) &&
 					 sequence == get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false)));

@@ -53,6 +53,7 @@
 #include "group.h"
 #include "partition.h"
 #include "relcheck.h"
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_rescan);
 
@@ -1347,8 +1348,7 @@ pgmq_rescan(PG_FUNCTION_ARGS)
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
 	if (!horizon_may_take(name_relid(&name, QUEUE_TABLE)))
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
-					   get_rel_name(name_relid(&name, QUEUE_TABLE)));
+		rights_refuse_table(name_relid(&name, QUEUE_TABLE));
 	if (RecoveryInProgress())
 		PG_RETURN_VOID();
 	attach();

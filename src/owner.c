@@ -86,6 +86,11 @@ owner_has_code(Relation rel, int columns, int indexes)
 void
 owner_begin_bare(Oid owner, OwnerScope *scope)
 {
+	/* What was looked up without a lock may be gone */
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("a table was dropped at this moment")));
 	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
 	scope->guc_nest_level = 0;
 	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE |

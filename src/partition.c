@@ -103,6 +103,7 @@ static void
 forget_description(Leaf *leaf)
 {
 	leaf->described = false;
+	leaf->changes++;
 	leaf->group_index = InvalidOid;
 }
 
@@ -487,9 +488,11 @@ leaf_open(Leaf *leaf)
 		return NULL;
 	if (!leaf->described)
 	{
-		/* First this: looking may accept an invalidation, which takes it back */
-		leaf->described = true;
+		/* Looking may accept an invalidation; and a cancel may end it half way */
+		uint32		changes = leaf->changes;
+
 		leaf->looks = relcheck_is_heap(rel) && place_describe(rel, &leaf->place);
+		leaf->described = leaf->changes == changes;
 	}
 	if (leaf->looks)
 		return rel;

@@ -25,6 +25,7 @@ struct Leaf
 
 	/* What its relcache entry said */
 	bool		described;
+	uint32		changes;		/* how often it was told to read that again */
 	bool		looks;			/* it can be looked into */
 	Place		place;
 	Oid			group_index;	/* its part of the queue's index by groups, */

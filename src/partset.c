@@ -105,9 +105,13 @@ get_key(Oid relid)
 		set = palloc0(sizeof(PartSet));
 		set->relid = relid;
 		set->parent = partset_relation(relid);
-		set->attname = get_attname(relid, attnum, false);
-		set->column = quote_identifier(set->attname);
+		set->attname = get_attname(relid, attnum, true);
 		set->by_time = type == TIMESTAMPTZOID;
+		/* Dropped meanwhile */
+		if (set->parent == NULL || set->attname == NULL)
+			set = NULL;
+		else
+			set->column = quote_identifier(set->attname);
 	}
 	ReleaseSysCache(tuple);
 	return set;

@@ -13,12 +13,13 @@
 #include "catalog/pg_type_d.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
+
+#include "rights.h"
 
 PG_FUNCTION_INFO_V1(pgmq_wait);
 PG_FUNCTION_INFO_V1(pgmq_wait_any);
@@ -57,8 +58,7 @@ check_rights(const QueueName *name)
 	relid = name_relid(name, QUEUE_TABLE);
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
 		!horizon_may_take(relid))
-		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
-					   get_rel_name(relid));
+		rights_refuse_table(relid);
 }
 
 /* Whether others may see and take what this user does not */

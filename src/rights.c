@@ -52,13 +52,28 @@ rights_owns(Oid relid)
 	return OidIsValid(owner) && has_privs_of_role(GetUserId(), owner);
 }
 
+/* A table that is gone meanwhile is not refused: the statement says that it is missing */
+static void
+refuse(Oid relid, AclResult result)
+{
+	char	   *relname = get_rel_name(relid);
+
+	if (relname != NULL)
+		aclcheck_error(result, get_relkind_objtype(get_rel_relkind(relid)), relname);
+}
+
+void
+rights_refuse_table(Oid relid)
+{
+	refuse(relid, ACLCHECK_NO_PRIV);
+}
+
 /* Nothing is asked of a table that does not exist */
 void
 rights_require_owner(Oid relid)
 {
 	if (OidIsValid(relid) && !rights_owns(relid))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
-					   get_rel_name(relid));
+		refuse(relid, ACLCHECK_NOT_OWNER);
 }
 
 void
@@ -79,16 +94,6 @@ rights_require_create(void)
 		aclcheck_error(result, OBJECT_SCHEMA, PGMQ_SCHEMA);
 }
 
-/* A table that is gone meanwhile is not refused: the statement says that it is missing */
-static void
-refuse(Oid relid)
-{
-	char	   *relname = get_rel_name(relid);
-
-	if (relname != NULL)
-		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), relname);
-}
-
 static bool
 has_table_privilege(Oid relid, AclMode privilege)
 {
@@ -101,7 +106,7 @@ void
 rights_require_table(Oid relid, AclMode privilege)
 {
 	if (!has_table_privilege(relid, privilege))
-		refuse(relid);
+		rights_refuse_table(relid);
 }
 
 /*
@@ -128,7 +133,7 @@ rights_require_columns(Oid relid, AclMode privilege, const char *const *columns,
 			break;
 	}
 	if (ncolumns == 0 || i < ncolumns)
-		refuse(relid);
+		rights_refuse_table(relid);
 }
 
 /*

@@ -10,6 +10,7 @@
 #include "nodes/parsenodes.h"
 
 extern bool rights_owns(Oid relid);
+extern void rights_refuse_table(Oid relid);
 extern void rights_require_owner(Oid relid);
 extern void rights_require_queue_owner(const QueueName *name);
 extern void rights_require_create(void);
