@@ -36,12 +36,12 @@ SELECT i.signature, p.provolatile, p.proisstrict, p.prosecdef, p.proparallel, p.
 SELECT signature FROM installed WHERE obj_description(oid, 'pg_proc') IS NULL;
 -- the types
 SELECT c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
-  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
  WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relkind = 'c' GROUP BY 1 ORDER BY 1;
 -- the fixed tables
 SELECT a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid) AS default
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
- WHERE a.attrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass) AND a.attnum > 0
+ WHERE a.attrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid::regclass::text, a.attnum;
 SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
  WHERE conrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass) AND contype <> 'n' ORDER BY 1;
