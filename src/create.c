@@ -78,7 +78,7 @@ require_my_table(const QueueName *name, char prefix)
 	if (owner != GetUserId())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("table %s exists, is not a queue, and belongs to another role",
+				 errmsg("table %s exists, is not a whole queue, and belongs to another role",
 						name_table(name, prefix)),
 				 OidIsValid(owner) ?
 				 errdetail("It belongs to role \"%s\".", GetUserNameFromId(owner, false)) : 0,
@@ -243,7 +243,8 @@ notice_other_kind(const QueueName *name, QueueKind wanted)
 
 /*
  * What every way to create a queue begins with; the queue's spelling.  "new" says
- * that pgmq.meta does not know the queue yet.
+ * that there is no such queue yet: either pgmq.meta does not know it, or it has
+ * not both of its tables.  What is there of it can be what another role prepared.
  */
 static char *
 begin_create(FunctionCallInfo fcinfo, QueueName *name, bool *new)
@@ -259,7 +260,8 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name, bool *new)
 		rights_require_queue_owner(name);
 	lock_queue(name);
 	spelling = registered_spelling(name);
-	*new = spelling == NULL;
+	*new = spelling == NULL || !OidIsValid(name_relid(name, QUEUE_TABLE)) ||
+		!OidIsValid(name_relid(name, ARCHIVE_TABLE));
 	return spelling ? spelling : text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 

@@ -90,7 +90,7 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 /* $1 the messages, all locked; $2 now, $3 the end of the lease */
 static const PlanSpec lease_messages = {
 	PLAN_READ_GROUPED,
-	"UPDATE {queue} SET read_ct = read_ct OPERATOR(pg_catalog.+) 1, last_read_at = $2, vt = $3"
+	"UPDATE {queue} SET read_ct = " NEXT_READ_CT ", last_read_at = $2, vt = $3"
 	" WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1){leaf}"
 	" RETURNING " MESSAGE_COLUMNS,
 	3, {INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID}

@@ -299,9 +299,9 @@ warn_of_failure(const Task *task, const ErrorData *error, bool late)
 static StepResult
 report_failure(Maintenance *m, const Task *task, int64 began_at, ErrorData *error, bool late)
 {
-	late = late && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	late = late && is_cancellation(error);
 	/* The caller's own cancellation or time limit is not the step's */
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !late)
+	if (is_cancellation(error) && !late)
 		ReThrowError(error);
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)

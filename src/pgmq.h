@@ -114,6 +114,10 @@ typedef struct PlanSpec
 #define MESSAGE_COLUMNS \
 	"msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers"
 
+/* How often a message will have been read.  Plain SQL can write any count: at the last one it stays. */
+#define NEXT_READ_CT \
+	"LEAST(read_ct, 2147483646) OPERATOR(pg_catalog.+) 1"
+
 extern int	plan_max_queues;
 
 extern uint64 plan_run(const QueueName *name, const PlanSpec *spec,

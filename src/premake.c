@@ -166,18 +166,29 @@ premake_step(Upkeep *upkeep)
 /* ---- the default partition ---- */
 
 /*
- * The lowest and the highest key of the default partition; false if it is empty.
- * Rows at infinity have no other partition to go to.
+ * Keys that a partition is made for.  Only plain SQL writes others: they have no
+ * name or no bounds there, so their rows stay where they are.
  */
+static const char *
+ordinary_keys(const Upkeep *upkeep)
+{
+	const char *column = upkeep->set->column;
+
+	if (!upkeep->set->by_time)
+		return psprintf("%s OPERATOR(pg_catalog.>=) 0", column);
+	return psprintf("%s OPERATOR(pg_catalog.>=) '0001-01-01 00:00:00+00'::timestamp with time zone"
+					" AND pg_catalog.isfinite(%s)", column, column);
+}
+
+/* The lowest and the highest of these keys in the default partition; false if it has none */
 static bool
 default_keys(const Upkeep *upkeep, const char *table, int64 *lowest, int64 *highest)
 {
 	const char *column = upkeep->set->column;
 	char	   *first;
 
-	run_with_texts(psprintf("SELECT pg_catalog.min(%s), pg_catalog.max(%s) FROM ONLY %s%s",
-							column, column, table,
-							upkeep->set->by_time ? psprintf(" WHERE pg_catalog.isfinite(%s)", column) : ""), 0, NULL);
+	run_with_texts(psprintf("SELECT pg_catalog.min(%s), pg_catalog.max(%s) FROM ONLY %s WHERE %s",
+							column, column, table, ordinary_keys(upkeep)), 0, NULL);
 	first = row_text(0, 1);
 	if (first == NULL)
 		return false;
@@ -244,11 +255,10 @@ take_over_retention(const Upkeep *upkeep)
 }
 
 static bool
-has_infinite_keys(const Upkeep *upkeep, const char *table)
+has_other_keys(const Upkeep *upkeep, const char *table)
 {
-	return upkeep->set->by_time &&
-		run_with_texts(psprintf("SELECT FROM ONLY %s WHERE NOT pg_catalog.isfinite(%s) LIMIT 1",
-								table, upkeep->set->column), 0, NULL) > 0;
+	return run_with_texts(psprintf("SELECT FROM ONLY %s WHERE NOT (%s) LIMIT 1",
+								   table, ordinary_keys(upkeep)), 0, NULL) > 0;
 }
 
 /*
@@ -277,7 +287,7 @@ turn_default(const Upkeep *upkeep, const char *table)
 		!partset_room(set, &upkeep->step, highest, &last_lower, &upper))
 		return false;
 	partset_gap(set, lowest, &gap_lower, &gap_upper);
-	if (upper > gap_upper || has_infinite_keys(upkeep, table))
+	if (upper > gap_upper || has_other_keys(upkeep, table))
 		return false;
 	become_partition(upkeep, table, lower, upper);
 	if (last_lower != lower)

@@ -4,8 +4,10 @@
  *
  * One bad queue must not keep a function from all others.  So each queue has a
  * subtransaction of its own, and its error becomes a warning.  Two kinds of
- * errors end the whole call: a cancellation, and a missing privilege, for
- * the caller would take a shorter result for all there is.
+ * errors end the whole call: a cancellation, and a missing privilege of the
+ * caller, who would take a shorter result for all there is.  Code of a queue's
+ * owner can raise any SQLSTATE.  So a cancellation is known by where the server
+ * raised it, and a visit that runs such code does not end by a refusal.
  *
  * The owner of a queue can lock its tables for as long as it likes.  All queues
  * together may keep the call waiting for lock_budget_ms; after that, a queue
@@ -152,8 +154,17 @@ visit_one(const ListedQueue *queue, int lock_ms, QueueVisit visit, void *arg)
 	return error;
 }
 
+/* Whether the server has cancelled the statement; code that users wrote can raise the same SQLSTATE */
+bool
+is_cancellation(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
 void
-queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, QueueVisit visit, void *arg)
+queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, bool refusal_ends,
+			 QueueVisit visit, void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(caller, "pgmq queue", ALLOCSET_DEFAULT_SIZES);
@@ -173,8 +184,8 @@ queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, QueueVisi
 		error = visit_one(&queues[i], (int) Max(budget, 1), visit, arg);
 		if (error != NULL)
 		{
-			if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-				error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+			if (is_cancellation(error) ||
+				(refusal_ends && error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE))
 				ReThrowError(error);
 			if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 				budget -= (ticks() - began) / 1000;

@@ -45,7 +45,7 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 
 /* $4 the lease */
 #define LEASE \
-	"UPDATE {queue} SET read_ct = read_ct OPERATOR(pg_catalog.+) 1," \
+	"UPDATE {queue} SET read_ct = " NEXT_READ_CT "," \
 	" last_read_at = pg_catalog.clock_timestamp()," \
 	" vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $4" \
 	" WHERE "

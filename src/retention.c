@@ -348,7 +348,7 @@ pgmq_list_partitions(PG_FUNCTION_ARGS)
 	}
 	count = queues_list(&queues);
 	if (PG_ARGISNULL(0))
-		queues_visit(queues, count, LOCK_BUDGET_MS, list_partitions, rsinfo);
+		queues_visit(queues, count, LOCK_BUDGET_MS, true, list_partitions, rsinfo);
 	else
 	{
 		for (i = 0; i < count; i++)
