@@ -153,15 +153,17 @@ wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
 	return wait_for(&wait);
 }
 
-/* The one column of the row that a procedure with one INOUT argument returns */
+/*
+ * The row that a procedure with one INOUT argument returns.  The procedure itself
+ * may have been dropped while the call waited, so its description is not asked for.
+ */
 static Datum
-row_of(FunctionCallInfo fcinfo, Datum value)
+row_of(Oid type, Datum value)
 {
-	TupleDesc	desc;
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
 	bool		null = false;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	TupleDescInitEntry(desc, 1, "ready", type, -1, 0);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));
 }
 
@@ -178,7 +180,7 @@ wait_for_queue(FunctionCallInfo fcinfo, const char *procedure, bool grouped)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	ready = wait_until_ready(fcinfo, &request);
 	SPI_finish();
-	return row_of(fcinfo, BoolGetDatum(ready));
+	return row_of(BOOLOID, BoolGetDatum(ready));
 }
 
 /* pgmq.wait(queue_name text, timeout_ms integer, INOUT ready boolean) */
@@ -276,8 +278,8 @@ pgmq_wait_any(PG_FUNCTION_ARGS)
 			names[count++] = names[i];
 	}
 	MemoryContextSwitchTo(caller);
-	row = row_of(fcinfo, PointerGetDatum(construct_array(names, count, TEXTOID, -1, false,
-														 TYPALIGN_INT)));
+	row = row_of(TEXTARRAYOID, PointerGetDatum(construct_array(names, count, TEXTOID, -1, false,
+															   TYPALIGN_INT)));
 	SPI_finish();
 	return row;
 }

@@ -395,6 +395,16 @@ SKIP:
 	is($node->safe_psql('postgres', 'SELECT 1'), 1, 'the server is up');
 }
 
+# The extension is dropped beside sessions that wait: they end with what was documented, or with a plain error
+for my $call (q{CALL pgmq.wait('q', 2000)}, q{CALL pgmq.wait_grouped('q', 2000)}, q{CALL pgmq.wait_any('{q}', 2000)})
+{
+	my $waiter = start_waiter('beside', $call);
+
+	$node->safe_psql('postgres', 'DROP EXTENSION pgmq CASCADE');
+	like(ended($waiter), qr/^(f|\{\})$/, "$call says that nothing came, although the extension is gone");
+	$node->safe_psql('postgres', q{DROP SCHEMA pgmq CASCADE; CREATE EXTENSION pgmq; SELECT pgmq.create('q')});
+}
+
 # Shutdown, and the same again after it
 my $last = start_waiter('last', q{CALL pgmq.wait('q', 600000)});
 my $poll = start_waiter('poll');
