@@ -162,17 +162,25 @@ compare_changes(const void *a, const void *b)
 /* How many messages of a statement are seen to at a time: it may be a COPY of millions */
 #define MESSAGES_AT_A_TIME 5000
 
-/* The next messages of a transition table, sorted; none at its end */
+/*
+ * The next messages of a transition table, sorted, in a context that is reset
+ * before the ones after them; none at its end.  The slot keeps its last row for
+ * longer, so it must not be filled in that context: a row that comes from disk
+ * is allocated in the current one, and freed when the slot gets the next row.
+ */
 static Change *
-next_changes(Reader *reader, Tuplestorestate *store, int *count)
+next_changes(Reader *reader, Tuplestorestate *store, MemoryContext context, int *count)
 {
-	Change	   *changes = palloc(sizeof(Change) * MESSAGES_AT_A_TIME);
+	Change	   *changes = MemoryContextAlloc(context, sizeof(Change) * MESSAGES_AT_A_TIME);
 
 	*count = 0;
 	while (*count < MESSAGES_AT_A_TIME && tuplestore_gettupleslot(store, true, false, reader->slot))
 	{
+		MemoryContext caller = MemoryContextSwitchTo(context);
+
 		if (make_change(reader, &changes[*count]))
 			(*count)++;
+		MemoryContextSwitchTo(caller);
 	}
 	qsort(changes, *count, sizeof(Change), compare_changes);
 	return changes;
@@ -495,10 +503,7 @@ see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bo
 	tuplestore_rescan(store);
 	for (;;)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(context);
-
-		changes = next_changes(&reader, store, &count);
-		MemoryContextSwitchTo(caller);
+		changes = next_changes(&reader, store, context, &count);
 		if (count == 0)
 			break;
 		if (sent)
