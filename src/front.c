@@ -28,6 +28,15 @@
  * partition out of the default one, under a lock that keeps us from opening that;
  * so the default partition is opened first, and then we ask again whether the
  * list is still good.
+ *
+ * LOCKS ON PARTITIONS.  REINDEX CONCURRENTLY of a partitioned table locks all
+ * partitions, SHARE, in the order of their oids, and lets writers pass at the
+ * parent.  A call that waits for a writer's lock on one partition while it holds
+ * another can deadlock with that.  So a scan takes LEAF_LOCK only, which does not
+ * conflict with SHARE.  Writers' locks on several partitions
+ * are taken in the order of the oids, before the first row is changed (route.c).
+ * A plain REINDEX of a partition holds SHARE on it and waits for its indexes: so
+ * these are closed before a writer's lock is taken.
  */
 #include "pgmq.h"
 
@@ -63,6 +72,9 @@
 #include "group.h"
 #include "partition.h"
 #include "relcheck.h"
+
+/* A lock on a partition for a scan, and for locking rows: see the top of this file */
+#define LEAF_LOCK RowShareLock
 
 /* How many partitions are near */
 #define NEAR_TABLES 2
@@ -139,7 +151,7 @@ add_table(GroupQueue *queue, Relation rel)
 static bool
 add_all_tables(GroupQueue *queue)
 {
-	List	   *children = find_all_inheritors(RelationGetRelid(queue->queue), RowExclusiveLock, NULL);
+	List	   *children = find_all_inheritors(RelationGetRelid(queue->queue), LEAF_LOCK, NULL);
 	ListCell   *lc;
 	bool		good = true;
 
@@ -390,7 +402,7 @@ front_open_range(GroupQueue *queue, GroupRange *range)
 
 		/* Somebody may delete from the partition itself */
 		queue->locked_before |= has_written(range->relid);
-		rel = try_table_open(range->relid, RowExclusiveLock);
+		rel = try_table_open(range->relid, LEAF_LOCK);
 
 		if (rel == NULL)
 			return false;
@@ -423,21 +435,28 @@ front_close_range(GroupQueue *queue, GroupRange *range)
 		return;
 	if (leaf->index)
 		index_close(leaf->index, AccessShareLock);
-	table_close(leaf->rel, RowExclusiveLock);
+	table_close(leaf->rel, LEAF_LOCK);
 	queue->nleaves--;
 	range->open = -1;
 }
 
-/* Open all tables, so that no rows are moved among them and a statement that is planned now knows all */
+/*
+ * Open all tables, so that no rows are moved among them and a statement that is
+ * planned now knows all.  The locks are those of a writer, and are kept unless
+ * group_close() is told otherwise.
+ */
 void
 front_open_all(GroupQueue *queue)
 {
+	Oid			relid = RelationGetRelid(queue->queue);
 	int			i;
 
 	do
 	{
 		for (i = 0; i < queue->nranges; i++)
 			(void) front_open_range(queue, &queue->ranges[i]);
+		front_close_indexes(queue);
+		queue->locked = list_concat(queue->locked, find_all_inheritors(relid, RowExclusiveLock, NULL));
 		CHECK_FOR_INTERRUPTS();
 	} while (!ranges_are_current(queue));
 }
@@ -560,12 +579,9 @@ open_notes(GroupQueue *queue)
 	return notes;
 }
 
-/*
- * From here on the queue has neither group index nor notes.  Who reads it without
- * them does not know the keys of groups, and could write no note.
- */
+/* Close the indexes of all tables.  A scan that begins later opens them again. */
 void
-group_forget_index(GroupQueue *queue)
+front_close_indexes(GroupQueue *queue)
 {
 	int			i;
 
@@ -575,6 +591,16 @@ group_forget_index(GroupQueue *queue)
 			index_close(queue->leaves[i].index, AccessShareLock);
 		queue->leaves[i].index = NULL;
 	}
+}
+
+/*
+ * From here on the queue has neither group index nor notes.  Who reads it without
+ * them does not know the keys of groups, and could write no note.
+ */
+void
+group_forget_index(GroupQueue *queue)
+{
+	front_close_indexes(queue);
 	if (queue->fifo)
 		index_close(queue->fifo, AccessShareLock);
 	if (queue->notes)
@@ -633,6 +659,7 @@ group_close(GroupQueue *queue, bool keep_lock)
 {
 	Oid			notes = queue->notes ? RelationGetRelid(queue->notes) : InvalidOid;
 	Oid			relid = RelationGetRelid(queue->queue);
+	ListCell   *lc;
 	int			i;
 
 	group_forget_index(queue);
@@ -646,7 +673,13 @@ group_close(GroupQueue *queue, bool keep_lock)
 		if (leaf->lock_slot)
 			ExecDropSingleTupleTableSlot(leaf->lock_slot);
 		if (leaf->rel != queue->queue)
-			relation_close(leaf->rel, keep_lock ? NoLock : RowExclusiveLock);
+			relation_close(leaf->rel, keep_lock ? NoLock : LEAF_LOCK);
+	}
+	foreach(lc, queue->locked)
+	{
+		/* It does not lock the queue's table itself */
+		if (!keep_lock && lfirst_oid(lc) != relid)
+			UnlockRelationOid(lfirst_oid(lc), RowExclusiveLock);
 	}
 	relation_close(queue->queue, NoLock);
 	/* Asking for the partitions has locked the queue again */

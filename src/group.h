@@ -10,6 +10,7 @@
 #include "access/htup.h"
 #include "access/relscan.h"
 #include "executor/tuptable.h"
+#include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -101,6 +102,7 @@ typedef struct GroupQueue
 	int			nleaves;
 	int			max_leaves;
 	GroupLeaf  *leaves;			/* those that were opened */
+	List	   *locked;			/* oids of those that were locked for writing: see front_open_all() */
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
 	bool		policed;		/* row-level security hides messages from the current role */
 } GroupQueue;
@@ -161,6 +163,7 @@ extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
 extern bool front_columns(GroupLeaf *leaf);
 extern void front_open_all(GroupQueue *queue);
+extern void front_close_indexes(GroupQueue *queue);
 extern bool front_open_range(GroupQueue *queue, GroupRange *range);
 extern void front_close_range(GroupQueue *queue, GroupRange *range);
 extern bool front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,

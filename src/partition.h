@@ -105,4 +105,10 @@ extern void leaf_learn_ids(Leaf *leaf, bool again);
 extern void leaf_note_due(Leaf *leaf, TimestampTz vt);
 extern char *leaf_condition(const Leaf *leaf);
 
+/* ---- leaflock.c: locks on several partitions ---- */
+
+extern void leaves_lock(Leaf **leaves, int count);
+extern bool leaf_wait(Oid locked, Oid blocked);
+extern bool leaf_lock_at_once(Leaf *leaf);
+
 #endif							/* PGMQ_PARTITION_H */

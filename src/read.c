@@ -18,8 +18,8 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
+#include "miscadmin.h"
 #include "utils/jsonb.h"
-#include "utils/rls.h"
 
 #include "partition.h"
 #include "rights.h"
@@ -91,6 +91,9 @@ static const PlanSpec pop_fresh = {
 	3, {INT8OID, INT8OID, INT8OID}
 };
 
+/* When an attempt that found a locked partition is followed by another: microseconds */
+#define BLOCKED_PAUSE 10000
+
 /* The statements for what is due and for what is fresh */
 typedef struct ReadSpecs
 {
@@ -114,6 +117,8 @@ typedef struct Request
 	int64		seconds;		/* of the lease */
 	Datum		conditional;
 	MessageSet *messages;
+	Oid			leaf;			/* the first partition that an attempt has locked */
+	Oid			blocked;		/* one that it could not lock at once: it takes no more */
 } Request;
 
 static void
@@ -147,6 +152,19 @@ request_lease(Request *request, FunctionCallInfo fcinfo, int vt_arg, int conditi
 		return;
 	request->specs = &read_where;
 	request->conditional = JsonbPGetDatum(conditional);
+}
+
+/* Whether to go on with a partition: see leaflock.c */
+static bool
+may_go_on(Request *request, Leaf *leaf)
+{
+	if (leaf == NULL || leaf->relid == request->leaf)
+		return true;
+	if (!OidIsValid(request->leaf))
+		request->leaf = leaf->relid;
+	else if (!leaf_lock_at_once(leaf))
+		request->blocked = leaf->relid;
+	return !OidIsValid(request->blocked);
 }
 
 /*
@@ -202,6 +220,9 @@ look(Request *request, Horizon *h, TimestampTz moment, int64 wanted)
 	finds.due_exhausted = true;
 	while (finds.due_exhausted && horizon_next_due(h, moment, &range))
 	{
+		finds.due_exhausted = may_go_on(request, range.leaf);
+		if (!finds.due_exhausted)
+			break;
 		finds.messages += take(request, request->specs->due, wanted - finds.messages, &range);
 		finds.due_exhausted = request->unlimited || finds.messages < wanted;
 	}
@@ -210,8 +231,12 @@ look(Request *request, Horizon *h, TimestampTz moment, int64 wanted)
 	while (finds.fresh_exhausted &&
 		   horizon_next_fresh(h, request->unlimited ? 0 : wanted - finds.messages, &range))
 	{
-		int64		taken = take(request, request->specs->fresh, wanted - finds.messages, &range);
+		int64		taken;
 
+		finds.fresh_exhausted = may_go_on(request, range.leaf);
+		if (!finds.fresh_exhausted)
+			break;
+		taken = take(request, request->specs->fresh, wanted - finds.messages, &range);
 		finds.fresh_messages += taken;
 		finds.messages += taken;
 		finds.fresh_exhausted = request->unlimited || finds.messages < wanted;
@@ -262,7 +287,7 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
  * "outlook" may be NULL.
  */
 static int64
-request_run(Request *request, Outlook *outlook)
+run_once(Request *request, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp() - 1;
 	int64		wanted = request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
@@ -270,6 +295,7 @@ request_run(Request *request, Outlook *outlook)
 	int64		got = 0;
 
 	rights_require_queue(&request->name, request->specs == &pop_any ? ACL_DELETE : ACL_UPDATE);
+	request->leaf = request->blocked = InvalidOid;
 	SPI_connect();
 	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
@@ -277,15 +303,36 @@ request_run(Request *request, Outlook *outlook)
 		wake_mark_taking(&request->name, wanted);
 		do
 			got += look(request, h, moment, request->quantity - got);
-		while ((request->unlimited || got < request->quantity) && horizon_look_again(h));
+		while ((request->unlimited || got < request->quantity) && !OidIsValid(request->blocked) &&
+			   horizon_look_again(h));
 		wake_mark_taken(&request->name, wanted, got);
 		if (got == 0 && outlook != NULL && (request->unlimited || request->quantity > 0))
 			read_outlook(&request->name, h, moment, got, outlook);
+		if (got == 0 && outlook != NULL && OidIsValid(request->blocked))
+		{
+			outlook->conclusive = outlook->thorough = false;
+			outlook->next = Min(outlook->next, GetCurrentTimestamp() + BLOCKED_PAUSE);
+		}
 	}
 	horizon_end(h, got);
 	SPI_finish();
 	if (got > 0)
 		mark_due(request);
+	return got;
+}
+
+/*
+ * One that came upon a locked partition before it found a message has let go of its
+ * own locks: then it waits.  If it has something, or still holds a lock, it is short.
+ */
+static int64
+request_run(Request *request, Outlook *outlook)
+{
+	int64		got;
+
+	while ((got = run_once(request, outlook)) == 0 && OidIsValid(request->blocked) &&
+		   leaf_wait(request->leaf, request->blocked))
+		CHECK_FOR_INTERRUPTS();
 	return got;
 }
 
@@ -312,10 +359,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 static bool
 is_picky(const Request *request)
 {
-	Oid			relid = name_relid(&request->name, QUEUE_TABLE);
-
-	return request->specs == &read_where ||
-		(OidIsValid(relid) && check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED);
+	return request->specs == &read_where || rights_hide_rows(&request->name);
 }
 
 /*

@@ -39,6 +39,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 
 #include "owner.h"
 
@@ -66,6 +67,15 @@ void
 rights_refuse_table(Oid relid)
 {
 	refuse(relid, ACLCHECK_NO_PRIV);
+}
+
+/* Whether row-level security hides messages from the caller that others may see and take */
+bool
+rights_hide_rows(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+
+	return OidIsValid(relid) && check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
 }
 
 /* Nothing is asked of a table that does not exist */

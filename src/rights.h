@@ -11,6 +11,7 @@
 
 extern bool rights_owns(Oid relid);
 extern void rights_refuse_table(Oid relid);
+extern bool rights_hide_rows(const QueueName *name);
 extern void rights_require_owner(Oid relid);
 extern void rights_require_queue_owner(const QueueName *name);
 extern void rights_require_create(void);

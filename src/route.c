@@ -10,7 +10,9 @@
  *
  * No id is tried twice in the same partition, so a message is returned once.
  * Partitions are gone through in one order, and ids in each in theirs: two
- * calls can wait for one another but not deadlock.
+ * calls can wait for one another but not deadlock.  If there are several
+ * partitions, all are locked before the first statement, in the order of their
+ * oids: so does REINDEX CONCURRENTLY of the whole table.
  */
 #include "pgmq.h"
 
@@ -127,9 +129,12 @@ run_on_leaf(Route *route, Leaf *leaf, int first, int behind)
 
 /* ---- partitions that go by msg_id ---- */
 
-/* Only those partitions that have come since a generation of the list */
+/*
+ * Only those partitions that have come since a generation of the list.  "run" says
+ * to run the statement, else the partitions are only collected to be locked.
+ */
 static void
-route_by_bounds(Route *route, uint32 since)
+visit_by_bounds(Route *route, uint32 since, bool run, Leaf **leaves, int *nleaves)
 {
 	int			first = 0;
 
@@ -143,9 +148,26 @@ route_by_bounds(Route *route, uint32 since)
 		else if (segment != NULL)
 			behind = route->nids;
 		if (segment != NULL && segment->leaf->born > since)
-			run_on_leaf(route, segment->leaf, first, behind);
+		{
+			if (run)
+				run_on_leaf(route, segment->leaf, first, behind);
+			else if (*nleaves == 0 || leaves[*nleaves - 1] != segment->leaf)
+				leaves[(*nleaves)++] = segment->leaf;
+		}
 		first = behind;
 	}
+}
+
+static void
+route_by_bounds(Route *route, uint32 since)
+{
+	Leaf	  **leaves = palloc(sizeof(Leaf *) * Max(route->nids, 1));
+	int			nleaves = 0;
+
+	visit_by_bounds(route, since, false, leaves, &nleaves);
+	leaves_lock(leaves, nleaves);
+	visit_by_bounds(route, since, true, NULL, NULL);
+	pfree(leaves);
 }
 
 /* ---- by enqueued_at ---- */
@@ -178,6 +200,8 @@ static void
 route_by_range(Route *route, Tried *tried)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	Leaf	  **leaves = palloc(sizeof(Leaf *) * Max(route->parts->nleaves, 1));
+	int			nleaves = 0;
 	int			i;
 
 	for (i = 0; i < route->parts->nleaves; i++)
@@ -188,8 +212,13 @@ route_by_range(Route *route, Tried *tried)
 			(!leaf->has_ids && !leaf->is_default && leaf->first <= now))
 			leaf_learn_ids(leaf, false);
 		tried[i] = ids_of_leaf(route, leaf);
-		run_on_leaf(route, leaf, tried[i].first, tried[i].behind);
+		if (tried[i].first < tried[i].behind)
+			leaves[nleaves++] = leaf;
 	}
+	leaves_lock(leaves, nleaves);
+	for (i = 0; i < route->parts->nleaves; i++)
+		run_on_leaf(route, &route->parts->leaves[i], tried[i].first, tried[i].behind);
+	pfree(leaves);
 }
 
 /*

@@ -15,11 +15,11 @@ BEGIN
 END $$;
 CREATE FUNCTION send(queue text, VARIADIC groups text[]) RETURNS SETOF bigint LANGUAGE sql AS $$
 	SELECT pgmq.send(queue, '1', jsonb_build_object('x-pgmq-group', g)) FROM unnest(groups) AS g $$;
--- Which tables of the queue this transaction has locked as one who writes does
+-- Which tables of the queue this transaction has locked to write to them, or to look for messages
 CREATE VIEW written AS
-	SELECT string_agg(c.relname, ' ' ORDER BY c.relname) AS tables
+	SELECT string_agg(DISTINCT c.relname, ' ' ORDER BY c.relname) AS tables
 	  FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
-	 WHERE l.pid = pg_backend_pid() AND l.mode = 'RowExclusiveLock' AND c.relkind IN ('r', 'p') AND c.relname LIKE 'q\_%';
+	 WHERE l.pid = pg_backend_pid() AND l.mode IN ('RowExclusiveLock', 'RowShareLock') AND c.relkind IN ('r', 'p') AND c.relname LIKE 'q\_%';
 
 ---------------------------------------------------------------------- by msg_id
 SELECT make('ids', 'RANGE (msg_id)');
