@@ -19,6 +19,10 @@
  *	  So messages that become due together are handed out one after the other.
  * 3. Picky waiters may pass by what others would take (a condition, row security).
  *	  They are told of everything, take no token, and have timers of their own.
+ *	  Sessions that wait for groups pass by messages behind one that is held.  They
+ *	  share tokens and a leader among themselves: the groups of a queue are a queue
+ *	  of their own here, which gets a token for each group that may have become
+ *	  available.
  *
  * WHY NO WAKE-UP IS LOST
  *
@@ -218,8 +222,9 @@ board_sleepers_remove(WakeQueue *queue, int32 waiter)
 
 /* ---- queues ---- */
 
+/* A queue, or ("grouped") its groups: see (3) */
 WakeKey
-board_key(const QueueName *name)
+board_key(const QueueName *name, bool grouped)
 {
 	const unsigned char *bytes = (const unsigned char *) name->canonical;
 	int			length = (int) strlen(name->canonical);
@@ -227,7 +232,14 @@ board_key(const QueueName *name)
 
 	key.hash[0] = hash_bytes_extended(bytes, length, MyDatabaseId);
 	key.hash[1] = hash_bytes_extended(bytes, length, ~(uint64) MyDatabaseId);
-	return key;
+	return grouped ? board_grouped(&key) : key;
+}
+
+/* The key of a queue's groups.  It is in the same bucket. */
+WakeKey
+board_grouped(const WakeKey *key)
+{
+	return (WakeKey) {{key->hash[0], ~key->hash[1]}};
 }
 
 bool
@@ -469,6 +481,18 @@ announce_due(WakeQueue *queue, TimestampTz due, Calls *calls)
 		lower_due(&Waiters[i], due, calls);
 }
 
+/* The caller holds the bucket's lock. */
+static void
+announce(const WakeBucket *bucket, const WakeKey *key, int64 messages, TimestampTz due, Calls *calls)
+{
+	WakeQueue  *queue = board_find_queue(bucket, key);
+
+	if (queue != NULL && messages != 0)
+		announce_messages(queue, messages, calls);
+	if (queue != NULL && due != DT_NOEND)
+		announce_due(queue, due, calls);
+}
+
 /*
  * Tell the sessions that wait for a queue that it has so many messages more, or
  * WAKE_UNKNOWN, and when others become due.  Cannot fail.
@@ -477,17 +501,32 @@ void
 board_announce(const WakeKey *key, int64 messages, TimestampTz due)
 {
 	WakeBucket *bucket;
-	WakeQueue  *queue;
 	Calls		calls = {0};
 
 	if (TheBoard == NULL || nobody_waits(bucket_of(key)))
 		return;
 	bucket = board_lock(key);
-	queue = board_find_queue(bucket, key);
-	if (queue != NULL && messages != 0)
-		announce_messages(queue, messages, &calls);
-	if (queue != NULL && due != DT_NOEND)
-		announce_due(queue, due, &calls);
+	announce(bucket, key, messages, due, &calls);
+	LWLockRelease(&bucket->lock);
+	board_make_calls(&calls);
+}
+
+/*
+ * The same for those that wait for its messages and those that wait for its groups,
+ * of which so many may have become available.  Cannot fail.
+ */
+void
+board_announce_queue(const WakeKey *key, int64 messages, int64 groups, TimestampTz due)
+{
+	WakeKey		of_groups = board_grouped(key);
+	WakeBucket *bucket;
+	Calls		calls = {0};
+
+	if (TheBoard == NULL || nobody_waits(bucket_of(key)))
+		return;
+	bucket = board_lock(key);
+	announce(bucket, key, messages, due, &calls);
+	announce(bucket, &of_groups, groups, due, &calls);
 	LWLockRelease(&bucket->lock);
 	board_make_calls(&calls);
 }

@@ -89,11 +89,13 @@ extern WakeQueue *Queues;
 extern Waiter *Waiters;
 
 extern bool board_attach(void);
-extern WakeKey board_key(const QueueName *name);
+extern WakeKey board_key(const QueueName *name, bool grouped);
+extern WakeKey board_grouped(const WakeKey *key);
 extern bool board_same_key(const WakeKey *a, const WakeKey *b);
 
 /* For sessions that end a transaction: these cannot fail */
 extern void board_announce(const WakeKey *key, int64 messages, TimestampTz due);
+extern void board_announce_queue(const WakeKey *key, int64 messages, int64 groups, TimestampTz due);
 extern void board_announce_to_all(void);
 
 /* For waiting sessions */

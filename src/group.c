@@ -80,6 +80,9 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 /* How many groups, at most, are looked at whose notes are not to be had, on top of what is wanted */
 #define MOST_CLAIMED 256
 
+/* When who waits looks at others of them: microseconds */
+#define LOOK_AT_OTHERS_IN 100000
+
 /* How many notes, at most, an attempt of who waits spares: to look at more, every time, costs more than to write */
 #define MOST_SPARED 64
 
@@ -135,7 +138,9 @@ typedef struct Request
 	Front	  **fronts;
 	int			nfronts;
 	int			max_fronts;
-	int64		total;
+	int64		total;			/* messages that were locked */
+	int64		handed_out;		/* of these; a trigger of the users' may keep some */
+	int64		look_in;		/* some notes were left out, to be looked at in so many microseconds; or 0 */
 	bool		any_late;
 	NoteChanges notes;
 	HTAB	   *seen_notes;		/* by where they are */
@@ -573,6 +578,8 @@ consider_claimed(Request *request)
 	int			first = most < count ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, count - 1) : 0;
 	int			i;
 
+	if (most < count)
+		request->look_in = LOOK_AT_OTHERS_IN;
 	for (i = 0; i < most && wanting(request); i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -957,8 +964,9 @@ lease(Request *request, TimestampTz now)
 	values[2] = TimestampTzGetDatum(now + request->lease);
 	nulls[2] = request->lease_null;
 	front_close_indexes(&request->queue);	/* front.c says why */
-	return route_by_id(&request->name, &lease_messages, values, nulls, request->lease == 0,
-					   result_dest(request->messages)) == count &&
+	request->handed_out = (int64) route_by_id(&request->name, &lease_messages, values, nulls,
+											  request->lease == 0, result_dest(request->messages));
+	return request->handed_out == count &&
 		result_earliest(request->messages) >= now + request->lease;
 }
 
@@ -1002,6 +1010,7 @@ read_by_notes(Request *request)
 		go_round(request);
 	check_late(request);
 	hand_out(request);
+	request->look_in = Max(request->look_in, horizon_sweep_in(h));
 	horizon_end(h, request->nfronts);
 	return true;
 }
@@ -1013,7 +1022,7 @@ begin_attempt(Request *request)
 	request->max_fronts = 16;
 	request->fronts = palloc(sizeof(Front *) * request->max_fronts);
 	request->nfronts = 0;
-	request->total = 0;
+	request->total = request->handed_out = request->look_in = 0;
 	request->claimed = NIL;
 	request->nlooks = 0;
 	request->nspared = 0;
@@ -1046,14 +1055,20 @@ tell_outlook(Request *request, Outlook *outlook)
 
 	read_outlook(&request->name, h, request->moment, 0, outlook);
 	outlook->thorough = false;
+	if (request->look_in > 0)
+	{
+		outlook->conclusive = false;
+		outlook->next = Min(outlook->next, GetCurrentTimestamp() + Max(request->look_in, 1000));
+	}
 	horizon_end(h, 0);
 }
 
-/* One attempt: how many messages it got.  "outlook" may be NULL. */
+/* One attempt: how many messages it got, or how many groups it saw.  "outlook" may be NULL. */
 static int64
 request_run(Request *request, Outlook *outlook)
 {
 	bool		written;
+	int64		got;
 
 	rights_require_queue(&request->name, ACL_UPDATE);
 	SPI_connect();
@@ -1084,17 +1099,18 @@ request_run(Request *request, Outlook *outlook)
 	/* A rollback gives them back, the clock at the end of the lease */
 	if (!request->peek)
 		wake_mark_taken(&request->name, PG_INT32_MAX, request->total);
-	if (request->total > 0 && !request->peek)
+	if (request->handed_out > 0)
 		wake_mark_due(&request->name, GetCurrentTimestamp() + request->lease);
 	if (request->policy == ROUND_ROBIN && request->total > 0)
 		arrange(request);
 	/* An empty read lets go of its lock, so that it holds up no floors (horizon.c) */
 	written = request->queue.locked_before || TransactionIdIsValid(GetTopTransactionIdIfAny());
 	group_close(&request->queue, written);
-	if (request->total == 0 && outlook != NULL)
+	got = request->peek ? request->total : request->handed_out;
+	if (got == 0 && outlook != NULL)
 		tell_outlook(request, outlook);
 	SPI_finish();
-	return request->total;
+	return got;
 }
 
 static int64
@@ -1170,7 +1186,8 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait.arg = &request;
 	wait_arguments(&wait, fcinfo, 3);
 	wait.success = WAKE_TOOK;
-	wait.picky = true;			/* a message of a group that is held is for nobody here */
+	wait.grouped = true;
+	wait.picky = rights_hide_rows(&request.name);
 	wait.unwakeable = IsolationUsesXactSnapshot() || !wanting(&request);
 	request.waiting = wait.timeout_ms > 0;
 	if (!wait_for(&wait) && request.nspared > 0)

@@ -452,7 +452,7 @@ static void
 work_end_removal(Work *work)
 {
 	work_end(work);
-	wake_mark(&work->queue.name, work->ready);
+	wake_mark_groups(&work->queue.name, work->ready);
 }
 
 /*

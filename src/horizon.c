@@ -718,6 +718,13 @@ horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook)
 	return true;
 }
 
+/* In how many microseconds the sweep is due that this read was spared; 0: it left nothing out */
+int64
+horizon_sweep_in(const Horizon *h)
+{
+	return h->sweep_in;
+}
+
 /* Whether horizon_peek() can look into this table */
 bool
 horizon_knows(const Horizon *h)

@@ -28,6 +28,7 @@ typedef struct Mark
 {
 	WakeKey		key;
 	int64		messages;		/* available with the commit */
+	int64		groups;			/* the same, beside those of these messages */
 	TimestampTz due;			/* after the commit, the first becomes due */
 	int64		taken;			/* available with a rollback */
 	SubTransactionId first_taken_in;
@@ -113,7 +114,7 @@ mark_of(const QueueName *name, bool create)
 
 	if (!board_attach())
 		return NULL;
-	key = board_key(name);
+	key = board_key(name, false);
 	/* Most transactions go on with the queue that they had last */
 	if (NumMarks > 0 && board_same_key(&Marks[NumMarks - 1].key, &key))
 		return &Marks[NumMarks - 1];
@@ -140,6 +141,16 @@ wake_mark(const QueueName *name, int64 messages)
 
 	if (mark != NULL)
 		mark->messages += messages;
+}
+
+/* With the commit of this transaction, so many groups become available, though no messages do. */
+void
+wake_mark_groups(const QueueName *name, int64 groups)
+{
+	Mark	   *mark = groups > 0 ? mark_of(name, true) : NULL;
+
+	if (mark != NULL)
+		mark->groups += groups;
 }
 
 /* After the commit of this transaction, messages become due at a time. */
@@ -177,7 +188,7 @@ wake_mark_taken(const QueueName *name, int64 taking, int64 messages)
 		return;
 	mark->taken = Max(mark->taken - (taking - messages), 0);
 	/* A poll that found nothing leaves no mark */
-	if (mark->taken == 0 && mark->messages == 0 && mark->due == DT_NOEND &&
+	if (mark->taken == 0 && mark->messages == 0 && mark->groups == 0 && mark->due == DT_NOEND &&
 		mark == &Marks[NumMarks - 1])
 	{
 		*table_entry(&mark->key) = 0;
@@ -207,7 +218,8 @@ wake_committed(void)
 	int			i;
 
 	for (i = 0; i < NumMarks; i++)
-		board_announce(&Marks[i].key, Marks[i].messages, Marks[i].due);
+		board_announce_queue(&Marks[i].key, Marks[i].messages, Marks[i].messages + Marks[i].groups,
+							 Marks[i].due);
 	if (EndsOthers)
 		board_announce_to_all();
 	wake_forget();
@@ -232,12 +244,12 @@ rolled_back_since(SubTransactionId since)
 			continue;
 		if (mark->first_taken_in >= since)
 		{
-			board_announce(&mark->key, mark->taken, DT_NOEND);
+			board_announce_queue(&mark->key, mark->taken, mark->taken, DT_NOEND);
 			mark->taken = 0;
 		}
 		else
 		{
-			board_announce(&mark->key, WAKE_UNKNOWN, DT_NOEND);
+			board_announce_queue(&mark->key, WAKE_UNKNOWN, WAKE_UNKNOWN, DT_NOEND);
 			mark->last_taken_in = since - 1;
 		}
 	}

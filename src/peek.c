@@ -17,7 +17,8 @@
 #include "utils/array.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
-#include "utils/rls.h"
+
+#include "rights.h"
 
 #include "rights.h"
 
@@ -61,15 +62,6 @@ check_rights(const QueueName *name)
 		rights_refuse_table(relid);
 }
 
-/* Whether others may see and take what this user does not */
-static bool
-under_row_security(const QueueName *name)
-{
-	Oid			relid = name_relid(name, QUEUE_TABLE);
-
-	return OidIsValid(relid) && check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
-}
-
 /* How many messages can be had, up to a limit; one look after the other, as a read does */
 static int64
 count_messages(const QueueName *name, Outlook *outlook)
@@ -78,7 +70,7 @@ count_messages(const QueueName *name, Outlook *outlook)
 	Horizon    *h = horizon_begin(name, QUEUE_TABLE, true, false);
 	int64		found = 0;
 
-	if (!horizon_knows(h) || under_row_security(name))
+	if (!horizon_knows(h) || rights_hide_rows(name))
 	{
 		Datum		limit = Int64GetDatum(COUNT_LIMIT);
 
@@ -147,9 +139,9 @@ wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
 	wait.timeout_ms = PG_ARGISNULL(1) ? DEFAULT_TIMEOUT_MS : PG_GETARG_INT32(1);
 	wait.interval_ms = INT_MAX;
 	wait.success = WAKE_SAW;
-	wait.picky = request->grouped;	/* a message of a group that is held is for nobody here */
+	wait.grouped = request->grouped;
 	for (i = 0; i < request->nqueues; i++)
-		wait.picky |= under_row_security(&request->queues[i]);
+		wait.picky |= rights_hide_rows(&request->queues[i]);
 	return wait_for(&wait);
 }
 

@@ -244,6 +244,7 @@ extern bool horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
 extern bool horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook);
+extern int64 horizon_sweep_in(const Horizon *h);
 extern bool horizon_knows(const Horizon *h);
 extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
 extern bool horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook);
@@ -268,6 +269,7 @@ typedef enum WakeEnd
 
 extern Size wake_shared_size(bool ample);
 extern void wake_mark(const QueueName *name, int64 messages);
+extern void wake_mark_groups(const QueueName *name, int64 groups);
 extern void wake_mark_due(const QueueName *name, TimestampTz due);
 extern void wake_mark_taking(const QueueName *name, int64 messages);
 extern void wake_mark_taken(const QueueName *name, int64 taking, int64 messages);
@@ -276,7 +278,7 @@ extern void wake_committed(void);
 extern void wake_rolled_back(void);
 extern void wake_subtransaction_rolled_back(SubTransactionId id);
 extern void wake_forget(void);
-extern int	wake_join(const QueueName *name, bool picky, int interval_ms);
+extern int	wake_join(const QueueName *name, bool grouped, bool picky, int interval_ms);
 extern bool wake_joined(void);
 extern void wake_look(int place);
 extern bool wake_sleep(int place, const Outlook *outlook, TimestampTz *due, bool *timed);
@@ -362,6 +364,7 @@ typedef struct WaitRequest
 	int64		timeout_ms;		/* 0 or less: one attempt */
 	int			interval_ms;	/* longest time between two attempts */
 	WakeEnd		success;		/* WAKE_TOOK or WAKE_SAW */
+	bool		grouped;		/* for groups, not for messages */
 	bool		picky;			/* may pass by what another would take */
 	bool		unwakeable;		/* could not see what it was woken for */
 } WaitRequest;

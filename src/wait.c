@@ -295,7 +295,7 @@ join_all(Wait *wait)
 		Watch	   *watch = &wait->watches[i];
 
 		if (join && may_take(&request->queues[i]))
-			watch->place = wake_join(&request->queues[i], request->picky,
+			watch->place = wake_join(&request->queues[i], request->grouped, request->picky,
 									 (int) wait->interval_ms);
 		if (watch->place == WAKE_NOBODY)
 			wait->interval_ms = Min(wait->interval_ms, UNCALLED_INTERVAL_MS);

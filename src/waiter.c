@@ -59,14 +59,14 @@ make_leader(WakeQueue *queue, int32 waiter)
 }
 
 /*
- * Enter the board.  "picky" and the interval as described at the top.  Returns a
+ * Enter the board.  "grouped", "picky" and the interval as described at the top of board.c.  Returns a
  * place for the functions below, or WAKE_NOBODY if there is none: then the session
  * must look at intervals.
  */
 int
-wake_join(const QueueName *name, bool picky, int interval_ms)
+wake_join(const QueueName *name, bool grouped, bool picky, int interval_ms)
 {
-	WakeKey		key = board_key(name);
+	WakeKey		key = board_key(name, grouped);
 	WakeBucket *bucket;
 	WakeQueue  *queue;
 	int32		place = WAKE_NOBODY;
