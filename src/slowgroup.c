@@ -11,23 +11,30 @@
  * 1. One statement finds, in each group, the messages from the first one on that
  *	  are all visible.  A group whose first message was never handed out, while
  *	  others of it are held, is left out: that message came late.
- * 2. Another one locks them, and skips what it can't lock at once or what is not
+ * 2. A group whose first message another open transaction has locked, updated or
+ *	  deleted is left out, too.  Then the first statement may have to find others.
+ * 3. Another one locks them, and skips what it can't lock at once or what is not
  *	  visible any more.  Of a group everything behind the first one that was
- *	  skipped is let go of.
+ *	  skipped is let go of.  A caller that only asks whether there is something to
+ *	  read locks nothing.
  *
  * So of two readers only one gets the first message, and the other none of its
  * group.  Row-level security holds for both statements, as for any other.
  */
 #include "pgmq.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "group.h"
 
-/* $1 now, $2 how many (NULL: all) */
+/* $1 now, $2 how many (NULL: all), $3 first messages of groups to leave out */
 #define FIND_MESSAGES \
 	"SELECT msg_id, head FROM (SELECT msg_id," \
 	" pg_catalog.first_value(msg_id) OVER in_order AS head," \
@@ -40,13 +47,18 @@
 	" COALESCE(read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) $1" \
 	" AND vt OPERATOR(pg_catalog.<>) enqueued_at, false) AS held FROM {queue}) AS messages" \
 	" WINDOW in_order AS (PARTITION BY grp ORDER BY msg_id)) AS messages" \
-	" WHERE all_visible AND NOT (any_held AND first_read_ct OPERATOR(pg_catalog.=) 0) "
+	" WHERE all_visible AND NOT (any_held AND first_read_ct OPERATOR(pg_catalog.=) 0)" \
+	" AND head OPERATOR(pg_catalog.<>) ALL ($3) "
 
 static const char *const find_messages[] = {
 	[FILL] = FIND_MESSAGES "ORDER BY head, msg_id LIMIT $2",
 	[ROUND_ROBIN] = FIND_MESSAGES "ORDER BY place, head LIMIT $2",
 	[HEADS] = FIND_MESSAGES "AND place OPERATOR(pg_catalog.=) 1 ORDER BY head LIMIT $2"
 };
+
+/* $1 which */
+#define PLACES_OF_MESSAGES \
+	"SELECT msg_id, tableoid, ctid FROM {queue} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
 
 /* $1 which, $2 now */
 #define LOCK_MESSAGES \
@@ -74,38 +86,176 @@ compare_messages(const void *a, const void *b)
 	return compare_ids(&message_a->msg_id, &message_b->msg_id);
 }
 
-static int64
+static Datum
 column(uint64 row, int number)
 {
 	bool		isnull;
 
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &isnull));
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &isnull);
+}
+
+/* Ids in an array that grows */
+typedef struct IdList
+{
+	Datum	   *ids;
+	int			count;
+	int			max;
+} IdList;
+
+static void
+add_id(IdList *list, int64 id)
+{
+	if (list->count == list->max)
+	{
+		list->max = Max(list->max * 2, 16);
+		list->ids = list->ids == NULL ? palloc(sizeof(Datum) * list->max) :
+			repalloc_huge(list->ids, sizeof(Datum) * list->max);
+	}
+	list->ids[list->count++] = Int64GetDatum(id);
+}
+
+static Datum
+array_of(const IdList *list)
+{
+	return PointerGetDatum(construct_array(list->ids, list->count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+static void
+run(const char *statement, const QueueName *name, int nargs, Oid *argtypes, Datum *values, const char *nulls)
+{
+	if (SPI_execute_with_args(name_expand(statement, name), nargs, argtypes, values, nulls, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(SPI_result));
 }
 
 /* Those of the messages that could be locked, sorted */
 static int64 *
 lock_messages(const QueueName *name, const SlowMessage *messages, int count, TimestampTz moment, int *nlocked)
 {
-	static const Oid types[] = {INT8ARRAYOID, TIMESTAMPTZOID};
-	Oid			argtypes[] = {types[0], types[1]};
-	Datum	   *ids = palloc_extended(sizeof(Datum) * (count + 1), MCXT_ALLOC_HUGE);
+	Oid			argtypes[] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	IdList		ids = {0};
 	Datum		values[2];
 	int64	   *locked;
 	int			i;
 
 	for (i = 0; i < count; i++)
-		ids[i] = Int64GetDatum(messages[i].msg_id);
-	values[0] = PointerGetDatum(construct_array(ids, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		add_id(&ids, messages[i].msg_id);
+	values[0] = array_of(&ids);
 	values[1] = TimestampTzGetDatum(moment);
-	if (SPI_execute_with_args(name_expand(LOCK_MESSAGES, name), 2, argtypes, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(SPI_result));
+	run(LOCK_MESSAGES, name, 2, argtypes, values, NULL);
 	*nlocked = (int) SPI_processed;
 	locked = palloc_extended(sizeof(int64) * (*nlocked + 1), MCXT_ALLOC_HUGE);
 	for (i = 0; i < *nlocked; i++)
-		locked[i] = column(i, 1);
+		locked[i] = DatumGetInt64(column(i, 1));
 	SPI_freetuptable(SPI_tuptable);
 	qsort(locked, *nlocked, sizeof(int64), compare_ids);
 	return locked;
+}
+
+/* Messages as (1) finds them, as the policy orders them */
+static SlowMessage *
+find(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, const IdList *claimed, int *count)
+{
+	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID, INT8ARRAYOID};
+	Datum		values[] = {TimestampTzGetDatum(moment), Int64GetDatum(limit), array_of(claimed)};
+	SlowMessage *messages;
+	int			i;
+
+	run(find_messages[policy], name, 3, argtypes, values, limit < 0 ? " n " : NULL);
+	*count = (int) SPI_processed;
+	messages = palloc_extended(sizeof(SlowMessage) * (*count + 1), MCXT_ALLOC_HUGE);
+	for (i = 0; i < *count; i++)
+		messages[i] = (SlowMessage) {DatumGetInt64(column(i, 1)), DatumGetInt64(column(i, 2))};
+	SPI_freetuptable(SPI_tuptable);
+	return messages;
+}
+
+static bool
+is_claimed(Oid relid, ItemPointer tid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		claimed = table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot) && slot_is_claimed(slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return claimed;
+}
+
+/* Add those first messages that another transaction is at work on (2). */
+static void
+add_claimed(const QueueName *name, const SlowMessage *messages, int count, IdList *claimed)
+{
+	Oid			argtypes[] = {INT8ARRAYOID};
+	IdList		heads = {0};
+	Datum		values[1];
+	uint64		row;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (messages[i].msg_id == messages[i].head)
+			add_id(&heads, messages[i].head);
+	}
+	values[0] = array_of(&heads);
+	run(PLACES_OF_MESSAGES, name, 1, argtypes, values, NULL);
+	for (row = 0; row < SPI_processed; row++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (is_claimed(DatumGetObjectId(column(row, 2)), (ItemPointer) DatumGetPointer(column(row, 3))))
+			add_id(claimed, DatumGetInt64(column(row, 1)));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	qsort(claimed->ids, claimed->count, sizeof(Datum), compare_ids);
+}
+
+/* Keep those of groups whose first message is not claimed; how many. */
+static int
+drop_claimed(SlowMessage *messages, int count, const IdList *claimed)
+{
+	int			kept = 0;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		Datum		head = Int64GetDatum(messages[i].head);
+
+		if (claimed->count == 0 || bsearch(&head, claimed->ids, claimed->count, sizeof(Datum), compare_ids) == NULL)
+			messages[kept++] = messages[i];
+	}
+	return kept;
+}
+
+/* How many messages are found beyond those that are wanted, in case that some groups are claimed; and how many times more if so */
+#define SPARE 16
+#define SPARE_FACTOR 8
+
+/* Messages that nobody is at work on, as the policy orders them */
+static SlowMessage *
+find_free(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, int *count)
+{
+	int64		most = limit < 0 ? -1 : limit + SPARE;
+	IdList		claimed = {0};
+	/* Column privileges do not cover where a row is: then (3) leaves out what is claimed */
+	bool		may_ask = pg_class_aclcheck(name_relid(name, QUEUE_TABLE), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+
+	for (;;)
+	{
+		SlowMessage *messages = find(name, policy, most, moment, &claimed, count);
+		int			nclaimed = claimed.count;
+		bool		all = most < 0 || *count < most;
+
+		if (*count == 0)
+			return messages;
+		if (may_ask)
+			add_claimed(name, messages, *count, &claimed);
+		*count = drop_claimed(messages, *count, &claimed);
+		if (limit >= 0)
+			*count = (int) Min(*count, limit);
+		if (all || *count == limit || claimed.count == nclaimed)
+			return messages;
+		pfree(messages);
+		most *= SPARE_FACTOR;
+	}
 }
 
 /*
@@ -116,23 +266,14 @@ int
 slow_messages(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, bool lock,
 			  SlowMessage **found)
 {
-	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID};
-	Datum		values[] = {TimestampTzGetDatum(moment), Int64GetDatum(limit)};
-	SlowMessage *messages;
+	int			count;
+	SlowMessage *messages = find_free(name, policy, limit, moment, &count);
 	int64	   *locked;
 	int			nlocked;
-	int			count;
 	int			kept = 0;
 	int			i;
 
-	if (SPI_execute_with_args(name_expand(find_messages[policy], name), 2, argtypes, values,
-							  limit < 0 ? " n" : NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(SPI_result));
-	count = (int) SPI_processed;
-	*found = messages = palloc_extended(sizeof(SlowMessage) * (count + 1), MCXT_ALLOC_HUGE);
-	for (i = 0; i < count; i++)
-		messages[i] = (SlowMessage) {column(i, 1), column(i, 2)};
-	SPI_freetuptable(SPI_tuptable);
+	*found = messages;
 	qsort(messages, count, sizeof(SlowMessage), compare_messages);
 	if (!lock || count == 0)
 		return count;

@@ -10,7 +10,7 @@ use Test::More;
 my $node = PostgreSQL::Test::Cluster->new('waitinggroups');
 $node->init;
 # What nobody announces is no part of this
-$node->append_conf('postgresql.conf', "pgmq.recheck_interval = '1h'\nshared_preload_libraries = 'pgmq'\n");
+$node->append_conf('postgresql.conf', "pgmq.recheck_interval = '1h'\nmax_prepared_transactions = 10\nshared_preload_libraries = 'pgmq'\n");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION pgmq; CREATE EXTENSION pg_partman');
 
@@ -70,6 +70,35 @@ foreach my $queue (sort keys %queues)
 		}
 		ok($node->poll_query_until('postgres', 'SELECT count(*) = 4 FROM told'), "$queue, $call: all have been told");
 		$_->quit foreach @waiters;
+		$node->safe_psql('postgres', "SELECT pgmq.drop_queue('$queue')");
+	}
+}
+
+# An open or a prepared transaction is at work on a group's first message: nothing is there to
+# be read of this group, and other groups can be read
+foreach my $queue (sort keys %queues)
+{
+	my %claims = (
+		'read' => "SELECT pgmq.read_grouped_head('$queue', 30, 20)",
+		'delete' => "SELECT pgmq.delete('$queue', array_agg(msg_id)) FROM pgmq.q_$queue WHERE headers->>'x-pgmq-group' <> 'last'",
+		'lock' => "SELECT FROM pgmq.q_$queue FOR UPDATE",
+	);
+	foreach my $claim (sort keys %claims)
+	{
+		$node->safe_psql('postgres', join ';', @{ $queues{$queue} });
+		$node->safe_psql('postgres', "SELECT pgmq.send('$queue', '1', jsonb_build_object('x-pgmq-group', i % 20)) FROM generate_series(1, 40) AS i");
+		$node->safe_psql('postgres', "BEGIN; $claims{$claim}; PREPARE TRANSACTION 'claim'");
+		my ($waiter) = waiters(1, "CALL pgmq.wait_grouped('$queue', 600000)");
+		is($node->safe_psql('postgres', "SELECT count(*) FROM pgmq.read_grouped('$queue', 30, 1)"), 0, "$queue, $claim: nothing is read");
+		send_to($queue, 'last');
+		ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM told'), "$queue, $claim: another group is told");
+		is($node->safe_psql('postgres', "SELECT headers->>'x-pgmq-group' FROM pgmq.read_grouped('$queue', 30, 1)"), 'last',
+			"$queue, $claim: and read, behind those that are claimed");
+		$waiter->quit;
+		($waiter) = waiters(1, "CALL pgmq.wait_grouped('$queue', 600000)");
+		$node->safe_psql('postgres', q{ROLLBACK PREPARED 'claim'});
+		ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM told'), "$queue, $claim: the end of the transaction, too");
+		$waiter->quit;
 		$node->safe_psql('postgres', "SELECT pgmq.drop_queue('$queue')");
 	}
 }
