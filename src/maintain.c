@@ -22,6 +22,10 @@
  *	  be its owner's, since code of each runs in the step.
  * 7. A superuser's queue is maintained only if the tables that tell what to do
  *	  belong to superusers, too.
+ * 8. The background worker first goes through all queues with OWNER_SHARE_MS for
+ *	  each owner.  What a step takes beyond that is not taken from others.  So
+ *	  neither many queues nor slow code of one owner keep the worker from queues
+ *	  of another.  In the time that is left then, it goes on where it was.
  *
  * Called in a transaction block, all is one transaction; then the locks are
  * held until it ends, and nothing is tried twice.
@@ -77,7 +81,19 @@ typedef struct Maintenance
 	int64		until;			/* begin nothing after this, by ticks(); 0: no limit */
 	MemoryContext context;		/* outlives transactions */
 	List	   *slow_owners;	/* their code took too long: no more of it in this call */
+	bool		sharing;		/* each owner has its share of the time */
+	bool		used_up;		/* one of them has used all of it */
+	List	   *shares;			/* of OwnerShare: what they have used */
+	int64		share_until;	/* the share of the owner whose turn it is, by ticks() */
 } Maintenance;
+
+#define OWNER_SHARE_MS 1000
+
+typedef struct OwnerShare
+{
+	Oid			owner;
+	int64		used;			/* microseconds */
+} OwnerShare;
 
 typedef struct Task
 {
@@ -378,7 +394,7 @@ pause_maintenance(void)
 static bool
 time_is_up(const Maintenance *m)
 {
-	return m->until != 0 && ticks() >= m->until;
+	return m->until != 0 && (ticks() >= m->until || (m->sharing && ticks() >= m->share_until));
 }
 
 /* What the background worker is at; a caller's session shows his CALL */
@@ -441,27 +457,80 @@ static const struct
 	{"old partitions", retention_step}
 };
 
+static OwnerShare *
+share_of(Maintenance *m, Oid owner)
+{
+	OwnerShare *share;
+	ListCell   *lc;
+
+	foreach(lc, m->shares)
+	{
+		share = lfirst(lc);
+		if (share->owner == owner)
+			return share;
+	}
+	share = palloc0(sizeof(OwnerShare));
+	share->owner = owner;
+	m->shares = lappend(m->shares, share);
+	return share;
+}
+
+/* Run all of a kind that is due for a table, at the cost of its owner */
+static StepResult
+run_for_owner(Maintenance *m, Task *task, OwnerShare *share)
+{
+	const int64 most = OWNER_SHARE_MS * INT64CONST(1000);
+	int64		began = ticks();
+	StepResult	result;
+
+	m->share_until = began + most - share->used;
+	result = run_task(m, task);
+	share->used += ticks() - began;
+	/* The others have the time that is theirs */
+	if (m->sharing && share->used >= most)
+	{
+		m->until += share->used - most;
+		share->used = most;
+		m->used_up = true;
+	}
+	return result;
+}
+
 /* A table that is busy is left alone for now */
 static void
 maintain_table(Maintenance *m, const QueueName *name, char prefix)
 {
 	Oid			relid = name_relid(name, prefix);
+	Oid			owner = owner_of(relid);
 	int			i;
 
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE ||
-		list_member_oid(m->slow_owners, owner_of(relid)))
+		list_member_oid(m->slow_owners, owner))
 		return;
 	for (i = 0; i < lengthof(steps); i++)
 	{
 		Task		task = {*name, prefix, steps[i].what, steps[i].step, PG_INT64_MIN, InvalidOid};
-		int64		began = ticks();
-		StepResult	result = run_task(m, &task);
+		StepResult	result = run_for_owner(m, &task, share_of(m, owner));
 
-		/* The others have the time that it was to have */
-		if (m->until != 0 && list_member_oid(m->slow_owners, task.owner))
-			m->until += ticks() - began;
 		if (result == STEP_BUSY || result == STEP_REFUSED)
 			return;
+	}
+}
+
+/* Once through all queues, beginning with any of them, so that each has its turn when a call ends early */
+static void
+maintain_queues(Maintenance *m, const ListedQueue *queues, int count)
+{
+	int			first = count > 0 ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, count - 1) : 0;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		const QueueName *name = &queues[(first + i) % count].name;
+
+		CHECK_FOR_INTERRUPTS();
+		maintain_table(m, name, QUEUE_TABLE);
+		maintain_table(m, name, ARCHIVE_TABLE);
 	}
 }
 
@@ -488,34 +557,28 @@ warn_without_partman(const ListedQueue *queues, int count)
 
 /*
  * All that is due.  The caller has connected to SPI, as non-atomic if "atomic"
- * is false.  Queues of some owners are left out.  A call may end before it has come to all queues.  So each begins
- * with another one, and every queue has its turn.
+ * is false.  Queues of some owners are left out.
  */
 void
 maintain_all(bool atomic, int64 until, List *left_out)
 {
-	Maintenance m = {atomic, until, NULL, left_out};
+	Maintenance m = {.atomic = atomic, .until = until, .slow_owners = left_out, .sharing = until != 0};
 	MemoryContext caller = CurrentMemoryContext;
 	ListedQueue *queues;
 	int			count;
-	int			first;
-	int			i;
 
 	m.context = AllocSetContextCreate(caller, "pgmq maintenance", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(m.context);
 	count = queues_list(&queues);
 	warn_without_partman(queues, count);
-	first = count > 0 ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, count - 1) : 0;
 	if (!atomic)
 		SPI_commit();
 	MemoryContextSwitchTo(m.context);
-	for (i = 0; i < count; i++)
+	maintain_queues(&m, queues, count);
+	if (m.used_up)
 	{
-		const QueueName *name = &queues[(first + i) % count].name;
-
-		CHECK_FOR_INTERRUPTS();
-		maintain_table(&m, name, QUEUE_TABLE);
-		maintain_table(&m, name, ARCHIVE_TABLE);
+		m.sharing = false;
+		maintain_queues(&m, queues, count);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(m.context);

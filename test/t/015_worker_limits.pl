@@ -213,6 +213,28 @@ foreach my $kind (sort keys %code)
 	sql_is(q{SELECT count(*) FROM pgmq.q_slow; SELECT pgmq.drop_queue('slow')}, "40\nt", 'and has lost nothing');
 }
 
+# Many queues of one owner, each with code that is slow but within the limit, are not maintained before the others' turn
+$node->safe_psql('one', q{
+	SET ROLE maker;
+	CREATE FUNCTION public.lags() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+		IF current_setting('application_name') = 'pgmq maintenance' AND current_setting('my.lagged', true) IS DISTINCT FROM txid_current()::text THEN
+			PERFORM set_config('my.lagged', txid_current()::text, true), pg_sleep(0.4); END IF; RETURN true; END$$;
+	DO $$BEGIN FOR i IN 1..60 LOOP
+		PERFORM pgmq.create_partitioned('lag' || i, '10', NULL, 2);
+		PERFORM pgmq.send_batch('lag' || i, array_fill('{}'::jsonb, '{40}'));
+		EXECUTE format('ALTER TABLE pgmq.q_lag%s ADD CHECK (public.lags())', i); END LOOP; END$$});
+my $lagging = q{SELECT count(*) FROM generate_series(1, 60) AS i WHERE (xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM pgmq.q_lag%s_default', i), false, true, '')))[1]::text <> '0'};
+foreach my $trial (1 .. 3)
+{
+	my $before = $node->safe_psql('one', $lagging);
+	my $after;
+
+	others_are_maintained("beside 60 queues with slow code, $trial");
+	$after = $node->safe_psql('one', $lagging);
+	cmp_ok($before - $after, '<=', 25, "after few of those (before $before, then $after)");
+}
+$node->safe_psql('one', q{DO $$BEGIN FOR i IN 1..60 LOOP PERFORM pgmq.drop_queue('lag' || i); END LOOP; END$$; DROP FUNCTION public.lags()});
+
 # A worker that dies each time is started more and more seldom; others are not held up
 my $position = -s $node->logfile;
 $node->safe_psql('one', 'ALTER TABLE pgmq.meta RENAME TO meta_away; CREATE VIEW pgmq.meta AS TABLE pgmq.meta_away');
