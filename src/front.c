@@ -1,42 +1,33 @@
 /*
  * front.c
- *	  The front of a group, as it is in all transactions at once.
+ *	  SAFETY: the messages of a group are handed out in order, and to one consumer at a
+ *	  time.
  *
- * Whether a group's first message may be handed out can't be told from what a
- * snapshot sees: an earlier one may be on its way in a transaction that has not
- * committed, or on its way out in one that may be rolled back.  So looks go to
- * the group index itself with a dirty snapshot, which shows every version that
- * is not dead for good, and say of each who is at work on it.
+ * A message is handed out only when every earlier one of its group is gone or handed
+ * out by the same call before it: also when an earlier one is delayed, leased, locked,
+ * being sent or being removed by an open transaction.  Earlier means a lower msg_id, of a
+ * message whose send had returned when the call looked.  Notes have no part in this, but
+ * for R4.
  *
- * Everybody writes first and looks then: who sends a message looks for earlier
- * ones when his own is in the index; who removes one looks for what is left
- * when his is marked as deleted; who takes one has locked it when he looks
- * whether it is still the first.  The index page and the heap page are each
- * changed under the exclusive lock of its buffer, so of two who do this at the
- * same time at least one sees the other.  No one waits for that.
+ * R3	The first message is the mutex.  A reader locks it, then looks again whether it
+ *		is the first in all transactions.  Its lock, then its lease, make it unavailable
+ *		to others until it is gone, and they take nothing behind it.  The next ones are
+ *		taken one by one, as far as each is available and can be locked at once.
+ * R4	A message may come late: its msg_id was drawn before that of another message which
+ *		somebody holds by now.  Its sender adds a note that says so (grouptrigger.c),
+ *		and a reader looks at all of such a group before it takes anything.
  *
- * A queue may be partitioned; then a group's messages are in several indexes,
- * which are walked side by side.  Each is opened when the walk has come as far
- * as the lowest id that can be in it: where partitions go by msg_id that is
- * their bound, where they go by time it is what partition.c knows of those to
- * which nothing is sent any more.  A table without a page is passed by; a sender
- * has made its page before it looks.
+ * THE LOOK.  A snapshot does not tell what is on its way in a transaction that has not
+ * committed, or on its way out in one that may be rolled back.  So looks go to the group
+ * index with a dirty snapshot, which shows every version that is not dead for good, and
+ * say of each what other open transactions do to it.  A version that dies between the
+ * reading of its index page and the visit of its row counts as being changed
+ * (changed_meanwhile).  Everybody writes first and looks then: index page and heap page
+ * are each changed under the exclusive lock of their buffer, so of two sessions that do
+ * this at the same time at least one sees the other.  Nobody waits for that.
  *
- * A walk must know of all partitions.  Who has sent to one had it locked, and
- * whoever made it announced it before he let go of his lock.  So it is enough
- * to hear what was announced before a walk.  Rows are moved to a new
- * partition out of the default one, under a lock that keeps us from opening that;
- * so the default partition is opened first, and then we ask again whether the
- * list is still good.
- *
- * LOCKS ON PARTITIONS.  REINDEX CONCURRENTLY of a partitioned table locks all
- * partitions, SHARE, in the order of their oids, and lets writers pass at the
- * parent.  A call that waits for a writer's lock on one partition while it holds
- * another can deadlock with that.  So a scan takes LEAF_LOCK only, which does not
- * conflict with SHARE.  Writers' locks on several partitions
- * are taken in the order of the oids, before the first row is changed (route.c).
- * A plain REINDEX of a partition holds SHARE on it and waits for its indexes: so
- * these are closed before a writer's lock is taken.
+ * A look starts where starts.c says.  That is provable: below lies nothing, and never will.
+ * What was written past the triggers may lie below, until the sweep finds it.
  */
 #include "pgmq.h"
 
@@ -80,6 +71,29 @@
 #define NEAR_TABLES 2
 
 /* ---- opening ---- */
+
+/*
+ * PARTITIONS.  A queue may be partitioned; then a group's messages are in several indexes, which are
+ * walked side by side.  Each is opened when the walk has come as far as the lowest id that
+ * can be in it: where partitions go by msg_id that is their bound, where they go by time it
+ * is what partition.c knows of those to which nothing is sent any more.  A table without a
+ * page is passed by; a sender has made its page before it looks.
+ *
+ * A walk must know of all partitions.  Who has sent to one had it locked, and whoever made
+ * it announced it before letting go of that lock.  So it is enough to hear what was
+ * announced before a walk.  Rows are moved to a new partition out of the default one,
+ * under a lock that keeps us from opening that; so the default partition is opened first,
+ * and then we ask again whether the list is still good.
+ *
+ * LOCKS ON PARTITIONS.  REINDEX CONCURRENTLY of a partitioned table locks all
+ * partitions, SHARE, in the order of their oids, and lets writers pass at the
+ * parent.  A call that waits for a writer's lock on one partition while it holds
+ * another can deadlock with that.  So a scan takes LEAF_LOCK only, which does not
+ * conflict with SHARE.  Writers' locks on several partitions
+ * are taken in the order of the oids, before the first row is changed (route.c).
+ * A plain REINDEX of a partition holds SHARE on it and waits for its indexes: so
+ * these are closed before a writer's lock is taken.
+ */
 
 static bool
 held_by_me(Oid relid, bool orstronger)
@@ -296,61 +310,20 @@ leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
 	return oid;
 }
 
-/* What one row of a catalog says, by a snapshot of this moment: the caches may lag behind */
-static HeapTuple
-catalog_row(Oid catalog, Oid index, ScanKey keys, int nkeys)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Relation	rel = table_open(catalog, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, index, true, snapshot, nkeys, keys);
-	HeapTuple	tuple = systable_getnext(scan);
-
-	if (HeapTupleIsValid(tuple))
-		tuple = heap_copytuple(tuple);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	UnregisterSnapshot(snapshot);
-	return tuple;
-}
+/* How often what the caches say is asked for again */
+#define MOST_RETRIES 10
 
 /*
- * Whether the queue has a valid index by that name, though our caches lead to
- * another one or none, or say that it is not valid.  When an index is replaced
- * (REINDEX CONCURRENTLY) the new one gets the name of the old one and becomes valid;
- * others can see that a moment before their caches are told.
+ * When an index is replaced (REINDEX CONCURRENTLY) the new one gets the name of the
+ * old one, and becomes valid, when the old one becomes invalid.  The catalogs say so
+ * a moment before the caches are told.  So where the caches lead to an index that is
+ * not valid, they are emptied.
  */
-static bool
-catalog_has_other(const GroupQueue *queue, Oid known, bool known_is_valid)
-{
-	char	   *name = psprintf("%c_%s%s", QUEUE_TABLE, queue->name.canonical, GROUP_INDEX_SUFFIX);
-	ScanKeyData keys[2];
-	HeapTuple	tuple;
-	Oid			oid;
-
-	if (strlen(name) >= NAMEDATALEN)
-		return false;
-	ScanKeyInit(&keys[0], Anum_pg_class_relname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
-	ScanKeyInit(&keys[1], Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(RelationGetNamespace(queue->queue)));
-	tuple = catalog_row(RelationRelationId, ClassNameNspIndexId, keys, 2);
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	oid = ((Form_pg_class) GETSTRUCT(tuple))->oid;
-	ScanKeyInit(&keys[0], Anum_pg_index_indexrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
-	tuple = catalog_row(IndexRelationId, IndexRelidIndexId, keys, 1);
-	return HeapTupleIsValid(tuple) && ((Form_pg_index) GETSTRUCT(tuple))->indisvalid &&
-		(oid != known || !known_is_valid);
-}
-
-/* How often caches that lag behind are asked again, a millisecond later each time */
-#define MOST_RETRIES 1000
-
 static void
-wait_for_caches(void)
+empty_caches(void)
 {
-	pg_usleep(1000);
 	CHECK_FOR_INTERRUPTS();
-	AcceptInvalidationMessages();
+	InvalidateSystemCaches();
 }
 
 /*
@@ -383,7 +356,7 @@ open_leaf_index(GroupQueue *queue, GroupRange *range)
 			return false;
 		if (range->part)
 			range->part->group_index = InvalidOid;
-		wait_for_caches();
+		empty_caches();
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -503,20 +476,20 @@ open_fifo(GroupQueue *queue)
 		Oid			oid = name_index_relid(&queue->name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
 		char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
 		Relation	index = NULL;
-		bool		valid = false;
+		bool		valid;
 
 		if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
 			index = try_index_open(oid, AccessShareLock);
+		if (index == NULL && !OidIsValid(oid))
+			break;
 		if (index != NULL && is_group_index(queue->queue, index))
 			return index;
+		valid = index != NULL && index->rd_index->indisvalid;
 		if (index != NULL)
-		{
-			valid = index->rd_index->indisvalid;
 			index_close(index, AccessShareLock);
-		}
-		if (!catalog_has_other(queue, oid, valid))
+		if (valid)
 			break;
-		wait_for_caches();
+		empty_caches();
 	}
 	return NULL;
 }
@@ -798,7 +771,6 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 	peeked->tid = slot->tts_tid;
 
 	copy_header(slot, &header);
-	peeked->next = header.t_ctid;
 	claimed = header_is_claimed(&header, &changer);
 	peeked->mine = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(&header));
 	peeked->arriving = TransactionIdIsValid(dirty->xmin);
@@ -839,7 +811,6 @@ struct GroupScan
 	int			first;			/* of those whose ids are known the first that is walked */
 	int			nleaves;
 	int			max_leaves;
-	int64		ours;			/* the lowest message that the current command has taken away */
 	LeafScan   *leaves;
 };
 
@@ -884,12 +855,10 @@ entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot)
  * because it was being sent then: it may have been sent and changed since.
  */
 static bool
-changed_meanwhile(GroupScan *scan, LeafScan *leaf, const GroupLeaf *table)
+changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 {
 	HeapTupleHeaderData header;
 	bool		seen;
-	Datum		msg_id;
-	bool		isnull;
 
 	leaf->scan->xs_snapshot = scan->before;
 	seen = index_fetch_heap(leaf->scan, leaf->slot);
@@ -899,12 +868,7 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf, const GroupLeaf *table)
 		return entry_ended_since(leaf->scan, scan->before, leaf->slot);
 	/* What the current command has changed is as it left it */
 	copy_header(leaf->slot, &header);
-	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header)))
-		return true;
-	msg_id = slot_getattr(leaf->slot, table->id_attno, &isnull);
-	if (!isnull)
-		scan->ours = Min(scan->ours, DatumGetInt64(msg_id));
-	return false;
+	return !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header));
 }
 
 static void
@@ -926,7 +890,7 @@ leaf_next(GroupScan *scan, LeafScan *leaf)
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
 			return;
 		}
-		if (!same_entry && changed_meanwhile(scan, leaf, table))
+		if (!same_entry && changed_meanwhile(scan, leaf))
 		{
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
 			leaf->peeked.changing = leaf->peeked.leaving = true;
@@ -1026,7 +990,6 @@ front_begin(GroupQueue *queue, const text *key, int64 from)
 	scan->nranges = queue->nranges;
 	InitDirtySnapshot(scan->dirty);
 	scan->before = RegisterSnapshot(GetLatestSnapshot());
-	scan->ours = PG_INT64_MAX;
 	ScanKeyInit(&scan->keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
 	ScanKeyInit(&scan->keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
 	return scan;
@@ -1061,86 +1024,34 @@ front_next(GroupScan *scan, Peeked *peeked)
 	return true;
 }
 
-/* What the versions of one message tell together */
-typedef struct Versions
-{
-	bool		settled;		/* there is one that nobody is at work on */
-	bool		replaced;		/* another transaction's, which an open one has updated: */
-	int			leaf;
-	ItemPointerData next;		/* its next version */
-	bool		renewed;		/* one that an open transaction has written and left: */
-	int			newest_leaf;
-	ItemPointerData newest;
-} Versions;
-
-static void
-add_version(Versions *versions, const Peeked *version)
-{
-	if (!peeked_is_busy(version))
-		versions->settled = true;
-	else if (version->changing && !version->leaving && !version->arriving)
-	{
-		versions->replaced = true;
-		versions->leaf = version->leaf;
-		versions->next = version->next;
-	}
-	else if (version->arriving && !version->leaving && !version->changing)
-	{
-		versions->renewed = true;
-		versions->newest_leaf = version->leaf;
-		versions->newest = version->tid;
-	}
-}
-
 /*
  * The next message, all of its versions taken together: anything that is said
- * of one of them is said of it, and its vt is the earliest.
- *
- * It is solid if there is a version that nobody is at work on.  An update that is
- * under way leaves it where it is only if the next version is in the group, too,
- * and is the last one: the transaction may have read and deleted it, or moved it
- * to another group, and have had its look then.  It may even have moved it there
- * and back, and roll back the latter.  And what it has sent itself, and then read,
- * goes altogether when it is rolled back.
+ * of one of them is said of it, and its vt is the earliest.  It is settled if there
+ * is a version that nobody is at work on: locks of rows do not count.
  */
 bool
 front_next_message(GroupScan *scan, Peeked *peeked)
 {
 	Peeked		version;
-	Versions	versions = {false};
 	LeafScan   *next;
 
 	if (!front_next(scan, peeked))
 		return false;
-	add_version(&versions, peeked);
+	peeked->settled = !peeked_is_busy(peeked);
 	while ((next = walk_on(scan)) != NULL && next->peeked.msg_id == peeked->msg_id &&
 		   front_next(scan, &version))
 	{
-		add_version(&versions, &version);
+		peeked->settled |= !peeked_is_busy(&version);
 		peeked->fresh |= version.fresh;
 		peeked->vt = Min(peeked->vt, version.vt);
 		peeked->read_ct = Max(peeked->read_ct, version.read_ct);
-		peeked->mine |= version.mine;
 		peeked->arriving |= version.arriving;
 		peeked->leaving |= version.leaving;
 		peeked->changing |= version.changing;
 		peeked->locked |= version.locked;
 		peeked->unseen |= version.unseen;
 	}
-	peeked->solid = versions.settled ||
-		(versions.replaced && versions.renewed && versions.leaf == versions.newest_leaf &&
-		 ItemPointerEquals(&versions.next, &versions.newest));
 	return true;
-}
-
-/*
- * The lowest message so far that the command which is being executed has deleted,
- * or moved to another group: a rollback brings it back.
- */
-int64
-front_ours(const GroupScan *scan)
-{
-	return scan->ours;
 }
 
 void
@@ -1157,6 +1068,72 @@ front_end(GroupScan *scan)
 	if (scan->leaves)
 		pfree(scan->leaves);
 	pfree(scan);
+}
+
+/* How many messages that open transactions are at work on a look goes past */
+#define MOST_PASSED 32
+
+/*
+ * Whether there is an earlier message of the group that is settled: whoever removes it
+ * will look at the group after that.  Not all partitions are searched for one.
+ * "doubtful": it may have been handed out, and others behind it.
+ */
+bool
+front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful)
+{
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		peeked;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		follows = false;
+	int			passed = 0;
+
+	*doubtful = true;
+	starts_find(queue, key, &start);
+	if (start.from >= msg_id)
+		return false;
+	scan = front_begin_near(queue, key, start.from, msg_id);
+	while (!follows && front_next_message(scan, &peeked) && peeked.msg_id < msg_id && passed++ < MOST_PASSED)
+	{
+		follows = peeked.settled;
+		*doubtful = peeked.changing || peeked.locked || peeked_is_held(&peeked, now);
+	}
+	front_end(scan);
+	return follows;
+}
+
+/*
+ * The look of a claimer (notes.c), after which it writes a verdict.  Messages that open
+ * transactions are sending, removing or changing may be there in the end or not: the
+ * look goes past them, and the verdict is the earliest time of all versions that it
+ * has come by, up to the first message that is settled.
+ */
+void
+front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	GroupStart	start;
+	GroupScan  *scan;
+	Peeked		peeked = {0};
+	int			passed = 0;
+
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->until = DT_NOEND;
+	starts_find(queue, key, &start);
+	scan = front_begin(queue, key, start.from);
+	while (!peeked.settled && verdict->until > now && front_next_message(scan, &peeked))
+	{
+		if (passed++ == 0)
+		{
+			verdict->head = peeked.msg_id;
+			verdict->found = true;
+			verdict->unseen = peeked.unseen && peeked.settled && !peeked.locked;
+		}
+		verdict->until = Min(verdict->until, peeked.fresh || passed > MOST_PASSED ? DT_NOBEGIN : peeked.vt);
+	}
+	front_end(scan);
+	if (verdict->found)
+		starts_advance(&start, verdict->head, ours);
 }
 
 /*

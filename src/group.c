@@ -3,47 +3,24 @@
  *	  Hand out messages by groups: read_grouped, read_grouped_rr,
  *	  read_grouped_head and their waiting forms.
  *
- * WHAT HOLDS
- *
- * A message is handed out only when every earlier one of its group is gone or
- * handed out by the same call before it: also when an earlier one is delayed,
- * leased, locked, being sent or being removed by an open transaction.  Earlier
- * means a lower msg_id, of a message whose send had returned when the call
- * looked.  And a group of which one reader holds messages is not given to
- * another, unless somebody sets the first of them free by hand.
- *
- * HOW IT IS KEPT
- *
- * Who takes a group's first message locks it, and only then looks whether it
- * is still the first, in all transactions (front.c).  Its lock, then its lease,
- * make it unavailable to others until it is gone; and they take nothing behind
- * it.  Then come the next ones, one by one, as far as they are to be had and can
- * be locked at once.  No group is locked that is not handed out; that two take
- * the first message at the same time is seen before, but for a race of
- * microseconds whose loser keeps the lock on one message until it ends.
- *
- * WHAT IT COSTS
- *
  * Which groups to look at is told by notes (notes.c), of which a read takes
  * those that are due and the oldest fresh ones, from where horizon.c says.  So
  * neither blocked groups, whose notes are for later, nor the messages behind
  * their first ones are ever touched.  The group whose first message is the
- * oldest comes first, among as many notes as are taken at once (WINDOW).
+ * oldest comes first, among as many notes as are taken at once (WINDOW).  What is
+ * taken of a group front.c argues.
  *
- * What a look finds about a group goes into its note: handed out, look again
+ * What a look finds about a group goes into its notes: handed out, look again
  * when the lease ends; to be had later, then; blocked by an open transaction,
- * soon; empty, the note goes.  Notes are locked before the group is looked at
- * and are all written at the end.  A note that another transaction has locked
- * is passed by, and its group is looked at, without it, only when there is
- * nothing else: so nobody who keeps his transaction open keeps a group from the
- * others.
+ * soon; empty, the notes go.  All are written at the end.  A note that another
+ * transaction has locked is passed by, and its group is looked at, without it, only
+ * when there is nothing else: so a transaction that stays open keeps no group from
+ * the others.
  *
- * Who waits would hold what he has written to the end of his wait: locks on the
- * queue and its notes, which keep their floors where they are and DDL waiting, and
- * notes that nobody else can see.  So an attempt of his spares some notes whose
- * groups are not to be had: it leaves them as they are.  The next one looks at
- * them again, and the last one, or one that writes all the same, sees to them.  A
- * note that stays does no harm but for the look at its group.
+ * A session that waits would hold what it has written to the end of its wait: locks on
+ * the queue and its notes, which keep their floors where they are and DDL waiting, and
+ * notes that nobody else can see.  So it looks first whether there is a group to be had,
+ * and reads only then.
  *
  * Without a group index statements on the whole queue do it (slowgroup.c).
  */
@@ -83,8 +60,8 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 /* When who waits looks at others of them: microseconds */
 #define LOOK_AT_OTHERS_IN 100000
 
-/* How many notes, at most, an attempt of who waits spares: to look at more, every time, costs more than to write */
-#define MOST_SPARED 64
+/* With more notes than this whose groups are not to be had, to look at them every time costs more than to write */
+#define MOST_IN_VAIN 64
 
 /* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s */
 #define BUSY_PAUSE 10000
@@ -109,18 +86,8 @@ typedef struct Front
 	Peeked		first;			/* as it was before */
 	bool		ended;			/* no more to be had */
 	GroupScan  *scan;			/* open while the front is being taken from */
-	const Note *note;			/* locked; NULL if there is none */
+	Claim		claim;			/* of its notes */
 } Front;
-
-/* What came of a look at a group */
-typedef enum Outcome
-{
-	TAKEN,
-	EMPTY,
-	WAIT,						/* nothing before a certain time */
-	BUSY,						/* an open transaction is at work on it */
-	UNSEEN						/* not in our snapshot */
-} Outcome;
 
 /* What one call asks for, good for any number of attempts; and what an attempt has */
 typedef struct Request
@@ -143,29 +110,15 @@ typedef struct Request
 	int64		look_in;		/* some notes were left out, to be looked at in so many microseconds; or 0 */
 	bool		any_late;
 	NoteChanges notes;
-	HTAB	   *seen_notes;		/* by where they are */
-	HTAB	   *seen_groups;	/* by hash */
-	int			nlooks;
+	HTAB	   *seen;			/* notes, and groups that are taken */
 	List	   *claimed;		/* notes that others have locked */
 	bool		peek;			/* take nothing, only tell how many groups could be had */
+	bool		quiet;			/* and write nothing about the others */
+	int			in_vain;		/* of which there were so many */
 	bool		waiting;		/* another attempt follows, in this transaction */
-	int			nspared;		/* notes that were left as they are for that */
 } Request;
 
 /* ---- one group ---- */
-
-static Outcome
-judge(const Request *request, const Peeked *peeked, TimestampTz *until)
-{
-	*until = peeked->vt;
-	if (peeked_is_busy(peeked) || peeked->locked)
-		return BUSY;
-	if (peeked->unseen)
-		return UNSEEN;
-	if (!peeked->fresh && peeked->vt > request->moment)
-		return WAIT;
-	return TAKEN;
-}
 
 static void
 front_add(Front *front, const Peeked *peeked)
@@ -187,94 +140,48 @@ front_pause(Front *front)
 	front->scan = NULL;
 }
 
-/* For a group of which a message came late (grouptrigger.c) */
-static Outcome
-look_for_holders(Request *request, const text *key, const Peeked *first, TimestampTz *until)
-{
-	if (!front_is_held_behind(&request->queue, key, first, request->moment, until))
-		return TAKEN;
-	return *until == DT_NOBEGIN ? BUSY : WAIT;
-}
-
-static void
-remember_start(const Request *request, const GroupStart *start, const Peeked *peeked)
-{
-	/* What we have deleted ourselves may come back */
-	starts_advance(start, peeked->msg_id, request->queue.locked_before);
-}
-
-/* The first message of a group, as one look has found it */
-typedef struct First
-{
-	bool		looked;
-	bool		found;
-	Peeked		peeked;
-} First;
-
-static void
-look_for_first(Request *request, const text *key, First *first)
+/* The first message of a group, as a look finds it; false if there is none */
+static bool
+look_for_first(Request *request, const text *key, Peeked *first)
 {
 	GroupStart	start;
 	GroupScan  *scan;
+	bool		found;
 
 	starts_find(&request->queue, key, &start);
 	scan = front_begin(&request->queue, key, start.from);
-	first->looked = true;
-	first->found = front_next(scan, &first->peeked);
-	if (first->found)
-		remember_start(request, &start, &first->peeked);
+	found = front_next(scan, first);
+	/* What we have deleted ourselves may come back */
+	if (found)
+		starts_advance(&start, first->msg_id, request->queue.locked_before);
 	front_end(scan);
+	return found;
 }
 
-/*
- * Take the first message of a group through the index, if it is to be had.
- * "first" is what was found a moment ago, if somebody has looked.
- */
-static Outcome
-take_first(Request *request, Front *front, bool late, First *first, int64 *head, TimestampTz *until)
+/* R3: take the message that was found to be the first of its group.  Only its lock makes sure. */
+static bool
+take_first(Request *request, Front *front, const Peeked *first)
 {
 	GroupStart	start;
 	Peeked		again;
-	Outcome		outcome;
 
-	if (!first->looked)
-		look_for_first(request, front->key, first);
-	if (!first->found)
-		return EMPTY;
-	*head = first->peeked.msg_id;
-	outcome = judge(request, &first->peeked, until);
-	if (outcome == TAKEN && request->peek)
-	{
-		front_add(front, &first->peeked);
-		return late ? look_for_holders(request, front->key, &first->peeked, until) : TAKEN;
-	}
-	if (outcome != TAKEN)
-		return outcome;
-	if (!front_lock(&request->queue, &first->peeked))
-		return BUSY;
-
-	/* It is locked: now look whether it is the first. */
+	if (!front_lock(&request->queue, first))
+		return false;
 	starts_find(&request->queue, front->key, &start);
 	front->scan = front_begin(&request->queue, front->key, start.from);
-	if (!front_next(front->scan, &again) || again.msg_id != first->peeked.msg_id ||
-		peeked_is_busy(&again))
+	if (!front_next(front->scan, &again) || again.msg_id != first->msg_id || peeked_is_busy(&again))
 	{
 		front_pause(front);
-		return BUSY;
+		return false;
 	}
-	front_add(front, &first->peeked);
-	if (late)
-		outcome = look_for_holders(request, front->key, &first->peeked, until);
-	if (outcome != TAKEN)
-		front_pause(front);
-	return outcome;
+	front_add(front, first);
+	return true;
 }
 
 /* Take one more. */
 static bool
 take_next(Request *request, Front *front)
 {
-	TimestampTz until;
 	Peeked		peeked;
 	bool		found;
 
@@ -283,7 +190,7 @@ take_next(Request *request, Front *front)
 	if (front->scan == NULL)
 		front->scan = front_begin(&request->queue, front->key, front->ids[front->count - 1] + 1);
 	found = front_next(front->scan, &peeked);
-	front->ended = !found || judge(request, &peeked, &until) != TAKEN ||
+	front->ended = !found || !peeked_is_available(&peeked, request->moment) ||
 		!front_lock(&request->queue, &peeked);
 	if (front->ended)
 	{
@@ -365,204 +272,161 @@ go_round(Request *request)
 
 /* ---- notes ---- */
 
-typedef struct GroupSeen
+/* A group or a note that this call has come by */
+typedef struct Seen
 {
-	uint64		hash[2];
-	int			look;			/* the latest that saw to the group */
-	bool		taken;
-} GroupSeen;
+	uint64		what[2];
+	bool		done;			/* the group is taken, the note claimed */
+} Seen;
 
 static void
 forget_seen(Request *request)
 {
 	HASHCTL		ctl;
 
-	ctl.keysize = sizeof(ItemPointerData);
-	ctl.entrysize = sizeof(ItemPointerData);
+	ctl.keysize = sizeof(((Seen *) NULL)->what);
+	ctl.entrysize = sizeof(Seen);
 	ctl.hcxt = CurrentMemoryContext;
-	request->seen_notes = hash_create("pgmq notes seen", 64, &ctl,
-									  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	ctl.keysize = sizeof(((GroupSeen *) NULL)->hash);
-	ctl.entrysize = sizeof(GroupSeen);
-	request->seen_groups = hash_create("pgmq groups seen", 64, &ctl,
-									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	request->seen = hash_create("pgmq groups and notes seen", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-static GroupSeen *
-group_seen(Request *request, const text *key, HASHACTION action, bool *found)
+static Seen *
+see(Request *request, uint64 high, uint64 low, bool *before)
+{
+	uint64		what[2] = {high, low};
+	Seen	   *seen = hash_search(request->seen, what, HASH_ENTER, before);
+
+	if (!*before)
+		seen->done = false;
+	return seen;
+}
+
+static Seen *
+see_group(Request *request, const text *key)
 {
 	const unsigned char *data = (const unsigned char *) VARDATA_ANY(key);
 	int			len = VARSIZE_ANY_EXHDR(key);
-	uint64		hash[2] = {hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1)};
+	bool		before;
 
-	return hash_search(request->seen_groups, hash, action, found);
+	return see(request, hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1), &before);
 }
 
-/*
- * Whether what we know of the group is newer than any note that this look can
- * find: the notes are those of a snapshot from before it.  A later look finds
- * notes of messages that came since, and must look at their groups once more.
- */
-static bool
-group_is_known(Request *request, const text *key)
+static Seen *
+see_note(Request *request, const Note *note, bool *before)
 {
-	bool		found;
-	GroupSeen  *seen = group_seen(request, key, HASH_FIND, &found);
-
-	return found && seen->look == request->nlooks;
-}
-
-/* Whether we have the group already, and before this look: a note of it may have come since. */
-static bool
-group_is_ours(Request *request, const text *key)
-{
-	bool		found;
-	GroupSeen  *seen = group_seen(request, key, HASH_FIND, &found);
-
-	return found && seen->taken && seen->look < request->nlooks;
+	return see(request, ItemPointerGetBlockNumber(&note->tid), ItemPointerGetOffsetNumber(&note->tid), before);
 }
 
 static void
-group_know(Request *request, const text *key, bool taken)
+claim(Request *request, const text *key, const Note *told, Claim *claim)
 {
-	bool		found;
-	GroupSeen  *seen = group_seen(request, key, HASH_ENTER, &found);
+	ListCell   *lc;
+	bool		before;
 
-	seen->look = request->nlooks;
-	seen->taken = taken;
+	notes_claim(&request->queue, key, told, claim);
+	foreach(lc, claim->notes)
+		see_note(request, lfirst(lc), &before)->done = true;
 }
 
-static bool
-note_was_seen(Request *request, const Note *note)
-{
-	bool		found;
-
-	(void) hash_search(request->seen_notes, &note->tid, HASH_ENTER, &found);
-	return found;
-}
-
-/* When to look again at a group that is not to be had; its note is locked. */
+/* A group is not to be had before that; or, if that is not to come, it is blocked by an open transaction. */
 static void
-postpone(Request *request, const Note *note, Outcome outcome, bool late,
-		 int64 head, TimestampTz until)
+postpone(Request *request, const Claim *claim, const text *key, TimestampTz until, int64 head, bool late)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	int32		tries = 0;
 
-	if (outcome == BUSY)
+	if (until <= now)
 	{
-		until = GetCurrentTimestamp() + (BUSY_PAUSE << Min(note->tries, BUSY_DOUBLINGS));
-		tries = note->tries + 1;
+		until = now + (BUSY_PAUSE << Min(claim->tries, BUSY_DOUBLINGS));
+		tries = claim->tries + 1;
 	}
-	notes_drop(&request->notes, note);
-	notes_add(&request->notes, note->key, until, head, late, tries);
+	notes_replace(&request->notes, claim, key, until, head, late, tries);
 }
 
-static Front *
-new_front(const text *key, const Note *note)
-{
-	Front	   *front = palloc0(sizeof(Front));
-
-	front->key = key;
-	front->note = note;
-	return front;
-}
-
-/* Whether to write would be the transaction's first write, while it goes on to wait */
+/* R2: the group was not taken.  Look, and write the verdict.  False if the notes are right as they are. */
 static bool
-avoids_writing(const Request *request)
+judge(Request *request, const Claim *claim, const text *key, bool late)
 {
-	return request->waiting && !TransactionIdIsValid(GetTopTransactionIdIfAny());
-}
+	Verdict		verdict;
 
-/* Whether, at a look, the group of a note is to be had */
-static bool
-is_to_be_had(Request *request, const Note *note, First *first)
-{
-	TimestampTz until;
-
-	if (!first->looked)
-		look_for_first(request, note->key, first);
-	return first->found && judge(request, &first->peeked, &until) == TAKEN;
-}
-
-/*
- * Look at the group of a note; "first" is as for take_first().  False if the note
- * was left as it is and has to be looked at again.
- */
-static bool
-consider(Request *request, const Note *note, First *first)
-{
-	Front	   *front = new_front(note->key, note);
-	int64		head = note->head;
-	TimestampTz until = 0;
-	bool		late;
-	Outcome		outcome;
-
-	/* Of a message that came late, for one; it is for the next read */
-	if (group_is_ours(request, note->key))
-		return true;
-	/* Only a look can be made here */
-	if (XactReadOnly)
-	{
-		group_know(request, note->key, true);
-		if (is_to_be_had(request, note, first))
-		{
-			front_add(front, &first->peeked);
-			add_front(request, front);
-		}
-		return true;
-	}
-	if (!note->claimed && avoids_writing(request) && request->nspared < MOST_SPARED &&
-		!is_to_be_had(request, note, first))
-	{
-		request->nspared++;
+	if (claim->notes == NIL)
 		return false;
-	}
-	if (note->claimed || !notes_lock(&request->queue, note))
-	{
-		request->claimed = lappend(request->claimed, (void *) note);
-		return true;
-	}
-	/* The group has another note, which we have seen to, unless we did not know of a late one */
-	if (group_is_known(request, note->key))
-	{
-		if (!note->late || request->any_late)
-			notes_drop(&request->notes, note);
-		return true;
-	}
-	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
-	outcome = take_first(request, front, late, first, &head, &until);
-	if (outcome == UNSEEN)
-		return true;
-	group_know(request, note->key, outcome == TAKEN);
-	if (outcome == TAKEN)
-		add_front(request, front);
-	else if (outcome == EMPTY)
-		notes_drop(&request->notes, note);
+	front_judge(&request->queue, key, request->queue.locked_before, &verdict);
+	if (verdict.unseen && verdict.until <= request->moment)
+		return false;
+	if (!verdict.found)
+		notes_drop(&request->notes, claim);
 	else
-		postpone(request, note, outcome, late, head, until);
+		postpone(request, claim, key, verdict.until, verdict.head, late);
 	return true;
 }
 
-/* Look at a group whose note is not to be had.  If it is taken it gets a note of its own. */
+/* Its first message came late, and another consumer holds others behind it. */
 static void
-consider_without(Request *request, const Note *note)
+let_go(Request *request, Front *front, TimestampTz until)
 {
-	Front	   *front;
-	First		first = {false};
-	int64		head;
-	TimestampTz until;
-	Outcome		outcome;
-	bool		late;
+	front_pause(front);
+	if (front->claim.notes != NIL)
+		postpone(request, &front->claim, front->key, until, front->ids[0], true);
+	front->count = 0;
+}
 
-	if (group_is_known(request, note->key) || group_is_ours(request, note->key))
-		return;
-	front = new_front(note->key, NULL);
-	late = note->late || (request->any_late && notes_any_late(&request->queue, note->key));
-	outcome = take_first(request, front, late, &first, &head, &until);
-	group_know(request, note->key, outcome == TAKEN);
-	if (outcome == TAKEN)
+static bool
+group_is_late(Request *request, const text *key)
+{
+	return request->any_late && notes_any_late(&request->queue, key);
+}
+
+/*
+ * Look at the group of a note; "first" is its first message as it was a moment ago,
+ * NULL if there was none.  A note that others have locked is put aside, unless the group
+ * is wanted "anyway": then it gets a note of its own if it is taken.  False if the note is
+ * left as it is, and due.
+ */
+static bool
+consider(Request *request, const Note *note, const Peeked *first, bool anyway)
+{
+	GroupQueue *queue = &request->queue;
+	Front	   *front = palloc0(sizeof(Front));
+	bool		available = first != NULL && peeked_is_available(first, request->moment);
+	bool		late = note->late || group_is_late(request, note->key);
+	bool		seen_to = false;
+	TimestampTz until;
+
+	front->key = note->key;
+	if (request->peek && available &&
+		!(late && front_is_held_behind(queue, note->key, first, request->moment, &until)))
+		front_add(front, first);
+	else if (request->quiet)
+		request->in_vain += !anyway;
+	else
+	{
+		claim(request, note->key, anyway ? NULL : note, &front->claim);
+		late |= front->claim.late;
+		seen_to = true;
+		if (front->claim.notes == NIL && !anyway)
+			request->claimed = lappend(request->claimed, (void *) note);
+		else if (request->peek || !available || !take_first(request, front, first))
+			seen_to = judge(request, &front->claim, note->key, late);
+		else if (late && front_is_held_behind(queue, note->key, first, request->moment, &until))
+			let_go(request, front, until);
+	}
+	if (front->count > 0)
+	{
+		see_group(request, note->key)->done = true;
 		add_front(request, front);
+	}
+	return seen_to;
+}
+
+/* The same for a group whose notes are not to be had, or are not there */
+static void
+consider_anyway(Request *request, const Note *note)
+{
+	Peeked		first;
+
+	if (!see_group(request, note->key)->done && look_for_first(request, note->key, &first))
+		(void) consider(request, note, &first, true);
 }
 
 /*
@@ -583,7 +447,7 @@ consider_claimed(Request *request)
 	for (i = 0; i < most && wanting(request); i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		consider_without(request, list_nth(request->claimed, (first + i) % count));
+		consider_anyway(request, list_nth(request->claimed, (first + i) % count));
 	}
 }
 
@@ -609,58 +473,42 @@ typedef struct Window
 	int64		fresh_left;		/* the lowest that was not looked at */
 	TimestampTz due_highest;
 	List	   *left;			/* those that were not looked at */
-	List	   *spared;			/* those that were left as they are by who waits */
 	Note	  **notes;
 	int			count;
 	int			max;
 } Window;
 
 /*
- * Whether it is the turn of this note.  If its group's first message has gone
- * since the note was written, and other groups come before it now, it is put
- * behind those: without a lock on it, for it may not come to its turn at all.
+ * Look at the next group in order.  If its first message has gone since the note was
+ * written, and other groups come before it now, it is put behind those: without a
+ * lock on its note, for it may not come to its turn at all.
  */
-static bool
-has_its_turn(Request *request, Window *window, int i, First *first)
+static void
+take_turn(Request *request, Window *window, int *next)
 {
+	int			i = *next;
 	Note	   *note = window->notes[i];
+	Peeked		first;
+	bool		found;
 
-	first->looked = false;
-	if (i + 1 == window->count)
-		return true;
-	look_for_first(request, note->key, first);
-	if (first->found)
-		note->place = Max(note->place, first->peeked.msg_id);
-	if (note->place <= window->notes[i + 1]->place)
-		return true;
+	if (see_group(request, note->key)->done || see_note(request, note, &found)->done)
+	{
+		(*next)++;
+		return;
+	}
+	found = look_for_first(request, note->key, &first);
+	if (found)
+		note->place = Max(note->place, first.msg_id);
+	if (!found || i + 1 == window->count || note->place <= window->notes[i + 1]->place)
+	{
+		(*next)++;
+		if (!consider(request, note, found ? &first : NULL, false))
+			window->left = lappend(window->left, note);
+		return;
+	}
 	for (; i + 1 < window->count && window->notes[i + 1]->place < note->place; i++)
 		window->notes[i] = window->notes[i + 1];
 	window->notes[i] = note;
-	return false;
-}
-
-/*
- * The notes that were spared, when something else was found: now that this
- * transaction writes, they are seen to, so that they are not in the way of all reads
- * as long as there is something for each.  Nothing is taken.
- */
-static void
-see_to_spared(Request *request, Window *window)
-{
-	ListCell   *lc;
-
-	if (request->nspared == 0 || avoids_writing(request))
-		return;
-	foreach(lc, window->spared)
-	{
-		Note	   *note = lfirst(lc);
-		First		first = {false};
-
-		if (is_to_be_had(request, note, &first) || !consider(request, note, &first))
-			window->left = lappend(window->left, note);
-	}
-	window->spared = NIL;
-	request->nspared = 0;
 }
 
 static void
@@ -671,6 +519,7 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 	while (*scan && most > 0)
 	{
 		Note	   *note = palloc(sizeof(Note));
+		bool		before;
 
 		if (!notes_next(*scan, note))
 		{
@@ -685,7 +534,8 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 			window->fresh_passed++;
 			window->fresh_highest = Max(window->fresh_highest, note->id);
 		}
-		if (note_was_seen(request, note))
+		(void) see_note(request, note, &before);
+		if (before)
 			continue;
 		if (note->claimed)
 		{
@@ -718,13 +568,12 @@ leave_notes(Request *request, Window *window)
 			note->vt + FAR_BEHIND_TIME < window->due_highest :
 			note->id < window->fresh_highest - FAR_BEHIND_NOTES;
 
-		if (far_behind && !avoids_writing(request) && notes_lock(&request->queue, note))
+		if (far_behind && !request->quiet && notes_lock(&request->queue, note))
 		{
-			notes_drop(&request->notes, note);
+			request->notes.dropped = lappend(request->notes.dropped, (void *) note);
 			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late, note->tries);
 			continue;
 		}
-		(void) hash_search(request->seen_notes, &note->tid, HASH_REMOVE, NULL);
 		if (note->due)
 			window->due_left = true;
 		else
@@ -743,8 +592,6 @@ look(Request *request, Horizon *h)
 	HorizonRange range;
 	int			i;
 
-	request->nlooks++;
-	request->nspared = 0;
 	(void) horizon_indexes(h, &id_index, &vt_index);
 	window.fresh_left = PG_INT64_MAX;
 	window.fresh_highest = 0;
@@ -752,33 +599,20 @@ look(Request *request, Horizon *h)
 	window.notes = palloc(sizeof(Note *) * (window.max = WINDOW));
 	finds.due_until = request->moment;
 	if (horizon_next_due(h, request->moment, &range))
-		window.due = notes_scan_due(&request->queue, vt_index, range.from, range.until);
+		window.due = notes_scan(&request->queue, vt_index, true, range.from, range.until);
 	if (horizon_next_fresh(h, 0, &range))
-		window.fresh = notes_scan_fresh(&request->queue, id_index, range.from, range.until);
+		window.fresh = notes_scan(&request->queue, id_index, false, range.from, range.until);
 	do
 	{
 		window.count = 0;
 		window_fill(request, &window, &window.due);
 		window_fill(request, &window, &window.fresh);
 		qsort(window.notes, window.count, sizeof(Note *), compare_notes);
-		for (i = 0; i < window.count; i++)
-		{
-			if (wanting(request))
-			{
-				First		first;
-
-				while (!has_its_turn(request, &window, i, &first))
-					;
-				if (!consider(request, window.notes[i], &first))
-					window.spared = lappend(window.spared, window.notes[i]);
-				finds.messages++;
-			}
-			else
-				window.left = lappend(window.left, window.notes[i]);
-		}
+		for (i = 0; i < window.count && wanting(request); finds.messages++)
+			take_turn(request, &window, &i);
+		for (; i < window.count; i++)
+			window.left = lappend(window.left, window.notes[i]);
 	} while (wanting(request) && (window.due || window.fresh));
-	see_to_spared(request, &window);
-	window.left = list_concat(window.left, window.spared);
 	leave_notes(request, &window);
 
 	finds.due_exhausted = window.due == NULL && !window.due_left;
@@ -808,17 +642,14 @@ check_late(Request *request)
 	{
 		Front	   *front = request->fronts[i];
 		TimestampTz until;
-		Outcome		outcome = TAKEN;
 
-		if (notes_any_late(&request->queue, front->key))
-			outcome = look_for_holders(request, front->key, &front->first, &until);
-		if (outcome == TAKEN)
+		if (!notes_any_late(&request->queue, front->key) ||
+			!front_is_held_behind(&request->queue, front->key, &front->first, request->moment, &until))
 			request->fronts[kept++] = front;
 		else
 		{
-			if (front->note)
-				postpone(request, front->note, outcome, true, front->ids[0], until);
 			request->total -= front->count;
+			let_go(request, front, until);
 		}
 	}
 	request->nfronts = kept;
@@ -841,7 +672,7 @@ take_overlooked(Request *request, List *overlooked)
 		note->key = group->key;
 		note->late = group->held;
 		if (wanting(request) && !group->held)
-			consider_without(request, note);
+			consider_anyway(request, note);
 		if (request->nfronts == nfronts || request->peek)
 			notes_add(&request->notes, group->key, group->until, group->head, group->held, 0);
 	}
@@ -886,7 +717,7 @@ read_slowly(Request *request)
 
 		if (front == NULL || messages[i].msg_id == messages[i].head)
 		{
-			front = new_front(NULL, NULL);
+			front = palloc0(sizeof(Front));
 			front->ended = true;
 			front_add(front, &peeked);
 			add_front(request, front);
@@ -920,22 +751,6 @@ arrange(Request *request)
 		}
 	}
 	result_arrange(request->messages, ids, count);
-}
-
-/* The note of a group that is handed out says to look again when the lease ends. */
-static void
-renew_note(Request *request, const Front *front, TimestampTz lease_end)
-{
-	const Note *note = front->note;
-
-	if (note != NULL && note->head == front->ids[0] && !note->late)
-	{
-		notes_lease(&request->notes, note);
-		return;
-	}
-	if (note != NULL)
-		notes_drop(&request->notes, note);
-	notes_add(&request->notes, front->key, lease_end, front->ids[0], false, 0);
 }
 
 /*
@@ -981,7 +796,8 @@ hand_out(Request *request)
 		return;
 	/* If not, the notes as they are say to look at these groups again */
 	for (i = 0; leased && i < request->nfronts; i++)
-		renew_note(request, request->fronts[i], now + request->lease);
+		notes_lease(&request->notes, &request->fronts[i]->claim, request->fronts[i]->key, now + request->lease,
+					request->fronts[i]->ids[0]);
 	notes_write(&request->queue, &request->notes, now + request->lease);
 }
 
@@ -1024,8 +840,8 @@ begin_attempt(Request *request)
 	request->nfronts = 0;
 	request->total = request->handed_out = request->look_in = 0;
 	request->claimed = NIL;
-	request->nlooks = 0;
-	request->nspared = 0;
+	request->in_vain = 0;
+	request->quiet |= XactReadOnly;
 	memset(&request->notes, 0, sizeof(request->notes));
 	/* The row versions that this transaction has written before are there to be locked */
 	CommandCounterIncrement();
@@ -1093,8 +909,14 @@ request_run(Request *request, Outlook *outlook)
 	else if (wanting(request) &&
 			 (request->queue.notes == NULL || !read_by_notes(request)))
 	{
-		read_slowly(request);
-		hand_out(request);
+		/* To find the messages is all the work there is */
+		if (request->quiet && request->waiting)
+			request->in_vain = PG_INT32_MAX;
+		else
+		{
+			read_slowly(request);
+			hand_out(request);
+		}
 	}
 	/* A rollback gives them back, the clock at the end of the lease */
 	if (!request->peek)
@@ -1113,10 +935,31 @@ request_run(Request *request, Outlook *outlook)
 	return got;
 }
 
+/* Whether to look first: to read might be the transaction's first write, while it goes on to wait */
+static bool
+looks_first(const Request *request)
+{
+	Oid			relid = name_relid(&request->name, QUEUE_TABLE);
+
+	return request->waiting && wanting(request) && request->quantity >= 0 &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		OidIsValid(relid) && !XactReadOnly && !RecoveryInProgress() && horizon_may_take(relid);
+}
+
 static int64
 attempt(void *arg, int queue, Outlook *outlook)
 {
-	return request_run(arg, outlook);
+	Request    *request = arg;
+	Request		look = {
+		.name = request->name, .policy = HEADS, .quantity = 1, .peek = true, .quiet = true, .waiting = true
+	};
+
+	if (!looks_first(request))
+		return request_run(request, outlook);
+	if (request_run(&look, outlook) > 0 || look.in_vain > MOST_IN_VAIN)
+		return request_run(request, outlook);
+	request->in_vain = look.in_vain;
+	return 0;
 }
 
 /* How many groups a look counts: who sees more wakes no more others. */
@@ -1190,7 +1033,8 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait.picky = rights_hide_rows(&request.name);
 	wait.unwakeable = IsolationUsesXactSnapshot() || !wanting(&request);
 	request.waiting = wait.timeout_ms > 0;
-	if (!wait_for(&wait) && request.nspared > 0)
+	/* Notes that were left as they are must not be in the way of all reads */
+	if (!wait_for(&wait) && request.in_vain > 0)
 	{
 		request.waiting = false;
 		request_run(&request, NULL);

@@ -119,11 +119,10 @@ typedef struct Peeked
 	bool		leaving;		/* deleted by one */
 	bool		changing;		/* updated by one */
 	bool		locked;			/* locked by one */
-	bool		solid;			/* front_next_message() only: it stays, whatever they do */
+	bool		settled;		/* front_next_message() only: a version that nobody is at work on */
 	bool		unseen;			/* not in the fixed snapshot */
 	int			leaf;
 	ItemPointerData tid;
-	ItemPointerData next;		/* of the version that has replaced it, if it is changing */
 } Peeked;
 
 static inline bool
@@ -147,6 +146,15 @@ peeked_is_held(const Peeked *peeked, TimestampTz moment)
 	return !peeked->fresh && peeked->read_ct > 0 && peeked->vt > moment;
 }
 
+/* What a claimer says of a group when it has looked */
+typedef struct Verdict
+{
+	bool		found;			/* anything, open or not */
+	bool		unseen;			/* what others could have is not in the fixed snapshot */
+	int64		head;			/* the first of what was found */
+	TimestampTz until;			/* nothing can be had before */
+} Verdict;
+
 typedef struct GroupScan GroupScan;
 
 extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
@@ -158,9 +166,10 @@ extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
 extern GroupScan *front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until);
 extern bool front_next(GroupScan *scan, Peeked *peeked);
 extern bool front_next_message(GroupScan *scan, Peeked *peeked);
-extern int64 front_ours(const GroupScan *scan);
 extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
+extern bool front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful);
+extern void front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict);
 extern bool front_columns(GroupLeaf *leaf);
 extern void front_open_all(GroupQueue *queue);
 extern void front_close_indexes(GroupQueue *queue);
@@ -218,42 +227,40 @@ typedef struct Note
 	ItemPointerData tid;
 } Note;
 
-/* What is to be written, all in one go */
+/* What a claimer has locked of a group's notes */
+typedef struct Claim
+{
+	List	   *notes;			/* of Note */
+	bool		late;			/* one of them is */
+	int32		tries;			/* the highest */
+} Claim;
+
+/* What is to be written, all in one go: lists of Note */
 typedef struct NoteChanges
 {
-	int			nleased;
-	int			ndropped;
-	int			nadded;
-	int			max_leased;
-	int			max_dropped;
-	int			max_added;
-	Datum	   *leased;			/* where the notes are whose groups were handed out */
-	Datum	   *dropped;		/* where those are that go */
-	Datum	   *keys;			/* of notes to add */
-	Datum	   *times;
-	Datum	   *heads;
-	Datum	   *lates;
-	Datum	   *tries;
+	List	   *leased;			/* those whose groups were handed out */
+	List	   *dropped;
+	List	   *added;
 } NoteChanges;
 
 typedef struct NoteScan NoteScan;
 
 extern void notes_find_indexes(GroupQueue *queue);
-extern NoteScan *notes_scan_due(GroupQueue *queue, Oid index, TimestampTz from, TimestampTz until);
-extern NoteScan *notes_scan_fresh(GroupQueue *queue, Oid index, int64 from, int64 until);
+extern NoteScan *notes_scan(GroupQueue *queue, Oid index, bool due, int64 from, int64 until);
 extern bool notes_next(NoteScan *scan, Note *note);
 extern void notes_end(NoteScan *scan);
 extern bool notes_lock(GroupQueue *queue, const Note *note);
-extern Snapshot notes_snapshot(const GroupQueue *queue);
-extern List *notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt,
-							  Snapshot snapshot);
+extern void notes_claim(GroupQueue *queue, const text *key, const Note *told, Claim *claim);
 extern bool notes_any_late(GroupQueue *queue, const text *key);
 extern bool notes_tell(GroupQueue *queue, const text *key, TimestampTz until);
 extern void notes_set_marker(const QueueName *name);
-extern void notes_lease(NoteChanges *changes, const Note *note);
-extern void notes_drop(NoteChanges *changes, const Note *note);
 extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time,
 					  int64 head, bool late, int32 tries);
+extern void notes_drop(NoteChanges *changes, const Claim *claim);
+extern void notes_replace(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz time,
+						  int64 head, bool late, int32 tries);
+extern void notes_lease(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz lease_end,
+						int64 head);
 extern void notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end);
 extern void notes_truncate(const QueueName *name);
 

@@ -6,18 +6,7 @@
  * as deleted.  Only then it looks at the group (front.c says why).  It neither
  * locks messages nor waits.
  *
- * - Who sends adds a note, unless there is an earlier message of the group that
- *	 is there whatever others do: then the group has a note, and who removes
- *	 that message will look.  In a partitioned queue only the last partitions are
- *	 searched for one.
- * - Who removes looks what is left, and sees to a note for that, unless the time
- *	 of the old one will do.
- * - Who makes a group's first message visible earlier adds a note.
- *
- * A message that is being sent or removed by an open transaction may be there
- * in the end or not; looks go past it, and the note's time is the earliest of
- * all that were passed.  They go past so many and no more: a note too many
- * does no harm.
+ * A sender follows R1 of notes.c, a remover and a re-timer R2.
  *
  * MESSAGES THAT COME LATE.  A msg_id is drawn before the message stands in the
  * index.  In between, another message with a higher one can be sent and be
@@ -51,7 +40,7 @@ PG_FUNCTION_INFO_V1(pgmq__group_retimed);
 PG_FUNCTION_INFO_V1(pgmq__group_moved);
 PG_FUNCTION_INFO_V1(pgmq__group_truncated);
 
-/* How many messages of open transactions a look goes past */
+/* How many messages of open transactions a sender goes past that looks whether it comes late */
 #define MOST_PASSED 32
 
 /* A message that was sent or removed */
@@ -68,10 +57,9 @@ typedef struct Work
 {
 	GroupQueue	queue;
 	TimestampTz now;
-	bool		first_write;	/* this statement is the transaction's first that writes */
-	Snapshot	before;			/* the notes that were there before all walks over groups */
 	NoteChanges notes;
-	int			ready;			/* how many notes were added */
+	int			any_late;		/* whether there are late notes, or -1: nobody has asked */
+	int			ready;			/* how many groups have something now */
 } Work;
 
 /* ---- messages to changes ---- */
@@ -225,154 +213,65 @@ comes_late(Work *work, const Change *first, int count)
 	return late;
 }
 
-/* These messages of one group have come. */
+/* R1: these messages of one group have come. */
 static void
 group_sent(Work *work, const Change *first, int count)
 {
-	GroupStart	start;
-	GroupScan  *scan;
-	Peeked		peeked;
-	bool		follows = false;	/* an earlier message that is there for sure */
-	bool		doubtful = true;	/* that one may have been handed out, and others behind it */
-	bool		late = false;
-	int			passed = 0;
+	bool		doubtful;
+	bool		follows;
+	bool		late = true;
 
-	if (is_blind(work))
-	{
-		notes_add(&work->notes, first->key, first->vt, first->msg_id, true, 0);
-		return;
-	}
 	starts_lower(&work->queue, first->key, first->msg_id, false);
-	starts_find(&work->queue, first->key, &start);
-	scan = front_begin_near(&work->queue, first->key, start.from, first->msg_id);
-	while (!follows && front_next_message(scan, &peeked) &&
-		   peeked.msg_id < first->msg_id && passed++ < MOST_PASSED)
+	if (!is_blind(work))
 	{
-		follows = peeked.solid;
-		doubtful = peeked.changing || peeked.locked || peeked_is_held(&peeked, work->now);
+		follows = front_follows(&work->queue, first->key, first->msg_id, &doubtful);
+		late = (!follows || doubtful) && comes_late(work, first, count);
+		if (follows && !late)
+			return;
 	}
-	front_end(scan);
-	if (!follows || doubtful)
-		late = comes_late(work, first, count);
-	if (!follows || late)
-		notes_add(&work->notes, first->key, first->vt, first->msg_id, late, 0);
+	notes_add(&work->notes, first->key, first->vt, first->msg_id, late, 0);
 }
 
-/*
- * Give up the notes that were written for this message, if they were there
- * before the walk over the group.  One that has come since may stand for a message
- * that has come since as well: who read the group meanwhile has put off the note of
- * that one to the end of our message's lease.
- *
- * Whether one of them was of a late message: the note that takes their place must
- * say it, too.
- */
 static bool
-drop_notes_of(Work *work, const Change *change)
+group_is_late(Work *work, const text *key)
 {
-	bool		late = false;
-	ListCell   *lc;
-
-	foreach(lc, notes_of_message(&work->queue, change->key, change->msg_id, change->vt, work->before))
-	{
-		Note	   *note = lfirst(lc);
-
-		if (!notes_lock(&work->queue, note))
-			continue;
-		notes_drop(&work->notes, note);
-		late |= note->late;
-	}
-	return late;
+	if (work->any_late < 0)
+		work->any_late = notes_any_late(&work->queue, NULL);
+	return work->any_late && notes_any_late(&work->queue, key);
 }
 
 /*
- * A message that is not its group's first is not held any more.  An earlier one
- * is there, and so is its note; but if it came late, it may have waited for this.
+ * R2: a message of the group has gone, and perhaps others behind it in the same
+ * statement, or it became visible earlier.  If it was not the first one of its group
+ * nothing needs to be done, unless the first one came late and has waited for this.
  */
 static void
-look_if_late(Work *work, const text *key, int64 head)
+group_changed(Work *work, const Change *lowest)
 {
-	if (notes_any_late(&work->queue, key))
-		notes_add(&work->notes, key, DT_NOBEGIN, head, true, 0);
-}
-
-/* A message of the group has gone, and perhaps others behind it in the same statement. */
-static void
-group_removed(Work *work, const Change *lowest)
-{
-	GroupStart	start;
-	GroupScan  *scan;
-	Peeked		peeked;
-	TimestampTz until = DT_NOEND;
-	int64		head = PG_INT64_MAX;
-	int64		dead;			/* all that stands below */
-	bool		solid = false;
-	int			passed = 0;
+	const text *key = lowest->key;
+	bool		doubtful;
+	bool		follows;
+	Claim		claim;
+	Verdict		verdict;
 
 	if (is_blind(work))
 	{
-		notes_add(&work->notes, lowest->key, DT_NOBEGIN, lowest->msg_id, false, 0);
+		notes_add(&work->notes, key, DT_NOBEGIN, lowest->msg_id, false, 0);
 		return;
 	}
-	starts_find(&work->queue, lowest->key, &start);
-	scan = front_begin(&work->queue, lowest->key, start.from);
-	while (!solid && until > work->now && front_next_message(scan, &peeked))
-	{
-		if (passed == 0)
-			head = peeked.msg_id;
-		solid = peeked.solid;
-		until = Min(until, peeked.fresh ? DT_NOBEGIN : peeked.vt);
-		if (++passed > MOST_PASSED)
-			until = DT_NOBEGIN;
-	}
-	dead = Min(head, Min(front_ours(scan), lowest->msg_id));
-	front_end(scan);
-	if (work->first_write)
-		starts_advance(&start, dead, false);
+	follows = front_follows(&work->queue, key, lowest->msg_id, &doubtful);
+	if (follows && !group_is_late(work, key))
+		return;
+	notes_claim(&work->queue, key, NULL, &claim);
+	claim.late |= follows;
+	front_judge(&work->queue, key, true, &verdict);
+	if (claim.late)
+		verdict.until = DT_NOBEGIN;
+	work->ready += verdict.found && verdict.until <= work->now;
+	if (!verdict.found)
+		notes_drop(&work->notes, &claim);
 	else
-		starts_advance(&start, passed == 0 ? lowest->msg_id : head, true);
-
-	if (passed == 0)
-	{
-		drop_notes_of(work, lowest);
-		return;
-	}
-	if (solid && peeked.msg_id < lowest->msg_id)
-	{
-		look_if_late(work, lowest->key, head);
-		return;
-	}
-	/* When the old first message was to be had is soon enough, if that is to come */
-	if (lowest->vt > work->now && until >= lowest->vt)
-		return;
-	notes_add(&work->notes, lowest->key, until, head, drop_notes_of(work, lowest), 0);
-}
-
-/* A message became visible earlier. */
-static void
-group_retimed(Work *work, const Change *old, const Change *new)
-{
-	GroupStart	start;
-	GroupScan  *scan;
-	Peeked		peeked;
-	bool		follows = false;
-	int			passed = 0;
-
-	if (is_blind(work))
-	{
-		notes_add(&work->notes, new->key, new->vt, new->msg_id, false, 0);
-		return;
-	}
-	starts_find(&work->queue, new->key, &start);
-	scan = front_begin(&work->queue, new->key, start.from);
-	while (!follows && front_next_message(scan, &peeked) &&
-		   peeked.msg_id < new->msg_id && passed++ < MOST_PASSED)
-		follows = peeked.solid;
-	front_end(scan);
-	if (follows)
-		look_if_late(work, new->key, peeked.msg_id);
-	else
-		notes_add(&work->notes, new->key, new->vt, new->msg_id, drop_notes_of(work, old), 0);
+		notes_replace(&work->notes, &claim, key, verdict.until, verdict.head, claim.late, 0);
 }
 
 /* ---- the triggers ---- */
@@ -406,12 +305,9 @@ queue_of_trigger(const TriggerData *data, QueueName *name)
 		 list_member_oid(get_partition_ancestors(RelationGetRelid(data->tg_relation)), queue));
 }
 
-/*
- * False if the queue has no notes to be kept: create_fifo_index() writes them all.
- * Who may drop notes says so.
- */
+/* False if the queue has no notes to be kept: create_fifo_index() writes them all. */
 static bool
-work_begin(Work *work, const TriggerData *data, bool drops)
+work_begin(Work *work, const TriggerData *data)
 {
 	QueueName	name;
 
@@ -424,35 +320,26 @@ work_begin(Work *work, const TriggerData *data, bool drops)
 		return false;
 	}
 	work->now = GetCurrentTimestamp();
-	work->first_write = GetCurrentCommandId(false) == FirstCommandId;
-	if (drops)
-		work->before = notes_snapshot(&work->queue);
+	work->any_late = -1;
 	return true;
 }
 
 static void
 write_notes(Work *work)
 {
-	work->ready += work->notes.nadded;
 	SPI_connect();
 	notes_write(&work->queue, &work->notes, 0);
 	SPI_finish();
 }
 
+/* Where messages have gone those who wait for groups may have the next ones. */
 static void
 work_end(Work *work)
 {
 	write_notes(work);
-	UnregisterSnapshot(work->before);	/* NULL is fine */
 	group_close(&work->queue, true);
-}
-
-/* The same where messages have gone: those who wait for groups may have the next ones. */
-static void
-work_end_removal(Work *work)
-{
-	work_end(work);
-	wake_mark_groups(&work->queue.name, work->ready);
+	if (work->ready > 0)
+		wake_mark_groups(&work->queue.name, work->ready);
 }
 
 /*
@@ -473,7 +360,7 @@ note_backdated(Work *work, const TriggerData *data, const Change *changes, int c
 		return;
 	horizon_belied(&work->queue.name);
 	group_close(&work->queue, true);
-	(void) work_begin(work, data, false);
+	(void) work_begin(work, data);
 }
 
 /* Of the changes, those of the group of the first one */
@@ -513,13 +400,11 @@ see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bo
 			if (sent)
 				group_sent(work, &changes[i], count_of_group(&changes[i], count - i));
 			else
-				group_removed(work, &changes[i]);
+				group_changed(work, &changes[i]);
 		}
 		if (count < MESSAGES_AT_A_TIME)
 			break;
-		/* From here on what the statement has deleted looks like what was deleted before */
 		write_notes(work);
-		work->first_write = false;
 		MemoryContextReset(context);
 	}
 	ExecDropSingleTupleTableSlot(reader.slot);
@@ -533,7 +418,7 @@ pgmq__group_sent(PG_FUNCTION_ARGS)
 	Work		work;
 
 	if (data->tg_newtable == NULL || tuplestore_tuple_count(data->tg_newtable) == 0 ||
-		!work_begin(&work, data, false))
+		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
 	see_to_statement(&work, data, data->tg_newtable, true);
 	work_end(&work);
@@ -549,10 +434,10 @@ pgmq__group_removed(PG_FUNCTION_ARGS)
 
 	/* An empty pop must take no locks (horizon.c) */
 	if (data->tg_oldtable == NULL || tuplestore_tuple_count(data->tg_oldtable) == 0 ||
-		!work_begin(&work, data, true))
+		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
 	see_to_statement(&work, data, data->tg_oldtable, false);
-	work_end_removal(&work);
+	work_end(&work);
 	return PointerGetDatum(NULL);
 }
 
@@ -573,42 +458,41 @@ changes_of_row(const TriggerData *data, Change *old, Change *new)
 	return good;
 }
 
-/* pgmq._group_retimed() -> trigger: AFTER UPDATE FOR EACH ROW, when vt is earlier than before */
-Datum
-pgmq__group_retimed(PG_FUNCTION_ARGS)
+/* A message was updated: it stands at another place, or became visible earlier. */
+static Datum
+see_to_update(FunctionCallInfo fcinfo)
 {
 	TriggerData *data = trigger_data(fcinfo);
 	Work		work;
 	Change		old;
 	Change		new;
 
-	if (data->tg_newtuple == NULL || !work_begin(&work, data, true))
+	if (data->tg_newtuple == NULL || !work_begin(&work, data))
 		return PointerGetDatum(NULL);
 	if (changes_of_row(data, &old, &new))
-		group_retimed(&work, &old, &new);
+	{
+		group_changed(&work, &old);
+		if (compare_changes(&old, &new) != 0)
+			group_sent(&work, &new, 1);
+		else
+			work.ready = 0;		/* set_vt() tells those who wait itself */
+	}
 	work_end(&work);
 	return PointerGetDatum(NULL);
+}
+
+/* pgmq._group_retimed() -> trigger: AFTER UPDATE FOR EACH ROW, when vt is earlier than before */
+Datum
+pgmq__group_retimed(PG_FUNCTION_ARGS)
+{
+	return see_to_update(fcinfo);
 }
 
 /* pgmq._group_moved() -> trigger: AFTER UPDATE FOR EACH ROW, when the group or msg_id has changed */
 Datum
 pgmq__group_moved(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo);
-	Work		work;
-	Change		old;
-	Change		new;
-
-	if (data->tg_newtuple == NULL || !work_begin(&work, data, true))
-		return PointerGetDatum(NULL);
-	work.first_write = false;	/* the old version is ours, and may come back */
-	if (changes_of_row(data, &old, &new) && compare_changes(&old, &new) != 0)
-	{
-		group_removed(&work, &old);
-		group_sent(&work, &new, 1);
-	}
-	work_end_removal(&work);
-	return PointerGetDatum(NULL);
+	return see_to_update(fcinfo);
 }
 
 /* pgmq._group_truncated() -> trigger: AFTER TRUNCATE FOR EACH STATEMENT */

@@ -1,24 +1,48 @@
 /*
  * notes.c
- *	  Notes: each says to look at a group, from some time on.
+ *	  SPEED: notes say which groups to look at, and when.
  *
  * A queue with a group index has a table of them, pgmq.g_<queue>.  It is shaped
  * as a queue is: a note is fresh (vt = enqueued_at) when its group can be looked
  * at now, and deferred otherwise, so that the floors and marks of horizon.c
  * work for it as well.
  *
- * SPEED: notes say where to look first.  One that is missing, stale or there twice
- * costs time, and nothing else: order comes from the look (front.c), and what no
- * note tells of the sweep finds (groupsweep.c).
+ * A note that is missing, stale or there twice costs time, and nothing else: order
+ * comes from the look (front.c), and what no note tells of the sweep finds
+ * (groupsweep.c).  So nobody waits for a note.  What is aimed at: for each group that
+ * has messages there is a note, committed or written by the very transaction that
+ * makes it necessary, whose time is not later than the moment from which the group's
+ * first message can be handed out.  Two rules see to that:
  *
- * What is aimed at: for each group that has messages there is a note, committed or
- * written by the very transaction that makes it necessary, whose time is not
- * later than the moment from which the group's first message can be handed out.
- * A note too many costs a look; so nobody waits for one, and who can't have one
- * that is there writes another.
+ * R1	A sender writes, then looks.  It adds a note unless an earlier message of the
+ *		group is settled: written by a committed transaction, or its own, and not being
+ *		updated or deleted.  A lock on the row does not count.
+ * R2	A reader, a remover and a re-timer claim, then look, then write a verdict.  To
+ *		claim is to lock the notes of the group that can be locked at once.  The look is
+ *		front_judge().  The verdict takes the place of exactly the notes that were
+ *		claimed; if there were none, one is added, unless the claimer has changed
+ *		nothing.  A remover and a re-timer do none of this if R1 holds for them: an
+ *		earlier message of the group is settled.
  *
- * Notes are written with the rights of the table's owner: who may send to a
- * queue need not know of them.
+ * Why no group is missed.  The index entry of a message, and the mark of its removal,
+ * are each made under the exclusive lock of their page.  Say that M has no note because
+ * it relies on an earlier message E.  Who removes E marked it after M's sender had
+ * looked, so the remover's look comes after M's entry: it relies on a still earlier one,
+ * or its verdict is not later than M's time.  Say that M has a note.  Who takes that away
+ * has claimed it before its look, which comes after M's entry, and which ends at M or at
+ * an earlier message that is settled then.
+ *
+ * The verdict counts all versions.  Messages 1 and 2 are leased for an hour, 3 is fresh.
+ * X deletes 1, claims the note, sees that 2 is leased, and writes "in an hour".  Y deletes
+ * 2, can't claim the note, and sees that 1 is being removed: "in an hour", the time of
+ * 1, would be wrong, for both may commit.  Y sees 3 as well, and says "now".
+ *
+ * A transaction's own changes count as made.  What is rolled back later takes with it
+ * what was written after it, so the verdict too.
+ *
+ * Notes are found and locked as they are now, whatever the caller's snapshot shows, and
+ * are written with the rights of the table's owner: who may send to a queue need not know
+ * of them.
  */
 #include "pgmq.h"
 
@@ -70,7 +94,6 @@ notes_find_indexes(GroupQueue *queue)
 
 struct NoteScan
 {
-	GroupQueue *queue;
 	bool		due;
 	Relation	index;
 	IndexScanDesc scan;
@@ -79,55 +102,30 @@ struct NoteScan
 };
 
 static NoteScan *
-scan_begin(GroupQueue *queue, Oid index, bool due, Snapshot snapshot, ScanKey keys, int nkeys)
+scan_begin(GroupQueue *queue, Relation index, ScanKey keys, int nkeys)
 {
 	NoteScan   *scan = palloc(sizeof(NoteScan));
 
-	scan->queue = queue;
-	scan->due = due;
-	scan->index = index_open(index, AccessShareLock);
-	scan->snapshot = RegisterSnapshot(snapshot);
+	scan->index = index;
+	scan->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan->slot = table_slot_create(queue->notes, NULL);
-	scan->scan = index_beginscan(queue->notes, scan->index, scan->snapshot, NULL, nkeys, 0);
+	scan->scan = index_beginscan(queue->notes, index, scan->snapshot, NULL, nkeys, 0);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 	return scan;
 }
 
-static Snapshot
-newest_snapshot(const GroupQueue *queue)
-{
-	return queue->fixed ? queue->fixed : GetLatestSnapshot();
-}
-
-/* What there is of notes now, to be unregistered */
-Snapshot
-notes_snapshot(const GroupQueue *queue)
-{
-	return RegisterSnapshot(newest_snapshot(queue));
-}
-
-/* Deferred notes whose time lies in from .. until */
+/* Notes between two times if they are deferred ("due"), or else between two ids */
 NoteScan *
-notes_scan_due(GroupQueue *queue, Oid index, TimestampTz from, TimestampTz until)
+notes_scan(GroupQueue *queue, Oid index, bool due, int64 from, int64 until)
 {
 	ScanKeyData keys[2];
+	NoteScan   *scan;
 
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(until));
-	return scan_begin(queue, index, true, newest_snapshot(queue), keys, 2);
-}
-
-/* Fresh notes whose id lies in from .. until */
-NoteScan *
-notes_scan_fresh(GroupQueue *queue, Oid index, int64 from, int64 until)
-{
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(until));
-	return scan_begin(queue, index, false, newest_snapshot(queue), keys, 2);
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, due ? F_TIMESTAMPTZ_GE : F_INT8GE, Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, due ? F_TIMESTAMPTZ_LE : F_INT8LE, Int64GetDatum(until));
+	scan = scan_begin(queue, index_open(index, AccessShareLock), keys, 2);
+	scan->due = due;
+	return scan;
 }
 
 /* False for a row that is no note: the marker, or one with a NULL that only the owner can have allowed */
@@ -198,26 +196,38 @@ notes_lock(GroupQueue *queue, const Note *note)
 	return result == TM_Ok;
 }
 
-/* How many notes of a group, and dead versions of them, a look for one goes past */
+/* How many notes of a group, and dead versions of them, a claimer goes past; and how many it claims */
 #define MOST_VISITED 64
+#define MOST_CLAIMED 32
 
-/* Notes of the group whose heads are a message's, or else those below, the highest first */
-static List *
-notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool below,
-			  Snapshot snapshot)
+static void
+claim_note(GroupQueue *queue, const Note *note, Claim *claim)
 {
-	List	   *found = NIL;
-	ScanKeyData keys[2];
+	if (note->claimed || !notes_lock(queue, note))
+		return;
+	claim->notes = lappend(claim->notes, (void *) note);
+	claim->late |= note->late;
+	claim->tries = Max(claim->tries, note->tries);
+}
+
+/* Claim the note that has led to the group, if one has, and the others of it, those with the highest heads first. */
+void
+notes_claim(GroupQueue *queue, const text *key, const Note *told, Claim *claim)
+{
+	Relation	index = OidIsValid(queue->head_index) ? try_index_open(queue->head_index, AccessShareLock) : NULL;
+	ScanKeyData keys[1];
 	NoteScan   *scan;
 	int			visited = 0;
 
+	memset(claim, 0, sizeof(*claim));
+	if (told)
+		claim_note(queue, told, claim);
+	if (index == NULL)
+		return;
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
-	if (below)
-		ScanKeyInit(&keys[1], 2, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(msg_id));
-	else
-		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(msg_id));
-	scan = scan_begin(queue, index, false, snapshot, keys, 2);
-	while (visited++ < MOST_VISITED && index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
+	scan = scan_begin(queue, index, keys, 1);
+	while (visited++ < MOST_VISITED && list_length(claim->notes) < MOST_CLAIMED &&
+		   index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
 	{
 		Note	   *note;
 
@@ -225,52 +235,40 @@ notes_by_head(GroupQueue *queue, Oid index, const text *key, int64 msg_id, bool 
 		if (!index_fetch_heap(scan->scan, scan->slot))
 			continue;
 		note = palloc(sizeof(Note));
-		if (deform(scan->slot, note) && !note->claimed)
-			found = lappend(found, note);
+		if (deform(scan->slot, note) && (told == NULL || !ItemPointerEquals(unconstify(ItemPointerData *, &told->tid), &note->tid)))
+			claim_note(queue, note, claim);
 	}
 	notes_end(scan);
-	return found;
 }
 
 /*
- * The notes that the snapshot shows and that were written for this message being
- * its group's first: by their head, or, where several messages were handed out at
- * once, by the end of the lease, which is the same for all of them and for the note.
- * That note has the head next below, so it takes a few steps to find, however many
- * notes are for the very same time.
+ * Whether one of the notes in an index, or of those of a group, is as wanted.  They
+ * are seen with a dirty snapshot, with what "other" says of each: that another
+ * transaction has added it, or has locked, replaced or deleted it.  The last two are
+ * still there for us, also if it has committed since our look began: the entry of what
+ * has come instead may not be among those that were read.
  */
-List *
-notes_of_message(GroupQueue *queue, const text *key, int64 msg_id, TimestampTz vt,
-				 Snapshot snapshot)
+typedef enum Other
 {
-	Oid			index = queue->head_index;
-	List	   *found;
-	ListCell   *lc;
+	OTHER_NONE,
+	OTHER_ADDED,
+	OTHER_CLAIMED
+} Other;
 
-	if (!OidIsValid(index))
-		return NIL;
-	found = notes_by_head(queue, index, key, msg_id, false, snapshot);
-	if (found != NIL)
-		return found;
-	found = notes_by_head(queue, index, key, msg_id, true, snapshot);
-	foreach(lc, found)
-	{
-		if (((Note *) lfirst(lc))->vt != vt)
-			found = foreach_delete_current(found, lc);
-	}
-	return found;
-}
+typedef bool (*NoteTest) (TupleTableSlot *slot, Other other, void *arg);
 
-/*
- * Whether a note that the dirty snapshot does not find by an index entry was there
- * when the snapshot "before" was taken, from before the index was read; or has come
- * since.  The entry of what has replaced it may not be among those that were read.
- */
 static bool
-is_ended_since(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot)
+fetch_note(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot, Other *other)
 {
 	bool		found;
 
+	if (index_fetch_heap(scan, slot))
+	{
+		*other = TransactionIdIsValid(dirty->xmin) ? OTHER_ADDED :
+			TransactionIdIsValid(dirty->xmax) || slot_is_claimed(slot) ? OTHER_CLAIMED : OTHER_NONE;
+		return true;
+	}
+	*other = OTHER_CLAIMED;
 	scan->xs_snapshot = before;
 	found = index_fetch_heap(scan, slot);
 	scan->xs_snapshot = dirty;
@@ -278,22 +276,56 @@ is_ended_since(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSl
 }
 
 static bool
-fetch_either(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot)
+any_note(GroupQueue *queue, Oid index_oid, const text *key, bool without_index, NoteTest is_wanted, void *arg)
 {
-	return index_fetch_heap(scan, slot) || is_ended_since(scan, dirty, before, slot);
-}
-
-/* Walk notes of a group, or (key NULL) all in the index, with a dirty snapshot */
-static IndexScanDesc
-begin_dirty(GroupQueue *queue, Relation index, const text *key, Snapshot dirty)
-{
-	IndexScanDesc scan = index_beginscan(queue->notes, index, dirty, NULL, key ? 1 : 0, 0);
+	Relation	index = OidIsValid(index_oid) ? try_index_open(index_oid, AccessShareLock) : NULL;
 	ScanKeyData keys[1];
+	IndexScanDesc scan;
+	Snapshot	before;
+	SnapshotData dirty;
+	TupleTableSlot *slot;
+	Other		other;
+	bool		found = false;
 
+	if (index == NULL)
+		return without_index;
+	InitDirtySnapshot(dirty);
+	before = RegisterSnapshot(GetLatestSnapshot());
+	slot = table_slot_create(queue->notes, NULL);
+	scan = index_beginscan(queue->notes, index, &dirty, NULL, key ? 1 : 0, 0);
 	if (key)
 		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
 	index_rescan(scan, keys, key ? 1 : 0, NULL, 0);
-	return scan;
+	while (!found && index_getnext_tid(scan, ForwardScanDirection) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = fetch_note(scan, &dirty, before, slot, &other) && is_wanted(slot, other, arg);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	UnregisterSnapshot(before);
+	return found;
+}
+
+typedef struct LateTest
+{
+	bool		marked;
+	bool		late;
+	bool		all;			/* look at all, for the marker too */
+} LateTest;
+
+static bool
+is_late(TupleTableSlot *slot, Other other, void *arg)
+{
+	LateTest   *test = arg;
+	bool		isnull;
+
+	if (DatumGetInt64(slot_getattr(slot, NOTE_ID, &isnull)) != MARKER_ID)
+		test->late = true;
+	else
+		test->marked |= other != OTHER_ADDED;
+	return test->late && (test->marked || !test->all);
 }
 
 /*
@@ -304,37 +336,22 @@ begin_dirty(GroupQueue *queue, Relation index, const text *key, Snapshot dirty)
 bool
 notes_any_late(GroupQueue *queue, const text *key)
 {
-	Relation	index = OidIsValid(queue->late_index) ? try_index_open(queue->late_index, AccessShareLock) : NULL;
-	IndexScanDesc scan;
-	Snapshot	before;
-	SnapshotData dirty;
-	TupleTableSlot *slot;
-	bool		found = false;
+	LateTest	test = {queue->marked, false, key == NULL};
 
-	if (index == NULL)
-		return true;
-	InitDirtySnapshot(dirty);
-	before = RegisterSnapshot(GetLatestSnapshot());
-	slot = table_slot_create(queue->notes, NULL);
-	scan = begin_dirty(queue, index, key, &dirty);
-	while (!(found && (key || queue->marked)) &&
-		   index_getnext_tid(scan, ForwardScanDirection) != NULL)
-	{
-		bool		isnull;
+	if (any_note(queue, queue->late_index, key, true, is_late, &test))
+		test.late = true;
+	if (key == NULL)
+		queue->marked = test.marked;
+	return test.late || !queue->marked;
+}
 
-		CHECK_FOR_INTERRUPTS();
-		if (!fetch_either(scan, &dirty, before, slot))
-			continue;
-		if (DatumGetInt64(slot_getattr(slot, NOTE_ID, &isnull)) != MARKER_ID)
-			found = true;
-		else if (!TransactionIdIsValid(dirty.xmin))
-			queue->marked = true;
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	UnregisterSnapshot(before);
-	return found || !queue->marked;
+static bool
+tells(TupleTableSlot *slot, Other other, void *arg)
+{
+	bool		isnull;
+
+	return other == OTHER_CLAIMED ||
+		(other == OTHER_NONE && DatumGetTimestampTz(slot_getattr(slot, NOTE_VT, &isnull)) <= *(TimestampTz *) arg);
 }
 
 /*
@@ -345,39 +362,7 @@ notes_any_late(GroupQueue *queue, const text *key)
 bool
 notes_tell(GroupQueue *queue, const text *key, TimestampTz until)
 {
-	Relation	index = OidIsValid(queue->head_index) ? try_index_open(queue->head_index, AccessShareLock) : NULL;
-	IndexScanDesc scan;
-	Snapshot	before;
-	SnapshotData dirty;
-	TupleTableSlot *slot;
-	bool		told = false;
-
-	if (index == NULL)
-		return false;
-	InitDirtySnapshot(dirty);
-	before = RegisterSnapshot(GetLatestSnapshot());
-	slot = table_slot_create(queue->notes, NULL);
-	scan = begin_dirty(queue, index, key, &dirty);
-	while (!told && index_getnext_tid(scan, ForwardScanDirection) != NULL)
-	{
-		bool		isnull;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!index_fetch_heap(scan, slot))
-		{
-			told = is_ended_since(scan, &dirty, before, slot);
-			continue;
-		}
-		if (TransactionIdIsValid(dirty.xmin))
-			continue;
-		told = TransactionIdIsValid(dirty.xmax) || slot_is_claimed(slot) ||
-			DatumGetTimestampTz(slot_getattr(slot, NOTE_VT, &isnull)) <= until;
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	UnregisterSnapshot(before);
-	return told;
+	return any_note(queue, queue->head_index, key, false, tells, &until);
 }
 
 /* ---- writing ---- */
@@ -412,115 +397,151 @@ static const PlanSpec add_notes = {
 	5, {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, BOOLARRAYOID, INT4ARRAYOID}
 };
 
-static Datum *
-room(Datum *array, int count, int max)
+void
+notes_add(NoteChanges *changes, const text *key, TimestampTz time, int64 head, bool late, int32 tries)
 {
-	if (array == NULL)
-		return palloc(sizeof(Datum) * max);
-	if (count < max)
-		return array;
-	return repalloc_huge(array, sizeof(Datum) * max * 2);
+	Note	   *note = palloc0(sizeof(Note));
+
+	note->key = unconstify(text *, key);
+	note->vt = time;
+	note->head = head;
+	note->late = late;
+	note->tries = tries;
+	changes->added = lappend(changes->added, note);
 }
 
-#define FIRST_ROOM 32
+/* There is nothing to look at. */
+void
+notes_drop(NoteChanges *changes, const Claim *claim)
+{
+	changes->dropped = list_concat(changes->dropped, claim->notes);
+}
+
+/*
+ * The verdict takes the place of what was claimed.  One of these is kept if it says as
+ * much: a look that comes too early does no harm.
+ */
+void
+notes_replace(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz time, int64 head, bool late, int32 tries)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		kept = false;
+	ListCell   *lc;
+
+	time = Max(time, now);
+	foreach(lc, claim->notes)
+	{
+		Note	   *note = lfirst(lc);
+
+		if (!kept && note->late == late && note->vt <= time && (note->vt > now || time == now))
+			kept = true;
+		else
+			changes->dropped = lappend(changes->dropped, note);
+	}
+	if (!kept)
+		notes_add(changes, key, time, head, late, tries);
+}
+
+/* The verdict on a group that was handed out: look again when the lease ends. */
+void
+notes_lease(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz lease_end, int64 head)
+{
+	bool		kept = false;
+	ListCell   *lc;
+
+	foreach(lc, claim->notes)
+	{
+		Note	   *note = lfirst(lc);
+
+		if (!kept && note->head == head && !note->late)
+		{
+			changes->leased = lappend(changes->leased, note);
+			kept = true;
+		}
+		else
+			changes->dropped = lappend(changes->dropped, note);
+	}
+	if (!kept)
+		notes_add(changes, key, lease_end, head, false, 0);
+}
+
+static Datum
+array_of(Datum *values, int count, Oid type)
+{
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return PointerGetDatum(construct_array(values, count, type, length, by_value, align));
+}
+
+/* Where the notes are */
+static Datum
+tid_array(const List *notes)
+{
+	Datum	   *tids = palloc_extended(sizeof(Datum) * list_length(notes), MCXT_ALLOC_HUGE);
+	ListCell   *lc;
+
+	foreach(lc, notes)
+		tids[foreach_current_index(lc)] = PointerGetDatum(&((Note *) lfirst(lc))->tid);
+	return array_of(tids, list_length(notes), TIDOID);
+}
 
 static void
-make_room(Datum **array, int count, int *max)
+write_added(const GroupQueue *queue, const List *notes)
 {
-	*max = Max(*max, FIRST_ROOM);
-	*array = room(*array, count, *max);
-	if (count >= *max)
-		*max *= 2;
-}
+	static const Oid types[] = {TEXTOID, TIMESTAMPTZOID, INT8OID, BOOLOID, INT4OID};
+	int			count = list_length(notes);
+	Datum	   *columns[lengthof(types)];
+	Datum		values[lengthof(types)];
+	ListCell   *lc;
+	int			i;
 
-/* The note's group was handed out: it is for the end of the lease now. */
-void
-notes_lease(NoteChanges *changes, const Note *note)
-{
-	make_room(&changes->leased, changes->nleased, &changes->max_leased);
-	changes->leased[changes->nleased++] = PointerGetDatum(&note->tid);
-}
+	for (i = 0; i < lengthof(types); i++)
+		columns[i] = palloc_extended(sizeof(Datum) * count, MCXT_ALLOC_HUGE);
+	foreach(lc, notes)
+	{
+		const Note *note = lfirst(lc);
 
-void
-notes_drop(NoteChanges *changes, const Note *note)
-{
-	make_room(&changes->dropped, changes->ndropped, &changes->max_dropped);
-	changes->dropped[changes->ndropped++] = PointerGetDatum(&note->tid);
-}
-
-void
-notes_add(NoteChanges *changes, const text *key, TimestampTz time,
-		  int64 head, bool late, int32 tries)
-{
-	int			n = changes->nadded;
-	int			max = changes->max_added;
-
-	make_room(&changes->keys, n, &max);
-	max = changes->max_added;
-	make_room(&changes->times, n, &max);
-	max = changes->max_added;
-	make_room(&changes->heads, n, &max);
-	max = changes->max_added;
-	make_room(&changes->lates, n, &max);
-	make_room(&changes->tries, n, &changes->max_added);
-	changes->keys[n] = PointerGetDatum(key);
-	changes->times[n] = TimestampTzGetDatum(time);
-	changes->heads[n] = Int64GetDatum(head);
-	changes->lates[n] = BoolGetDatum(late);
-	changes->tries[n] = Int32GetDatum(tries);
-	changes->nadded++;
-}
-
-static Datum
-int8_array(Datum *values, int count)
-{
-	return PointerGetDatum(construct_array(values, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
-static Datum
-tid_array(Datum *values, int count)
-{
-	return PointerGetDatum(construct_array(values, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+		i = foreach_current_index(lc);
+		columns[0][i] = PointerGetDatum(note->key);
+		columns[1][i] = TimestampTzGetDatum(note->vt);
+		columns[2][i] = Int64GetDatum(note->head);
+		columns[3][i] = BoolGetDatum(note->late);
+		columns[4][i] = Int32GetDatum(note->tries);
+	}
+	for (i = 0; i < lengthof(types); i++)
+		values[i] = array_of(columns[i], count, types[i]);
+	plan_run_latest(&queue->name, &add_notes, values);
 }
 
 static void
 write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
 {
-	Datum		values[5];
+	Datum		values[2] = {(Datum) 0, TimestampTzGetDatum(lease_end)};
 
-	if (changes->nleased > 0)
+	if (changes->leased != NIL)
 	{
-		values[0] = tid_array(changes->leased, changes->nleased);
-		values[1] = TimestampTzGetDatum(lease_end);
-		plan_run(&queue->name, &lease_notes, values, NULL, None_Receiver);
+		values[0] = tid_array(changes->leased);
+		plan_run_latest(&queue->name, &lease_notes, values);
 	}
-	if (changes->ndropped > 0)
+	if (changes->dropped != NIL)
 	{
-		values[0] = tid_array(changes->dropped, changes->ndropped);
-		plan_run(&queue->name, &drop_notes, values, NULL, None_Receiver);
+		values[0] = tid_array(changes->dropped);
+		plan_run_latest(&queue->name, &drop_notes, values);
 	}
-	if (changes->nadded > 0)
-	{
-		values[0] = PointerGetDatum(construct_array(changes->keys, changes->nadded,
-													TEXTOID, -1, false, TYPALIGN_INT));
-		values[1] = PointerGetDatum(construct_array(changes->times, changes->nadded,
-													TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-		values[2] = int8_array(changes->heads, changes->nadded);
-		values[3] = PointerGetDatum(construct_array(changes->lates, changes->nadded,
-													BOOLOID, 1, true, TYPALIGN_CHAR));
-		values[4] = PointerGetDatum(construct_array(changes->tries, changes->nadded,
-													INT4OID, 4, true, TYPALIGN_INT));
-		plan_run(&queue->name, &add_notes, values, NULL, None_Receiver);
-	}
+	if (changes->added != NIL)
+		write_added(queue, changes->added);
 }
 
-/* Notes to be leased or dropped must have been locked.  The caller has connected to SPI. */
+/* Notes to be leased or dropped have been claimed.  The caller has connected to SPI. */
 void
 notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
 {
 	OwnerScope	scope;
 
-	if (changes->nleased + changes->ndropped + changes->nadded == 0)
+	if (changes->leased == NIL && changes->dropped == NIL && changes->added == NIL)
 		return;
 	if (owner_has_code(queue->notes, NOTE_COLUMNS, NOTE_INDEXES))
 		owner_begin(queue->notes->rd_rel->relowner, &scope);

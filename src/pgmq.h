@@ -123,6 +123,7 @@ extern int	plan_max_queues;
 extern uint64 plan_run(const QueueName *name, const PlanSpec *spec,
 					   const Datum *values, const bool *nulls,
 					   DestReceiver *dest);
+extern uint64 plan_run_latest(const QueueName *name, const PlanSpec *spec, const Datum *values);
 extern uint64 plan_run_now(const QueueName *name, const PlanSpec *spec, int clock_arg,
 						   const Datum *values, const bool *nulls,
 						   DestReceiver *dest);

@@ -360,7 +360,7 @@ run_statement(PlannedStmt *stmt, const char *query, ParamListInfo params, DestRe
  * more than one statement of it, or none.
  */
 static uint64
-execute(SPIPlanPtr plan, const PlanSpec *spec, int clock_arg,
+execute(SPIPlanPtr plan, const PlanSpec *spec, int clock_arg, bool latest,
 		const Datum *values, const bool *nulls, DestReceiver *dest)
 {
 	ResourceOwner owner = CurrentResourceOwner;
@@ -378,7 +378,7 @@ execute(SPIPlanPtr plan, const PlanSpec *spec, int clock_arg,
 
 	/* The statement, the snapshot, then the counter, all in the order of SPI */
 	EnsurePortalSnapshotExists();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	PushActiveSnapshot(latest ? GetLatestSnapshot() : GetTransactionSnapshot());
 	foreach(lc, cplan->stmt_list)
 		processed += run_statement(lfirst_node(PlannedStmt, lc), source->query_string, params, dest);
 	ReleaseCachedPlan(cplan, owner);
@@ -396,7 +396,14 @@ uint64
 plan_run(const QueueName *name, const PlanSpec *spec,
 		 const Datum *values, const bool *nulls, DestReceiver *dest)
 {
-	return execute(plan_get(name, spec, NULL), spec, -1, values, nulls, dest);
+	return execute(plan_get(name, spec, NULL), spec, -1, false, values, nulls, dest);
+}
+
+/* The same on what is there now, also where the caller's snapshot is fixed; without rows */
+uint64
+plan_run_latest(const QueueName *name, const PlanSpec *spec, const Datum *values)
+{
+	return execute(plan_get(name, spec, NULL), spec, -1, true, values, NULL, None_Receiver);
 }
 
 /* The same with the clock for a parameter, as it is when the queue is locked */
@@ -404,7 +411,7 @@ uint64
 plan_run_now(const QueueName *name, const PlanSpec *spec, int clock_arg,
 			 const Datum *values, const bool *nulls, DestReceiver *dest)
 {
-	return execute(plan_get(name, spec, NULL), spec, clock_arg, values, nulls, dest);
+	return execute(plan_get(name, spec, NULL), spec, clock_arg, false, values, nulls, dest);
 }
 
 /* The same on one partition, or on the whole queue if "leaf" is NULL */
@@ -412,7 +419,7 @@ uint64
 plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
 			  const Datum *values, const bool *nulls, DestReceiver *dest)
 {
-	return execute(plan_get(name, spec, leaf), spec, -1, values, nulls, dest);
+	return execute(plan_get(name, spec, leaf), spec, -1, false, values, nulls, dest);
 }
 
 /* The queue is gone: let go of its plans, if nobody runs them. */
