@@ -1,4 +1,4 @@
-# clang's warnings and clang-tidy's checks (.clang-tidy says which).  Run by
+# clang's warnings and clang-tidy's checks (.clang-tidy says which), and the language of the pages for users.  Run by
 # scripts/test.  Prints a line for each file.
 ensure_packages clang clang-tidy
 
@@ -24,6 +24,12 @@ held && (/ereport|elog|alloc|ticks\(|GetCurrent|CHECK_FOR_INTERRUPTS|LWLock|SetL
 	(/for \(/ && !/SLOTS_PER_BUCKET/)) { print FILENAME ":" FNR ": under a spinlock:" $0; bad = 1 }
 /SpinLockRelease\(/ { held = 0 }
 END { exit bad }'
+
+# What readers trip over in the pages for users, and links that lead nowhere; test/language.py lists the pages that are not
+# clean yet
+for file in $(cd "$WORK/build" && ls README.md CHANGELOG.md docs/*.md); do
+	lint language "$file" python3 test/language.py "$file"
+done
 
 # One file at a time on each processor
 for file in $(cd "$WORK/build" && ls src/*.c); do
