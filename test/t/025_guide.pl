@@ -23,6 +23,25 @@ $node->start;
 
 DocExamples::run($node, 'guide');
 
+###################################################### sending from programs
+
+{
+	my $page = DocExamples::page('guide');
+	my ($python) = grep { /Jsonb/ } $page =~ /^```python\n(.*?)^```\n/msg;
+	my ($js) = $page =~ /^```js\n(.*?)^```\n/ms;
+	my $eve = q{SELECT count(*) FROM pgmq.q_orders WHERE message = '{"customer": "eve", "prices": [1, 2]}'};
+	delete local $ENV{NODE_EXTRA_CA_CERTS};		# of this machine, perhaps not in a chroot: node complains
+	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'guide',
+		PGUSER => $node->safe_psql('guide', 'SELECT current_user'));
+
+	command_ok([ '/usr/bin/python3', '-c', $python ], 'psycopg sends');
+	is($node->safe_psql('guide', $eve), '1', 'and the message is there');
+	command_ok([ 'node', '-e', "const { Client } = require('pg')\n"
+			. "async function main() { const client = new Client(); await client.connect()\n$js\nawait client.end() }\nmain()" ],
+		'node-postgres sends');
+	is($node->safe_psql('guide', $eve), '2', 'and the message is there');
+}
+
 ###################################################### the worker
 
 sub sql { return $node->safe_psql('work', $_[0]); }
