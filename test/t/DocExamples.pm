@@ -44,7 +44,7 @@ sub run
 	{
 		my ($sql, $expected, $output) = ($1, $2 // '', '');
 
-		IPC::Run::run([ 'psql', '-X', '-q', '-d', $node->connstr($name) ], '<', \$sql, '>&', \$output);
+		IPC::Run::run([ 'psql', '-X', '-q', '-v', 'SHOW_CONTEXT=never', '-d', $node->connstr($name) ], '<', \$sql, '>&', \$output);
 		is(comparable($output), comparable($expected), "$name: $sql");
 		$count++;
 	}
