@@ -38,6 +38,7 @@
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
+#include "executor/instrument.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
@@ -46,6 +47,7 @@
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/pg_rusage.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -95,6 +97,9 @@ int			horizon_rescan_interval = 1000;
 /* What handing out a message may take; the rest of a look is walking */
 #define MESSAGE_COST 50
 
+/* What a block that is not in the server's memory may take */
+#define BLOCK_COST 50
+
 #define RESCAN_MICROSECONDS (horizon_rescan_interval * INT64CONST(1000))
 
 #define NO_FLOORS ((Floors) {PG_INT64_MIN, DT_NOBEGIN})
@@ -116,6 +121,7 @@ typedef struct Slot
 	TimestampTz empty_until;	/* as long as that does not change */
 	int64		sweep_cost;		/* of the last look from the floors, */
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
+	bool		doubted;		/* one has taken long by the clock: of the next one the work counts */
 	Floors		floors;
 	Floors		marks;
 	Floors		sent;			/* no message gets an id below, or is enqueued before */
@@ -172,7 +178,7 @@ attach(void)
 	if (Buckets != NULL)
 		return;
 	NumBuckets = number_of_buckets(shared_is_ample());
-	buckets = shared_area("pgmq-horizon-v2", sizeof(Bucket) * NumBuckets, init_buckets,
+	buckets = shared_area("pgmq-horizon-v3", sizeof(Bucket) * NumBuckets, init_buckets,
 						  "could not allocate shared memory for queue positions",
 						  "This session keeps its own.");
 	if (buckets == NULL)
@@ -413,6 +419,8 @@ struct Horizon
 	TimestampTz start_due;
 	int64		start_fresh;	/* for a look from the marks only once it has begun */
 	int64		look_began;		/* by ticks() */
+	bool		doubted;		/* as the slot said then */
+	int64		work_before;	/* work_done() then */
 	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
 	uint64		ended;			/* transactions_ended(), before the read */
 	TimestampTz empty_until;	/* nothing to be had until then, or else DT_NOBEGIN */
@@ -525,6 +533,28 @@ find_reach(const Horizon *h)
 	return floors_last_id(&h->table, &last_id) ? last_id : KEY_MAX;
 }
 
+/* Looking into many partitions takes its time, but it is not in vain. */
+static int64
+cheap_sweep(const Horizon *h)
+{
+	return CHEAP_SWEEP + (h->table.parts ? h->table.parts->nleaves * CHEAP_LEAF : 0);
+}
+
+/*
+ * What this process has done by now, in microseconds: time of a processor, and blocks
+ * that were read.  Waiting for a processor is not in it.
+ */
+static int64
+work_done(void)
+{
+	PGRUsage	usage;
+
+	pg_rusage_init(&usage);
+	return (usage.ru.ru_utime.tv_sec + usage.ru.ru_stime.tv_sec) * USECS_PER_SEC +
+		usage.ru.ru_utime.tv_usec + usage.ru.ru_stime.tv_usec +
+		pgBufferUsage.shared_blks_read * BLOCK_COST;
+}
+
 static void
 begin_look(Horizon *h)
 {
@@ -533,6 +563,22 @@ begin_look(Horizon *h)
 	h->due_begun = h->fresh_begun = false;
 	h->ndue = h->due_turns = h->nranges = 0;
 	h->look_began = ticks();
+	h->work_before = h->doubted ? work_done() : 0;
+}
+
+/*
+ * What this look has taken, beside the messages that it has handed out.  On a busy
+ * machine, time by the clock says how long this process waited for a processor.  To ask
+ * for the work takes longer than to ask for the time, so it is done when there is doubt.
+ */
+static int64
+look_cost(const Horizon *h, int64 now, int64 messages)
+{
+	int64		cost = now - h->look_began;
+
+	if (h->doubted)
+		cost = Min(cost, work_done() - h->work_before);
+	return Max(cost - messages * MESSAGE_COST, 0);
 }
 
 /* From the floors when it is time for a sweep, else from the marks */
@@ -558,6 +604,7 @@ choose_start(Horizon *h)
 	}
 	else
 	{
+		h->doubted = slot->doubted;
 		h->start_due = slot->floors.due;
 		h->start_fresh = slot->floors.fresh;
 		if (h->likely)
@@ -902,6 +949,24 @@ move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
 }
 
 /*
+ * One long look may have had to plan, so the smaller of two counts.  By the clock a
+ * look is long as well when the process waited for a processor.  That is only a reason
+ * to ask for the work of the next one.
+ */
+static void
+note_cost(Slot *slot, const Horizon *h, int64 cost)
+{
+	bool		cheap = cost <= cheap_sweep(h);
+
+	if (cheap || h->doubted)
+	{
+		slot->usual_sweep_cost = Min(slot->sweep_cost, cost);
+		slot->sweep_cost = cost;
+	}
+	slot->doubted = !cheap;
+}
+
+/*
  * After a sweep that took all it wanted: where it found something in front of
  * the marks there may be more, right behind, and the next read goes on from
  * there.  Else the sweep is over.
@@ -911,9 +976,7 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 {
 	int64		next = finds->fresh_highest + 1;
 
-	/* One long look may have had to plan, or to wait for a processor */
-	slot->usual_sweep_cost = Min(slot->sweep_cost, cost);
-	slot->sweep_cost = cost;
+	note_cost(slot, h, cost);
 	if (slot->setbacks != h->setbacks)
 		return;					/* begin anew, at once */
 	if (!finds->due_exhausted && h->table.parts == NULL)
@@ -949,7 +1012,7 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 	look_left_due(h->due, h->ndue);
 	bucket = bucket_of(h->table.key);
 	now = ticks();
-	cost = Max(now - h->look_began - finds->messages * MESSAGE_COST, 0);
+	cost = look_cost(h, now, finds->messages);
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = find_slot(bucket, h->table.key, false);
@@ -1045,13 +1108,6 @@ partitions_changed(Horizon *h)
 	return !partitions_same(h->table.parts, parts);
 }
 
-/* Looking into many partitions takes its time, but it is not in vain. */
-static int64
-cheap_sweep(const Horizon *h)
-{
-	return CHEAP_SWEEP + (h->table.parts ? h->table.parts->nleaves * CHEAP_LEAF : 0);
-}
-
 /*
  * The read is short of messages: whether to look further in front, where
  * messages are not likely to be, and then where none can be but for what
@@ -1086,6 +1142,7 @@ horizon_look_again(Horizon *h)
 		h->start_due = h->floors.due;
 		h->start_fresh = h->floors.fresh;
 		h->setbacks = slot->setbacks;
+		h->doubted = slot->doubted;
 	}
 	else
 	{
