@@ -156,7 +156,8 @@ fetch_from_default(const PartSet *set, const char *old, int64 lower, int64 upper
 	List	   *disable;
 	List	   *enable;
 
-	run_ddl("LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE", set->parent);
+	/* As premake.c does when it moves rows: no SELECT with a list without the new partition */
+	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", set->parent);
 	if (fallback == NULL)
 		return;
 	run_ddl("LOCK TABLE ONLY %s, ONLY %s IN ACCESS EXCLUSIVE MODE", fallback, old);

@@ -13,7 +13,9 @@
  * ways out, and every row is in exactly one place to whoever looks, at any time:
  *
  * Few rows are moved, within the transaction that makes their partition.
- * Nobody else writes to the queue meanwhile, which includes its readers.
+ * Nobody else uses the queue meanwhile.  A SELECT must not even begin: it reads the
+ * list of partitions first and would wait for the default partition then, with a list
+ * that lacks the new one, and find the rows in neither.
  *
  * Many rows stay where they are: the default partition becomes the partition
  * that they need, and an empty one takes its place.  Nobody else uses the queue
@@ -219,7 +221,7 @@ move_rows(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 	const char *relname;
 	const char *partition;
 
-	lock_table(set->parent, "SHARE ROW EXCLUSIVE");
+	lock_table(set->parent, "ACCESS EXCLUSIVE");
 	lock_table(table, "ACCESS EXCLUSIVE");
 	relname = name_partition(upkeep, lower);
 	partition = quote_qualified_identifier(PGMQ_SCHEMA, relname);

@@ -312,6 +312,7 @@ lock_routes(const char *key, Route **routes)
 		if (i == count || memcmp(&missing, &(*routes)[i].name, sizeof(missing)) == 0)
 			return count;
 		missing = (*routes)[i].name;
+		CHECK_FOR_INTERRUPTS();
 		bindings_reread();
 	}
 }

@@ -517,6 +517,8 @@ reset_settings(void)
 		{"statement_timeout", "0"},
 		{"lock_timeout", "5s"},
 		{"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"},
+		{"exit_on_error", "off"},
 		{"default_table_access_method", "heap"},
 		{"row_security", "on"}
 	};
@@ -525,7 +527,11 @@ reset_settings(void)
 	/* It can even give them another role to work as */
 	SetSessionAuthorization(GetAuthenticatedUserId(), true);
 	for (i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	{
+		/* An older server does not have all of them */
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	}
 }
 
 void

@@ -102,6 +102,19 @@ ok($node->poll_query_until('app', "$as_superuser; SELECT count(*) = 0 FROM pgmq.
 	'the worker does not become a role that the database names');
 $node->safe_psql('postgres', 'ALTER DATABASE app RESET ALL');
 
+# ... and end at the first error, which a step of another queue has: here a transaction keeps its lock
+my $holder = $node->background_psql('app');
+$holder->query_safe(q{SET ROLE maker; SELECT pgmq.create_partitioned('aheld', '10', NULL, 2);
+	SELECT count(*) FROM pgmq.send_batch('aheld', array_fill('{}'::jsonb, '{100}'));
+	BEGIN; LOCK TABLE pgmq.q_aheld IN ACCESS SHARE MODE});
+$node->safe_psql('postgres', 'ALTER DATABASE app SET exit_on_error = on');
+# a worker that began before has its settings
+$node->poll_query_until('app', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pgmq maintenance'});
+rounds('a database that ends sessions at an error');
+$node->safe_psql('postgres', 'ALTER DATABASE app RESET ALL');
+$holder->query_safe(q{COMMIT; SELECT pgmq.drop_queue('aheld')});
+$holder->quit;
+
 # The extension's table, in the hands of its owner
 my $position = -s $node->logfile;
 $node->safe_psql('app', q{
