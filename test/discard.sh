@@ -67,12 +67,14 @@ calls_that_wait() {
 }
 
 # pg_partman's functions are slow beyond patience that way (a maintain() that makes two partitions: more than half an
-# hour).  They make partitions with all caches, and are called without in a maintain() that has one to drop.
+# hour).  They make partitions with all caches, and are called without in a maintain() that has one to drop.  Each
+# partition costs every call seconds, so there are few, and the steps of maintain() have all the time that they need.
 calls_of_partitions() {
 	cat <<-'SQL'
 	SET client_min_messages = warning;
+	SET pgmq.maintenance_step_timeout = '1h';
 	SET debug_discard_caches = 0;
-	SELECT pgmq.create_partitioned('p', '10', '20', 2, false, true), pgmq.create_fifo_index('p');
+	SELECT pgmq.create_partitioned('p', '10', '10', 1, false, true), pgmq.create_fifo_index('p');
 	SET debug_discard_caches = :discard;
 	SELECT count(*) FROM pgmq.send_batch('p', array_fill('1'::jsonb, '{25}'), array_fill('{"x-pgmq-group": "a"}'::jsonb, '{25}'));
 	SELECT msg_id FROM pgmq.read('p', 0, 2); SELECT msg_id FROM pgmq.read_grouped('p', 0, 2);
