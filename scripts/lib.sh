@@ -178,24 +178,40 @@ copy_tree() {
 	[ -f "$1/Makefile" ] || die "cannot copy the tree"
 }
 
-# build_extension MAKE-ARGUMENT...: build a copy of the tree in $WORK/build and install it privately
+# build_extension MAKE-ARGUMENT...: build a copy of the tree in $WORK/build and install it privately.  BUILT is where
+# that was done before with the same flags: then only what has changed since is compiled.
 build_extension() {
+	local make=(make -C "$WORK/build" -s PG_CONFIG="$PG_CONFIG" with_llvm=no)
 	mkdir -p "$WORK/build"
 	copy_tree "$WORK/build"
-	make -C "$WORK/build" -s PG_CONFIG="$PG_CONFIG" with_llvm=no "$@" >"$WORK/build.log" 2>&1 &&
-		make -C "$WORK/build" -s PG_CONFIG="$PG_CONFIG" with_llvm=no install >>"$WORK/build.log" 2>&1 ||
+	if [ -n "${BUILT:-}" ]; then
+		cp -p "$BUILT/pgmq.so" "$WORK/build/"
+		cp -p "$BUILT"/src/*.o "$WORK/build/src/"
+	fi
+	"${make[@]}" -j"$(nproc)" "$@" >"$WORK/build.log" 2>&1 && "${make[@]}" install >>"$WORK/build.log" 2>&1 ||
 		{ cat "$WORK/build.log" >&2; die "the build failed"; }
 	[ "$(id -u)" -ne 0 ] || chown -R postgres: "$WORK/build"
 }
 
-# make_template: from 17 on the tests of test/t copy it for each of their servers
+# make_template: the tests of test/t copy it for each of their servers.  From 17 on they do so by themselves;
+# before, it is their initdb that does.
 make_template() {
-	[ "$PGVER" -ge 17 ] || return 0
-	mkdir "$WORK/template"
-	[ "$(id -u)" -ne 0 ] || chown postgres: "$WORK/template"
-	export INITDB_TEMPLATE=$WORK/template
-	as_postgres env LC_MESSAGES=C "$BIN/initdb" -D "$INITDB_TEMPLATE" -A trust --no-sync >"$WORK/template.initdb" 2>&1 ||
-		{ cat "$WORK/template.initdb" >&2; die "initdb failed"; }
+	local initdb=$BIN/initdb template=$WORK/template
+	mkdir "$template"
+	[ "$(id -u)" -ne 0 ] || chown postgres: "$template"
+	as_postgres env -u LC_ALL -u LANGUAGE LC_MESSAGES=C "$initdb" -D "$template" -A trust --no-sync >"$template.initdb" 2>&1 ||
+		{ cat "$template.initdb" >&2; die "initdb failed"; }
+	if [ "$PGVER" -ge 17 ]; then
+		export INITDB_TEMPLATE=$template
+		return 0
+	fi
+	mv "$initdb" "$initdb.real"
+	cat >"$initdb" <<-WRAPPER
+		#!/bin/sh
+		[ "\$#:\$1 \$3 \$4 \$5" != "5:-D -A trust -N" ] || exec cp -a "$template" "\$2"
+		exec "$initdb.real" "\$@"
+	WRAPPER
+	chmod 755 "$initdb"
 }
 
 # start_server NAME [SETTING=VALUE...]: a fresh cluster on a socket in $WORK/NAME.sock; sets PGHOST, PGPORT, PGUSER

@@ -59,7 +59,8 @@ mkdir -p "$WORK/vpath/tree" "$WORK/vpath/build"
 copy_tree "$WORK/vpath/tree"
 [ "$(id -u)" -ne 0 ] || chown -R postgres: "$WORK/vpath/build"
 chmod -R a-w "$WORK/vpath/tree"
-make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" COPT="$COPT"
+# What the compiler warns of, the build before has shown
+make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" -j"$(nproc)" COPT=-O0
 result $? "VPATH: builds beside a tree that is read only"
 exported "$WORK/vpath/build/pgmq.so" | diff "$WORK/symbols" -
 result $? "VPATH: the same library"
