@@ -25,6 +25,7 @@
 #include "admin.h"
 #include "group.h"
 #include "owner.h"
+#include "place.h"
 #include "queues.h"
 #include "rights.h"
 
@@ -157,11 +158,13 @@ static bool
 is_in_place(const QueueName *name)
 {
 	GroupQueue	queue;
+	Place		place;
 	bool		in_place = group_open(&queue, name, true);
 
 	if (in_place)
 	{
-		in_place = queue.notes != NULL && OidIsValid(queue.head_index) && OidIsValid(queue.late_index);
+		in_place = queue.notes != NULL && place_describe(queue.notes, &place) &&
+			OidIsValid(queue.head_index) && OidIsValid(queue.late_index);
 		group_close(&queue, !in_place || queue.locked_before);
 	}
 	return in_place;

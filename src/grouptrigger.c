@@ -344,9 +344,10 @@ work_end(Work *work)
 
 /*
  * What was written by hand may be in a partition that is known to get no more
- * messages: then nobody must trust what he knows of partitions.
+ * messages: then nobody must trust what he knows of partitions.  False if the queue
+ * can't be looked into any more: somebody has attached a table of another kind.
  */
-static void
+static bool
 note_backdated(Work *work, const TriggerData *data, const Change *changes, int count)
 {
 	const Partitions *parts = work->queue.parts;
@@ -357,10 +358,10 @@ note_backdated(Work *work, const TriggerData *data, const Change *changes, int c
 		backdated |= parts->by_id ? changes[i].msg_id < parts->sent.fresh :
 			changes[i].enqueued_at < parts->sent.due;
 	if (!backdated)
-		return;
+		return true;
 	horizon_belied(&work->queue.name);
 	group_close(&work->queue, true);
-	(void) work_begin(work, data);
+	return work_begin(work, data);
 }
 
 /* Of the changes, those of the group of the first one */
@@ -374,8 +375,8 @@ count_of_group(const Change *changes, int count)
 	return n;
 }
 
-/* See to all messages of a statement, so many at a time, group by group */
-static void
+/* See to all messages of a statement, so many at a time, group by group; false if the queue is closed already */
+static bool
 see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bool sent)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pgmq changes", ALLOCSET_DEFAULT_SIZES);
@@ -383,9 +384,10 @@ see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bo
 	Change	   *changes;
 	int			count;
 	int			i;
+	bool		open = true;
 
 	if (!reader_init(&reader, data->tg_relation, &TTSOpsMinimalTuple))
-		return;
+		return true;
 	tuplestore_select_read_pointer(store, 0);
 	tuplestore_rescan(store);
 	for (;;)
@@ -393,8 +395,9 @@ see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bo
 		changes = next_changes(&reader, store, context, &count);
 		if (count == 0)
 			break;
-		if (sent)
-			note_backdated(work, data, changes, count);
+		open = !sent || note_backdated(work, data, changes, count);
+		if (!open)
+			break;
 		for (i = 0; i < count; i += count_of_group(&changes[i], count - i))
 		{
 			if (sent)
@@ -408,6 +411,7 @@ see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bo
 		MemoryContextReset(context);
 	}
 	ExecDropSingleTupleTableSlot(reader.slot);
+	return open;
 }
 
 /* pgmq._group_sent() -> trigger: AFTER INSERT FOR EACH STATEMENT */
@@ -420,8 +424,8 @@ pgmq__group_sent(PG_FUNCTION_ARGS)
 	if (data->tg_newtable == NULL || tuplestore_tuple_count(data->tg_newtable) == 0 ||
 		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
-	see_to_statement(&work, data, data->tg_newtable, true);
-	work_end(&work);
+	if (see_to_statement(&work, data, data->tg_newtable, true))
+		work_end(&work);
 	return PointerGetDatum(NULL);
 }
 
@@ -436,7 +440,7 @@ pgmq__group_removed(PG_FUNCTION_ARGS)
 	if (data->tg_oldtable == NULL || tuplestore_tuple_count(data->tg_oldtable) == 0 ||
 		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
-	see_to_statement(&work, data, data->tg_oldtable, false);
+	(void) see_to_statement(&work, data, data->tg_oldtable, false);
 	work_end(&work);
 	return PointerGetDatum(NULL);
 }
