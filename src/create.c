@@ -172,7 +172,7 @@ create_queue_table(const QueueName *name, bool unlogged, bool new)
 			TABLE_COLUMNS("") ") USING heap",
 			unlogged ? "UNLOGGED " : "", table);
 	require_table(name, QUEUE_TABLE, new);
-	if (new || !exists)
+	if (!exists || registered_spelling(name) == NULL)
 		require_own_sequence(name);
 
 	/*
@@ -341,7 +341,7 @@ create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *qu
 				") PARTITION BY RANGE (enqueued_at)",
 				table, name_object(name, "q_", "_msg_id_idx"));
 	require_table(name, QUEUE_TABLE, new);
-	if (new || !exists)
+	if (!exists || registered_spelling(name) == NULL)
 		require_own_sequence(name);
 }
 
