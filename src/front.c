@@ -403,6 +403,7 @@ void
 front_close_range(GroupQueue *queue, GroupRange *range)
 {
 	GroupLeaf  *leaf = &queue->leaves[range->open];
+	int			i;
 
 	if (range->open != queue->nleaves - 1 || leaf->rel == queue->queue || leaf->lock_slot != NULL)
 		return;
@@ -411,6 +412,12 @@ front_close_range(GroupQueue *queue, GroupRange *range)
 	table_close(leaf->rel, LEAF_LOCK);
 	queue->nleaves--;
 	range->open = -1;
+	/* The list may have been made anew since it was opened, and know of it */
+	for (i = 0; i < queue->nranges; i++)
+	{
+		if (queue->ranges[i].open == queue->nleaves)
+			queue->ranges[i].open = -1;
+	}
 }
 
 /*
