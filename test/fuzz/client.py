@@ -79,6 +79,7 @@ class Client:
         self.counts = collections.Counter()
         self.violations = []
         self.last_error = ("", "")
+        self.saved = 0
 
     # ---- the connection ----
 
@@ -175,6 +176,8 @@ class Client:
             while not self.shared.stop.value:
                 try:
                     self.step()
+                    if time.monotonic() > self.saved + 2:
+                        self.save()
                 except psycopg.OperationalError as error:       # the server went down between two calls of run()
                     self.last_error = ("lost", str(error))
                     self.counts["connection lost"] += 1
@@ -199,8 +202,10 @@ class Client:
 
     def save(self):
         path = os.path.join(self.logs, self.name + ".counts")
-        with open(path, "w", encoding="utf-8") as file:
+        with open(path + ".new", "w", encoding="utf-8") as file:
             json.dump({"counts": self.counts, "violations": self.violations}, file)
+        os.replace(path + ".new", path)
+        self.saved = time.monotonic()
 
 
 class Caller(Client):
