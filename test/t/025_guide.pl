@@ -250,6 +250,26 @@ send_some(1003, 1002 + $WORKERS * 3, 'plain');
 until_true('the workers go on', sub { left() eq '0' });
 is(sql('SELECT count(*) FROM results WHERE total IN (1002, 1003)'), '2', 'each of the two has one result');
 end_workers('TERM');
+
+# The two changes for groups that the page names.  A group goes on when its message is done, also after a failed try.
+$worker =~ s/pgmq\.read\('orders', %s, 1\)/pgmq.read_grouped_head('orders', %s, 1)/ or die;
+$worker =~ s/CALL pgmq\.wait\(/CALL pgmq.wait_grouped(/ or die;
+$worker =~ s/^VISIBILITY_TIMEOUT = 2 /VISIBILITY_TIMEOUT = 600 /m or die;
+like($page, qr/`pgmq\.read_grouped_head\('orders', %s, 1\)`.*?`CALL pgmq\.wait_grouped`/s, 'the page names these changes');
+unlink $file, $tries;
+PostgreSQL::Test::Utils::append_to_file($file, $worker);
+PostgreSQL::Test::Utils::append_to_file($tries, '');
+sql(q{SELECT pgmq.create_fifo_index('orders')});
+sql(q{SELECT count(*) FROM pgmq.send_batch('orders', ARRAY(
+	SELECT jsonb_build_object('n', n, 'kind', CASE WHEN n IN (9, 10) THEN 'fails once' ELSE 'plain' END, 'prices', '[1]'::jsonb)
+	  FROM generate_series(1, 60) AS n),
+	ARRAY(SELECT jsonb_build_object('x-pgmq-group', n % 3) FROM generate_series(1, 60) AS n))});
+keep_workers();
+until_true('groups: all messages are done', sub { left() eq '0' });
+my %last;
+is_deeply([ grep { my $group = $_ % 3; my $late = $_ < ($last{$group} // 0); $last{$group} = $_; $late } slurp_file($tries) =~ /^try (\d+)$/mg ],
+	[], 'groups: in their order');
+end_workers('TERM');
 is(slurp_file("$dir/err"), '', 'no worker complains');
 
 $node->stop;
