@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my $DEADLINE = 60;
+my $DEADLINE = 300;
 my $LONG = 600_000;
 
 my $node = PostgreSQL::Test::Cluster->new('clients');

@@ -73,7 +73,7 @@ $second->query_safe($_)
 	END LOOP;
   END $$};
 is($first->query_safe("SELECT * FROM pgmq.send('sc', '3')"), '2', 'an id far below the last');
-my $deadline = time() + 60;
+my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
 my $got = '';
 $got = $second->query_safe("SELECT msg_id FROM pgmq.read('sc', 60, 100)") while $got eq '' && time() < $deadline;
 is($got, '2', 'a read finds it without a rescan');
