@@ -150,16 +150,17 @@ drop_old_archive(const QueueName *name, const char *relname)
 
 /* What is known elsewhere about the partitions of a queue whose tables are gone */
 static void
-forget_partitions(const QueueName *name, bool owned)
+forget_partitions(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 	Partman		pm;
 	bool		found = partman_find(&pm);
 	char	   *converted;
 
-	converted = rights_write_row(OWN_PARTITION_CONFIG, name, owned, "DELETE FROM pgmq.partition_config"
-								 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
-								 " RETURNING converted_archive", 1, &canonical) > 0 ? row_text(0, 1) : NULL;
+	relcheck_own_table(OWN_PARTITION_CONFIG, RowExclusiveLock);
+	converted = run_for_text("DELETE FROM pgmq.partition_config"
+										 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
+										 " RETURNING converted_archive", 1, &canonical);
 
 	/* A row of the settings is not trusted with the name of a table to drop */
 	if (converted != NULL)
@@ -174,14 +175,12 @@ drop_queue(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 	bool		existed;
-	bool		owned;
 	bool		partitioned;
 
 	rights_require_queue_owner(name);
 	SPI_connect();
 	lock_queue(name);
 	relcheck_own_table(OWN_META, RowExclusiveLock);
-	owned = OidIsValid(name_relid(name, QUEUE_TABLE)) || OidIsValid(name_relid(name, ARCHIVE_TABLE));
 	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
 	if (existed)
 	{
@@ -196,9 +195,9 @@ drop_queue(const QueueName *name)
 			drop_table(name, NOTES_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
 		if (partitioned)
-			forget_partitions(name, owned);
+			forget_partitions(name);
 		/* Every spelling: an adopted database may have several for one queue */
-		(void) rights_write_row(OWN_META, name, owned, "DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
+		run_with_texts("DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
 	}
 	SPI_finish();
 	plan_forget(name);

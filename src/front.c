@@ -112,53 +112,52 @@ has_written(Oid relid)
 }
 
 bool
-front_columns(GroupLeaf *leaf)
+front_columns(GroupTable *table)
 {
-	TupleDesc	desc = RelationGetDescr(leaf->rel);
+	TupleDesc	desc = RelationGetDescr(table->rel);
 
-	leaf->id_attno = relcheck_column(desc, "msg_id", INT8OID);
-	leaf->read_ct_attno = relcheck_column(desc, "read_ct", INT4OID);
-	leaf->vt_attno = relcheck_column(desc, "vt", TIMESTAMPTZOID);
-	leaf->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
-	leaf->headers_attno = relcheck_column(desc, "headers", JSONBOID);
-	return leaf->id_attno && leaf->read_ct_attno && leaf->vt_attno &&
-		leaf->enqueued_attno && leaf->headers_attno;
+	table->id_attno = relcheck_column(desc, "msg_id", INT8OID);
+	table->read_ct_attno = relcheck_column(desc, "read_ct", INT4OID);
+	table->vt_attno = relcheck_column(desc, "vt", TIMESTAMPTZOID);
+	table->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
+	table->headers_attno = relcheck_column(desc, "headers", JSONBOID);
+	return table->id_attno && table->read_ct_attno && table->vt_attno &&
+		table->enqueued_attno && table->headers_attno;
 }
 
-static int
-add_leaf(GroupQueue *queue, Relation rel)
+/* One that is open is the same table again */
+static GroupTable *
+add_table(GroupQueue *queue, Oid relid, Leaf *part, int64 lowest, int64 highest)
 {
-	if (queue->nleaves == queue->max_leaves)
-	{
-		queue->max_leaves = Max(queue->max_leaves * 2, 4);
-		queue->leaves = queue->leaves == NULL ? palloc(sizeof(GroupLeaf) * queue->max_leaves) :
-			repalloc_huge(queue->leaves, sizeof(GroupLeaf) * queue->max_leaves);
-	}
-	memset(&queue->leaves[queue->nleaves], 0, sizeof(GroupLeaf));
-	queue->leaves[queue->nleaves].rel = rel;
-	return queue->nleaves++;
-}
-
-static void
-add_range(GroupQueue *queue, Oid relid, Leaf *part, int64 lowest, int64 highest)
-{
+	GroupTable *table = NULL;
+	ListCell   *lc;
 	int			i = queue->nranges++;
 
+	foreach(lc, queue->opened)
+	{
+		if (((GroupTable *) lfirst(lc))->relid == relid)
+			table = lfirst(lc);
+	}
+	if (table == NULL)
+		table = palloc0(sizeof(GroupTable));
+	table->relid = relid;
+	table->part = part;
 	/* They come in order, or nearly so */
 	for (; i > 0 && queue->ranges[i - 1].lowest > lowest; i--)
 		queue->ranges[i] = queue->ranges[i - 1];
-	queue->ranges[i] = (GroupRange) {relid, part, lowest, highest, -1};
+	queue->ranges[i] = (GroupRange) {lowest, highest, table};
+	return table;
 }
 
 /* Add a table that is open, and may have any ids; false if it is of no kind we know. */
 static bool
-add_table(GroupQueue *queue, Relation rel)
+add_opened(GroupQueue *queue, Relation rel)
 {
-	int			i = add_leaf(queue, rel);
+	GroupTable *table = add_table(queue, RelationGetRelid(rel), NULL, PG_INT64_MIN, PG_INT64_MAX);
 
-	add_range(queue, RelationGetRelid(rel), NULL, PG_INT64_MIN, PG_INT64_MAX);
-	queue->ranges[queue->nranges - 1].open = i;
-	return relcheck_is_heap(rel) && front_columns(&queue->leaves[i]);
+	table->rel = rel;
+	queue->opened = lappend(queue->opened, table);
+	return relcheck_is_heap(rel) && front_columns(table);
 }
 
 /* Partitions that partition.c doesn't understand: all are opened */
@@ -173,7 +172,7 @@ add_all_tables(GroupQueue *queue)
 	foreach(lc, children)
 	{
 		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_PARTITIONED_TABLE)
-			good &= add_table(queue, table_open(lfirst_oid(lc), NoLock));
+			good &= add_opened(queue, table_open(lfirst_oid(lc), NoLock));
 	}
 	return good;
 }
@@ -201,21 +200,20 @@ range_of_leaf(Leaf *leaf, int64 *lowest, int64 *highest)
 	return leaf->has_ids;
 }
 
-/* Make the ranges of the partitions there are now; those that are open stay so. */
+/* List the partitions there are now; those that are open stay so. */
 static void
-make_ranges(GroupQueue *queue)
+list_tables(GroupQueue *queue)
 {
 	Partitions *parts = queue->parts;
 	Leaf	   *leaf = &parts->leaves[parts->nleaves - 1];
 	int			i;
-	int			j;
 
 	queue->ranges = palloc(sizeof(GroupRange) * Max(parts->nleaves, 1));
 	queue->nranges = 0;
 	/* The default partition is the last of the list and has to be the first here. */
 	queue->has_default = parts->nleaves > 0 && leaf->is_default;
 	if (queue->has_default)
-		add_range(queue, leaf->relid, leaf, PG_INT64_MIN, PG_INT64_MAX);
+		(void) add_table(queue, leaf->relid, leaf, PG_INT64_MIN, PG_INT64_MAX);
 	for (i = 0; i < parts->nleaves; i++)
 	{
 		int64		lowest;
@@ -223,21 +221,13 @@ make_ranges(GroupQueue *queue)
 
 		leaf = &parts->leaves[i];
 		if (!leaf->is_default && range_of_leaf(leaf, &lowest, &highest))
-			add_range(queue, leaf->relid, leaf, lowest, highest);
-	}
-	for (j = 0; j < queue->nleaves; j++)
-	{
-		for (i = 0; i < queue->nranges; i++)
-		{
-			if (queue->ranges[i].relid == RelationGetRelid(queue->leaves[j].rel))
-				queue->ranges[i].open = j;
-		}
+			(void) add_table(queue, leaf->relid, leaf, lowest, highest);
 	}
 }
 
 /* Whether the list of partitions is that of this moment; if not it is made anew. */
 static bool
-ranges_are_current(GroupQueue *queue)
+tables_are_current(GroupQueue *queue)
 {
 	Partitions *old = queue->parts;
 
@@ -249,7 +239,7 @@ ranges_are_current(GroupQueue *queue)
 	queue->parts = horizon_partitions(&queue->name);
 	if (queue->parts == NULL)
 		elog(ERROR, "queue \"%s\" is not partitioned any more", queue->name.canonical);
-	make_ranges(queue);
+	list_tables(queue);
 	return partitions_same(old, queue->parts);
 }
 
@@ -263,7 +253,7 @@ find_tables(GroupQueue *queue)
 		 find_inheritance_children(RelationGetRelid(queue->queue), NoLock) == NIL))
 	{
 		queue->ranges = palloc(sizeof(GroupRange));
-		return add_table(queue, queue->queue);
+		return add_opened(queue, queue->queue);
 	}
 	if (queue->queue->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return false;
@@ -273,7 +263,7 @@ find_tables(GroupQueue *queue)
 		queue->parts = NULL;
 		return add_all_tables(queue);
 	}
-	make_ranges(queue);
+	list_tables(queue);
 	return true;
 }
 
@@ -294,18 +284,18 @@ is_group_index(Relation table, Relation index)
 
 /* The part of the group index that is on a table; which takes long to find out. */
 static Oid
-leaf_index_oid(GroupQueue *queue, GroupRange *range, Relation rel)
+leaf_index_oid(GroupQueue *queue, GroupTable *table)
 {
 	Oid			whole = RelationGetRelid(queue->fifo);
 	Oid			oid;
 
-	if (range->part && range->part->group_index_of == whole && OidIsValid(range->part->group_index))
-		return range->part->group_index;
-	oid = relcheck_index_of_partition(rel, whole);
-	if (range->part)
+	if (table->part && table->part->group_index_of == whole && OidIsValid(table->part->group_index))
+		return table->part->group_index;
+	oid = relcheck_index_of_partition(table->rel, whole);
+	if (table->part)
 	{
-		range->part->group_index_of = whole;
-		range->part->group_index = oid;
+		table->part->group_index_of = whole;
+		table->part->group_index = oid;
 	}
 	return oid;
 }
@@ -331,93 +321,80 @@ empty_caches(void)
  * queue's index is valid, so each of its tables has a valid one.
  */
 static bool
-open_leaf_index(GroupQueue *queue, GroupRange *range)
+open_leaf_index(GroupQueue *queue, GroupTable *table)
 {
-	GroupLeaf  *leaf = &queue->leaves[range->open];
 	int			tries;
 
 	/* It was valid a moment ago.  If it has been replaced since it is kept up until we let go of the table. */
-	if (leaf->rel == queue->queue)
+	if (table->rel == queue->queue)
 	{
-		leaf->index = index_open(RelationGetRelid(queue->fifo), AccessShareLock);
+		table->index = index_open(RelationGetRelid(queue->fifo), AccessShareLock);
 		return true;
 	}
 	for (tries = 0; tries < MOST_RETRIES; tries++)
 	{
-		Oid			oid = leaf_index_oid(queue, range, leaf->rel);
+		Oid			oid = leaf_index_oid(queue, table);
 
-		leaf->index = OidIsValid(oid) ? try_index_open(oid, AccessShareLock) : NULL;
-		if (leaf->index != NULL && is_group_index(leaf->rel, leaf->index))
+		table->index = OidIsValid(oid) ? try_index_open(oid, AccessShareLock) : NULL;
+		if (table->index != NULL && is_group_index(table->rel, table->index))
 			return true;
-		if (leaf->index != NULL)
-			index_close(leaf->index, AccessShareLock);
-		leaf->index = NULL;
-		if (!leaf->rel->rd_rel->relispartition)
+		if (table->index != NULL)
+			index_close(table->index, AccessShareLock);
+		table->index = NULL;
+		if (!table->rel->rd_rel->relispartition)
 			return false;
-		if (range->part)
-			range->part->group_index = InvalidOid;
+		if (table->part)
+			table->part->group_index = InvalidOid;
 		empty_caches();
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" has no valid group index", RelationGetRelationName(leaf->rel)),
+			 errmsg("table \"%s\" has no valid group index", RelationGetRelationName(table->rel)),
 			 errhint("Drop the queue's group index, and call pgmq.create_fifo_index().")));
 	return false;
 }
 
 /* Open a table, with its index if that is used; false if it has gone. */
 bool
-front_open_range(GroupQueue *queue, GroupRange *range)
+front_open_table(GroupQueue *queue, GroupTable *table)
 {
-	if (range->open < 0)
+	if (table->rel == NULL)
 	{
-		Relation	rel;
-
 		/* Somebody may delete from the partition itself */
-		queue->locked_before |= has_written(range->relid);
-		rel = try_table_open(range->relid, LEAF_LOCK);
-
-		if (rel == NULL)
+		queue->locked_before |= has_written(table->relid);
+		table->rel = try_table_open(table->relid, LEAF_LOCK);
+		if (table->rel == NULL)
 			return false;
-		range->open = add_leaf(queue, rel);
-		if (!relcheck_is_heap(rel))
+		queue->opened = lappend(queue->opened, table);
+		if (!relcheck_is_heap(table->rel))
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 					 errmsg("\"%s\" is not an ordinary table of the access method heap",
-							RelationGetRelationName(rel)),
+							RelationGetRelationName(table->rel)),
 					 errhint("Messages of groups cannot be read from it. Move them to a table that is.")));
-		if (!front_columns(&queue->leaves[range->open]))
+		if (!front_columns(table))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("table \"%s\" does not have the columns of a queue",
-							RelationGetRelationName(rel))));
+							RelationGetRelationName(table->rel))));
 	}
-	return queue->fifo == NULL || queue->leaves[range->open].index != NULL || open_leaf_index(queue, range);
+	return queue->fifo == NULL || table->index != NULL || open_leaf_index(queue, table);
 }
 
 /*
- * Close a table again that was opened last, and only for a look, so that it is not
- * locked until the transaction ends.
+ * Close a table again that was opened only for a look, so that it is not locked until
+ * the transaction ends.
  */
 void
-front_close_range(GroupQueue *queue, GroupRange *range)
+front_close_table(GroupQueue *queue, GroupTable *table)
 {
-	GroupLeaf  *leaf = &queue->leaves[range->open];
-	int			i;
-
-	if (range->open != queue->nleaves - 1 || leaf->rel == queue->queue || leaf->lock_slot != NULL)
+	if (table->rel == queue->queue || table->lock_slot != NULL)
 		return;
-	if (leaf->index)
-		index_close(leaf->index, AccessShareLock);
-	table_close(leaf->rel, LEAF_LOCK);
-	queue->nleaves--;
-	range->open = -1;
-	/* The list may have been made anew since it was opened, and know of it */
-	for (i = 0; i < queue->nranges; i++)
-	{
-		if (queue->ranges[i].open == queue->nleaves)
-			queue->ranges[i].open = -1;
-	}
+	if (table->index)
+		index_close(table->index, AccessShareLock);
+	table_close(table->rel, LEAF_LOCK);
+	table->rel = table->index = NULL;
+	queue->opened = list_delete_ptr(queue->opened, table);
 }
 
 /*
@@ -434,11 +411,11 @@ front_open_all(GroupQueue *queue)
 	do
 	{
 		for (i = 0; i < queue->nranges; i++)
-			(void) front_open_range(queue, &queue->ranges[i]);
+			(void) front_open_table(queue, queue->ranges[i].table);
 		front_close_indexes(queue);
 		queue->locked = list_concat(queue->locked, find_all_inheritors(relid, RowExclusiveLock, NULL));
 		CHECK_FOR_INTERRUPTS();
-	} while (!ranges_are_current(queue));
+	} while (!tables_are_current(queue));
 }
 
 /*
@@ -563,13 +540,15 @@ open_notes(GroupQueue *queue)
 void
 front_close_indexes(GroupQueue *queue)
 {
-	int			i;
+	ListCell   *lc;
 
-	for (i = 0; i < queue->nleaves; i++)
+	foreach(lc, queue->opened)
 	{
-		if (queue->leaves[i].index)
-			index_close(queue->leaves[i].index, AccessShareLock);
-		queue->leaves[i].index = NULL;
+		GroupTable *table = lfirst(lc);
+
+		if (table->index)
+			index_close(table->index, AccessShareLock);
+		table->index = NULL;
 	}
 }
 
@@ -640,20 +619,19 @@ group_close(GroupQueue *queue, bool keep_lock)
 	Oid			notes = queue->notes ? RelationGetRelid(queue->notes) : InvalidOid;
 	Oid			relid = RelationGetRelid(queue->queue);
 	ListCell   *lc;
-	int			i;
 
 	group_forget_index(queue);
 	/* Who has looked into the notes has let go of them already (horizon.c) */
 	if (!keep_lock && OidIsValid(notes) && !queue->notes_locked_before && has_written(notes))
 		UnlockRelationOid(notes, RowExclusiveLock);
-	for (i = 0; i < queue->nleaves; i++)
+	foreach(lc, queue->opened)
 	{
-		GroupLeaf  *leaf = &queue->leaves[i];
+		GroupTable *table = lfirst(lc);
 
-		if (leaf->lock_slot)
-			ExecDropSingleTupleTableSlot(leaf->lock_slot);
-		if (leaf->rel != queue->queue)
-			relation_close(leaf->rel, keep_lock ? NoLock : LEAF_LOCK);
+		if (table->lock_slot)
+			ExecDropSingleTupleTableSlot(table->lock_slot);
+		if (table->rel != queue->queue)
+			relation_close(table->rel, keep_lock ? NoLock : LEAF_LOCK);
 	}
 	foreach(lc, queue->locked)
 	{
@@ -756,7 +734,7 @@ slot_is_claimed(TupleTableSlot *slot)
 
 /* What a dirty snapshot has just found; NULL columns stand for nothing that could be handed out */
 void
-front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
+front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 		   const SnapshotData *dirty, Peeked *peeked)
 {
 	HeapTupleHeaderData header;
@@ -765,16 +743,16 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 	bool		isnull[4];
 	TimestampTz enqueued_at;
 
-	peeked->msg_id = DatumGetInt64(slot_getattr(slot, leaf->id_attno, &isnull[0]));
-	peeked->vt = DatumGetTimestampTz(slot_getattr(slot, leaf->vt_attno, &isnull[1]));
-	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, leaf->enqueued_attno, &isnull[2]));
-	peeked->read_ct = DatumGetInt32(slot_getattr(slot, leaf->read_ct_attno, &isnull[3]));
+	peeked->msg_id = DatumGetInt64(slot_getattr(slot, table->id_attno, &isnull[0]));
+	peeked->vt = DatumGetTimestampTz(slot_getattr(slot, table->vt_attno, &isnull[1]));
+	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, table->enqueued_attno, &isnull[2]));
+	peeked->read_ct = DatumGetInt32(slot_getattr(slot, table->read_ct_attno, &isnull[3]));
 	peeked->fresh = !isnull[1] && !isnull[2] && peeked->vt == enqueued_at;
 	if (isnull[1])
 		peeked->vt = DT_NOEND;
 	if (isnull[3])
 		peeked->read_ct = 0;
-	peeked->leaf = (int) (leaf - queue->leaves);
+	peeked->table = table;
 	peeked->tid = slot->tts_tid;
 
 	copy_header(slot, &header);
@@ -792,13 +770,13 @@ front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
 	peeked->changing = TransactionIdIsValid(changer) && !peeked->leaving;
 	peeked->locked = claimed && !TransactionIdIsValid(changer);
 	peeked->unseen = queue->fixed != NULL &&
-		!table_tuple_satisfies_snapshot(leaf->rel, slot, queue->fixed);
+		!table_tuple_satisfies_snapshot(table->rel, slot, queue->fixed);
 }
 
 /* One index of a walk, with the entry that it stands at */
 typedef struct LeafScan
 {
-	int			leaf;
+	GroupTable *table;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	bool		has;
@@ -816,9 +794,7 @@ struct GroupScan
 	int			nranges;
 	int			next;			/* the next one */
 	int			first;			/* of those whose ids are known the first that is walked */
-	int			nleaves;
-	int			max_leaves;
-	LeafScan   *leaves;
+	List	   *leaves;			/* that are walked: of LeafScan */
 };
 
 /* Whether a dead version was replaced or deleted after a snapshot was taken, by another transaction */
@@ -881,7 +857,7 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 static void
 leaf_next(GroupScan *scan, LeafScan *leaf)
 {
-	GroupLeaf  *table = &scan->queue->leaves[leaf->leaf];
+	GroupTable *table = leaf->table;
 
 	for (;;)
 	{
@@ -919,22 +895,15 @@ front_compare_keys(const text *a, const text *b)
 
 /* Walk one table more. */
 static void
-add_leaf_scan(GroupScan *scan, int i)
+add_leaf_scan(GroupScan *scan, GroupTable *table)
 {
-	GroupLeaf  *leaf = &scan->queue->leaves[i];
-	LeafScan   *added;
+	LeafScan   *added = palloc(sizeof(LeafScan));
 
-	if (scan->nleaves == scan->max_leaves)
-	{
-		scan->max_leaves = Max(scan->max_leaves * 2, 4);
-		scan->leaves = scan->leaves == NULL ? palloc(sizeof(LeafScan) * scan->max_leaves) :
-			repalloc_huge(scan->leaves, sizeof(LeafScan) * scan->max_leaves);
-	}
-	added = &scan->leaves[scan->nleaves++];
-	added->leaf = i;
-	added->scan = index_beginscan(leaf->rel, leaf->index, &scan->dirty, NULL, 2, 0);
+	scan->leaves = lappend(scan->leaves, added);
+	added->table = table;
+	added->scan = index_beginscan(table->rel, table->index, &scan->dirty, NULL, 2, 0);
 	index_rescan(added->scan, scan->keys, 2, NULL, 0);
-	added->slot = table_slot_create(leaf->rel, NULL);
+	added->slot = table_slot_create(table->rel, NULL);
 	leaf_next(scan, added);
 }
 
@@ -943,13 +912,14 @@ static LeafScan *
 lowest_leaf(const GroupScan *scan)
 {
 	LeafScan   *lowest = NULL;
-	int			i;
+	ListCell   *lc;
 
-	for (i = 0; i < scan->nleaves; i++)
+	foreach(lc, scan->leaves)
 	{
-		if (scan->leaves[i].has &&
-			(lowest == NULL || scan->leaves[i].peeked.msg_id < lowest->peeked.msg_id))
-			lowest = &scan->leaves[i];
+		LeafScan   *leaf = lfirst(lc);
+
+		if (leaf->has && (lowest == NULL || leaf->peeked.msg_id < lowest->peeked.msg_id))
+			lowest = leaf;
 	}
 	return lowest;
 }
@@ -969,10 +939,10 @@ walk_on(GroupScan *scan)
 			break;
 		if (scan->next++ < scan->first && range->lowest > PG_INT64_MIN)
 			continue;
-		if (range->highest < scan->from || !front_open_range(queue, range) ||
-			(range->part && RelationGetNumberOfBlocks(queue->leaves[range->open].rel) == 0))
+		if (range->highest < scan->from || !front_open_table(queue, range->table) ||
+			(range->table->part && RelationGetNumberOfBlocks(range->table->rel) == 0))
 			continue;
-		add_leaf_scan(scan, range->open);
+		add_leaf_scan(scan, range->table);
 		lowest = lowest_leaf(scan);
 	}
 	return lowest;
@@ -991,8 +961,8 @@ front_begin(GroupQueue *queue, const text *key, int64 from)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (queue->has_default)
-			(void) front_open_range(queue, &queue->ranges[0]);
-	} while (!ranges_are_current(queue));
+			(void) front_open_table(queue, queue->ranges[0].table);
+	} while (!tables_are_current(queue));
 	scan->ranges = queue->ranges;
 	scan->nranges = queue->nranges;
 	InitDirtySnapshot(scan->dirty);
@@ -1064,16 +1034,17 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 void
 front_end(GroupScan *scan)
 {
-	int			i;
+	ListCell   *lc;
 
-	for (i = 0; i < scan->nleaves; i++)
+	foreach(lc, scan->leaves)
 	{
-		index_endscan(scan->leaves[i].scan);
-		ExecDropSingleTupleTableSlot(scan->leaves[i].slot);
+		LeafScan   *leaf = lfirst(lc);
+
+		index_endscan(leaf->scan);
+		ExecDropSingleTupleTableSlot(leaf->slot);
 	}
 	UnregisterSnapshot(scan->before);
-	if (scan->leaves)
-		pfree(scan->leaves);
+	list_free_deep(scan->leaves);
 	pfree(scan);
 }
 
@@ -1176,17 +1147,17 @@ front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
 bool
 front_lock(GroupQueue *queue, const Peeked *peeked)
 {
-	GroupLeaf  *leaf = &queue->leaves[peeked->leaf];
+	GroupTable *table = peeked->table;
 	ItemPointerData tid = peeked->tid;
 	SnapshotData dirty;
 	TM_FailureData failure;
 	TM_Result	result;
 
-	if (leaf->lock_slot == NULL)
-		leaf->lock_slot = table_slot_create(leaf->rel, NULL);
+	if (table->lock_slot == NULL)
+		table->lock_slot = table_slot_create(table->rel, NULL);
 	InitDirtySnapshot(dirty);
-	result = table_tuple_lock(leaf->rel, &tid, &dirty, leaf->lock_slot,
+	result = table_tuple_lock(table->rel, &tid, &dirty, table->lock_slot,
 							  GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip, 0, &failure);
-	ExecClearTuple(leaf->lock_slot);
+	ExecClearTuple(table->lock_slot);
 	return result == TM_Ok;
 }

@@ -467,12 +467,9 @@ typedef struct Window
 {
 	NoteScan   *due;			/* NULL: no more */
 	NoteScan   *fresh;
-	bool		due_left;		/* some were not looked at */
-	int64		fresh_passed;
-	int64		fresh_highest;
-	int64		fresh_left;		/* the lowest that was not looked at */
+	HorizonFinds finds;
 	TimestampTz due_highest;
-	List	   *left;			/* those that were not looked at */
+	List	   *left;			/* those that stay as they are */
 	Note	  **notes;
 	int			count;
 	int			max;
@@ -491,8 +488,10 @@ take_turn(Request *request, Window *window, int *next)
 	Peeked		first;
 	bool		found;
 
-	if (see_group(request, note->key)->done || see_note(request, note, &found)->done)
+	if (see_note(request, note, &found)->done || see_group(request, note->key)->done)
 	{
+		if (!see_note(request, note, &found)->done)
+			window->left = lappend(window->left, note);
 		(*next)++;
 		return;
 	}
@@ -531,8 +530,8 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 			window->due_highest = Max(window->due_highest, note->vt);
 		else
 		{
-			window->fresh_passed++;
-			window->fresh_highest = Max(window->fresh_highest, note->id);
+			window->finds.fresh_messages++;
+			window->finds.fresh_highest = Max(window->finds.fresh_highest, note->id);
 		}
 		(void) see_note(request, note, &before);
 		if (before)
@@ -559,25 +558,31 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 static void
 leave_notes(Request *request, Window *window)
 {
+	HorizonFinds *finds = &window->finds;
+	int64		fresh_highest = finds->fresh_highest;
 	ListCell   *lc;
 
+	finds->due_exhausted = window->due == NULL;
+	finds->fresh_exhausted = window->fresh == NULL;
 	foreach(lc, window->left)
 	{
 		const Note *note = lfirst(lc);
 		bool		far_behind = note->due ?
 			note->vt + FAR_BEHIND_TIME < window->due_highest :
-			note->id < window->fresh_highest - FAR_BEHIND_NOTES;
+			note->id < fresh_highest - FAR_BEHIND_NOTES;
 
 		if (far_behind && !request->quiet && notes_lock(&request->queue, note))
 		{
 			request->notes.dropped = lappend(request->notes.dropped, (void *) note);
 			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late, note->tries);
-			continue;
 		}
-		if (note->due)
-			window->due_left = true;
+		else if (note->due)
+			finds->due_exhausted = false;
 		else
-			window->fresh_left = Min(window->fresh_left, note->id);
+		{
+			finds->fresh_exhausted = false;
+			finds->fresh_highest = Min(finds->fresh_highest, note->id - 1);
+		}
 	}
 }
 
@@ -586,18 +591,15 @@ static void
 look(Request *request, Horizon *h)
 {
 	Window		window = {0};
-	HorizonFinds finds = {0};
 	Oid			id_index;
 	Oid			vt_index;
 	HorizonRange range;
 	int			i;
 
 	(void) horizon_indexes(h, &id_index, &vt_index);
-	window.fresh_left = PG_INT64_MAX;
-	window.fresh_highest = 0;
 	window.due_highest = DT_NOBEGIN;
 	window.notes = palloc(sizeof(Note *) * (window.max = WINDOW));
-	finds.due_until = request->moment;
+	window.finds.due_until = request->moment;
 	if (horizon_next_due(h, request->moment, &range))
 		window.due = notes_scan(&request->queue, vt_index, true, range.from, range.until);
 	if (horizon_next_fresh(h, 0, &range))
@@ -608,22 +610,17 @@ look(Request *request, Horizon *h)
 		window_fill(request, &window, &window.due);
 		window_fill(request, &window, &window.fresh);
 		qsort(window.notes, window.count, sizeof(Note *), compare_notes);
-		for (i = 0; i < window.count && wanting(request); finds.messages++)
+		for (i = 0; i < window.count && wanting(request); window.finds.messages++)
 			take_turn(request, &window, &i);
 		for (; i < window.count; i++)
 			window.left = lappend(window.left, window.notes[i]);
 	} while (wanting(request) && (window.due || window.fresh));
 	leave_notes(request, &window);
-
-	finds.due_exhausted = window.due == NULL && !window.due_left;
-	finds.fresh_exhausted = window.fresh == NULL && window.fresh_left == PG_INT64_MAX;
-	finds.fresh_messages = window.fresh_passed;
-	finds.fresh_highest = window.fresh_left < PG_INT64_MAX ? window.fresh_left - 1 : window.fresh_highest;
 	if (window.due)
 		notes_end(window.due);
 	if (window.fresh)
 		notes_end(window.fresh);
-	horizon_found(h, &finds);
+	horizon_found(h, &window.finds);
 }
 
 /*

@@ -59,28 +59,29 @@
 
 /* ---- front.c: the front of a group, as it is in all transactions at once ---- */
 
-/* A table that holds messages: the queue's, or one of its partitions */
-typedef struct GroupLeaf
+/* A table that may hold messages: the queue's, or one of its partitions */
+typedef struct GroupTable
 {
-	Relation	rel;
-	Oid			index_oid;		/* of the group index */
-	Relation	index;
+	Oid			relid;
+	Leaf	   *part;			/* NULL unless it is a partition that partition.c knows */
+
+	/* If it is open: */
+	Relation	rel;			/* else NULL */
+	Relation	index;			/* its part of the group index */
 	TupleTableSlot *lock_slot;
 	AttrNumber	id_attno;
 	AttrNumber	vt_attno;
 	AttrNumber	enqueued_attno;
 	AttrNumber	read_ct_attno;
 	AttrNumber	headers_attno;
-} GroupLeaf;
+} GroupTable;
 
-/* A table that may hold messages, and between which ids */
+/* One of them, and between which ids it may have messages */
 typedef struct GroupRange
 {
-	Oid			relid;
-	Leaf	   *part;			/* NULL unless it is a partition that partition.c knows */
 	int64		lowest;
 	int64		highest;
-	int			open;			/* where it stands among the leaves, or -1 */
+	GroupTable *table;
 } GroupRange;
 
 typedef struct GroupQueue
@@ -99,9 +100,7 @@ typedef struct GroupQueue
 	bool		has_default;	/* a default partition: the first of the ranges */
 	int			nranges;
 	GroupRange *ranges;			/* all tables, in the order of their lowest ids */
-	int			nleaves;
-	int			max_leaves;
-	GroupLeaf  *leaves;			/* those that were opened */
+	List	   *opened;			/* those that are open */
 	List	   *locked;			/* oids of those that were locked for writing: see front_open_all() */
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
 	bool		policed;		/* row-level security hides messages from the current role */
@@ -121,7 +120,7 @@ typedef struct Peeked
 	bool		locked;			/* locked by one */
 	bool		settled;		/* front_next_message() only: a version that nobody is at work on */
 	bool		unseen;			/* not in the fixed snapshot */
-	int			leaf;
+	GroupTable *table;
 	ItemPointerData tid;
 } Peeked;
 
@@ -170,14 +169,14 @@ extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
 extern bool front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful);
 extern void front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict);
-extern bool front_columns(GroupLeaf *leaf);
+extern bool front_columns(GroupTable *table);
 extern void front_open_all(GroupQueue *queue);
 extern void front_close_indexes(GroupQueue *queue);
-extern bool front_open_range(GroupQueue *queue, GroupRange *range);
-extern void front_close_range(GroupQueue *queue, GroupRange *range);
+extern bool front_open_table(GroupQueue *queue, GroupTable *table);
+extern void front_close_table(GroupQueue *queue, GroupTable *table);
 extern bool front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
 								 TimestampTz moment, TimestampTz *until);
-extern void front_peek(GroupQueue *queue, const GroupLeaf *leaf, TupleTableSlot *slot,
+extern void front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 					   const SnapshotData *dirty, Peeked *peeked);
 extern bool slot_is_claimed(TupleTableSlot *slot);
 extern bool entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot);

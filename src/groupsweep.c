@@ -254,7 +254,7 @@ find_head(Sweep *sweep, const text *key, Peeked *head)
 static bool
 is_same_version(Peeked *a, Peeked *b)
 {
-	return a->leaf == b->leaf && ItemPointerEquals(&a->tid, &b->tid);
+	return a->table == b->table && ItemPointerEquals(&a->tid, &b->tid);
 }
 
 /* A message of the group was found in a leaf, and none before it. */
@@ -358,7 +358,7 @@ descend(Sweep *sweep, IndexScanDesc scan)
  * message, are passed by: a few of them one by one.
  */
 static void
-look_at_entry(Sweep *sweep, int leaf, IndexScanDesc scan, TupleTableSlot *slot, int *passed)
+look_at_entry(Sweep *sweep, GroupTable *table, IndexScanDesc scan, TupleTableSlot *slot, int *passed)
 {
 	Cursor	   *cursor = &sweep->cursor;
 	TupleDesc	desc = RelationGetDescr(scan->indexRelation);
@@ -374,7 +374,7 @@ look_at_entry(Sweep *sweep, int leaf, IndexScanDesc scan, TupleTableSlot *slot, 
 	cursor->stand = IN_GROUP;
 	if (!index_fetch_heap(scan, slot))
 		return;
-	front_peek(sweep->queue, &sweep->queue->leaves[leaf], slot, scan->xs_snapshot, &first);
+	front_peek(sweep->queue, table, slot, scan->xs_snapshot, &first);
 	visit(sweep, cursor_key(cursor), &first);
 	cursor->stand = BEHIND_GROUP;
 	*passed = 0;
@@ -382,20 +382,17 @@ look_at_entry(Sweep *sweep, int leaf, IndexScanDesc scan, TupleTableSlot *slot, 
 
 /* Walk the rest of a leaf, as far as the work goes; whether that was all. */
 static bool
-walk_leaf(Sweep *sweep, int leaf)
+walk_leaf(Sweep *sweep, GroupTable *table)
 {
-	/* The array of leaves moves when a visit opens others */
-	Relation	rel = sweep->queue->leaves[leaf].rel;
-	Relation	index = sweep->queue->leaves[leaf].index;
 	bool		in_group = sweep->cursor.stand == IN_GROUP;	/* the scan ends with the group */
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
 	SnapshotData dirty;
 	IndexScanDesc scan;
 	int			passed = 0;
 	bool		all = false;
 
 	InitDirtySnapshot(dirty);
-	scan = index_beginscan(rel, index, &dirty, NULL, 2, 0);
+	scan = index_beginscan(table->rel, table->index, &dirty, NULL, 2, 0);
 	scan->xs_want_itup = true;
 	descend(sweep, scan);
 	while (!all && sweep->work > 0 && list_length(sweep->found) < sweep->enough)
@@ -412,8 +409,8 @@ walk_leaf(Sweep *sweep, int leaf)
 			}
 			in_group = false;
 		}
-		else if (is_readable(scan, RelationGetDescr(index)))
-			look_at_entry(sweep, leaf, scan, slot, &passed);
+		else if (is_readable(scan, RelationGetDescr(table->index)))
+			look_at_entry(sweep, table, scan, slot, &passed);
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -421,41 +418,41 @@ walk_leaf(Sweep *sweep, int leaf)
 }
 
 /* The next leaf in the order of their oids, which is where the cursor stands or behind; NULL if there is none */
-static GroupRange *
+static GroupTable *
 next_leaf(const Sweep *sweep)
 {
 	GroupQueue *queue = sweep->queue;
-	GroupRange *next = NULL;
+	GroupTable *next = NULL;
 	int			i;
 
 	for (i = 0; i < queue->nranges; i++)
 	{
-		GroupRange *range = &queue->ranges[i];
+		GroupTable *table = queue->ranges[i].table;
 
-		if (range->relid >= sweep->cursor.leaf && (next == NULL || range->relid < next->relid))
-			next = range;
+		if (table->relid >= sweep->cursor.leaf && (next == NULL || table->relid < next->relid))
+			next = table;
 	}
 	return next;
 }
 
 /* Walk as much of it as the work goes; whether nothing is left to be walked. */
 static bool
-sweep_leaf(Sweep *sweep, GroupRange *range)
+sweep_leaf(Sweep *sweep, GroupTable *table)
 {
 	GroupQueue *queue = sweep->queue;
-	bool		was_open = range->open >= 0;
+	bool		was_open = table->rel != NULL;
 	bool		all = true;
 
 	sweep->work -= LEAF_WORK;
-	if (range->relid != sweep->cursor.leaf)
+	if (table->relid != sweep->cursor.leaf)
 		sweep->cursor.stand = AT_FRONT;
-	sweep->cursor.leaf = range->relid;
-	if (!front_open_range(queue, range))
+	sweep->cursor.leaf = table->relid;
+	if (!front_open_table(queue, table))
 		return true;
-	if (RelationGetNumberOfBlocks(queue->leaves[range->open].rel) > 0)
-		all = walk_leaf(sweep, range->open);
+	if (RelationGetNumberOfBlocks(table->rel) > 0)
+		all = walk_leaf(sweep, table);
 	if (!was_open)
-		front_close_range(queue, range);
+		front_close_table(queue, table);
 	return all;
 }
 
@@ -468,7 +465,7 @@ List *
 sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough)
 {
 	Sweep		sweep = {.queue = queue, .enough = Max(enough, 1), .found = NIL};
-	GroupRange *range;
+	GroupTable *table;
 
 	sweep.work = begin_step(&sweep, occasion);
 	if (sweep.work == 0)
@@ -476,9 +473,9 @@ sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough)
 	sweep.moment = GetCurrentTimestamp() - 1;
 	while (!sweep.lap_done && sweep.work > 0 && list_length(sweep.found) < sweep.enough)
 	{
-		range = next_leaf(&sweep);
-		sweep.lap_done = range == NULL;
-		if (range != NULL && sweep_leaf(&sweep, range))
+		table = next_leaf(&sweep);
+		sweep.lap_done = table == NULL;
+		if (table != NULL && sweep_leaf(&sweep, table))
 		{
 			sweep.cursor.leaf++;
 			sweep.cursor.stand = AT_FRONT;

@@ -67,7 +67,7 @@ typedef struct Work
 /* Where the messages of a table or a transition table are read */
 typedef struct Reader
 {
-	GroupLeaf	columns;
+	GroupTable	columns;
 	TupleTableSlot *slot;
 } Reader;
 
@@ -117,7 +117,7 @@ static bool
 make_change(Reader *reader, Change *change)
 {
 	TupleTableSlot *slot = reader->slot;
-	const GroupLeaf *columns = &reader->columns;
+	const GroupTable *columns = &reader->columns;
 	bool		isnull[4];
 	Datum		headers = slot_getattr(slot, columns->headers_attno, &isnull[3]);
 	TimestampTz enqueued_at;
