@@ -150,17 +150,16 @@ drop_old_archive(const QueueName *name, const char *relname)
 
 /* What is known elsewhere about the partitions of a queue whose tables are gone */
 static void
-forget_partitions(const QueueName *name)
+forget_partitions(const QueueName *name, bool owned)
 {
 	const char *canonical = name->canonical;
 	Partman		pm;
 	bool		found = partman_find(&pm);
 	char	   *converted;
 
-	relcheck_own_table(OWN_PARTITION_CONFIG, RowExclusiveLock);
-	converted = run_for_text("DELETE FROM pgmq.partition_config"
-										 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
-										 " RETURNING converted_archive", 1, &canonical);
+	converted = rights_write_row(OWN_PARTITION_CONFIG, name, owned, "DELETE FROM pgmq.partition_config"
+								 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
+								 " RETURNING converted_archive", 1, &canonical) > 0 ? row_text(0, 1) : NULL;
 
 	/* A row of the settings is not trusted with the name of a table to drop */
 	if (converted != NULL)
@@ -175,12 +174,14 @@ drop_queue(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 	bool		existed;
+	bool		owned;
 	bool		partitioned;
 
 	rights_require_queue_owner(name);
 	SPI_connect();
 	lock_queue(name);
 	relcheck_own_table(OWN_META, RowExclusiveLock);
+	owned = OidIsValid(name_relid(name, QUEUE_TABLE)) || OidIsValid(name_relid(name, ARCHIVE_TABLE));
 	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
 	if (existed)
 	{
@@ -195,9 +196,9 @@ drop_queue(const QueueName *name)
 			drop_table(name, NOTES_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
 		if (partitioned)
-			forget_partitions(name);
+			forget_partitions(name, owned);
 		/* Every spelling: an adopted database may have several for one queue */
-		run_with_texts("DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
+		(void) rights_write_row(OWN_META, name, owned, "DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
 	}
 	SPI_finish();
 	plan_forget(name);

@@ -288,8 +288,9 @@ convert_step(Upkeep *upkeep)
 		}
 		attach_old(upkeep->config.datetime_string, upkeep->set, old, lower, upper);
 	}
-	run_with_texts("UPDATE pgmq.partition_config SET converted_archive = NULL"
-				   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical);
+	rights_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
+					 "UPDATE pgmq.partition_config SET converted_archive = NULL"
+					 " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical);
 	return false;
 }
 
@@ -524,11 +525,12 @@ register_conversion(const Conversion *c, const char *pending)
 {
 	const char *args[] = {c->name->canonical, c->retention, pending};
 
-	run_with_texts("INSERT INTO pgmq.partition_config"
-				   " (queue_name, retention_interval, drop_unread, drop_consumed, converted_archive)"
-				   " VALUES ($1, $2, false, false, $3) ON CONFLICT (queue_name) DO UPDATE"
-				   " SET retention_interval = EXCLUDED.retention_interval,"
-				   " converted_archive = EXCLUDED.converted_archive", lengthof(args), args);
+	rights_write_row(OWN_PARTITION_CONFIG, c->name, true,
+					 "INSERT INTO pgmq.partition_config"
+					 " (queue_name, retention_interval, drop_unread, drop_consumed, converted_archive)"
+					 " VALUES ($1, $2, false, false, $3) ON CONFLICT (queue_name) DO UPDATE"
+					 " SET retention_interval = EXCLUDED.retention_interval,"
+					 " converted_archive = EXCLUDED.converted_archive", lengthof(args), args);
 }
 
 /* The archive is locked, or nobody waits for it */

@@ -32,15 +32,18 @@ PG_FUNCTION_INFO_V1(pgmq_create_partitioned);
 static void
 register_queue(const QueueName *name, const char *spelling)
 {
-	const char *args[2];
+	static const char *const columns[] = {"queue_name", "is_partitioned", "is_unlogged"};
+	const char *args[] = {spelling, name_table(name, QUEUE_TABLE)};
 
-	args[0] = spelling;
-	args[1] = name_table(name, QUEUE_TABLE);
-	run_with_texts("INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)"
-				   " SELECT $1, relkind OPERATOR(pg_catalog.=) 'p', relpersistence OPERATOR(pg_catalog.=) 'u'"
-				   " FROM pg_catalog.pg_class"
-				   " WHERE oid OPERATOR(pg_catalog.=) $2::pg_catalog.regclass"
-				   " ON CONFLICT DO NOTHING", 2, args);
+	/* This privilege is what makes a role a maker of queues */
+	rights_require_columns(relcheck_own_table(OWN_META, RowExclusiveLock), ACL_INSERT,
+						   columns, lengthof(columns));
+	rights_write_row(OWN_META, name, true,
+					 "INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)"
+					 " SELECT $1, relkind OPERATOR(pg_catalog.=) 'p', relpersistence OPERATOR(pg_catalog.=) 'u'"
+					 " FROM pg_catalog.pg_class"
+					 " WHERE oid OPERATOR(pg_catalog.=) $2::pg_catalog.regclass"
+					 " ON CONFLICT DO NOTHING", lengthof(args), args);
 }
 
 /*
@@ -448,11 +451,12 @@ register_partitioned(const Partman *pm, const QueueName *name, const Partitioned
 	const char *args[] = {name->canonical, takes_over ? config.retention : queue->retention,
 	queue->drop_unread ? "true" : "false", queue->drop_consumed ? "true" : "false"};
 
-	if (run_with_texts(psprintf("INSERT INTO pgmq.partition_config"
-								" (queue_name, retention_interval, drop_unread, drop_consumed)"
-								" VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT %s",
-								queue->is_new ? OVERWRITE : "DO NOTHING"),
-					   lengthof(args), args) > 0 && takes_over)
+	if (rights_write_row(OWN_PARTITION_CONFIG, name, true,
+						 psprintf("INSERT INTO pgmq.partition_config"
+								  " (queue_name, retention_interval, drop_unread, drop_consumed)"
+								  " VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT %s",
+								  queue->is_new ? OVERWRITE : "DO NOTHING"),
+						 lengthof(args), args) > 0 && takes_over)
 		partman_set_retention(pm, name, QUEUE_TABLE, NULL);
 }
 

@@ -306,7 +306,6 @@ pgmq_create_fifo_indexes_all(PG_FUNCTION_ARGS)
 
 	for (i = 0; i < count; i++)
 		rights_require_owner(name_relid(&queues[i].name, QUEUE_TABLE));
-	/* Each visit runs code of the owner, with the owner's privileges */
-	queues_visit(queues, count, LOCK_BUDGET_MS, false, create_listed, NULL);
+	queues_visit(queues, count, LOCK_BUDGET_MS, true, create_listed, NULL);
 	PG_RETURN_VOID();
 }

@@ -266,6 +266,6 @@ pgmq_metrics_all(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	check_result(rsinfo->setDesc);
 	count = queues_list(&queues);
-	queues_visit(queues, count, LOCK_BUDGET_MS, true, put_metrics, rsinfo);
+	queues_visit(queues, count, LOCK_BUDGET_MS, false, put_metrics, rsinfo);
 	return (Datum) 0;
 }

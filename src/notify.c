@@ -452,18 +452,18 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 				 errmsg("Queue \"%s\" does not exist. Create it first using pgmq.create()",
 						shown(fcinfo, 0))));
 
-	relcheck_own_table(OWN_NOTIFY_SETTINGS, RowExclusiveLock);
 	args[0] = registered_spelling(&name);
 	if (args[0] == NULL)
 		args[0] = shown(fcinfo, 0);
 	args[1] = interval_arg(fcinfo, 1);
 	ensure_trigger(&name, args[0]);
-	run_with_texts("INSERT INTO pgmq.notify_insert_throttle AS t (queue_name, throttle_interval_ms)"
-				   " VALUES ($1, $2::pg_catalog.int4)"
-				   " ON CONFLICT ON CONSTRAINT " SETTINGS_INDEX " DO UPDATE"
-				   " SET throttle_interval_ms = EXCLUDED.throttle_interval_ms,"
-				   " last_notified_at = pg_catalog.to_timestamp(0)",
-				   2, args);
+	rights_write_row(OWN_NOTIFY_SETTINGS, &name, true,
+					 "INSERT INTO pgmq.notify_insert_throttle AS t (queue_name, throttle_interval_ms)"
+					 " VALUES ($1, $2::pg_catalog.int4)"
+					 " ON CONFLICT ON CONSTRAINT " SETTINGS_INDEX " DO UPDATE"
+					 " SET throttle_interval_ms = EXCLUDED.throttle_interval_ms,"
+					 " last_notified_at = pg_catalog.to_timestamp(0)",
+					 2, args);
 	setting_changed(args[0]);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -488,8 +488,8 @@ pgmq_disable_notify_insert(PG_FUNCTION_ARGS)
 		notice_no_trigger(&name);
 	else
 		run_ddl("DROP TRIGGER " TRIGGER_NAME " ON %s", name_table(&name, QUEUE_TABLE));
-	relcheck_own_table(OWN_NOTIFY_SETTINGS, RowExclusiveLock);
-	run_with_texts("DELETE FROM pgmq.notify_insert_throttle WHERE " HAS_IDENTITY, 1, &canonical);
+	rights_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(name_relid(&name, QUEUE_TABLE)),
+					 "DELETE FROM pgmq.notify_insert_throttle WHERE " HAS_IDENTITY, 1, &canonical);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -523,11 +523,11 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 						shown(fcinfo, 0))));
 	args[0] = name.canonical;
 	args[1] = interval_arg(fcinfo, 1);
-	relcheck_own_table(OWN_NOTIFY_SETTINGS, RowExclusiveLock);
-	if (run_with_texts("UPDATE pgmq.notify_insert_throttle"
-					   " SET throttle_interval_ms = $2::pg_catalog.int4,"
-					   " last_notified_at = pg_catalog.to_timestamp(0)"
-					   " WHERE " HAS_IDENTITY " RETURNING queue_name", 2, args) == 0)
+	if (rights_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(name_relid(&name, QUEUE_TABLE)),
+						 "UPDATE pgmq.notify_insert_throttle"
+						 " SET throttle_interval_ms = $2::pg_catalog.int4,"
+						 " last_notified_at = pg_catalog.to_timestamp(0)"
+						 " WHERE " HAS_IDENTITY " RETURNING queue_name", 2, args) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_RAISE_EXCEPTION),
 				 errmsg("Queue \"%s\" does not have notify_insert enabled. Enable it first using pgmq.enable_notify_insert()",

@@ -44,6 +44,7 @@
 #include "admin.h"
 #include "partmake.h"
 #include "relcheck.h"
+#include "rights.h"
 
 /* As many rows are moved in a moment */
 #define MOVE_AT_MOST 10000
@@ -76,19 +77,26 @@ queue_last_id(const QueueName *name)
 
 /*
  * How far the table has come.  All keys below are given out.  An archive has
- * come as far as the highest id in it.
+ * come as far as the highest id in it, but no further than its queue: plain SQL
+ * can write any id, and retention must not take the others for old then.
  */
 int64
 upkeep_current(const Upkeep *upkeep)
 {
+	int64		last_id;
 	char	   *id;
 
 	if (upkeep->set->by_time)
 		return GetCurrentTimestamp();
+	last_id = queue_last_id(upkeep->name);
 	if (upkeep->prefix == QUEUE_TABLE)
-		return queue_last_id(upkeep->name);
+		return last_id;
 	id = run_for_text(psprintf("SELECT pg_catalog.max(msg_id) FROM %s", upkeep->set->parent), 0, NULL);
-	return id ? partset_key(false, id) : 0;
+	if (id == NULL)
+		return 0;
+	if (!OidIsValid(name_relid(upkeep->name, QUEUE_TABLE)))
+		return partset_key(false, id);
+	return Min(partset_key(false, id), last_id);
 }
 
 static void
@@ -251,8 +259,9 @@ take_over_retention(const Upkeep *upkeep)
 
 	if (upkeep->config.retention == NULL)
 		return;
-	run_with_texts("INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
-				   " VALUES ($1, $2, true, false) ON CONFLICT DO NOTHING", lengthof(args), args);
+	rights_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
+					 "INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
+					 " VALUES ($1, $2, true, false) ON CONFLICT DO NOTHING", lengthof(args), args);
 	partman_set_retention(upkeep->pm, upkeep->name, upkeep->prefix, NULL);
 }
 

@@ -7,7 +7,7 @@
  * errors end the whole call: a cancellation, and a missing privilege of the
  * caller, who would take a shorter result for all there is.  Code of a queue's
  * owner can raise any SQLSTATE.  So a cancellation is known by where the server
- * raised it, and a visit that runs such code does not end by a refusal.
+ * raised it, and a refusal does not end a call that visits as another role.
  *
  * The owner of a queue can lock its tables for as long as it likes.  All queues
  * together may keep the call waiting for lock_budget_ms; after that, a queue
@@ -162,8 +162,15 @@ is_cancellation(const ErrorData *error)
 		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
+/* Whether the visit has the caller's privileges: "as_owner" says that it runs as the owner of the queue */
+static bool
+visits_as_caller(const ListedQueue *queue, bool as_owner)
+{
+	return !as_owner || owner_of(name_relid(&queue->name, QUEUE_TABLE)) == GetUserId();
+}
+
 void
-queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, bool refusal_ends,
+queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, bool as_owner,
 			 QueueVisit visit, void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
@@ -185,7 +192,7 @@ queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, bool refu
 		if (error != NULL)
 		{
 			if (is_cancellation(error) ||
-				(refusal_ends && error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE))
+				(error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && visits_as_caller(&queues[i], as_owner)))
 				ReThrowError(error);
 			if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 				budget -= (ticks() - began) / 1000;

@@ -18,7 +18,7 @@ typedef void (*QueueVisit) (const ListedQueue *queue, void *arg);
 
 extern int	queues_list(ListedQueue **queues);
 extern void queues_visit(const ListedQueue *queues, int count, int lock_budget_ms,
-						 bool refusal_ends, QueueVisit visit, void *arg);
+						 bool as_owner, QueueVisit visit, void *arg);
 extern bool is_cancellation(const ErrorData *error);
 
 #endif							/* PGMQ_QUEUES_H */

@@ -348,7 +348,7 @@ pgmq_list_partitions(PG_FUNCTION_ARGS)
 	}
 	count = queues_list(&queues);
 	if (PG_ARGISNULL(0))
-		queues_visit(queues, count, LOCK_BUDGET_MS, true, list_partitions, rsinfo);
+		queues_visit(queues, count, LOCK_BUDGET_MS, false, list_partitions, rsinfo);
 	else
 	{
 		for (i = 0; i < count; i++)
@@ -423,7 +423,7 @@ pgmq_set_retention(PG_FUNCTION_ARGS)
 	args[1] = retention;
 	args[2] = drop_unread ? "true" : "false";
 	args[3] = bool_arg(fcinfo, 3) ? "true" : "false";
-	run_with_texts(SET_RETENTION_SQL, lengthof(args), args);
+	rights_write_row(OWN_PARTITION_CONFIG, &name, true, SET_RETENTION_SQL, lengthof(args), args);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

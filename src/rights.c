@@ -17,7 +17,7 @@
  * 2. An UPDATE must pass for the old row and for the new one.
  * 3. A referential action is not checked again.  It runs as the owner of the
  *	  table that it changes, because a row of pgmq.meta was deleted, and that row
- *	  was checked.
+ *	  was checked.  The same goes for rights_write_row().
  * 4. The trigger does not fire in the replica role.  Logical replication then
  *	  copies rows whose writer the publisher has checked.
  *
@@ -42,6 +42,7 @@
 #include "utils/rls.h"
 
 #include "owner.h"
+#include "sql.h"
 
 PG_FUNCTION_INFO_V1(pgmq__check_queue_owner);
 
@@ -162,11 +163,43 @@ rights_require_select(Oid relid, const char *const *columns, int ncolumns)
 	rights_require_columns(relid, ACL_SELECT, columns, ncolumns);
 }
 
+/* ---- rows about a queue ---- */
+
+/*
+ * Write rows about a queue to a table of the extension; how many.
+ *
+ * A role that owns the tables of the queue ("owns") needs no privilege on the
+ * extension's table.  UPDATE and DELETE would be too much: either of them lets a
+ * role lock the table against everybody else.  So the statement runs as the owner
+ * of the table, in the way of a referential action.  Other callers run it with
+ * their own rights, for a queue that has no tables.
+ */
+uint64
+rights_write_row(OwnTable table, const QueueName *name, bool owns,
+				 const char *sql, int nargs, const char *const *args)
+{
+	Oid			relid = relcheck_own_table(table, RowExclusiveLock);
+	OwnerScope	scope;
+	Oid			user;
+	int			context;
+	uint64		rows;
+
+	rights_require_queue_owner(name);
+	if (!owns)
+		return run_with_texts(sql, nargs, args);
+	owner_begin(owner_of(relid), &scope);
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+	rows = run_with_texts(sql, nargs, args);
+	owner_end(&scope);
+	return rows;
+}
+
 /* ---- the trigger ---- */
 
-/* The server's code for foreign keys is at work, for a row that was checked before */
+/* The server's code for foreign keys is at work, or rights_write_row(), for a row that was checked before */
 static bool
-is_referential_action(Relation rel)
+is_checked(Relation rel)
 {
 	Oid			user;
 	int			context;
@@ -212,7 +245,7 @@ pgmq__check_queue_owner(PG_FUNCTION_ARGS)
 	}
 	if (!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
 		return PointerGetDatum(NULL);
-	if (!is_referential_action(rel))
+	if (!is_checked(rel))
 	{
 		check_row(rel, trigdata->tg_trigtuple);
 		if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))

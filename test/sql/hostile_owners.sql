@@ -109,6 +109,58 @@ SELECT tableoid::regclass, message FROM pgmq.q_odd_ids ORDER BY message;
 SELECT replace(tableoid::regclass::text, '_01_01', '0101') AS tableoid, message FROM pgmq.q_odd_times ORDER BY message;
 SELECT FROM pgmq.drop_queue('odd_ids');
 SELECT FROM pgmq.drop_queue('odd_times');
+-- Nor does an id that was never handed out make an archive old
+SELECT FROM pgmq.create_partitioned('aged', '10', '100', 2);
+SELECT count(*) FROM pgmq.send_batch('aged', array_fill('{}'::jsonb, '{35}'));
+SELECT count(*) FROM pgmq.archive('aged', (SELECT array_agg(i) FROM generate_series(1, 35) AS i));
+INSERT INTO pgmq.q_aged (msg_id, vt, message) VALUES (5000000, now(), '1');
+SELECT pgmq.archive('aged', 5000000);
+CALL pgmq.maintain();
+CALL pgmq.maintain();
+SELECT count(*) FROM pgmq.a_aged;
+SELECT count(*) FROM pgmq.send_batch('aged', array_fill('{}'::jsonb, '{200}'));
+SELECT count(*) FROM pgmq.archive('aged', (SELECT array_agg(i) FROM generate_series(36, 235) AS i));
+CALL pgmq.maintain();
+CALL pgmq.maintain();
+SELECT min(msg_id) FROM pgmq.a_aged;
+SELECT FROM pgmq.drop_queue('aged');
+-- The maker of queues needs no privilege with which it could lock the extension's tables
+REVOKE ALL ON pgmq.partition_config, hostile_partman.part_config FROM hostile_maker;
+SET SESSION AUTHORIZATION hostile_maker;
+SELECT FROM pgmq.create_partitioned('own', '10', '100', 2);
+SELECT FROM pgmq.set_retention('own', '200');
+SELECT FROM pgmq.enable_notify_insert('own', 10);
+SELECT FROM pgmq.update_notify_insert('own', 20);
+SELECT count(*) FROM pgmq.send_batch('own', array_fill('{}'::jsonb, '{95}'));
+CALL pgmq.maintain();
+SELECT count(*) FROM pgmq.q_own_default;
+RESET SESSION AUTHORIZATION;
+SELECT queue_name, retention_interval FROM pgmq.partition_config;
+SELECT queue_name, throttle_interval_ms FROM pgmq.list_notify_insert_throttles();
+SET SESSION AUTHORIZATION hostile_maker;
+SELECT FROM pgmq.disable_notify_insert('own');
+SELECT FROM pgmq.create('own_plain');
+SELECT FROM pgmq.convert_archive_partitioned('own_plain', '10', '100');
+SELECT FROM pgmq.drop_queue('own_plain');
+SELECT FROM pgmq.drop_queue('own');
+-- Rows of no queue need the privilege, as in plain SQL
+INSERT INTO pgmq.meta VALUES ('ghost', false, false);
+SELECT FROM pgmq.drop_queue('ghost');
+RESET SESSION AUTHORIZATION;
+SELECT queue_name FROM pgmq.list_queues();
+SELECT FROM pgmq.drop_queue('ghost');
+-- The tables may belong to a role without rights on the queues
+CREATE ROLE hostile_extension;
+GRANT USAGE ON SCHEMA pgmq TO hostile_extension;
+SELECT 'ALTER TABLE pgmq.meta OWNER TO ' || relowner::regrole AS back FROM pg_class WHERE oid = 'pgmq.meta'::regclass \gset
+ALTER TABLE pgmq.meta OWNER TO hostile_extension;
+SET SESSION AUTHORIZATION hostile_maker;
+SELECT FROM pgmq.create('own');
+SELECT FROM pgmq.drop_queue('own');
+RESET SESSION AUTHORIZATION;
+:back;
+DROP OWNED BY hostile_extension;
+DROP ROLE hostile_extension;
 DROP SCHEMA hostile CASCADE;
 DROP OWNED BY hostile_maker;
 DROP ROLE hostile_maker;

@@ -223,6 +223,8 @@ $node->safe_psql('one', q{
 		PERFORM pgmq.create_partitioned('lag' || i, '10', NULL, 2);
 		PERFORM pgmq.send_batch('lag' || i, array_fill('{}'::jsonb, '{40}'));
 		EXECUTE format('ALTER TABLE pgmq.q_lag%s ADD CHECK (public.lags())', i); END LOOP; END$$});
+$node->safe_psql('postgres', q{ALTER SYSTEM SET pgmq.maintenance_step_timeout = '30s'});
+$node->reload;
 my $lagging = q{SELECT count(*) FROM generate_series(1, 60) AS i WHERE (xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM pgmq.q_lag%s_default', i), false, true, '')))[1]::text <> '0'};
 foreach my $trial (1 .. 3)
 {
@@ -233,6 +235,8 @@ foreach my $trial (1 .. 3)
 	$after = $node->safe_psql('one', $lagging);
 	cmp_ok($before - $after, '<=', 25, "after few of those (before $before, then $after)");
 }
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET pgmq.maintenance_step_timeout');
+$node->reload;
 $node->safe_psql('one', q{DO $$BEGIN FOR i IN 1..60 LOOP PERFORM pgmq.drop_queue('lag' || i); END LOOP; END$$; DROP FUNCTION public.lags()});
 
 # A worker that dies each time is started more and more seldom; others are not held up
