@@ -227,12 +227,17 @@ queue_kind(Oid relid)
 	return QUEUE_LOGGED;
 }
 
-/* A queue that exists keeps its kind: say so instead of pretending. */
+/*
+ * A queue that exists keeps its kind and its owner: say so instead of pretending.
+ * The owner of a queue can attach code to it, which runs with the rights of each
+ * role that uses it.
+ */
 static void
-notice_other_kind(const QueueName *name, QueueKind wanted)
+notice_others(const QueueName *name, QueueKind wanted)
 {
 	static const char *const kinds[] = {"logged", "unlogged", "partitioned"};
 	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			owner = owner_of(relid);
 	QueueKind	kind;
 
 	if (!OidIsValid(relid))
@@ -242,6 +247,11 @@ notice_other_kind(const QueueName *name, QueueKind wanted)
 		ereport(NOTICE,
 				(errmsg("queue \"%s\" exists and stays %s%s", name->canonical, kinds[kind],
 						wanted == QUEUE_PARTITIONED ? ", not partitioned" : "")));
+	if (OidIsValid(owner) && owner != GetUserId())
+		ereport(NOTICE,
+				(errmsg("queue \"%s\" exists and belongs to role \"%s\"", name->canonical,
+						GetUserNameFromId(owner, false)),
+				 errhint("Code that this role attaches to the queue runs with the rights of each role that uses it.")));
 }
 
 /*
@@ -275,7 +285,7 @@ create_queue(FunctionCallInfo fcinfo, QueueKind kind)
 	bool		new;
 	char	   *spelling = begin_create(fcinfo, &name, &new);
 
-	notice_other_kind(&name, kind);
+	notice_others(&name, kind);
 	create_queue_table(&name, kind == QUEUE_UNLOGGED, new);
 	create_archive_table(&name, new);
 	create_indexes(&name, spelling, new);
@@ -546,7 +556,7 @@ pgmq_create_partitioned(PG_FUNCTION_ARGS)
 	partitioned_from_args(fcinfo, &queue);
 	queue.is_new = !OidIsValid(name_relid(&name, QUEUE_TABLE)) &&
 		!OidIsValid(name_relid(&name, ARCHIVE_TABLE));
-	notice_other_kind(&name, QUEUE_PARTITIONED);
+	notice_others(&name, QUEUE_PARTITIONED);
 	nest = begin_partitioned_ddl();
 	create_partitioned_tables(&pm, &name, spelling, &queue, new);
 	AtEOXact_GUC(false, nest);

@@ -83,6 +83,14 @@ RESET SESSION AUTHORIZATION;
 SELECT relname, relowner::regrole FROM pg_class WHERE relname ~ '^[aq]_half_[aq]$' ORDER BY 1;
 SELECT FROM pgmq.drop_queue('half_a');
 SELECT FROM pgmq.drop_queue('half_q');
+-- A superuser is told whose queue it is that exists already
+SET SESSION AUTHORIZATION hostile_maker;
+SELECT FROM pgmq.create('theirs');
+RESET SESSION AUTHORIZATION;
+SET client_min_messages = notice;
+SELECT FROM pgmq.create('theirs');
+SET client_min_messages = warning;
+SELECT FROM pgmq.drop_queue('theirs');
 -- Plain SQL writes a message that was read as often as an integer can count
 SELECT FROM pgmq.create('counted');
 SELECT FROM pgmq.create_fifo_index('counted');
