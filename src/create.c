@@ -59,6 +59,17 @@ register_queue(const QueueName *name, const char *spelling)
 	" headers pg_catalog.jsonb"
 
 /*
+ * How much of a queue is there.  What is there of a queue that is not whole can be
+ * what another role has prepared.
+ */
+typedef enum QueueState
+{
+	STATE_NEW,					/* pgmq.meta does not know it */
+	STATE_HALF,					/* one of its tables is missing, or both are */
+	STATE_WHOLE
+} QueueState;
+
+/*
  * A table that was there before the queue may be another role's, with triggers
  * that would run with the rights of each sender.  Being a member of that role, or
  * a superuser, is not enough: the current user must have made the table.
@@ -93,7 +104,7 @@ require_my_table(const QueueName *name, char prefix)
  * index of another queue, for one, may have the name, or a partition of one.
  */
 static void
-require_table(const QueueName *name, char prefix, bool new)
+require_table(const QueueName *name, char prefix, QueueState state)
 {
 	Oid			relid = name_relid(name, prefix);
 
@@ -103,7 +114,7 @@ require_table(const QueueName *name, char prefix, bool new)
 				 errmsg("relation %s exists and is not a table", name_table(name, prefix)),
 				 errhint("Choose another name for the queue.")));
 	require_no_partition(name, prefix);
-	if (new)
+	if (state != STATE_WHOLE)
 		require_my_table(name, prefix);
 }
 
@@ -162,7 +173,7 @@ require_own_sequence(const QueueName *name)
  * message that is sent without delay goes into one index.
  */
 static void
-create_queue_table(const QueueName *name, bool unlogged, bool new)
+create_queue_table(const QueueName *name, bool unlogged, QueueState state)
 {
 	const char *table = name_table(name, QUEUE_TABLE);
 	bool		exists = OidIsValid(name_relid(name, QUEUE_TABLE));
@@ -171,8 +182,8 @@ create_queue_table(const QueueName *name, bool unlogged, bool new)
 			"msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
 			TABLE_COLUMNS("") ") USING heap",
 			unlogged ? "UNLOGGED " : "", table);
-	require_table(name, QUEUE_TABLE, new);
-	if (!exists || registered_spelling(name) == NULL)
+	require_table(name, QUEUE_TABLE, state);
+	if (state == STATE_NEW || !exists)
 		require_own_sequence(name);
 
 	/*
@@ -184,18 +195,18 @@ create_queue_table(const QueueName *name, bool unlogged, bool new)
 }
 
 static void
-create_archive_table(const QueueName *name, bool new)
+create_archive_table(const QueueName *name, QueueState state)
 {
 	run_ddl("CREATE TABLE IF NOT EXISTS %s ("
 			"msg_id bigint PRIMARY KEY,"
 			TABLE_COLUMNS(" archived_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),")
 			") USING heap",
 			name_table(name, ARCHIVE_TABLE));
-	require_table(name, ARCHIVE_TABLE, new);
+	require_table(name, ARCHIVE_TABLE, state);
 }
 
 static void
-create_indexes(const QueueName *name, const char *spelling, bool new)
+create_indexes(const QueueName *name, const char *spelling, QueueState state)
 {
 	const char *archived_at = psprintf("archived_at_idx_%s", spelling);
 
@@ -206,7 +217,7 @@ create_indexes(const QueueName *name, const char *spelling, bool new)
 	run_ddl("CREATE INDEX IF NOT EXISTS %s ON %s (archived_at)",
 			quote_identifier(archived_at), name_table(name, ARCHIVE_TABLE));
 	require_own_queue_index(name, "_vt_idx");
-	if (new)
+	if (state == STATE_NEW)
 		require_own_index(name, ARCHIVE_TABLE, archived_at);
 }
 
@@ -255,12 +266,10 @@ notice_others(const QueueName *name, QueueKind wanted)
 }
 
 /*
- * What every way to create a queue begins with; the queue's spelling.  "new" says
- * that there is no such queue yet: either pgmq.meta does not know it, or it has
- * not both of its tables.  What is there of it can be what another role prepared.
+ * What every way to create a queue begins with; the queue's spelling.
  */
 static char *
-begin_create(FunctionCallInfo fcinfo, QueueName *name, bool *new)
+begin_create(FunctionCallInfo fcinfo, QueueName *name, QueueState *state)
 {
 	char	   *spelling;
 
@@ -273,8 +282,12 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name, bool *new)
 		rights_require_queue_owner(name);
 	lock_queue(name);
 	spelling = registered_spelling(name);
-	*new = spelling == NULL || !OidIsValid(name_relid(name, QUEUE_TABLE)) ||
-		!OidIsValid(name_relid(name, ARCHIVE_TABLE));
+	if (spelling == NULL)
+		*state = STATE_NEW;
+	else if (!OidIsValid(name_relid(name, QUEUE_TABLE)) || !OidIsValid(name_relid(name, ARCHIVE_TABLE)))
+		*state = STATE_HALF;
+	else
+		*state = STATE_WHOLE;
 	return spelling ? spelling : text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
@@ -282,13 +295,13 @@ static void
 create_queue(FunctionCallInfo fcinfo, QueueKind kind)
 {
 	QueueName	name;
-	bool		new;
-	char	   *spelling = begin_create(fcinfo, &name, &new);
+	QueueState	state;
+	char	   *spelling = begin_create(fcinfo, &name, &state);
 
 	notice_others(&name, kind);
-	create_queue_table(&name, kind == QUEUE_UNLOGGED, new);
-	create_archive_table(&name, new);
-	create_indexes(&name, spelling, new);
+	create_queue_table(&name, kind == QUEUE_UNLOGGED, state);
+	create_archive_table(&name, state);
+	create_indexes(&name, spelling, state);
 	register_queue(&name, spelling);
 	SPI_finish();
 }
@@ -333,7 +346,7 @@ typedef struct PartitionedQueue
  * in it, so by time it has two columns, of which the first does the work.
  */
 static void
-create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *queue, bool new)
+create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *queue, QueueState state)
 {
 	const char *table = name_table(name, QUEUE_TABLE);
 	bool		exists = OidIsValid(name_relid(name, QUEUE_TABLE));
@@ -350,14 +363,14 @@ create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *qu
 				TABLE_COLUMNS("") ", CONSTRAINT %s PRIMARY KEY (msg_id, enqueued_at)"
 				") PARTITION BY RANGE (enqueued_at)",
 				table, name_object(name, "q_", "_msg_id_idx"));
-	require_table(name, QUEUE_TABLE, new);
-	if (!exists || registered_spelling(name) == NULL)
+	require_table(name, QUEUE_TABLE, state);
+	if (state == STATE_NEW || !exists)
 		require_own_sequence(name);
 }
 
 /* The archive of such a queue, partitioned by msg_id or by archived_at */
 static void
-create_partitioned_archive_table(const QueueName *name, const PartitionedQueue *queue, bool new)
+create_partitioned_archive_table(const QueueName *name, const PartitionedQueue *queue, QueueState state)
 {
 	run_ddl("CREATE TABLE IF NOT EXISTS %s ("
 			"msg_id bigint,"
@@ -367,7 +380,7 @@ create_partitioned_archive_table(const QueueName *name, const PartitionedQueue *
 			name_object(name, "a_", "_msg_id_idx"),
 			queue->set.by_time ? ", archived_at" : "",
 			queue->set.by_time ? "archived_at" : "msg_id");
-	require_table(name, ARCHIVE_TABLE, new);
+	require_table(name, ARCHIVE_TABLE, state);
 }
 
 /* An index that the peer's partitioned queues lack, or all of ours */
@@ -485,10 +498,10 @@ is_by_time(const QueueName *name)
 
 static void
 create_partitioned_tables(const Partman *pm, const QueueName *name, const char *spelling,
-						  const PartitionedQueue *queue, bool new)
+						  const PartitionedQueue *queue, QueueState state)
 {
-	create_partitioned_queue_table(name, queue, new);
-	create_partitioned_archive_table(name, queue, new);
+	create_partitioned_queue_table(name, queue, state);
+	create_partitioned_archive_table(name, queue, state);
 	if (get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
 	{
 		bool		by_time = is_by_time(name);
@@ -497,7 +510,7 @@ create_partitioned_tables(const Partman *pm, const QueueName *name, const char *
 		if (by_time)
 			create_queue_index(name, "_msg_id_idx", "(msg_id)");
 	}
-	create_indexes(name, spelling, new);
+	create_indexes(name, spelling, state);
 	partition_table(pm, name, QUEUE_TABLE, queue, queue->drop_unread ? queue->retention : NULL);
 	partition_table(pm, name, ARCHIVE_TABLE, queue, queue->retention);
 }
@@ -546,8 +559,8 @@ Datum
 pgmq_create_partitioned(PG_FUNCTION_ARGS)
 {
 	QueueName	name;
-	bool		new;
-	char	   *spelling = begin_create(fcinfo, &name, &new);
+	QueueState	state;
+	char	   *spelling = begin_create(fcinfo, &name, &state);
 	Partman		pm;
 	PartitionedQueue queue;
 	int			nest;
@@ -558,7 +571,7 @@ pgmq_create_partitioned(PG_FUNCTION_ARGS)
 		!OidIsValid(name_relid(&name, ARCHIVE_TABLE));
 	notice_others(&name, QUEUE_PARTITIONED);
 	nest = begin_partitioned_ddl();
-	create_partitioned_tables(&pm, &name, spelling, &queue, new);
+	create_partitioned_tables(&pm, &name, spelling, &queue, state);
 	AtEOXact_GUC(false, nest);
 	register_queue(&name, spelling);
 	if (get_rel_relkind(name_relid(&name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
