@@ -108,6 +108,7 @@ extern char *leaf_condition(const Leaf *leaf);
 /* ---- leaflock.c: locks on several partitions ---- */
 
 extern void leaves_lock(Leaf **leaves, int count);
+extern void leaf_lock(const Leaf *leaf);
 extern bool leaf_wait(Oid locked, Oid blocked);
 extern bool leaf_lock_at_once(Leaf *leaf);
 

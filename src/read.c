@@ -161,7 +161,10 @@ may_go_on(Request *request, Leaf *leaf)
 	if (leaf == NULL || leaf->relid == request->leaf)
 		return true;
 	if (!OidIsValid(request->leaf))
+	{
 		request->leaf = leaf->relid;
+		leaf_lock(leaf);
+	}
 	else if (!leaf_lock_at_once(leaf))
 		request->blocked = leaf->relid;
 	return !OidIsValid(request->blocked);
