@@ -1,6 +1,6 @@
 """A queue with message groups that is used while everything that makes groups findable is damaged.
 
-    damage.py CONNECTION SECONDS SEED standard|partitioned
+    damage.py CONNECTION SECONDS SEED standard|partitioned [COMMAND]
 
 Senders and consumers go on all the time.  Meanwhile another session, again and again,
 does one of the things by which notes get lost, or an index is there and then is not.
@@ -8,10 +8,14 @@ At the end all messages must have been handed out, once each, and in the order o
 their groups: a message came before those of its group that had been sent when
 it was handed out and have a higher id.
 
-No call may fail.  What it prints is TAP.
+No call may fail.  With a command, which ends the server as a crash does and starts it again,
+that is one more damage.  Then calls may lose their connection, and of a send that has lost it
+nobody knows whether it was committed.  What it prints is TAP.
 """
 import collections
 import random
+import shlex
+import subprocess
 import sys
 import threading
 import time
@@ -24,6 +28,8 @@ GROUPS = 15
 SENDERS = CONSUMERS = 2
 # How long the messages that are left over may take
 DEADLINE = 60
+# A lease that outlives a crash, though its consumer does not know of it, must end before that
+LEASE, LEASE_BESIDE_CRASHES = 60, 15
 
 HEADERS = "jsonb_build_object('x-pgmq-group', 'g' || %s::int)"
 
@@ -34,9 +40,16 @@ def connect(connection):
     return conn
 
 
+class Session:
+    def __init__(self, conn):
+        self.conn = conn
+
+
 class Damage:
-    def __init__(self, connection, kind, seed):
+    def __init__(self, connection, kind, seed, restart=None):
         self.connection, self.kind, self.rng = connection, kind, random.Random(seed)
+        self.restart = shlex.split(restart) if restart else None
+        self.lease = LEASE_BESIDE_CRASHES if restart else LEASE
         self.stop, self.drained = threading.Event(), threading.Event()
         self.lock = threading.Lock()
         self.sent = {}          # msg_id -> (group, when the send had returned)
@@ -52,12 +65,26 @@ class Damage:
         self.admin.execute("SELECT pgmq.create_fifo_index(%s)", [QUEUE])
         self.definition = self.admin.execute("SELECT pg_get_indexdef('%s_fifo_idx'::regclass)" % TABLE).fetchone()[0]
 
-    def call(self, conn, sql, *args):
-        """The rows; None if it failed, which it must not"""
+    def reconnect(self):
+        until = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return connect(self.connection)
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+
+    def call(self, session, sql, *args):
+        """The rows; None if it failed, which it must not; or if the connection was lost"""
         try:
-            return conn.execute(sql, args).fetchall()
+            return session.conn.execute(sql, args).fetchall()
         except psycopg.Error as error:
-            self.errors["%s %s" % (error.sqlstate, str(error).splitlines()[0])] += 1
+            if self.restart and (session.conn.closed or isinstance(error, psycopg.OperationalError)):
+                session.conn = self.reconnect()
+                self.done["lost connections"] += 1
+            else:
+                self.errors["%s %s" % (error.sqlstate, str(error).splitlines()[0])] += 1
             return None
 
     def note_sent(self, rows, group):
@@ -67,24 +94,23 @@ class Damage:
                 self.sent[msg_id] = (group, now)
 
     def send(self, seed):
-        conn, rng = connect(self.connection), random.Random(seed)
+        session, rng = Session(self.reconnect()), random.Random(seed)
         while not self.stop.is_set():
             group = rng.randrange(GROUPS)
-            if rng.random() < 0.1:
-                # as bulk loaders do
-                conn.execute("SET session_replication_role = replica")
-            rows = self.call(conn, "SELECT pgmq.send_batch(%s, array_fill('1'::jsonb, ARRAY[%s::int]), array_fill(" + HEADERS + ", ARRAY[%s::int]))",
+            # some as bulk loaders do
+            self.call(session, "SELECT set_config('session_replication_role', %s, false)", "replica" if rng.random() < 0.1 else "origin")
+            rows = self.call(session, "SELECT pgmq.send_batch(%s, array_fill('1'::jsonb, ARRAY[%s::int]), array_fill(" + HEADERS + ", ARRAY[%s::int]))",
                              QUEUE, n := rng.choice((1, 1, 3)), group, n)
-            conn.execute("SET session_replication_role = origin")
             self.note_sent(rows, group)
             time.sleep(rng.random() * 0.01)
 
     def consume(self, seed):
-        conn, rng = connect(self.connection), random.Random(seed)
+        session, rng = Session(self.reconnect()), random.Random(seed)
         while not self.drained.is_set():
             function = rng.choice(("read_grouped", "read_grouped_rr", "read_grouped_head"))
             now = time.monotonic()
-            rows = self.call(conn, "SELECT msg_id, substr(headers->>'x-pgmq-group', 2)::int FROM pgmq.%s('%s', 60, 20)" % (function, QUEUE))
+            rows = self.call(session, "SELECT msg_id, substr(headers->>'x-pgmq-group', 2)::int FROM pgmq.%s('%s', %d, 20)"
+                             % (function, QUEUE, self.lease))
             if not rows:
                 time.sleep(0.01)
                 continue
@@ -94,8 +120,12 @@ class Damage:
                     self.given.append((group, [row[0] for row in rows if row[1] == group], now, time.monotonic()))
             while ids:
                 # One in a partition that is detached just now can't be deleted
-                gone = {row[0] for row in self.call(conn, "SELECT pgmq.delete(%s, %s::bigint[])", QUEUE, ids) or ()}
-                ids = [msg_id for msg_id in ids if msg_id not in gone]
+                rows = self.call(session, "SELECT pgmq.delete(%s, %s::bigint[])", QUEUE, ids)
+                ids = [msg_id for msg_id in ids if (msg_id,) not in (rows or ())]
+                if rows is None and self.restart:
+                    # It may have been committed
+                    left = self.call(session, "SELECT msg_id FROM " + TABLE)
+                    ids = [msg_id for msg_id in ids if left is None or (msg_id,) in left]
 
     # What is done to it
 
@@ -187,6 +217,11 @@ class Damage:
                                [msg_id, group])
         self.note_sent([(msg_id,)], group)
 
+    def crash(self):
+        subprocess.run(self.restart, check=True, stdout=subprocess.DEVNULL)
+        self.admin = self.reconnect()
+        time.sleep(0.3)
+
     def maintain(self):
         self.admin.execute("CALL pgmq.maintain()")
 
@@ -197,6 +232,8 @@ class Damage:
             thread.start()
         what = (self.truncate, self.forget, self.put_off, self.disable, self.copy, self.reindex, self.rebuild,
                 self.rebuild_concurrently, self.drop_notes, self.detach, self.straight, self.maintain)
+        if self.restart:
+            what += (self.crash,) * 4
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             damage = self.rng.choice(what)
@@ -243,7 +280,7 @@ class Damage:
 
 def main():
     connection, seconds, seed, kind = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4]
-    damage = Damage(connection, kind, seed)
+    damage = Damage(connection, kind, seed, *sys.argv[5:6])
     damage.play(seconds)
     wrong = damage.check()
     for line in wrong[:50]:

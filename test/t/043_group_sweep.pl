@@ -15,7 +15,7 @@ my $seed = $ENV{PGMQ_TEST_SEED} // 1;
 
 my $node = PostgreSQL::Test::Cluster->new('sweep');
 $node->init;
-$node->append_conf('postgresql.conf', "max_prepared_transactions = 10\nwal_level = logical\n");
+$node->append_conf('postgresql.conf', "max_prepared_transactions = 10\nwal_level = logical\nmax_wal_senders = 5\nmax_replication_slots = 5\n");
 $node->start;
 
 # Consume everything by groups; whether each group came in order, and how many messages there were
@@ -108,17 +108,38 @@ is($session[2]->query_safe(q{SELECT count(*) FROM pgmq.read_grouped('jobs', 60, 
 is($session[2]->query_safe(q{SELECT count(*) FROM pgmq.read_grouped('jobs', 60, 1)}), '0', 'and the sweep has been over them');
 $_->quit foreach @session;
 
+# What logical replication brings fires no triggers: the copy that a subscription begins with, and
+# what is sent while a consumer reads
+make('publisher', $send, 'CREATE PUBLICATION jobs FOR TABLE pgmq.q_jobs');
+$node->safe_psql('publisher', q{SELECT pg_create_logical_replication_slot('jobs', 'pgoutput')});
+make('subscriber', "SELECT pgmq.send('jobs', '1', '{\"x-pgmq-group\": \"own\"}'::jsonb)", "SELECT pgmq.pop('jobs')");
+$node->safe_psql('subscriber', 'CREATE SUBSCRIPTION jobs CONNECTION ' . "'" . ($node->connstr('publisher') =~ s/'/''/gr) . "'"
+	  . q{ PUBLICATION jobs WITH (create_slot = false, slot_name = 'jobs')});
+$node->poll_query_until('subscriber', q{SELECT count(*) = 100 FROM pgmq.q_jobs}) or die 'no copy';
+$node->safe_psql('publisher', $send);
+my $all = $node->safe_psql('publisher', 'SELECT pg_current_wal_lsn()');
+$node->poll_query_until('publisher', "SELECT confirmed_flush_lsn >= '$all' FROM pg_replication_slots WHERE slot_name = 'jobs'") or die 'no stream';
+like($node->safe_psql('subscriber', $consume), qr/^200\|0\|t$/m, 'logical replication: all messages come, in order');
+$node->safe_psql('subscriber', 'ALTER SUBSCRIPTION jobs DISABLE');
+$node->safe_psql('subscriber', 'ALTER SUBSCRIPTION jobs SET (slot_name = NONE)');
+$node->safe_psql('subscriber', 'DROP SUBSCRIPTION jobs');
+$node->poll_query_until('publisher', q{SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'jobs'}) or die 'the slot is in use';
+$node->safe_psql('publisher', q{SELECT pg_drop_replication_slot('jobs')});
+
 # Under load, with everything at once
-foreach my $kind (qw(standard partitioned))
+my @restart = ('pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-m', 'immediate', '-w', 'restart');
+foreach my $what (qw(standard partitioned crashes))
 {
 	my $output = '';
+	my $kind = $what eq 'crashes' ? 'standard' : $what;
+	my @more = $what eq 'crashes' ? join(' ', @restart) : ();
 
-	$node->safe_psql('postgres', "CREATE DATABASE $kind");
-	$node->safe_psql($kind, 'CREATE EXTENSION pgmq; CREATE EXTENSION pg_partman');
-	IPC::Run::run([ '/usr/bin/python3', "$FindBin::RealBin/../faults/damage.py", $node->connstr($kind), $seconds, $seed, $kind ],
+	$node->safe_psql('postgres', "CREATE DATABASE $what");
+	$node->safe_psql($what, 'CREATE EXTENSION pgmq; CREATE EXTENSION pg_partman');
+	IPC::Run::run([ '/usr/bin/python3', "$FindBin::RealBin/../faults/damage.py", $node->connstr($what), $seconds, $seed, $kind, @more ],
 		'>&', \$output, IPC::Run::timeout($seconds + $PostgreSQL::Test::Utils::timeout_default));
 	note($output);
-	like($output, qr/^ok - damage/m, "$kind: every message is delivered once, in order, whatever is done to notes and index") or diag($output);
+	like($output, qr/^ok - damage/m, "$what: every message is delivered once, in order, whatever is done to notes and index") or diag($output);
 }
 
 $node->stop;
