@@ -34,6 +34,16 @@ def cpu_of_calls(conn, query, calls):
     return (conn.execute(clock).fetchone()[0] - before) / calls
 
 
+def backend_cpu(pid):
+    """CPU time that a backend on this machine has had, in microseconds"""
+    try:
+        with open("/proc/%d/schedstat" % pid, encoding="ascii") as stat:
+            return int(stat.read().split()[0]) / 1000
+    except FileNotFoundError:
+        with open("/proc/%d/stat" % pid, encoding="ascii") as stat:
+            return sum(map(int, stat.read().rsplit(")", 1)[1].split()[11:13])) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+
 def marks_table(conn):
     conn.execute("CREATE SCHEMA bench")
     conn.execute("CREATE UNLOGGED TABLE bench.mark (client int, phase int, cpu float8, at timestamptz)")

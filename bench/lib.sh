@@ -36,3 +36,26 @@ bench_prepare() {
 	make_private_install
 	build_extension
 }
+
+# bench_before BENCHMARK-ARGUMENT...: with --before COMMIT that version on a server of its own, with the settings in
+# SETTINGS; sets BEFORE.  The server is found by cleanup() where a link leads to it.
+bench_before() {
+	local commit='' top=$TOP
+	while [ $# -gt 0 ]; do
+		[ "$1" != --before ] || commit=${2:?}
+		shift
+	done
+	[ -n "$commit" ] || return 0
+	say "building $commit"
+	mkdir -p "$WORK/before/tree"
+	ln -s before/bench "$WORK/before-bench"
+	git -C "$top" archive "$commit" | tar x -C "$WORK/before/tree"
+	(
+		TOP=$WORK/before/tree WORK=$WORK/before
+		git init -q "$TOP" && git -C "$TOP" add -A
+		make_private_install
+		build_extension
+		start_server bench "${SETTINGS[@]}"
+	)
+	BEFORE=(--before-host "$WORK/before/bench.sock")
+}
