@@ -26,10 +26,12 @@ const char *
 partset_relation(Oid relid)
 {
 	char	   *relname = get_rel_name(relid);
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
 
-	if (relname == NULL)
+	/* Without its schema, the name could be that of another one */
+	if (relname == NULL || schema == NULL)
 		return NULL;
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), relname);
+	return quote_qualified_identifier(schema, relname);
 }
 
 static int64

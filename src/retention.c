@@ -289,6 +289,24 @@ partition_row(const Upkeep *upkeep, const char *queue, const Partition *partitio
 	return heap_form_tuple(desc, values, nulls);
 }
 
+/*
+ * Lock a queue's table before its partitions are listed, so that none comes meanwhile,
+ * with rows of another one.  A refused caller does not wait.  False if it is gone.
+ */
+static bool
+lock_queue_table(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Relation	rel;
+
+	rights_require_select(relid, NULL, 0);
+	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	if (rel == NULL)
+		return false;
+	relation_close(rel, NoLock);
+	return name_relid(name, QUEUE_TABLE) == relid;
+}
+
 /* All rows of a queue or none: an error must not leave a part of them */
 static void
 list_partitions(const ListedQueue *queue, void *arg)
@@ -301,6 +319,8 @@ list_partitions(const ListedQueue *queue, void *arg)
 	int64		limit;
 	int			i;
 
+	if (!lock_queue_table(&queue->name))
+		return;
 	SPI_connect();
 	if (upkeep_begin(&upkeep, &queue->name, QUEUE_TABLE, partman_find(&pm) ? &pm : NULL))
 	{
