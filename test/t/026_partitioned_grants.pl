@@ -58,21 +58,17 @@ my $owner = q{CALL public.own('tester')};
 
 # What the row says; the calls; the grants, each by itself
 my @tasks = (
-	[ q{`create_partitioned`, `convert_archive_partitioned`, `set_retention` | USAGE, CREATE | owner | SELECT, INSERT on `pgmq.meta`; SELECT, INSERT, UPDATE on `pgmq.partition_config`; USAGE on pg_partman's schema},
+	[ q{`create_partitioned`, `convert_archive_partitioned`, `set_retention` | USAGE, CREATE | owner | SELECT, INSERT on `pgmq.meta`; USAGE on pg_partman's schema},
 		[ q{SELECT pgmq.create_partitioned('new', '10', '20', 2)}, q{SELECT pgmq.set_retention('parted', '30')},
 			q{SELECT pgmq.convert_archive_partitioned('plain', '10', '20', 2)} ],
-		@schema, $owner, $partman, (map { "GRANT $_ ON pgmq.meta TO tester" } qw(SELECT INSERT)),
-		(map { "GRANT $_ ON pgmq.partition_config TO tester" } qw(SELECT INSERT UPDATE)) ],
+		@schema, $owner, $partman, (map { "GRANT $_ ON pgmq.meta TO tester" } qw(SELECT INSERT)) ],
 	[ q{`maintain` | USAGE, CREATE | owner | SELECT on `pgmq.meta` for the caller; for the queue's owner what `create_partitioned` needs},
-		# an archive that was converted needs SELECT and UPDATE on pgmq.partition_config as well
-		[ q{CALL pgmq.maintain()} ], @schema, $owner, $partman, 'GRANT SELECT ON pgmq.meta TO tester',
-		'GRANT INSERT ON pgmq.partition_config TO tester' ],
+		[ q{CALL pgmq.maintain()} ], @schema, $owner, $partman, 'GRANT SELECT ON pgmq.meta TO tester' ],
 	[ q{`list_partitions` | USAGE | SELECT on the table and its partitions | SELECT on `pgmq.meta`; for partitions by `msg_id`: SELECT on `pgmq.q_<queue>_msg_id_seq`},
 		[ q{SELECT pgmq.list_partitions('parted')} ], $schema[0], 'CALL public.grant_select()', 'GRANT SELECT ON pgmq.meta TO tester',
 		'GRANT SELECT ON pgmq.q_parted_msg_id_seq TO tester' ],
-	[ q{`drop_queue` of a partitioned queue | USAGE | owner | SELECT, DELETE on `pgmq.meta`, `pgmq.partition_config`; USAGE on pg_partman's schema},
-		[ q{SELECT pgmq.drop_queue('parted')} ], $schema[0], $owner, $partman,
-		(map { "GRANT $_ ON pgmq.meta TO tester" } qw(SELECT DELETE)), (map { "GRANT $_ ON pgmq.partition_config TO tester" } qw(SELECT DELETE)) ]);
+	[ q{`drop_queue` of a partitioned queue | USAGE | owner | USAGE on pg_partman's schema},
+		[ q{SELECT pgmq.drop_queue('parted')} ], $schema[0], $owner, $partman ]);
 
 my $docs = slurp_file("$FindBin::RealBin/../../docs/privileges.md");
 my ($table) = $docs =~ /^\| task \| schema `pgmq` \| tables of the queue \| other \|\n[|-]+\n(.*?)\n\n/ms;
