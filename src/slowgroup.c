@@ -5,14 +5,14 @@
  *	  large.
  *
  * What holds is less than with the index: order among messages that are committed
- * when the call begins.  A message is taken only if every earlier one of its group
+ * when the call begins, whatever the caller's snapshot shows.  A message is taken only if every earlier one of its group
  * that the statement sees is taken, too:
  *
  * 1. One statement finds, in each group, the messages from the first one on that
  *	  are all visible.  A group whose first message was never handed out, while
  *	  others of it are held, is left out: that message came late.
  * 2. A group whose first message another open transaction has locked, updated or
- *	  deleted is left out, too.  Then the first statement may have to find others.
+ *	  deleted, or which the caller's snapshot does not show, is left out, too.  Then the first statement may have to find others.
  * 3. Another one locks them, and skips what it can't lock at once or what is not
  *	  visible any more.  Of a group everything behind the first one that was
  *	  skipped is let go of.  A caller that only asks whether there is something to
@@ -120,11 +120,18 @@ array_of(const IdList *list)
 	return PointerGetDatum(construct_array(list->ids, list->count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* On what "snapshot" shows, or (NULL) on what the transaction sees */
 static void
-run(const char *statement, const QueueName *name, int nargs, Oid *argtypes, Datum *values, const char *nulls)
+run(const char *statement, const QueueName *name, int nargs, Oid *argtypes, Datum *values, const char *nulls,
+	Snapshot snapshot)
 {
-	if (SPI_execute_with_args(name_expand(statement, name), nargs, argtypes, values, nulls, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(SPI_result));
+	SPIPlanPtr	plan = SPI_prepare(name_expand(statement, name), nargs, argtypes);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	if (SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(SPI_result));
+	SPI_freeplan(plan);
 }
 
 /* Those of the messages that could be locked, sorted */
@@ -141,7 +148,7 @@ lock_messages(const QueueName *name, const SlowMessage *messages, int count, Tim
 		add_id(&ids, messages[i].msg_id);
 	values[0] = array_of(&ids);
 	values[1] = TimestampTzGetDatum(moment);
-	run(LOCK_MESSAGES, name, 2, argtypes, values, NULL);
+	run(LOCK_MESSAGES, name, 2, argtypes, values, NULL, InvalidSnapshot);
 	*nlocked = (int) SPI_processed;
 	locked = palloc_extended(sizeof(int64) * (*nlocked + 1), MCXT_ALLOC_HUGE);
 	for (i = 0; i < *nlocked; i++)
@@ -160,7 +167,7 @@ find(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, cons
 	SlowMessage *messages;
 	int			i;
 
-	run(find_messages[policy], name, 3, argtypes, values, limit < 0 ? " n " : NULL);
+	run(find_messages[policy], name, 3, argtypes, values, limit < 0 ? " n " : NULL, GetLatestSnapshot());
 	*count = (int) SPI_processed;
 	messages = palloc_extended(sizeof(SlowMessage) * (*count + 1), MCXT_ALLOC_HUGE);
 	for (i = 0; i < *count; i++)
@@ -181,12 +188,13 @@ is_claimed(Oid relid, ItemPointer tid)
 	return claimed;
 }
 
-/* Add those first messages that another transaction is at work on (2). */
+/* Add those first messages that another transaction is at work on, or that this one does not see (2). */
 static void
 add_claimed(const QueueName *name, const SlowMessage *messages, int count, IdList *claimed)
 {
 	Oid			argtypes[] = {INT8ARRAYOID};
 	IdList		heads = {0};
+	IdList		unclaimed = {0};
 	Datum		values[1];
 	uint64		row;
 	int			i;
@@ -197,14 +205,20 @@ add_claimed(const QueueName *name, const SlowMessage *messages, int count, IdLis
 			add_id(&heads, messages[i].head);
 	}
 	values[0] = array_of(&heads);
-	run(PLACES_OF_MESSAGES, name, 1, argtypes, values, NULL);
+	run(PLACES_OF_MESSAGES, name, 1, argtypes, values, NULL, InvalidSnapshot);
 	for (row = 0; row < SPI_processed; row++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (is_claimed(DatumGetObjectId(column(row, 2)), (ItemPointer) DatumGetPointer(column(row, 3))))
-			add_id(claimed, DatumGetInt64(column(row, 1)));
+		if (!is_claimed(DatumGetObjectId(column(row, 2)), (ItemPointer) DatumGetPointer(column(row, 3))))
+			add_id(&unclaimed, DatumGetInt64(column(row, 1)));
 	}
 	SPI_freetuptable(SPI_tuptable);
+	qsort(unclaimed.ids, unclaimed.count, sizeof(Datum), compare_ids);
+	for (i = 0; i < heads.count; i++)
+	{
+		if (unclaimed.count == 0 || bsearch(&heads.ids[i], unclaimed.ids, unclaimed.count, sizeof(Datum), compare_ids) == NULL)
+			add_id(claimed, DatumGetInt64(heads.ids[i]));
+	}
 	qsort(claimed->ids, claimed->count, sizeof(Datum), compare_ids);
 }
 
