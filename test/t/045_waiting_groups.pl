@@ -55,13 +55,15 @@ foreach my $queue (sort keys %queues)
 		{
 			send_to($queue, "g$n");
 			ok($node->poll_query_until('postgres', "SELECT count(*) >= $n FROM told"), "$queue, $call: message $n is told");
-			is($node->safe_psql('postgres', "SELECT count(*) $sleeping"), 4 - $n, "$queue, $call: to one consumer");
+			ok($node->poll_query_until('postgres', "SELECT count(*) = 4 - $n $sleeping"), "$queue, $call: the others go on waiting");
+			is($node->safe_psql('postgres', 'SELECT count(*) FROM told'), $n, "$queue, $call: to one consumer");
 		}
 		# Behind one that is held there is nothing for anybody, and a delete makes it available
 		if ($call eq 'poll' && $queue ne 'slow')
 		{
 			send_to($queue, 'g1');
-			is($node->safe_psql('postgres', "SELECT count(*) $sleeping"), 1, "$queue, $call: nothing behind a message that is held");
+			ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $sleeping"), "$queue, $call: it goes on waiting");
+			is($node->safe_psql('postgres', 'SELECT count(*) FROM told'), 3, "$queue, $call: nothing behind a message that is held");
 			$node->safe_psql('postgres', "SELECT pgmq.delete('$queue', 1)");
 		}
 		else
