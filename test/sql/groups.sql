@@ -176,7 +176,7 @@ BEGIN
       CONTINUE;
     ELSIF dice < 0.7 THEN
       got := groups.read((ARRAY['read_grouped', 'read_grouped_rr', 'read_grouped_head'])[1 + (random() * 2)::int],
-                         (ARRAY[0, 60])[1 + (random())::int], (1 + random() * 6)::int);
+                         (ARRAY[0, 3600])[1 + (random())::int], (1 + random() * 6)::int);
       IF got LIKE 'plain%' THEN RETURN format('step %s: %s', i, got); END IF;
       CONTINUE;
     END IF;
@@ -187,7 +187,7 @@ BEGIN
     ELSIF dice < 0.85 THEN
       PERFORM groups.remove(VARIADIC ids);
     ELSE
-      PERFORM groups.set_vt(ids, (ARRAY[0, 0, 60])[1 + (random() * 2)::int]);
+      PERFORM groups.set_vt(ids, (ARRAY[0, 0, 3600])[1 + (random() * 2)::int]);
     END IF;
   END LOOP;
   RETURN 'agreed';
