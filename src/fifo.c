@@ -229,6 +229,12 @@ require_own_queue(const QueueName *name)
 				 errmsg("%s is not a table", name_table(name, QUEUE_TABLE))));
 }
 
+static bool
+replaces_something(const QueueName *name)
+{
+	return OidIsValid(name_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX)) || group_has_notes(name);
+}
+
 /* The caller has connected to SPI. */
 static void
 create_fifo_index(const QueueName *name)
@@ -244,7 +250,11 @@ create_fifo_index(const QueueName *name)
 	see_as_before(context);
 	if (in_place)
 		return;
-	run_expanded("LOCK TABLE {queue} IN SHARE ROW EXCLUSIVE MODE", name);
+	/* The strongest lock comes first: a reader that has looked would wait for the weaker one, and we for the reader */
+	if (replaces_something(name))
+		run_expanded("LOCK TABLE {queue} IN ACCESS EXCLUSIVE MODE", name);
+	else
+		run_expanded("LOCK TABLE {queue} IN SHARE ROW EXCLUSIVE MODE", name);
 	make_index(name);
 	make_notes(name);
 	make_triggers(name);

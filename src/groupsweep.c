@@ -331,6 +331,14 @@ cursor_key(const Cursor *cursor)
 	return key;
 }
 
+static void
+go_to_front(Cursor *cursor, Oid leaf)
+{
+	cursor->leaf = leaf;
+	cursor->stand = AT_FRONT;
+	cursor->key_len = 0;		/* no key is less: see descend() */
+}
+
 /* Go on behind the cursor */
 static void
 descend(Sweep *sweep, IndexScanDesc scan)
@@ -445,8 +453,7 @@ sweep_leaf(Sweep *sweep, GroupTable *table)
 
 	sweep->work -= LEAF_WORK;
 	if (table->relid != sweep->cursor.leaf)
-		sweep->cursor.stand = AT_FRONT;
-	sweep->cursor.leaf = table->relid;
+		go_to_front(&sweep->cursor, table->relid);
 	if (!front_open_table(queue, table))
 		return true;
 	if (RelationGetNumberOfBlocks(table->rel) > 0)
@@ -476,10 +483,7 @@ sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough)
 		table = next_leaf(&sweep);
 		sweep.lap_done = table == NULL;
 		if (table != NULL && sweep_leaf(&sweep, table))
-		{
-			sweep.cursor.leaf++;
-			sweep.cursor.stand = AT_FRONT;
-		}
+			go_to_front(&sweep.cursor, table->relid + 1);
 	}
 	if (sweep.lap_done && sweep.cursor.without_marker)
 		notes_set_marker(&queue->name);
