@@ -20,8 +20,6 @@
 
 #include "rights.h"
 
-#include "rights.h"
-
 PG_FUNCTION_INFO_V1(pgmq_wait);
 PG_FUNCTION_INFO_V1(pgmq_wait_any);
 PG_FUNCTION_INFO_V1(pgmq_wait_grouped);
