@@ -70,6 +70,8 @@ queue_last_id(const QueueName *name)
 	relation_close(rel, NoLock);
 	if (!OidIsValid(sequence))
 		return 0;
+	/* From 18 on the server answers NULL, as for a sequence that was never used */
+	rights_require_table(sequence, ACL_SELECT | ACL_USAGE);
 	args[0] = psprintf("%u", sequence);
 	id = run_for_text("SELECT pg_catalog.pg_sequence_last_value($1::pg_catalog.oid)", 1, args);
 	return id ? partset_key(false, id) : 0;
