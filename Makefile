@@ -4,10 +4,10 @@ srcdir := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
 EXTENSION = pgmq
 EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/pgmq.control)
 MODULE_big = pgmq
-OBJS = $(patsubst $(srcdir)/%.c,%.o,$(sort $(wildcard $(srcdir)/src/*.c)))
+OBJS = $(patsubst $(srcdir)/%.c,%.o,$(sort $(wildcard $(srcdir)/src/*.c $(srcdir)/src/*/*.c)))
 # PGXS puts $(srcdir) in front of these itself
 DATA = $(sort $(patsubst $(srcdir)/%,%,$(wildcard $(srcdir)/sql/pgmq--*.sql)))
-PRIVATE_HEADERS = $(sort $(wildcard $(srcdir)/src/*.h))
+PRIVATE_HEADERS = $(sort $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h))
 
 # pg_regress and the isolation tester share expected/ and test/; PGXS would give
 # the latter another output directory.
@@ -33,10 +33,11 @@ EXTRA_CLEAN += expected
 endif
 include $(PGXS)
 
-$(OBJS): $(PRIVATE_HEADERS) | $(CURDIR)/src
+# With VPATH builds there are none yet
+OBJECT_DIRS = $(patsubst %/,$(CURDIR)/%,$(sort $(dir $(OBJS))))
+$(OBJS): $(PRIVATE_HEADERS) | $(OBJECT_DIRS)
 
-# With VPATH builds there is none yet
-$(CURDIR)/src:
+$(OBJECT_DIRS):
 	mkdir -p $@
 
 # With VPATH builds: pg_regress looks for expected/ where it runs.

@@ -186,7 +186,7 @@ build_extension() {
 	copy_tree "$WORK/build"
 	if [ -n "${BUILT:-}" ]; then
 		cp -p "$BUILT/pgmq.so" "$WORK/build/"
-		cp -p "$BUILT"/src/*.o "$WORK/build/src/"
+		(cd "$BUILT" && cp -p --parents src/*.o src/*/*.o "$WORK/build/")
 	fi
 	"${make[@]}" -j"$(nproc)" "$@" >"$WORK/build.log" 2>&1 && "${make[@]}" install >>"$WORK/build.log" 2>&1 ||
 		{ cat "$WORK/build.log" >&2; die "the build failed"; }

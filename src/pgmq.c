@@ -8,8 +8,8 @@
 
 #include "utils/guc.h"
 
-#include "maintain.h"
-#include "worker.h"
+#include "upkeep/maintain.h"
+#include "upkeep/worker.h"
 
 PG_MODULE_MAGIC;
 

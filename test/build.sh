@@ -10,22 +10,22 @@ make_in() {
 	as_postgres make -s -C "$dir" PG_CONFIG="$PG_CONFIG" with_llvm=no "$@"
 }
 
-others=$(cd "$TOP" && grep -l PG_VERSION_NUM src/* sql/* test/sql/* | grep -v '^src/compat.h$')
+others=$(cd "$TOP" && grep -l PG_VERSION_NUM $(find src -name '*.[ch]') sql/* test/sql/* | grep -v '^src/compat.h$')
 [ -z "$others" ] || echo "# $others"
 [ -z "$others" ]
 result $? "no file but compat.h asks for the server's version"
 
 # Static variables outlive transactions: docs/internals.md says what resets each of them
-unlisted=$(cd "$TOP" && for file in src/*.c; do
+unlisted=$(cd "$TOP" && for file in src/*.c src/*/*.c; do
 	sed -n '/^static const/d; /^static [^()]*[A-Za-z0-9_]\+\(\[[^]]*\]\)\?\( = .*\)\?;$/{
 		s/ = .*//; s/\[.*//; s/;$//; s/.*[ \t*]//; p }' "$file" | while read -r name; do
-		grep -qE "^\| .${file#src/}. \|.*.$name." docs/internals.md || echo "# $file: $name"
+		grep -qE "^\| .${file##*/}. \|.*.$name." docs/internals.md || echo "# $file: $name"
 	done
 done)
 [ -z "$unlisted" ] || printf '%s\n' "$unlisted"
 [ -z "$unlisted" ]
 result $? "docs/internals.md lists every static variable, and what resets it"
-others=$(cd "$TOP" && grep -lE 'Register(Sub)?XactCallback' src/*.c | grep -v '^src/xact.c$')
+others=$(cd "$TOP" && grep -lE 'Register(Sub)?XactCallback' src/*.c src/*/*.c | grep -v '^src/xact.c$')
 [ -z "$others" ] || echo "# $others"
 [ -z "$others" ]
 result $? "no file but xact.c registers callbacks of transactions"
@@ -49,7 +49,7 @@ exported() { nm -D --defined-only "$1" | awk '{ print $3 }' | LC_ALL=C sort; }
 	printf '%s\n' Pg_magic_func _PG_init
 	sed -n "s/.*'MODULE_PATHNAME', *'\([a-z0-9_]*\)'.*/\1\npg_finfo_\1/p" "$TOP"/sql/pgmq--*.sql
 	# and main functions of background workers
-	sed -n 's/^extern PGDLLEXPORT void \([a-z0-9_]*\)(Datum .*/\1/p' "$TOP"/src/*.[ch]
+	sed -n 's/^extern PGDLLEXPORT void \([a-z0-9_]*\)(Datum .*/\1/p' "$TOP"/src/*.[ch] "$TOP"/src/*/*.[ch]
 } | LC_ALL=C sort -u >"$WORK/symbols"
 exported "$WORK/build/pgmq.so" | diff "$WORK/symbols" -
 result $? "nothing is exported but what SQL needs"
@@ -106,7 +106,7 @@ breaks_apply() {
 		cp -r "$TOP/src" "$dir/src"
 		(
 			cd "$dir" && git apply -C1 "$patch" &&
-				gcc -fsyntax-only -Wall -Werror -I"$("$PG_CONFIG" --includedir-server)" \
+				gcc -fsyntax-only -Wall -Werror -Isrc -I"$("$PG_CONFIG" --includedir-server)" \
 					$(sed -n 's|^+++ b/\(src/.*\.c\)$|\1|p' "$patch")
 		) >"$WORK/breaks.log" 2>&1 || { status=1; echo "# ${patch##*/}"; sed 's/^/# /' "$WORK/breaks.log"; }
 	done

@@ -32,7 +32,7 @@ for file in $(cd "$WORK/build" && ls README.md CHANGELOG.md docs/*.md); do
 done
 
 # One file at a time on each processor
-for file in $(cd "$WORK/build" && ls src/*.c); do
+for file in $(cd "$WORK/build" && ls src/*.c src/*/*.c); do
 	while [ "$(jobs -pr | wc -l)" -ge "$(nproc)" ]; do wait -n; done
 	{
 		lint clang "$file" clang "${FLAGS[@]}" -Werror -c -o /dev/null "$file"

@@ -1,0 +1,360 @@
+/*
+ * admin.c
+ *	  Drop, purge and list queues.
+ *
+ * These run rarely, so their statements are not kept.  All of them run with
+ * the rights of the caller.
+ */
+#include "admin/admin.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_collation_d.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "group/group.h"
+#include "base/ownread.h"
+#include "upkeep/partmake.h"
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq_drop_queue);
+PG_FUNCTION_INFO_V1(pgmq_drop_queue_partitioned);
+PG_FUNCTION_INFO_V1(pgmq_purge_queue);
+PG_FUNCTION_INFO_V1(pgmq_list_queues);
+PG_FUNCTION_INFO_V1(pgmq_detach_archive);
+PG_FUNCTION_INFO_V1(pgmq_acquire_queue_lock);
+PG_FUNCTION_INFO_V1(pgmq__belongs_to_pgmq);
+
+/*
+ * One at a time may create or drop a queue; the lock is held until the end of
+ * the transaction.  The key is the one that programs of the published
+ * interface know, made from the canonical name.
+ *
+ * What whoever had the lock before us has done to the catalogs is known to us
+ * from here on: unlike a lock on a table, this one doesn't see to that.
+ */
+void
+lock_queue(const QueueName *name)
+{
+	const char *canonical = name->canonical;
+
+	run_with_texts("SELECT pg_catalog.pg_advisory_xact_lock(" QUEUE_LOCK_KEY("$1") ")",
+				   1, &canonical);
+	AcceptInvalidationMessages();
+}
+
+/* The queue "foo_default" would be what the partitioned queue "foo" has for its default partition. */
+void
+require_no_partition(const QueueName *name, char prefix)
+{
+	Oid			relid = name_relid(name, prefix);
+
+	if (OidIsValid(relid) && get_rel_relispartition(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("relation %s is a partition of another queue", name_table(name, prefix)),
+				 errhint("Choose another name for the queue.")));
+}
+
+/*
+ * The rows of a queue in pgmq.meta: an adopted database may have several.  By the
+ * latest snapshot, as run_with_texts() does.  The first column is queue_name.
+ */
+static uint64
+rows_of_queue(const QueueName *name, const char *const *columns, int ncolumns, OwnRow **rows)
+{
+	uint64		count = ownread(OWN_META, VIEW_OF_LATEST, columns, ncolumns, rows);
+	uint64		found = 0;
+	uint64		i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (ownread_is_of(&(*rows)[i], 0, name))
+			(*rows)[found++] = (*rows)[i];
+	}
+	return found;
+}
+
+/* The spelling under which the queue was made, or NULL if it is new to us */
+char *
+registered_spelling(const QueueName *name)
+{
+	static const char *const columns[] = {"queue_name", "created_at"};
+	static const OwnKey by_age[] = {{1, InvalidOid, false}};
+	OwnRow	   *rows;
+	uint64		count = rows_of_queue(name, columns, lengthof(columns), &rows);
+
+	ownread_sort(rows, count, by_age, lengthof(by_age));
+	return count > 0 ? ownread_text(&rows[0], 0) : NULL;
+}
+
+static void
+drop_table(const QueueName *name, char prefix)
+{
+	if (OidIsValid(name_relid(name, prefix)))
+		run_ddl("DROP TABLE %s", name_table(name, prefix));
+}
+
+/* Whether the queue or its archive is partitioned, or was until somebody dropped the table */
+static bool
+is_partitioned(const QueueName *name)
+{
+	static const char *const columns[] = {"queue_name", "is_partitioned"};
+	OwnRow	   *rows;
+	uint64		count;
+
+	if (get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
+		get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+		return true;
+	count = rows_of_queue(name, columns, lengthof(columns), &rows);
+	while (count > 0)
+	{
+		count--;
+		if (!rows[count].nulls[1] && DatumGetBool(rows[count].values[1]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What was the archive of a queue before that was partitioned: the caller's own
+ * table with the columns of an archive, and no queue has such a name.
+ */
+static bool
+is_old_archive(const QueueName *name, const char *relname)
+{
+	const char *prefix = psprintf("a_%s_old", name->canonical);
+	QueueName	old;
+	Oid			relid;
+
+	if (strncmp(relname, prefix, strlen(prefix)) != 0 ||
+		!name_try_canonical(cstring_to_text(relname + 2), &old))
+		return false;
+	relid = name_relid(&old, ARCHIVE_TABLE);
+	return OidIsValid(relid) && relid == get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false)) &&
+		rights_owns(relid) && get_rel_relkind(relid) == RELKIND_RELATION &&
+		!get_rel_relispartition(relid) && get_attnum(relid, "archived_at") != InvalidAttrNumber &&
+		!OidIsValid(name_relid(&old, QUEUE_TABLE)) && registered_spelling(&old) == NULL;
+}
+
+static void
+drop_old_archive(const QueueName *name, const char *relname)
+{
+	if (is_old_archive(name, relname))
+		run_ddl("DROP TABLE %s", quote_qualified_identifier(PGMQ_SCHEMA, relname));
+}
+
+/* What is known elsewhere about the partitions of a queue whose tables are gone */
+static void
+forget_partitions(const QueueName *name, bool owned)
+{
+	const char *canonical = name->canonical;
+	Partman		pm;
+	bool		found = partman_find(&pm);
+	char	   *converted;
+
+	converted = rights_write_row(OWN_PARTITION_CONFIG, name, owned, "DELETE FROM pgmq.partition_config"
+								 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
+								 " RETURNING converted_archive", 1, &canonical) > 0 ? row_text(0, 1) : NULL;
+
+	/* A row of the settings is not trusted with the name of a table to drop */
+	if (converted != NULL)
+		drop_old_archive(name, converted);
+	partman_forget(found ? &pm : NULL, name, QUEUE_TABLE);
+	partman_forget(found ? &pm : NULL, name, ARCHIVE_TABLE);
+}
+
+/* Whether there was such a queue, or at least a record of one */
+static bool
+drop_queue(const QueueName *name)
+{
+	const char *canonical = name->canonical;
+	bool		existed;
+	bool		owned;
+	bool		partitioned;
+
+	rights_require_queue_owner(name);
+	SPI_connect();
+	lock_queue(name);
+	relcheck_own_table(OWN_META, RowExclusiveLock);
+	owned = OidIsValid(name_relid(name, QUEUE_TABLE)) || OidIsValid(name_relid(name, ARCHIVE_TABLE));
+	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
+	if (existed)
+	{
+		partitioned = is_partitioned(name);
+		require_no_partition(name, QUEUE_TABLE);
+		require_no_partition(name, ARCHIVE_TABLE);
+		/* The published extension's convert_archive_partitioned() has left it */
+		if (get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+			drop_old_archive(name, psprintf("a_%s_old", name->canonical));
+		drop_table(name, QUEUE_TABLE);
+		if (group_has_notes(name))
+			drop_table(name, NOTES_TABLE);
+		drop_table(name, ARCHIVE_TABLE);
+		if (partitioned)
+			forget_partitions(name, owned);
+		/* Every spelling: an adopted database may have several for one queue */
+		(void) rights_write_row(OWN_META, name, owned, "DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
+	}
+	SPI_finish();
+	plan_forget(name);
+	return existed;
+}
+
+static bool
+drop_queue_by_arg(FunctionCallInfo fcinfo)
+{
+	QueueName	name;
+
+	if (!PG_ARGISNULL(0))
+	{
+		name_from_arg(fcinfo, 0, &name);
+		if (drop_queue(&name))
+			return true;
+	}
+	ereport(NOTICE,
+			(errmsg("pgmq queue `%s` does not exist",
+					PG_ARGISNULL(0) ? "<NULL>" : text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+	return false;
+}
+
+/* pgmq.drop_queue(queue_name text) -> boolean */
+Datum
+pgmq_drop_queue(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(drop_queue_by_arg(fcinfo));
+}
+
+/*
+ * pgmq.drop_queue(queue_name text, partitioned boolean) -> boolean; deprecated
+ *
+ * The warnings here and below are the published extension's, word for word,
+ * because clients may know them.  "v2.0" is a version of that one, not of this.
+ */
+Datum
+pgmq_drop_queue_partitioned(PG_FUNCTION_ARGS)
+{
+	ereport(WARNING,
+			(errmsg("drop_queue(queue_name, partitioned) is deprecated and will be removed in PGMQ v2.0. Use drop_queue(queue_name) instead")));
+	(void) drop_queue_by_arg(fcinfo);
+	PG_RETURN_BOOL(true);
+}
+
+/* pgmq.detach_archive(queue_name text) -> void; deprecated */
+Datum
+pgmq_detach_archive(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+
+	if (!PG_ARGISNULL(0))
+		name_from_arg(fcinfo, 0, &name);
+	ereport(WARNING,
+			(errmsg("detach_archive(queue_name) is deprecated and is a no-op. It will be removed in PGMQ v2.0. Archive tables are no longer member objects.")));
+	PG_RETURN_VOID();
+}
+
+/*
+ * pgmq.purge_queue(queue_name text) -> bigint
+ *
+ * The table is locked before it is counted, and counted by a snapshot taken
+ * under the lock, whatever the isolation level of the caller: TRUNCATE takes
+ * every row there is, so those are the rows to count.
+ */
+Datum
+pgmq_purge_queue(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	const char *table;
+	int64		count;
+	bool		isnull;
+	int			rc;
+
+	name_from_arg(fcinfo, 0, &name);
+	name_require_queue(&name);
+	table = name_table(&name, QUEUE_TABLE);
+	/* LOCK would be content with UPDATE, which readers have */
+	rights_require_table(name_relid(&name, QUEUE_TABLE), ACL_TRUNCATE);
+	rights_require_select(name_relid(&name, QUEUE_TABLE), NULL, 0);
+	SPI_connect();
+	run_ddl("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE", table);
+	PushActiveSnapshot(GetLatestSnapshot());
+	rc = SPI_execute(psprintf("SELECT pg_catalog.count(*) FROM %s", table), true, 0);
+	if (rc != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+	PopActiveSnapshot();
+	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	run_ddl("TRUNCATE TABLE %s", table);
+	SPI_finish();
+	PG_RETURN_INT64(count);
+}
+
+/* pgmq.list_queues() -> SETOF pgmq.queue_record */
+Datum
+pgmq_list_queues(PG_FUNCTION_ARGS)
+{
+	static const Oid types[] = {VARCHAROID, BOOLOID, BOOLOID, TIMESTAMPTZOID};
+	static const char *const columns[] = {"queue_name", "is_partitioned", "is_unlogged", "created_at"};
+	static const OwnKey by_name[] = {{0, DEFAULT_COLLATION_OID, false}};
+	TupleDesc	desc;
+	OwnRow	   *rows;
+	uint64		count;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) == TYPEFUNC_COMPOSITE)
+		relcheck_row_type(desc, types, lengthof(types), "queue_record");
+	InitMaterializedSRF(fcinfo, 0);
+	count = ownread(OWN_META, VIEW_OF_STATEMENT, columns, lengthof(columns), &rows);
+	ownread_sort(rows, count, by_name, lengthof(by_name));
+	ownread_put(fcinfo, rows, count);
+	return (Datum) 0;
+}
+
+/*
+ * pgmq.acquire_queue_lock(queue_name text) -> void
+ *
+ * It needs no privilege: the server gives any role any advisory lock, this one
+ * too, and programs take it before they create a queue.
+ */
+Datum
+pgmq_acquire_queue_lock(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_VOID();
+	name_from_arg(fcinfo, 0, &name);
+	SPI_connect();
+	lock_queue(&name);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * pgmq._belongs_to_pgmq(table_name text) -> boolean
+ *
+ * Whether a table of this name is a member of the extension.
+ */
+Datum
+pgmq__belongs_to_pgmq(PG_FUNCTION_ARGS)
+{
+	char	   *table;
+	bool		found;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	table = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	SPI_connect();
+	found = run_with_texts("SELECT FROM pg_catalog.pg_depend AS d"
+						   " JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) d.refobjid"
+						   " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) d.objid"
+						   " WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+						   " AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
+						   " AND e.extname OPERATOR(pg_catalog.=) 'pgmq'"
+						   " AND c.relname OPERATOR(pg_catalog.=) $1",
+						   1, (const char *const *) &table) > 0;
+	SPI_finish();
+	PG_RETURN_BOOL(found);
+}

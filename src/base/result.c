@@ -1,0 +1,324 @@
+/*
+ * result.c
+ *	  Rows into the set that a function returns.
+ *
+ * Rows go from the executor straight into the caller's tuplestore, which
+ * lives in the context of the query that called us; nothing is copied on the
+ * way.
+ */
+#include "pgmq.h"
+
+#include "executor/tuptable.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "tcop/dest.h"
+#include "executor/tstoreReceiver.h"
+#include "utils/builtins.h"
+#include "utils/tuplesort.h"
+#include "utils/typcache.h"
+#include "catalog/pg_operator_d.h"
+#include "catalog/pg_type_d.h"
+
+#include "base/relcheck.h"
+
+/*
+ * A receiver of message rows that notes whether they came in msg_id order,
+ * which is what we promise.  They do as long as the statement runs through
+ * the index on msg_id; only when they don't is there anything to sort.
+ */
+struct MessageSet
+{
+	DestReceiver pub;			/* must be first */
+	DestReceiver *store;		/* writes to rsinfo->setResult */
+	ReturnSetInfo *rsinfo;
+	int64		last_id;
+	int64		highest;		/* since result_highest() was called */
+	TimestampTz earliest;		/* of all vt */
+	bool		ordered;
+};
+
+static void
+message_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+	MessageSet *set = (MessageSet *) self;
+
+	set->store->rStartup(set->store, operation, typeinfo);
+}
+
+static bool
+message_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	MessageSet *set = (MessageSet *) self;
+	bool		isnull;
+	Datum		msg_id = slot_getattr(slot, 1, &isnull);
+	Datum		vt;
+
+	if (!isnull)
+	{
+		set->ordered &= DatumGetInt64(msg_id) >= set->last_id;
+		set->last_id = DatumGetInt64(msg_id);
+		set->highest = Max(set->highest, set->last_id);
+	}
+	vt = slot_getattr(slot, 5, &isnull);
+	if (!isnull)
+		set->earliest = Min(set->earliest, DatumGetTimestampTz(vt));
+	return set->store->receiveSlot(slot, set->store);
+}
+
+static void
+message_shutdown(DestReceiver *self)
+{
+	MessageSet *set = (MessageSet *) self;
+
+	set->store->rShutdown(set->store);
+}
+
+static void
+message_destroy(DestReceiver *self)
+{
+	MessageSet *set = (MessageSet *) self;
+
+	set->store->rDestroy(set->store);
+	pfree(set);
+}
+
+static DestReceiver *
+tuplestore_dest(ReturnSetInfo *rsinfo)
+{
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+
+	/* setDesc makes a table whose columns have other types an error (42804) */
+	SetTuplestoreDestReceiverParams(dest, rsinfo->setResult,
+									rsinfo->econtext->ecxt_per_query_memory,
+									false, rsinfo->setDesc,
+									"the queue's table does not have the columns of a queue");
+	return dest;
+}
+
+/* Call before SPI_connect(). */
+MessageSet *
+result_messages(FunctionCallInfo fcinfo)
+{
+	static const Oid types[] = {INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	JSONBOID, JSONBOID};
+	MessageSet *set = palloc0(sizeof(MessageSet));
+
+	InitMaterializedSRF(fcinfo, 0);
+	set->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	relcheck_row_type(set->rsinfo->setDesc, types, lengthof(types), "message_record");
+	set->store = tuplestore_dest(set->rsinfo);
+	set->pub.rStartup = message_startup;
+	set->pub.receiveSlot = message_receive;
+	set->pub.rShutdown = message_shutdown;
+	set->pub.rDestroy = message_destroy;
+	set->pub.mydest = DestTuplestore;
+	set->last_id = set->highest = PG_INT64_MIN;
+	set->earliest = DT_NOEND;
+	set->ordered = true;
+	return set;
+}
+
+DestReceiver *
+result_dest(MessageSet *set)
+{
+	return &set->pub;
+}
+
+/* The highest msg_id since the last call */
+int64
+result_highest(MessageSet *set)
+{
+	int64		highest = set->highest;
+
+	set->highest = PG_INT64_MIN;
+	return highest;
+}
+
+/* The earliest vt of all rows */
+TimestampTz
+result_earliest(const MessageSet *set)
+{
+	return set->earliest;
+}
+
+static void
+sort_by_msg_id(ReturnSetInfo *rsinfo)
+{
+	AttrNumber	column = 1;
+	Oid			less = Int8LessOperator;
+	Oid			collation = InvalidOid;
+	bool		nulls_first = false;
+	Tuplesortstate *sort;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
+	MemoryContext oldcontext;
+
+	sort = tuplesort_begin_heap(rsinfo->setDesc, 1, &column, &less, &collation,
+								&nulls_first, work_mem, NULL, TUPLESORT_NONE);
+	while (tuplestore_gettupleslot(rsinfo->setResult, true, false, slot))
+		tuplesort_puttupleslot(sort, slot);
+	tuplesort_performsort(sort);
+	tuplestore_clear(rsinfo->setResult);
+	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	while (tuplesort_gettupleslot(sort, true, false, slot, NULL))
+		tuplestore_puttupleslot(rsinfo->setResult, slot);
+	MemoryContextSwitchTo(oldcontext);
+	tuplesort_end(sort);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* All rows are in: see to their order. */
+void
+result_finish(MessageSet *set)
+{
+	if (!set->ordered)
+		sort_by_msg_id(set->rsinfo);
+}
+
+/* Where a message stands in an order of msg_ids */
+typedef struct Place
+{
+	int64		msg_id;
+	int			position;
+} Place;
+
+static int
+compare_places(const void *a, const void *b)
+{
+	int64		id_a = ((const Place *) a)->msg_id;
+	int64		id_b = ((const Place *) b)->msg_id;
+
+	return id_a < id_b ? -1 : id_a > id_b;
+}
+
+/* All rows are in: give them this order instead of that of their msg_ids. */
+void
+result_arrange(MessageSet *set, const int64 *ids, int64 count)
+{
+	ReturnSetInfo *rsinfo = set->rsinfo;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
+	MinimalTuple *tuples = palloc0(sizeof(MinimalTuple) * Max(count, 1));
+	Place	   *places = palloc(sizeof(Place) * Max(count, 1));
+	MemoryContext oldcontext;
+	int			i;
+
+	for (i = 0; i < count; i++)
+		places[i] = (Place) {ids[i], i};
+	qsort(places, count, sizeof(Place), compare_places);
+	while (tuplestore_gettupleslot(rsinfo->setResult, true, false, slot))
+	{
+		bool		isnull;
+		Place		key = {DatumGetInt64(slot_getattr(slot, 1, &isnull)), 0};
+		Place	   *place = bsearch(&key, places, count, sizeof(Place), compare_places);
+
+		if (place != NULL)
+			tuples[place->position] = ExecCopySlotMinimalTuple(slot);
+	}
+	tuplestore_clear(rsinfo->setResult);
+	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	for (i = 0; i < count; i++)
+	{
+		if (tuples[i] == NULL)
+			continue;
+		ExecStoreMinimalTuple(tuples[i], slot, false);
+		tuplestore_puttupleslot(rsinfo->setResult, slot);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* For a set of one scalar column.  Call before SPI_connect(). */
+DestReceiver *
+result_scalars(FunctionCallInfo fcinfo)
+{
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	return tuplestore_dest((ReturnSetInfo *) fcinfo->resultinfo);
+}
+
+/*
+ * A receiver of one column of eight bytes, by value: ids, or times.  Its memory
+ * goes with the SPI call that it was made in.
+ */
+struct ValueList
+{
+	DestReceiver pub;			/* must be first */
+	Oid			type;
+	uint64		count;
+	uint64		room;
+	NullableDatum *values;
+	NullableDatum first;		/* the usual case */
+	MemoryContext context;
+};
+
+static void
+value_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+	ValueList  *list = (ValueList *) self;
+	Form_pg_attribute att = typeinfo->natts > 0 ? TupleDescAttr(typeinfo, 0) : NULL;
+
+	/* The value of any other type would be taken for a number */
+	if (att == NULL || att->atttypid != list->type)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the queue's table does not have the columns of a queue"),
+				 att == NULL ? 0 : errdetail("The column %s is not of type %s.", NameStr(att->attname),
+											 format_type_be(list->type))));
+}
+
+static bool
+value_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	ValueList  *list = (ValueList *) self;
+	NullableDatum *value;
+
+	if (list->count == list->room)
+	{
+		Size		room = list->room * 2 + 16;
+		NullableDatum *values = MemoryContextAllocHuge(list->context, sizeof(NullableDatum) * room);
+
+		memcpy(values, list->values, sizeof(NullableDatum) * list->count);
+		if (list->values != &list->first)
+			pfree(list->values);
+		list->values = values;
+		list->room = room;
+	}
+	value = &list->values[list->count++];
+	value->value = slot_getattr(slot, 1, &value->isnull);
+	return true;
+}
+
+static void
+value_shutdown(DestReceiver *self)
+{
+}
+
+/* The first column, of this type, of the rows that go to result_values_dest() */
+ValueList *
+result_values(Oid type)
+{
+	ValueList  *list = palloc0(sizeof(ValueList));
+
+	list->pub.rStartup = value_startup;
+	list->pub.receiveSlot = value_receive;
+	list->pub.rShutdown = value_shutdown;
+	list->pub.rDestroy = value_shutdown;
+	list->pub.mydest = DestNone;
+	list->type = type;
+	list->values = &list->first;
+	list->room = 1;
+	list->context = CurrentMemoryContext;
+	return list;
+}
+
+DestReceiver *
+result_values_dest(ValueList *list)
+{
+	return &list->pub;
+}
+
+/* What came; returns how many */
+uint64
+result_values_got(const ValueList *list, const NullableDatum **values)
+{
+	*values = list->values;
+	return list->count;
+}

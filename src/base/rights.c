@@ -1,0 +1,256 @@
+/*
+ * rights.c
+ *	  What a caller may do, asked before anything is done.
+ *
+ * A function asks here before it takes a lock or writes anything, so that a
+ * refused call leaves no trace and makes no other session wait.  The answers and
+ * the errors are those of the server for the plain statement.
+ *
+ * The rows of pgmq.meta, pgmq.partition_config and pgmq.notify_insert_throttle
+ * decide what happens to a queue.  A role may need to write such rows for its own
+ * queues, and a grant on these tables cannot be limited to them.  So a trigger
+ * checks each row:
+ *
+ * 1. The caller must own the queue's table and the archive, as far as they exist.
+ *	  A row of a queue that has neither can be written: a restore loads these rows
+ *	  before the tables, and drop_queue() deletes them after the tables.
+ * 2. An UPDATE must pass for the old row and for the new one.
+ * 3. A referential action is not checked again.  It runs as the owner of the
+ *	  table that it changes, because a row of pgmq.meta was deleted, and that row
+ *	  was checked.  The same goes for rights_write_row().
+ * 4. The trigger does not fire in the replica role.  Logical replication then
+ *	  copies rows whose writer the publisher has checked.
+ *
+ * The owner of these tables can disable the trigger, and a row may be older than
+ * the table that it is about.  So each use of a row checks once more whether the
+ * row can be meant.
+ */
+#include "base/rights.h"
+
+#include "access/htup_details.h"
+#include "catalog/objectaddress.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+
+#include "base/owner.h"
+#include "base/sql.h"
+
+PG_FUNCTION_INFO_V1(pgmq__check_queue_owner);
+
+bool
+rights_owns(Oid relid)
+{
+	Oid			owner = owner_of(relid);
+
+	return OidIsValid(owner) && has_privs_of_role(GetUserId(), owner);
+}
+
+/* A table that is gone meanwhile is not refused: the statement says that it is missing */
+static void
+refuse(Oid relid, AclResult result)
+{
+	char	   *relname = get_rel_name(relid);
+
+	if (relname != NULL)
+		aclcheck_error(result, get_relkind_objtype(get_rel_relkind(relid)), relname);
+}
+
+void
+rights_refuse_table(Oid relid)
+{
+	refuse(relid, ACLCHECK_NO_PRIV);
+}
+
+/* Whether row-level security hides messages from the caller that others may see and take */
+bool
+rights_hide_rows(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+
+	return OidIsValid(relid) && check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
+}
+
+/* Nothing is asked of a table that does not exist */
+void
+rights_require_owner(Oid relid)
+{
+	if (OidIsValid(relid) && !rights_owns(relid))
+		refuse(relid, ACLCHECK_NOT_OWNER);
+}
+
+void
+rights_require_queue_owner(const QueueName *name)
+{
+	rights_require_owner(name_relid(name, QUEUE_TABLE));
+	rights_require_owner(name_relid(name, ARCHIVE_TABLE));
+}
+
+/* CREATE on the schema pgmq */
+void
+rights_require_create(void)
+{
+	AclResult	result = object_aclcheck(NamespaceRelationId, get_namespace_oid(PGMQ_SCHEMA, false),
+										 GetUserId(), ACL_CREATE);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_SCHEMA, PGMQ_SCHEMA);
+}
+
+static bool
+has_table_privilege(Oid relid, AclMode privilege)
+{
+	bool		missing = false;
+
+	return pg_class_aclcheck_ext(relid, GetUserId(), privilege, &missing) == ACLCHECK_OK || missing;
+}
+
+void
+rights_require_table(Oid relid, AclMode privilege)
+{
+	if (!has_table_privilege(relid, privilege))
+		rights_refuse_table(relid);
+}
+
+/*
+ * A privilege on the table, or on each of the columns; on any column if none is
+ * named.
+ */
+void
+rights_require_columns(Oid relid, AclMode privilege, const char *const *columns, int ncolumns)
+{
+	Oid			user = GetUserId();
+	int			i;
+
+	if (has_table_privilege(relid, privilege))
+		return;
+	if (ncolumns == 0 &&
+		pg_attribute_aclcheck_all(relid, user, privilege, ACLMASK_ANY) == ACLCHECK_OK)
+		return;
+	for (i = 0; i < ncolumns; i++)
+	{
+		AttrNumber	attno = get_attnum(relid, columns[i]);
+
+		if (attno == InvalidAttrNumber ||
+			pg_attribute_aclcheck(relid, attno, user, privilege) != ACLCHECK_OK)
+			break;
+	}
+	if (ncolumns == 0 || i < ncolumns)
+		rights_refuse_table(relid);
+}
+
+/*
+ * What a statement on the queue needs in any case, asked before it waits for a
+ * lock.  The statement itself asks for the rest.
+ */
+void
+rights_require_queue(const QueueName *name, AclMode privilege)
+{
+	rights_require_columns(name_relid(name, QUEUE_TABLE), privilege, NULL, 0);
+}
+
+void
+rights_require_select(Oid relid, const char *const *columns, int ncolumns)
+{
+	rights_require_columns(relid, ACL_SELECT, columns, ncolumns);
+}
+
+/* ---- rows about a queue ---- */
+
+/*
+ * Write rows about a queue to a table of the extension; how many.
+ *
+ * A role that owns the tables of the queue ("owns") needs no privilege on the
+ * extension's table.  UPDATE and DELETE would be too much: either of them lets a
+ * role lock the table against everybody else.  So the statement runs as the owner
+ * of the table, in the way of a referential action.  Other callers run it with
+ * their own rights, for a queue that has no tables.
+ */
+uint64
+rights_write_row(OwnTable table, const QueueName *name, bool owns,
+				 const char *sql, int nargs, const char *const *args)
+{
+	Oid			relid = relcheck_own_table(table, RowExclusiveLock);
+	OwnerScope	scope;
+	Oid			user;
+	int			context;
+	uint64		rows;
+
+	rights_require_queue_owner(name);
+	if (!owns)
+		return run_with_texts(sql, nargs, args);
+	owner_begin(owner_of(relid), &scope);
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+	rows = run_with_texts(sql, nargs, args);
+	owner_end(&scope);
+	return rows;
+}
+
+/* ---- the trigger ---- */
+
+/* The server's code for foreign keys is at work, or rights_write_row(), for a row that was checked before */
+static bool
+is_checked(Relation rel)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	return (context & SECURITY_NOFORCE_RLS) != 0 && user == rel->rd_rel->relowner;
+}
+
+/* The row's queue_name must be of no queue, or of one that is the caller's */
+static void
+check_row(Relation rel, HeapTuple row)
+{
+	int			column = SPI_fnumber(RelationGetDescr(rel), "queue_name");
+	char	   *queue_name = column > 0 ? SPI_getvalue(row, RelationGetDescr(rel), column) : NULL;
+	QueueName	name;
+
+	/* What is no name of a queue decides nothing */
+	if (queue_name != NULL && name_try_canonical(cstring_to_text(queue_name), &name))
+		rights_require_queue_owner(&name);
+}
+
+/*
+ * pgmq._check_queue_owner() -> trigger
+ *
+ * BEFORE INSERT OR UPDATE OR DELETE, for each row, and BEFORE TRUNCATE: that
+ * is about all queues at once, so it needs the ownership of the table.
+ */
+Datum
+pgmq__check_queue_owner(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Relation	rel;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("pgmq._check_queue_owner() can only be called as a trigger that fires before")));
+	rel = trigdata->tg_relation;
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+	{
+		rights_require_owner(RelationGetRelid(rel));
+		return PointerGetDatum(NULL);
+	}
+	if (!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+		return PointerGetDatum(NULL);
+	if (!is_checked(rel))
+	{
+		check_row(rel, trigdata->tg_trigtuple);
+		if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+			check_row(rel, trigdata->tg_newtuple);
+	}
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ?
+						   trigdata->tg_newtuple : trigdata->tg_trigtuple);
+}

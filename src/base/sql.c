@@ -1,0 +1,117 @@
+/*
+ * sql.c
+ *	  Run statements that are not kept: DDL, and statements on text parameters.
+ *
+ * All of them run with the rights of the current user.
+ */
+#include "base/sql.h"
+
+#include <stdarg.h>
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
+#include "commands/tablespace.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+
+/* Run DDL that was put together from quoted, qualified identifiers. */
+void
+run_ddl(const char *fmt,...)
+{
+	StringInfoData sql;
+	va_list		args;
+	int			needed;
+	int			rc;
+
+	initStringInfo(&sql);
+	for (;;)
+	{
+		va_start(args, fmt);
+		needed = appendStringInfoVA(&sql, fmt, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&sql, needed);
+	}
+	rc = SPI_execute(sql.data, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+}
+
+/*
+ * The server makes no partitioned table where default_tablespace names the
+ * tablespace that it would take anyway.  Returns the nest level of settings, for
+ * AtEOXact_GUC().
+ */
+int
+begin_partitioned_ddl(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	if (!OidIsValid(GetDefaultTablespace(RELPERSISTENCE_PERMANENT, false)))
+		(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
+/*
+ * Run a statement on text parameters, which may be NULL; how many rows it
+ * processed.  By the latest snapshot, whatever the isolation level of the
+ * caller: these statements go with DDL, which sees what is committed now.  By
+ * an older snapshot, a queue that another session has made meanwhile would be
+ * dropped without its record.
+ */
+uint64
+run_with_texts(const char *sql, int nargs, const char *const *args)
+{
+	Oid			types[RUN_MAX_ARGS];
+	Datum		values[RUN_MAX_ARGS];
+	char		nulls[RUN_MAX_ARGS];
+	SPIPlanPtr	plan;
+	int			rc;
+	int			i;
+
+	if (nargs > RUN_MAX_ARGS)
+		elog(ERROR, "%d parameters are too many", nargs);
+	for (i = 0; i < nargs; i++)
+	{
+		types[i] = TEXTOID;
+		values[i] = args[i] ? CStringGetTextDatum(args[i]) : (Datum) 0;
+		nulls[i] = args[i] ? ' ' : 'n';
+	}
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	rc = SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(),
+							  InvalidSnapshot, false, true, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
+/* The first column of the first row, palloc'd; NULL if there is none */
+char *
+run_for_text(const char *sql, int nargs, const char *const *args)
+{
+	if (run_with_texts(sql, nargs, args) == 0)
+		return NULL;
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+/* A column of a row that run_with_texts() has got, counted from 0 and 1; NULL for NULL */
+char *
+row_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+/* InvalidOid for NULL; the column is an oid */
+Oid
+row_oid(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
+}

@@ -1,0 +1,321 @@
+/*
+ * fifo.c
+ *	  Make what reading by groups needs: create_fifo_index.
+ *
+ * That is an index on the queue by group and msg_id, the table of notes
+ * (notes.c) with a note for each group, and the triggers that keep it.  All are
+ * made under a lock that keeps writers out, so that the notes are complete.
+ *
+ * Only built-in functions are in the index: it must survive DROP EXTENSION as
+ * the queue does.  A long group name would not fit in an index entry, and a
+ * send of one would fail; its beginning and two hashes of it stand for it.  If
+ * two names ever became one key, their messages would form one group, which
+ * breaks no order.
+ */
+#include "pgmq.h"
+
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "admin/admin.h"
+#include "group/group.h"
+#include "base/owner.h"
+#include "queue/place.h"
+#include "base/queues.h"
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq_create_fifo_index);
+PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);
+
+/*
+ * A note for each group, in the order of their first messages.  It says that
+ * the first one came late if it was never handed out and somebody holds others
+ * of the group; by now(), which may be earlier: then it says so too often, and
+ * readers find out.
+ */
+#define FILL_NOTES \
+	"INSERT INTO {notes} (enqueued_at, vt, grp, head, late)" \
+	" SELECT c.now, GREATEST(c.now, CASE WHEN g.vt OPERATOR(pg_catalog.<>) g.enqueued_at THEN g.vt END), g.key, g.msg_id," \
+	" h.key IS NOT NULL AND COALESCE(g.read_ct OPERATOR(pg_catalog.=) 0, false)" \
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c," \
+	" (SELECT DISTINCT ON (k.key) k.key, k.msg_id, k.vt, k.enqueued_at, k.read_ct" \
+	" FROM (SELECT " GROUP_KEY " COLLATE pg_catalog.\"C\" AS key, msg_id, vt, enqueued_at, read_ct FROM {queue}) AS k" \
+	" ORDER BY k.key, k.msg_id) AS g" \
+	" LEFT JOIN (SELECT DISTINCT " GROUP_KEY " COLLATE pg_catalog.\"C\" AS key FROM {queue}" \
+	" WHERE read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) pg_catalog.now()) AS h" \
+	" ON h.key OPERATOR(pg_catalog.=) g.key" \
+	" ORDER BY g.msg_id"
+
+static void
+run_expanded(const char *sql, const QueueName *name)
+{
+	run_ddl("%s", name_expand(sql, name));
+}
+
+/* An index of our name that is none of ours, as older versions made it, makes way. */
+static void
+make_index(const QueueName *name)
+{
+	Oid			oid = name_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
+	char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
+	const char *index = name_object(name, "q_", GROUP_INDEX_SUFFIX);
+	int			nest;
+
+	if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
+		run_ddl("DROP INDEX %s.%s", PGMQ_SCHEMA, index);
+	else if (OidIsValid(oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation %s exists and belongs to another queue", index),
+				 errhint("Queues with groups can't be named like this one and like its index.")));
+	nest = begin_partitioned_ddl();
+	run_ddl("CREATE INDEX %s ON %s ((%s COLLATE pg_catalog.\"C\"), msg_id)",
+				  index, name_table(name, QUEUE_TABLE), GROUP_KEY);
+	AtEOXact_GUC(false, nest);
+}
+
+/*
+ * A new table of notes, as durable as the queue is and of the same owner.  What
+ * was there before is not kept: it may have been made for another table.
+ *
+ * Ids need not be unique: where the notes are restored before the messages, the
+ * triggers draw ids that are there already.  With its time each is.
+ */
+static void
+make_notes(const QueueName *name)
+{
+	const char *notes = name_table(name, NOTES_TABLE);
+	Oid			queue = name_relid(name, QUEUE_TABLE);
+	bool		unlogged = get_rel_persistence(queue) == RELPERSISTENCE_UNLOGGED;
+	Oid			owner = owner_of(queue);
+
+	if (group_has_notes(name))
+		run_ddl("DROP TABLE %s", notes);
+	else if (OidIsValid(name_other_relid(name, "g_")))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation %s exists and is not a table of notes", notes),
+				 errhint("Queues with groups need this name.")));
+	run_ddl("CREATE %sTABLE %s ("
+				  "msg_id bigint GENERATED ALWAYS AS IDENTITY,"
+				  " enqueued_at timestamp with time zone,"
+				  " vt timestamp with time zone NOT NULL,"
+				  " grp pg_catalog.text COLLATE pg_catalog.\"C\" NOT NULL,"
+				  " head bigint NOT NULL,"
+				  " late boolean NOT NULL DEFAULT false,"
+				  " tries integer NOT NULL DEFAULT 0,"
+				  " PRIMARY KEY (msg_id, enqueued_at)) USING heap",
+				  unlogged ? "UNLOGGED " : "", notes);
+	run_ddl("CREATE INDEX %s ON %s (vt, msg_id) WHERE vt OPERATOR(pg_catalog.<>) enqueued_at",
+				  name_object(name, "g_", "_vt_idx"), notes);
+	run_ddl("CREATE INDEX %s ON %s (grp, head)", name_object(name, "fifo_head_idx_", ""), notes);
+	run_ddl("CREATE INDEX %s ON %s (grp) WHERE late", name_object(name, "fifo_late_idx_", ""), notes);
+	run_ddl("COMMENT ON TABLE %s IS 'Which groups of the queue to look at, and when'", notes);
+
+	if (owner != GetUserId())
+		run_ddl("ALTER TABLE %s OWNER TO %s", notes,
+					  quote_identifier(GetUserNameFromId(owner, false)));
+}
+
+static void
+make_trigger(const QueueName *name, const char *trigger, const char *when, const char *how,
+			 const char *function)
+{
+	run_ddl("CREATE OR REPLACE TRIGGER %s %s ON %s %s EXECUTE FUNCTION pgmq.%s(%s)",
+				  trigger, when, name_table(name, QUEUE_TABLE), how, function, quote_literal_cstr(name->canonical));
+}
+
+/*
+ * By any statement: a trigger of the users' may write what the statement doesn't.
+ * It is the names that tell: headers that are equal in jsonb may name two groups, 5 and 5.0.
+ */
+#define MOVED \
+	"NEW.msg_id OPERATOR(pg_catalog.<>) OLD.msg_id" \
+	" OR " GROUP_NAME_OF("NEW.headers") " COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.<>) " GROUP_NAME_OF("OLD.headers")
+
+static void
+make_triggers(const QueueName *name)
+{
+	make_trigger(name, TRIGGER_SENT, "AFTER INSERT",
+				 "REFERENCING NEW TABLE AS pgmq_sent FOR EACH STATEMENT", "_group_sent");
+	make_trigger(name, TRIGGER_REMOVED, "AFTER DELETE",
+				 "REFERENCING OLD TABLE AS pgmq_removed FOR EACH STATEMENT", "_group_removed");
+	make_trigger(name, TRIGGER_RETIMED, "AFTER UPDATE",
+				 "FOR EACH ROW WHEN (NEW.vt OPERATOR(pg_catalog.<) OLD.vt)", "_group_retimed");
+	make_trigger(name, TRIGGER_MOVED, "AFTER UPDATE",
+				 "FOR EACH ROW WHEN (" MOVED ")", "_group_moved");
+	make_trigger(name, TRIGGER_TRUNCATED, "AFTER TRUNCATE",
+				 "FOR EACH STATEMENT", "_group_truncated");
+}
+
+/* Whether all is there, and can be used */
+static bool
+is_in_place(const QueueName *name)
+{
+	GroupQueue	queue;
+	Place		place;
+	bool		in_place = group_open(&queue, name, true);
+
+	if (in_place)
+	{
+		in_place = queue.notes != NULL && place_describe(queue.notes, &place) &&
+			OidIsValid(queue.head_index) && OidIsValid(queue.late_index);
+		group_close(&queue, !in_place || queue.locked_before);
+	}
+	return in_place;
+}
+
+/*
+ * Who may make all this is the owner.  He may have let policies hide messages
+ * from himself (FORCE ROW LEVEL SECURITY): they need notes as well, for others
+ * who read them.  For a while, no policy counts for owners; what was before.
+ */
+static int
+see_all_messages(void)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+	return context;
+}
+
+static void
+see_as_before(int context)
+{
+	SetUserIdAndSecContext(GetUserId(), context);
+}
+
+/*
+ * All committed messages must get their notes, whatever this transaction's
+ * snapshot sees.  As the owner: the planner may run functions of the owner's.
+ */
+static void
+fill_notes(const QueueName *name)
+{
+	OwnerScope	scope;
+	SPIPlanPtr	plan;
+	int			rc;
+
+	owner_begin(owner_of(name_relid(name, QUEUE_TABLE)), &scope);
+	(void) see_all_messages();
+	plan = SPI_prepare(name_expand(FILL_NOTES, name), 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	CommandCounterIncrement();
+	rc = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+	owner_end(&scope);
+}
+
+/* Asked before anything is locked: a refused call keeps nobody waiting */
+static void
+require_own_queue(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+
+	name_require_queue(name);
+	rights_require_owner(relid);
+	if (get_rel_relkind(relid) != RELKIND_RELATION && get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a table", name_table(name, QUEUE_TABLE))));
+}
+
+static bool
+replaces_something(const QueueName *name)
+{
+	return OidIsValid(name_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX)) || group_has_notes(name);
+}
+
+/* The caller has connected to SPI. */
+static void
+create_fifo_index(const QueueName *name)
+{
+	int			context;
+	bool		in_place;
+
+	require_own_queue(name);
+	lock_queue(name);
+	require_own_queue(name);
+	context = see_all_messages();
+	in_place = is_in_place(name);
+	see_as_before(context);
+	if (in_place)
+		return;
+	/* The strongest lock comes first: a reader that has looked would wait for the weaker one, and we for the reader */
+	if (replaces_something(name))
+		run_expanded("LOCK TABLE {queue} IN ACCESS EXCLUSIVE MODE", name);
+	else
+		run_expanded("LOCK TABLE {queue} IN SHARE ROW EXCLUSIVE MODE", name);
+	make_index(name);
+	make_notes(name);
+	make_triggers(name);
+	fill_notes(name);
+	notes_set_marker(name);
+}
+
+/*
+ * pgmq.create_fifo_index(queue_name text) -> void
+ * pgmq._create_fifo_index_if_not_exists(queue_name text) -> void
+ */
+Datum
+pgmq_create_fifo_index(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+
+	name_from_arg(fcinfo, 0, &name);
+	SPI_connect();
+	create_fifo_index(&name);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Waits for locks of all queues together, in milliseconds */
+#define LOCK_BUDGET_MS 10000
+
+/*
+ * All of it runs as the owner of the queue: to describe a table, the server runs
+ * functions in its partition key, its indexes and its constraints, and these are
+ * the owner's.
+ */
+static void
+create_listed(const ListedQueue *queue, void *arg)
+{
+	Oid			relid = name_relid(&queue->name, QUEUE_TABLE);
+	OwnerScope	scope;
+
+	if (!OidIsValid(relid))
+		return;
+	owner_begin(owner_of(relid), &scope);
+	SPI_connect();
+	create_fifo_index(&queue->name);
+	SPI_finish();
+	owner_end(&scope);
+}
+
+/*
+ * pgmq.create_fifo_indexes_all() -> void
+ *
+ * In the order of the names, so that two of these don't deadlock.  A queue
+ * that is recorded but has no table must not keep the others from theirs.
+ */
+Datum
+pgmq_create_fifo_indexes_all(PG_FUNCTION_ARGS)
+{
+	ListedQueue *queues;
+	int			count = queues_list(&queues);
+	int			i;
+
+	for (i = 0; i < count; i++)
+		rights_require_owner(name_relid(&queues[i].name, QUEUE_TABLE));
+	queues_visit(queues, count, LOCK_BUDGET_MS, true, create_listed, NULL);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,307 @@
+/*
+ * slowgroup.c
+ *	  Hand out messages by groups of a queue that has no group index, or none that
+ *	  the role may use: by statements, which sort the whole queue, on disk if it is
+ *	  large.
+ *
+ * What holds is less than with the index: order among messages that are committed
+ * when the call begins, whatever the caller's snapshot shows.  A message is taken only if every earlier one of its group
+ * that the statement sees is taken, too:
+ *
+ * 1. One statement finds, in each group, the messages from the first one on that
+ *	  are all visible.  A group whose first message was never handed out, while
+ *	  others of it are held, is left out: that message came late.
+ * 2. A group whose first message another open transaction has locked, updated or
+ *	  deleted, or which the caller's snapshot does not show, is left out, too.  Then the first statement may have to find others.
+ * 3. Another one locks them, and skips what it can't lock at once or what is not
+ *	  visible any more.  Of a group everything behind the first one that was
+ *	  skipped is let go of.  A caller that only asks whether there is something to
+ *	  read locks nothing.
+ *
+ * So of two readers only one gets the first message, and the other none of its
+ * group.  Row-level security holds for both statements, as for any other.
+ */
+#include "pgmq.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type_d.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "group/group.h"
+
+/* $1 now, $2 how many (NULL: all), $3 first messages of groups to leave out */
+#define FIND_MESSAGES \
+	"SELECT msg_id, head FROM (SELECT msg_id," \
+	" pg_catalog.first_value(msg_id) OVER in_order AS head," \
+	" pg_catalog.row_number() OVER in_order AS place," \
+	" pg_catalog.bool_and(visible) OVER in_order AS all_visible," \
+	" pg_catalog.first_value(read_ct) OVER in_order AS first_read_ct," \
+	" pg_catalog.bool_or(held) OVER (PARTITION BY grp) AS any_held" \
+	" FROM (SELECT msg_id, read_ct, (" GROUP_NAME ") COLLATE pg_catalog.\"C\" AS grp," \
+	" COALESCE(vt OPERATOR(pg_catalog.<=) $1 OR vt OPERATOR(pg_catalog.=) enqueued_at, false) AS visible," \
+	" COALESCE(read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) $1" \
+	" AND vt OPERATOR(pg_catalog.<>) enqueued_at, false) AS held FROM {queue}) AS messages" \
+	" WINDOW in_order AS (PARTITION BY grp ORDER BY msg_id)) AS messages" \
+	" WHERE all_visible AND NOT (any_held AND first_read_ct OPERATOR(pg_catalog.=) 0)" \
+	" AND head OPERATOR(pg_catalog.<>) ALL ($3) "
+
+static const char *const find_messages[] = {
+	[FILL] = FIND_MESSAGES "ORDER BY head, msg_id LIMIT $2",
+	[ROUND_ROBIN] = FIND_MESSAGES "ORDER BY place, head LIMIT $2",
+	[HEADS] = FIND_MESSAGES "AND place OPERATOR(pg_catalog.=) 1 ORDER BY head LIMIT $2"
+};
+
+/* $1 which */
+#define PLACES_OF_MESSAGES \
+	"SELECT msg_id, tableoid, ctid FROM {queue} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
+
+/* $1 which, $2 now */
+#define LOCK_MESSAGES \
+	"SELECT msg_id FROM {queue} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)" \
+	" AND (vt OPERATOR(pg_catalog.<=) $2 OR vt OPERATOR(pg_catalog.=) enqueued_at)" \
+	" FOR UPDATE SKIP LOCKED"
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		id_a = *(const int64 *) a;
+	int64		id_b = *(const int64 *) b;
+
+	return id_a < id_b ? -1 : id_a > id_b;
+}
+
+static int
+compare_messages(const void *a, const void *b)
+{
+	const SlowMessage *message_a = a;
+	const SlowMessage *message_b = b;
+
+	if (message_a->head != message_b->head)
+		return message_a->head < message_b->head ? -1 : 1;
+	return compare_ids(&message_a->msg_id, &message_b->msg_id);
+}
+
+static Datum
+column(uint64 row, int number)
+{
+	bool		isnull;
+
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &isnull);
+}
+
+/* Ids in an array that grows */
+typedef struct IdList
+{
+	Datum	   *ids;
+	int			count;
+	int			max;
+} IdList;
+
+static void
+add_id(IdList *list, int64 id)
+{
+	if (list->count == list->max)
+	{
+		list->max = Max(list->max * 2, 16);
+		list->ids = list->ids == NULL ? palloc(sizeof(Datum) * list->max) :
+			repalloc_huge(list->ids, sizeof(Datum) * list->max);
+	}
+	list->ids[list->count++] = Int64GetDatum(id);
+}
+
+static Datum
+array_of(const IdList *list)
+{
+	return PointerGetDatum(construct_array(list->ids, list->count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* On what "snapshot" shows, or (NULL) on what the transaction sees */
+static void
+run(const char *statement, const QueueName *name, int nargs, Oid *argtypes, Datum *values, const char *nulls,
+	Snapshot snapshot)
+{
+	SPIPlanPtr	plan = SPI_prepare(name_expand(statement, name), nargs, argtypes);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	if (SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(SPI_result));
+	SPI_freeplan(plan);
+}
+
+/* Those of the messages that could be locked, sorted */
+static int64 *
+lock_messages(const QueueName *name, const SlowMessage *messages, int count, TimestampTz moment, int *nlocked)
+{
+	Oid			argtypes[] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	IdList		ids = {0};
+	Datum		values[2];
+	int64	   *locked;
+	int			i;
+
+	for (i = 0; i < count; i++)
+		add_id(&ids, messages[i].msg_id);
+	values[0] = array_of(&ids);
+	values[1] = TimestampTzGetDatum(moment);
+	run(LOCK_MESSAGES, name, 2, argtypes, values, NULL, InvalidSnapshot);
+	*nlocked = (int) SPI_processed;
+	locked = palloc_extended(sizeof(int64) * (*nlocked + 1), MCXT_ALLOC_HUGE);
+	for (i = 0; i < *nlocked; i++)
+		locked[i] = DatumGetInt64(column(i, 1));
+	SPI_freetuptable(SPI_tuptable);
+	qsort(locked, *nlocked, sizeof(int64), compare_ids);
+	return locked;
+}
+
+/* Messages as (1) finds them, as the policy orders them */
+static SlowMessage *
+find(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, const IdList *claimed, int *count)
+{
+	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID, INT8ARRAYOID};
+	Datum		values[] = {TimestampTzGetDatum(moment), Int64GetDatum(limit), array_of(claimed)};
+	SlowMessage *messages;
+	int			i;
+
+	run(find_messages[policy], name, 3, argtypes, values, limit < 0 ? " n " : NULL, GetLatestSnapshot());
+	*count = (int) SPI_processed;
+	messages = palloc_extended(sizeof(SlowMessage) * (*count + 1), MCXT_ALLOC_HUGE);
+	for (i = 0; i < *count; i++)
+		messages[i] = (SlowMessage) {DatumGetInt64(column(i, 1)), DatumGetInt64(column(i, 2))};
+	SPI_freetuptable(SPI_tuptable);
+	return messages;
+}
+
+static bool
+is_claimed(Oid relid, ItemPointer tid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		claimed = table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot) && slot_is_claimed(slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return claimed;
+}
+
+/* Add those first messages that another transaction is at work on, or that this one does not see (2). */
+static void
+add_claimed(const QueueName *name, const SlowMessage *messages, int count, IdList *claimed)
+{
+	Oid			argtypes[] = {INT8ARRAYOID};
+	IdList		heads = {0};
+	IdList		unclaimed = {0};
+	Datum		values[1];
+	uint64		row;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (messages[i].msg_id == messages[i].head)
+			add_id(&heads, messages[i].head);
+	}
+	values[0] = array_of(&heads);
+	run(PLACES_OF_MESSAGES, name, 1, argtypes, values, NULL, InvalidSnapshot);
+	for (row = 0; row < SPI_processed; row++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!is_claimed(DatumGetObjectId(column(row, 2)), (ItemPointer) DatumGetPointer(column(row, 3))))
+			add_id(&unclaimed, DatumGetInt64(column(row, 1)));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	qsort(unclaimed.ids, unclaimed.count, sizeof(Datum), compare_ids);
+	for (i = 0; i < heads.count; i++)
+	{
+		if (unclaimed.count == 0 || bsearch(&heads.ids[i], unclaimed.ids, unclaimed.count, sizeof(Datum), compare_ids) == NULL)
+			add_id(claimed, DatumGetInt64(heads.ids[i]));
+	}
+	qsort(claimed->ids, claimed->count, sizeof(Datum), compare_ids);
+}
+
+/* Keep those of groups whose first message is not claimed; how many. */
+static int
+drop_claimed(SlowMessage *messages, int count, const IdList *claimed)
+{
+	int			kept = 0;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		Datum		head = Int64GetDatum(messages[i].head);
+
+		if (claimed->count == 0 || bsearch(&head, claimed->ids, claimed->count, sizeof(Datum), compare_ids) == NULL)
+			messages[kept++] = messages[i];
+	}
+	return kept;
+}
+
+/* How many messages are found beyond those that are wanted, in case that some groups are claimed; and how many times more if so */
+#define SPARE 16
+#define SPARE_FACTOR 8
+
+/* Messages that nobody is at work on, as the policy orders them */
+static SlowMessage *
+find_free(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, int *count)
+{
+	int64		most = limit < 0 ? -1 : limit + SPARE;
+	IdList		claimed = {0};
+	/* Column privileges do not cover where a row is: then (3) leaves out what is claimed */
+	bool		may_ask = pg_class_aclcheck(name_relid(name, QUEUE_TABLE), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+
+	for (;;)
+	{
+		SlowMessage *messages = find(name, policy, most, moment, &claimed, count);
+		int			nclaimed = claimed.count;
+		bool		all = most < 0 || *count < most;
+
+		if (*count == 0)
+			return messages;
+		if (may_ask)
+			add_claimed(name, messages, *count, &claimed);
+		*count = drop_claimed(messages, *count, &claimed);
+		if (limit >= 0)
+			*count = (int) Min(*count, limit);
+		if (all || *count == limit || claimed.count == nclaimed)
+			return messages;
+		pfree(messages);
+		most *= SPARE_FACTOR;
+	}
+}
+
+/*
+ * Messages to be handed out, group by group, each in order; all are locked if
+ * "lock" says so.  "limit" is how many, or -1.  The caller has connected to SPI.
+ */
+int
+slow_messages(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, bool lock,
+			  SlowMessage **found)
+{
+	int			count;
+	SlowMessage *messages = find_free(name, policy, limit, moment, &count);
+	int64	   *locked;
+	int			nlocked;
+	int			kept = 0;
+	int			i;
+
+	*found = messages;
+	qsort(messages, count, sizeof(SlowMessage), compare_messages);
+	if (!lock || count == 0)
+		return count;
+
+	locked = lock_messages(name, messages, count, moment, &nlocked);
+	for (i = 0; i < count; i++)
+	{
+		bool		first = messages[i].msg_id == messages[i].head;
+		bool		follows = kept > 0 && i > 0 && messages[kept - 1].msg_id == messages[i - 1].msg_id;
+
+		CHECK_FOR_INTERRUPTS();
+		if ((first || follows) &&
+			bsearch(&messages[i].msg_id, locked, nlocked, sizeof(int64), compare_ids) != NULL)
+			messages[kept++] = messages[i];
+	}
+	return kept;
+}

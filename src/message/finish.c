@@ -1,0 +1,224 @@
+/*
+ * finish.c
+ *	  Take messages out (delete, archive) and re-time them (set_vt).
+ *
+ * None of these looks at vt: a leased message can be finished by anybody who
+ * knows its msg_id.  Arrays lock their messages in msg_id order, because the
+ * index on msg_id is walked in order.  In a partitioned queue they go to the
+ * partitions that have them (route.c).
+ */
+#include "pgmq.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/array.h"
+
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq_delete);
+PG_FUNCTION_INFO_V1(pgmq_delete_array);
+PG_FUNCTION_INFO_V1(pgmq_archive);
+PG_FUNCTION_INFO_V1(pgmq_archive_array);
+PG_FUNCTION_INFO_V1(pgmq_set_vt);
+PG_FUNCTION_INFO_V1(pgmq_set_vt_at);
+PG_FUNCTION_INFO_V1(pgmq_set_vt_array);
+PG_FUNCTION_INFO_V1(pgmq_set_vt_array_at);
+
+#define WHERE_ID " WHERE msg_id OPERATOR(pg_catalog.=) $1{leaf}"
+#define WHERE_IDS " WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1){leaf}"
+
+static const PlanSpec delete_plan = {
+	PLAN_DELETE,
+	"DELETE FROM {queue}" WHERE_ID,
+	1, {INT8OID}
+};
+
+static const PlanSpec delete_array_plan = {
+	PLAN_DELETE_ARRAY,
+	"DELETE FROM {queue}" WHERE_IDS " RETURNING msg_id",
+	1, {INT8ARRAYOID}
+};
+
+#define MOVE(where) \
+	"WITH gone AS (DELETE FROM {queue}" where " RETURNING " MESSAGE_COLUMNS ")" \
+	" INSERT INTO {archive} (" MESSAGE_COLUMNS ")" \
+	" SELECT " MESSAGE_COLUMNS " FROM gone"
+
+static const PlanSpec archive_plan = {
+	PLAN_ARCHIVE,
+	MOVE(WHERE_ID),
+	1, {INT8OID}
+};
+
+static const PlanSpec archive_array_plan = {
+	PLAN_ARCHIVE_ARRAY,
+	MOVE(WHERE_IDS) " RETURNING msg_id",
+	1, {INT8ARRAYOID}
+};
+
+/* $2: seconds from now, or a time; what is past means now, NULL is NULL */
+#define SET_VT_IN \
+	"UPDATE {queue} SET vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $2"
+#define SET_VT_AT \
+	"UPDATE {queue} SET vt = CASE WHEN $2 IS NOT NULL" \
+	" THEN GREATEST($2, pg_catalog.clock_timestamp()) END"
+#define RETURNING_MESSAGE " RETURNING " MESSAGE_COLUMNS
+
+static const PlanSpec set_vt_plan = {
+	PLAN_SET_VT,
+	SET_VT_IN WHERE_ID RETURNING_MESSAGE,
+	2, {INT8OID, INTERVALOID}
+};
+
+static const PlanSpec set_vt_at_plan = {
+	PLAN_SET_VT_AT,
+	SET_VT_AT WHERE_ID RETURNING_MESSAGE,
+	2, {INT8OID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec set_vt_array_plan = {
+	PLAN_SET_VT_ARRAY,
+	SET_VT_IN WHERE_IDS RETURNING_MESSAGE,
+	2, {INT8ARRAYOID, INTERVALOID}
+};
+
+static const PlanSpec set_vt_array_at_plan = {
+	PLAN_SET_VT_ARRAY_AT,
+	SET_VT_AT WHERE_IDS RETURNING_MESSAGE,
+	2, {INT8ARRAYOID, TIMESTAMPTZOID}
+};
+
+/*
+ * Run a statement whose $1 is one msg_id, or an array of them.  It takes as many
+ * messages as there are ids, at most.
+ */
+static uint64
+run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nulls,
+		  bool makes_due, DestReceiver *dest)
+{
+	int64		most = nulls[0] ? 0 : 1;
+	uint64		processed;
+
+	rights_require_queue(name, makes_due ? ACL_UPDATE : ACL_DELETE);
+	if (!nulls[0] && spec->argtypes[0] == INT8ARRAYOID)
+	{
+		ArrayType  *ids = DatumGetArrayTypeP(values[0]);
+
+		values[0] = PointerGetDatum(ids);
+		most = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
+	}
+	SPI_connect();
+	wake_mark_taking(name, most);
+	processed = route_by_id(name, spec, values, nulls, makes_due, dest);
+	wake_mark_taken(name, most, (int64) processed);
+	SPI_finish();
+	return processed;
+}
+
+/* The same, of the call's second argument */
+static uint64
+run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
+{
+	QueueName	name;
+	Datum		ids;
+	bool		null;
+
+	name_from_arg(fcinfo, 0, &name);
+	arg_to_param(fcinfo, 1, &ids, &null);
+	return run_by_id(&name, spec, &ids, &null, false, dest);
+}
+
+/* pgmq.delete(queue_name text, msg_id bigint) -> boolean */
+Datum
+pgmq_delete(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(run_on_ids(fcinfo, &delete_plan, None_Receiver) > 0);
+}
+
+/* pgmq.delete(queue_name text, msg_ids bigint[]) -> SETOF bigint */
+Datum
+pgmq_delete_array(PG_FUNCTION_ARGS)
+{
+	run_on_ids(fcinfo, &delete_array_plan, result_scalars(fcinfo));
+	return (Datum) 0;
+}
+
+/* pgmq.archive(queue_name text, msg_id bigint) -> boolean */
+Datum
+pgmq_archive(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(run_on_ids(fcinfo, &archive_plan, None_Receiver) > 0);
+}
+
+/* pgmq.archive(queue_name text, msg_ids bigint[]) -> SETOF bigint */
+Datum
+pgmq_archive_array(PG_FUNCTION_ARGS)
+{
+	run_on_ids(fcinfo, &archive_array_plan, result_scalars(fcinfo));
+	return (Datum) 0;
+}
+
+/*
+ * With the commit the messages are due at another time, with a rollback at the old one.
+ * Without a time there would be an error, unless a trigger has made one.
+ */
+static void
+mark_retimed(const QueueName *name, int64 messages, bool seconds, Datum when, bool null)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due = null ? now : seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
+
+	if (due <= now)
+		wake_mark(name, messages);
+	else
+		wake_mark_due(name, due);
+}
+
+static Datum
+set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
+{
+	QueueName	name;
+	Datum		values[2];
+	bool		nulls[2];
+	MessageSet *messages;
+	uint64		processed;
+
+	name_from_arg(fcinfo, 0, &name);
+	arg_to_param(fcinfo, 1, &values[0], &nulls[0]);
+	arg_to_param(fcinfo, 2, &values[1], &nulls[1]);
+	if (seconds && !nulls[1])
+		values[1] = interval_from_seconds(PG_GETARG_INT32(2));
+	messages = result_messages(fcinfo);
+	processed = run_by_id(&name, spec, values, nulls, true, result_dest(messages));
+	result_finish(messages);
+	if (processed > 0)
+		mark_retimed(&name, (int64) processed, seconds, values[1], nulls[1]);
+	return (Datum) 0;
+}
+
+/* pgmq.set_vt(queue_name text, msg_id bigint, vt integer) -> SETOF message_record */
+Datum
+pgmq_set_vt(PG_FUNCTION_ARGS)
+{
+	return set_vt(fcinfo, &set_vt_plan, true);
+}
+
+/* pgmq.set_vt(queue_name text, msg_id bigint, vt timestamptz) -> SETOF message_record */
+Datum
+pgmq_set_vt_at(PG_FUNCTION_ARGS)
+{
+	return set_vt(fcinfo, &set_vt_at_plan, false);
+}
+
+/* pgmq.set_vt(queue_name text, msg_ids bigint[], vt integer) -> SETOF message_record */
+Datum
+pgmq_set_vt_array(PG_FUNCTION_ARGS)
+{
+	return set_vt(fcinfo, &set_vt_array_plan, true);
+}
+
+/* pgmq.set_vt(queue_name text, msg_ids bigint[], vt timestamptz) -> SETOF message_record */
+Datum
+pgmq_set_vt_array_at(PG_FUNCTION_ARGS)
+{
+	return set_vt(fcinfo, &set_vt_array_at_plan, false);
+}

@@ -1,0 +1,275 @@
+/*
+ * peek.c
+ *	  Wait until there is something to read, without reading it: the procedures
+ *	  wait, wait_any and wait_grouped.
+ *
+ * They hold no snapshot while they wait, so vacuum goes on.  For that each look
+ * is a transaction of its own, which is why they refuse to run inside one.
+ */
+#include "pgmq.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type_d.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq_wait);
+PG_FUNCTION_INFO_V1(pgmq_wait_any);
+PG_FUNCTION_INFO_V1(pgmq_wait_grouped);
+
+#define DEFAULT_TIMEOUT_MS 5000
+
+/* Count no more than so many: who sees more wakes no more others. */
+#define COUNT_LIMIT 100
+
+/* A table about which the horizon knows nothing.  $1 how many */
+static const PlanSpec peek = {
+	PLAN_PEEK,
+	"SELECT 1 FROM {queue}"
+	" WHERE vt OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
+	" OR vt OPERATOR(pg_catalog.=) enqueued_at"
+	" LIMIT $1",
+	1, {INT8OID}
+};
+
+typedef struct Peek
+{
+	QueueName  *queues;
+	int			nqueues;
+	bool	   *ready;			/* of each queue */
+	bool		grouped;		/* to read by groups */
+} Peek;
+
+/* Who may not read or pop the queue may not know what is in it either. */
+static void
+check_rights(const QueueName *name)
+{
+	Oid			relid;
+
+	name_require_queue(name);
+	relid = name_relid(name, QUEUE_TABLE);
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+		!horizon_may_take(relid))
+		rights_refuse_table(relid);
+}
+
+/* How many messages can be had, up to a limit; one look after the other, as a read does */
+static int64
+count_messages(const QueueName *name, Outlook *outlook)
+{
+	TimestampTz moment = GetCurrentTimestamp();
+	Horizon    *h = horizon_begin(name, QUEUE_TABLE, true, false);
+	int64		found = 0;
+
+	if (!horizon_knows(h) || rights_hide_rows(name))
+	{
+		Datum		limit = Int64GetDatum(COUNT_LIMIT);
+
+		found = (int64) plan_run(name, &peek, &limit, NULL, None_Receiver);
+	}
+	else
+	{
+		if (horizon_is_empty(h, moment, outlook))
+		{
+			horizon_end(h, 0);
+			return 0;
+		}
+		do
+			found = horizon_peek(h, moment, COUNT_LIMIT);
+		while (found == 0 && horizon_look_again(h));
+	}
+	read_outlook(name, h, moment, found, outlook);
+	horizon_end(h, 0);
+	return found;
+}
+
+/* One look, and with it the end of a transaction */
+static int64
+look_at(void *arg, int queue, Outlook *outlook)
+{
+	Peek	   *request = arg;
+	int64		found;
+
+	check_rights(&request->queues[queue]);
+	found = (request->grouped ? group_peek : count_messages) (&request->queues[queue], outlook);
+	request->ready[queue] = found > 0;
+	SPI_commit();
+	return found;
+}
+
+/*
+ * A transaction that has done something would be committed by the wait, which its
+ * author may not expect.
+ */
+static void
+refuse_transaction(FunctionCallInfo fcinfo, const char *procedure)
+{
+	bool		atomic = fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		((CallContext *) fcinfo->context)->atomic;
+
+	if (atomic || IsSubTransaction() || TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run inside a transaction block", procedure),
+				 errdetail("It holds no snapshot while it waits, and so can't be part of a transaction."),
+				 errhint("Call it with autocommit, or use pgmq.read_with_poll.")));
+	PreventCommandDuringRecovery(procedure);
+}
+
+static bool
+wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
+{
+	WaitRequest wait = {0};
+	int			i;
+
+	request->ready = palloc0(sizeof(bool) * request->nqueues);
+	wait.queues = request->queues;
+	wait.nqueues = request->nqueues;
+	wait.attempt = look_at;
+	wait.arg = request;
+	wait.timeout_ms = PG_ARGISNULL(1) ? DEFAULT_TIMEOUT_MS : PG_GETARG_INT32(1);
+	wait.interval_ms = INT_MAX;
+	wait.success = WAKE_SAW;
+	wait.grouped = request->grouped;
+	for (i = 0; i < request->nqueues; i++)
+		wait.picky |= rights_hide_rows(&request->queues[i]);
+	return wait_for(&wait);
+}
+
+/*
+ * The row that a procedure with one INOUT argument returns.  The procedure itself
+ * may have been dropped while the call waited, so its description is not asked for.
+ */
+static Datum
+row_of(Oid type, Datum value)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
+	bool		null = false;
+
+	TupleDescInitEntry(desc, 1, "ready", type, -1, 0);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));
+}
+
+static Datum
+wait_for_queue(FunctionCallInfo fcinfo, const char *procedure, bool grouped)
+{
+	Peek		request = {.nqueues = 1, .grouped = grouped};
+	QueueName	name;
+	bool		ready;
+
+	refuse_transaction(fcinfo, procedure);
+	name_from_arg(fcinfo, 0, &name);
+	request.queues = &name;
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	ready = wait_until_ready(fcinfo, &request);
+	SPI_finish();
+	return row_of(BOOLOID, BoolGetDatum(ready));
+}
+
+/* pgmq.wait(queue_name text, timeout_ms integer, INOUT ready boolean) */
+Datum
+pgmq_wait(PG_FUNCTION_ARGS)
+{
+	return wait_for_queue(fcinfo, "pgmq.wait", false);
+}
+
+/* pgmq.wait_grouped(queue_name text, timeout_ms integer, INOUT ready boolean) */
+Datum
+pgmq_wait_grouped(PG_FUNCTION_ARGS)
+{
+	return wait_for_queue(fcinfo, "pgmq.wait_grouped", true);
+}
+
+/*
+ * Queues of one wait.  It takes a place in shared memory for each, and goes through
+ * all of them whenever it is woken.
+ */
+#define MAX_QUEUES 1000
+
+static HTAB *
+make_set(void)
+{
+	HASHCTL		ctl;
+
+	ctl.keysize = ctl.entrysize = sizeof(QueueName);
+	ctl.hcxt = CurrentMemoryContext;
+	return hash_create("queues of pgmq.wait_any", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* The queues that an array names; the same one twice counts once, as spelled first */
+static int
+queues_of(ArrayType *array, QueueName **queues, Datum **names)
+{
+	HTAB	   *known = make_set();
+	bool	   *nulls;
+	int			elements;
+	int			count = 0;
+	int			i;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, names, &nulls, &elements);
+	*queues = palloc(sizeof(QueueName) * MAX_QUEUES);
+	for (i = 0; i < elements; i++)
+	{
+		QueueName	name;
+		bool		found;
+
+		CHECK_FOR_INTERRUPTS();
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("queue_names must not contain nulls")));
+		name_canonical(DatumGetTextPP((*names)[i]), &name);
+		(void) hash_search(known, &name, HASH_ENTER, &found);
+		if (found)
+			continue;
+		if (count == MAX_QUEUES)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("cannot wait for more than %d queues at a time", MAX_QUEUES),
+					 errhint("Distribute the queues among several sessions.")));
+		(*queues)[count] = name;
+		(*names)[count] = (*names)[i];
+		count++;
+	}
+	hash_destroy(known);
+	return count;
+}
+
+/* pgmq.wait_any(queue_names text[], timeout_ms integer, INOUT ready text[]) */
+Datum
+pgmq_wait_any(PG_FUNCTION_ARGS)
+{
+	Peek		request = {0};
+	Datum	   *names;
+	Datum		row;
+	int			count = 0;
+	int			i;
+	MemoryContext caller = CurrentMemoryContext;
+
+	refuse_transaction(fcinfo, "pgmq.wait_any");
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	if (!PG_ARGISNULL(0))
+		request.nqueues = queues_of(PG_GETARG_ARRAYTYPE_P_COPY(0), &request.queues, &names);
+	if (request.nqueues == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("queue_names cannot be NULL or empty")));
+	(void) wait_until_ready(fcinfo, &request);
+	for (i = 0; i < request.nqueues; i++)
+	{
+		if (request.ready[i])
+			names[count++] = names[i];
+	}
+	MemoryContextSwitchTo(caller);
+	row = row_of(TEXTARRAYOID, PointerGetDatum(construct_array(names, count, TEXTOID, -1, false,
+															   TYPALIGN_INT)));
+	SPI_finish();
+	return row;
+}

@@ -1,0 +1,407 @@
+/*
+ * read.c
+ *	  Hand messages out: read, read_with_poll, pop.
+ *
+ * A read takes what is due, then what is fresh.  Deferred messages (delayed,
+ * leased, re-timed) are found through the partial index on (vt, msg_id), fresh
+ * ones through the primary key, each from where horizon.c says.  These are two
+ * statements, the first of which runs only if something may be due, and the
+ * second only if the first left something to ask for: so no row is locked that
+ * is not handed out, and the common read is one index scan.
+ *
+ * Two readers never get the same message: the sub-select locks the row, and
+ * a row that another transaction has locked is skipped; one that another
+ * transaction has changed since our snapshot was taken is looked at again in
+ * its newest version, and fails "vt <= now" or "vt = enqueued_at" there.
+ */
+#include "pgmq.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "miscadmin.h"
+#include "utils/jsonb.h"
+
+#include "queue/partition.h"
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq_read);
+PG_FUNCTION_INFO_V1(pgmq_read_with_poll);
+PG_FUNCTION_INFO_V1(pgmq_pop);
+
+/* $1 how many (NULL: all), $2 .. $3 the range that horizon.c gives */
+#define TAKE_DUE(filter) \
+	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+	"SELECT msg_id FROM {queue}" \
+	" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at" \
+	" AND vt OPERATOR(pg_catalog.>=) $2 AND vt OPERATOR(pg_catalog.<=) $3" filter "{leaf}" \
+	" ORDER BY vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
+
+#define TAKE_FRESH(filter) \
+	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+	"SELECT msg_id FROM {queue}" \
+	" WHERE vt OPERATOR(pg_catalog.=) enqueued_at" \
+	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter "{leaf}" \
+	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
+
+/* $4 the lease */
+#define LEASE \
+	"UPDATE {queue} SET read_ct = " NEXT_READ_CT "," \
+	" last_read_at = pg_catalog.clock_timestamp()," \
+	" vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $4" \
+	" WHERE "
+
+/* $5 what the body must contain */
+#define CONTAINS " AND message OPERATOR(pg_catalog.@>) $5"
+
+#define RETURNING_MESSAGES " RETURNING " MESSAGE_COLUMNS
+
+static const PlanSpec read_due = {
+	PLAN_READ_DUE,
+	LEASE TAKE_DUE("") RETURNING_MESSAGES,
+	4, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID}
+};
+
+static const PlanSpec read_fresh = {
+	PLAN_READ_FRESH,
+	LEASE TAKE_FRESH("") RETURNING_MESSAGES,
+	4, {INT8OID, INT8OID, INT8OID, INTERVALOID}
+};
+
+static const PlanSpec read_due_where = {
+	PLAN_READ_DUE_WHERE,
+	LEASE TAKE_DUE(CONTAINS) RETURNING_MESSAGES,
+	5, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID}
+};
+
+static const PlanSpec read_fresh_where = {
+	PLAN_READ_FRESH_WHERE,
+	LEASE TAKE_FRESH(CONTAINS) RETURNING_MESSAGES,
+	5, {INT8OID, INT8OID, INT8OID, INTERVALOID, JSONBOID}
+};
+
+static const PlanSpec pop_due = {
+	PLAN_POP_DUE,
+	"DELETE FROM {queue} WHERE " TAKE_DUE("") RETURNING_MESSAGES,
+	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec pop_fresh = {
+	PLAN_POP_FRESH,
+	"DELETE FROM {queue} WHERE " TAKE_FRESH("") RETURNING_MESSAGES,
+	3, {INT8OID, INT8OID, INT8OID}
+};
+
+/* When an attempt that found a locked partition is followed by another: microseconds */
+#define BLOCKED_PAUSE 10000
+
+/* The statements for what is due and for what is fresh */
+typedef struct ReadSpecs
+{
+	const PlanSpec *due;
+	const PlanSpec *fresh;
+} ReadSpecs;
+
+static const ReadSpecs read_any = {&read_due, &read_fresh};
+static const ReadSpecs read_where = {&read_due_where, &read_fresh_where};
+static const ReadSpecs pop_any = {&pop_due, &pop_fresh};
+
+/* What one call asks for, good for any number of attempts */
+typedef struct Request
+{
+	QueueName	name;
+	const ReadSpecs *specs;
+	bool		unlimited;
+	int64		quantity;
+	Datum		lease;
+	bool		lease_null;
+	int64		seconds;		/* of the lease */
+	Datum		conditional;
+	MessageSet *messages;
+	Oid			leaf;			/* the first partition that an attempt has locked */
+	Oid			blocked;		/* one that it could not lock at once: it takes no more */
+} Request;
+
+static void
+request_init(Request *request, FunctionCallInfo fcinfo, const ReadSpecs *specs, int qty_arg)
+{
+	memset(request, 0, sizeof(*request));
+	name_from_arg(fcinfo, 0, &request->name);
+	request->specs = specs;
+	request->unlimited = PG_ARGISNULL(qty_arg);
+	if (!request->unlimited)
+		request->quantity = PG_GETARG_INT32(qty_arg);
+	request->messages = result_messages(fcinfo);
+}
+
+/* The lease and the condition; NULL and '{}' mean that there is none. */
+static void
+request_lease(Request *request, FunctionCallInfo fcinfo, int vt_arg, int conditional_arg)
+{
+	Jsonb	   *conditional;
+
+	request->lease_null = PG_ARGISNULL(vt_arg);
+	if (!request->lease_null)
+	{
+		request->lease = interval_from_seconds(PG_GETARG_INT32(vt_arg));
+		request->seconds = Max(PG_GETARG_INT32(vt_arg), 0);
+	}
+	if (PG_ARGISNULL(conditional_arg))
+		return;
+	conditional = PG_GETARG_JSONB_P(conditional_arg);
+	if (JB_ROOT_IS_OBJECT(conditional) && JB_ROOT_COUNT(conditional) == 0)
+		return;
+	request->specs = &read_where;
+	request->conditional = JsonbPGetDatum(conditional);
+}
+
+/* Whether to go on with a partition: see leaflock.c */
+static bool
+may_go_on(Request *request, Leaf *leaf)
+{
+	if (leaf == NULL || leaf->relid == request->leaf)
+		return true;
+	if (!OidIsValid(request->leaf))
+	{
+		request->leaf = leaf->relid;
+		leaf_lock(leaf);
+	}
+	else if (!leaf_lock_at_once(leaf))
+		request->blocked = leaf->relid;
+	return !OidIsValid(request->blocked);
+}
+
+/*
+ * Take up to "limit" messages in a range of one of the indexes.  In a partition
+ * they will be due again.
+ */
+static int64
+take(Request *request, const PlanSpec *spec, int64 limit, const HorizonRange *range)
+{
+	Datum		values[PLAN_MAX_ARGS];
+	bool		nulls[PLAN_MAX_ARGS] = {false};
+	int64		taken;
+
+	values[0] = Int64GetDatum(limit);
+	nulls[0] = request->unlimited;
+	values[1] = Int64GetDatum(range->from);
+	values[2] = Int64GetDatum(range->until);
+	values[3] = request->lease;
+	nulls[3] = request->lease_null;
+	values[4] = request->conditional;
+	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, values, nulls,
+						  result_dest(request->messages));
+	if (taken > 0 && range->leaf != NULL && request->specs != &pop_any)
+		leaf_note_due(range->leaf, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+															   request->seconds * INT64CONST(1000)));
+	return taken;
+}
+
+/* The messages were taken: when the lease ends they can be had again. */
+static void
+mark_due(Request *request)
+{
+	Interval   *lease;
+
+	if (request->specs->fresh == &pop_fresh || request->lease_null)
+		return;					/* no lease; or one that a trigger made */
+	lease = DatumGetIntervalP(request->lease);
+	wake_mark_due(&request->name, GetCurrentTimestamp() + lease->time);
+}
+
+/*
+ * What was due at a moment, then what is fresh, from where the horizon says.
+ * The moment is one before the read began to take anything, so that a message
+ * that it took without a lease is not due again in its next look.
+ */
+static int64
+look(Request *request, Horizon *h, TimestampTz moment, int64 wanted)
+{
+	HorizonFinds finds = {0};
+	HorizonRange range;
+
+	finds.due_until = moment;
+	finds.due_exhausted = true;
+	while (finds.due_exhausted && horizon_next_due(h, moment, &range))
+	{
+		finds.due_exhausted = may_go_on(request, range.leaf);
+		if (!finds.due_exhausted)
+			break;
+		finds.messages += take(request, request->specs->due, wanted - finds.messages, &range);
+		finds.due_exhausted = request->unlimited || finds.messages < wanted;
+	}
+	(void) result_highest(request->messages);
+	finds.fresh_exhausted = finds.due_exhausted;
+	while (finds.fresh_exhausted &&
+		   horizon_next_fresh(h, request->unlimited ? 0 : wanted - finds.messages, &range))
+	{
+		int64		taken;
+
+		finds.fresh_exhausted = may_go_on(request, range.leaf);
+		if (!finds.fresh_exhausted)
+			break;
+		taken = take(request, request->specs->fresh, wanted - finds.messages, &range);
+		finds.fresh_messages += taken;
+		finds.messages += taken;
+		finds.fresh_exhausted = request->unlimited || finds.messages < wanted;
+	}
+	finds.fresh_highest = result_highest(request->messages);
+	horizon_found(h, &finds);
+	return finds.messages;
+}
+
+/*
+ * When the next deferred message of a table becomes due about which the horizon
+ * knows nothing: $1 .. $2
+ */
+static const PlanSpec next_due = {
+	PLAN_NEXT_DUE,
+	"SELECT vt FROM {queue}"
+	" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at"
+	" AND vt OPERATOR(pg_catalog.>) $1 AND vt OPERATOR(pg_catalog.<=) $2"
+	" ORDER BY vt LIMIT 1",
+	2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+/* What a read that found nothing, or a peek, says about the next one */
+void
+read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
+			 Outlook *outlook)
+{
+	Datum		values[2];
+	ValueList  *list;
+	const NullableDatum *next;
+
+	if (horizon_outlook(h, moment, found, outlook))
+		return;
+	values[0] = TimestampTzGetDatum(moment);
+	values[1] = TimestampTzGetDatum(outlook->until);
+	outlook->next = DT_NOEND;
+	list = result_values(TIMESTAMPTZOID);
+	plan_run(name, &next_due, values, NULL, result_values_dest(list));
+	if (result_values_got(list, &next) > 0 && !next->isnull)
+		outlook->next = DatumGetTimestampTz(next->value);
+	outlook->conclusive = true;
+	outlook->thorough = false;
+}
+
+/*
+ * One attempt: how many messages it got.  All its looks mean the same "now": what
+ * the first of them leased for no time at all is due again, but not in this call.
+ * "outlook" may be NULL.
+ */
+static int64
+run_once(Request *request, Outlook *outlook)
+{
+	TimestampTz moment = GetCurrentTimestamp() - 1;
+	int64		wanted = request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
+	Horizon    *h;
+	int64		got = 0;
+
+	rights_require_queue(&request->name, request->specs == &pop_any ? ACL_DELETE : ACL_UPDATE);
+	request->leaf = request->blocked = InvalidOid;
+	SPI_connect();
+	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
+	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
+	{
+		wake_mark_taking(&request->name, wanted);
+		do
+			got += look(request, h, moment, request->quantity - got);
+		while ((request->unlimited || got < request->quantity) && !OidIsValid(request->blocked) &&
+			   horizon_look_again(h));
+		wake_mark_taken(&request->name, wanted, got);
+		if (got == 0 && outlook != NULL && (request->unlimited || request->quantity > 0))
+			read_outlook(&request->name, h, moment, got, outlook);
+		if (got == 0 && outlook != NULL && OidIsValid(request->blocked))
+		{
+			outlook->conclusive = outlook->thorough = false;
+			outlook->next = Min(outlook->next, GetCurrentTimestamp() + BLOCKED_PAUSE);
+		}
+	}
+	horizon_end(h, got);
+	SPI_finish();
+	if (got > 0)
+		mark_due(request);
+	return got;
+}
+
+/*
+ * One that came upon a locked partition before it found a message has let go of its
+ * own locks: then it waits.  If it has something, or still holds a lock, it is short.
+ */
+static int64
+request_run(Request *request, Outlook *outlook)
+{
+	int64		got;
+
+	while ((got = run_once(request, outlook)) == 0 && OidIsValid(request->blocked) &&
+		   leaf_wait(request->leaf, request->blocked))
+		CHECK_FOR_INTERRUPTS();
+	return got;
+}
+
+/* pgmq.read(queue_name text, vt integer, qty integer, conditional jsonb) -> SETOF message_record */
+Datum
+pgmq_read(PG_FUNCTION_ARGS)
+{
+	Request		request;
+
+	request_init(&request, fcinfo, &read_any, 2);
+	request_lease(&request, fcinfo, 1, 3);
+	request_run(&request, NULL);
+	result_finish(request.messages);
+	return (Datum) 0;
+}
+
+static int64
+attempt(void *arg, int queue, Outlook *outlook)
+{
+	return request_run(arg, outlook);
+}
+
+/* Whether others may take what this request passes by */
+static bool
+is_picky(const Request *request)
+{
+	return request->specs == &read_where || rights_hide_rows(&request->name);
+}
+
+/*
+ * pgmq.read_with_poll(queue_name text, vt integer, qty integer, max_poll_seconds integer,
+ *					   poll_interval_ms integer, conditional jsonb) -> SETOF message_record
+ *
+ * With a fixed snapshot it only ever sees what is in the queue already and
+ * becomes due.
+ */
+Datum
+pgmq_read_with_poll(PG_FUNCTION_ARGS)
+{
+	Request		request;
+	WaitRequest wait = {0};
+
+	request_init(&request, fcinfo, &read_any, 2);
+	request_lease(&request, fcinfo, 1, 5);
+	wait.queues = &request.name;
+	wait.nqueues = 1;
+	wait.attempt = attempt;
+	wait.arg = &request;
+	wait_arguments(&wait, fcinfo, 3);
+	wait.success = WAKE_TOOK;
+	wait.picky = is_picky(&request);
+	wait.unwakeable = IsolationUsesXactSnapshot() ||
+		(!request.unlimited && request.quantity == 0);
+	wait_for(&wait);
+	result_finish(request.messages);
+	return (Datum) 0;
+}
+
+/* pgmq.pop(queue_name text, qty integer) -> SETOF message_record */
+Datum
+pgmq_pop(PG_FUNCTION_ARGS)
+{
+	Request		request;
+
+	request_init(&request, fcinfo, &pop_any, 1);
+	request_run(&request, NULL);
+	result_finish(request.messages);
+	return (Datum) 0;
+}

@@ -1,0 +1,371 @@
+/*
+ * send.c
+ *	  Put messages in.
+ *
+ * A message that can be had at once is fresh: vt and enqueued_at are the same
+ * reading of the clock.  A message with a delay is deferred, and is found by its
+ * vt.  The clock for both is read when the queue's table is locked: for what is
+ * deferred that makes the floors true (floors.c), for a queue that is
+ * partitioned by time it says when a partition gets no more messages
+ * (partition.c).
+ */
+#include "pgmq.h"
+
+#include "catalog/pg_type_d.h"
+#include "funcapi.h"
+#include "utils/array.h"
+
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq_send);
+PG_FUNCTION_INFO_V1(pgmq_send_headers);
+PG_FUNCTION_INFO_V1(pgmq_send_delay);
+PG_FUNCTION_INFO_V1(pgmq_send_at);
+PG_FUNCTION_INFO_V1(pgmq_send_headers_delay);
+PG_FUNCTION_INFO_V1(pgmq_send_headers_at);
+PG_FUNCTION_INFO_V1(pgmq_send_batch);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_headers);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_delay);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_at);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_headers_delay);
+PG_FUNCTION_INFO_V1(pgmq_send_batch_headers_at);
+PG_FUNCTION_INFO_V1(pgmq__send_batch);
+PG_FUNCTION_INFO_V1(pgmq__validate_batch_params);
+
+/* One message: $1 message, $2 headers, $3 when */
+
+static const PlanSpec send_fresh = {
+	PLAN_SEND,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" VALUES ($3, $3, $1, $2)"
+	" RETURNING msg_id",
+	3, {JSONBOID, JSONBOID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec send_delayed = {
+	PLAN_SEND_DELAYED,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT c.now, c.now OPERATOR(pg_catalog.+) $3, $1, $2"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c"
+	" RETURNING msg_id",
+	3, {JSONBOID, JSONBOID, INTERVALOID}
+};
+
+static const PlanSpec send_at = {
+	PLAN_SEND_AT,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT c.now, GREATEST(c.now, $3), $1, $2"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c"
+	" RETURNING msg_id",
+	3, {JSONBOID, JSONBOID, TIMESTAMPTZOID}
+};
+
+/* Many messages: $1 messages, $2 headers, $3 when; ids come in array order */
+
+#define BATCH_ROWS \
+	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS m (message, headers)"
+
+static const PlanSpec send_batch_fresh = {
+	PLAN_SEND_BATCH,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT $3, $3, m.message, m.headers"
+	" FROM " BATCH_ROWS
+	" RETURNING msg_id",
+	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec send_batch_delayed = {
+	PLAN_SEND_BATCH_DELAYED,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT c.now, c.now OPERATOR(pg_catalog.+) $3, m.message, m.headers"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c, " BATCH_ROWS
+	" RETURNING msg_id",
+	3, {JSONBARRAYOID, JSONBARRAYOID, INTERVALOID}
+};
+
+static const PlanSpec send_batch_at = {
+	PLAN_SEND_BATCH_AT,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT c.now, GREATEST(c.now, $3), m.message, m.headers"
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c, " BATCH_ROWS
+	" RETURNING msg_id",
+	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
+};
+
+/* The three statements for a call with one message, or with many */
+typedef struct SendSpecs
+{
+	const PlanSpec *fresh;
+	const PlanSpec *delayed;
+	const PlanSpec *at;
+} SendSpecs;
+
+static const SendSpecs one_message = {&send_fresh, &send_delayed, &send_at};
+static const SendSpecs many_messages = {&send_batch_fresh, &send_batch_delayed, &send_batch_at};
+
+/* When messages become visible that were just sent with a delay, or a moment later */
+static TimestampTz
+visible_at(bool seconds, Datum when)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return seconds ? now + DatumGetIntervalP(when)->time : Max(now, DatumGetTimestampTz(when));
+}
+
+/*
+ * What a call sends, to whatever queue: the second argument is the message or
+ * the messages.  A NULL delay goes through the statement whose vt it makes NULL,
+ * so that the error is the table's own (23502).
+ */
+static void
+take_arguments(FunctionCallInfo fcinfo, const SendSpecs *specs,
+			   int headers_arg, Delay delay, int delay_arg, Outgoing *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->spec = specs->fresh;
+	arg_to_param(fcinfo, 1, &out->values[0], &out->nulls[0]);
+	out->nulls[1] = true;
+	out->delay = DELAY_NONE;
+	if (headers_arg > 0)
+		arg_to_param(fcinfo, headers_arg, &out->values[1], &out->nulls[1]);
+
+	if (delay != DELAY_NONE && PG_ARGISNULL(delay_arg))
+	{
+		/* No message without a time, but for one that a trigger makes */
+		out->spec = specs->delayed;
+		out->nulls[2] = true;
+	}
+	else if (delay == DELAY_SECONDS && PG_GETARG_INT32(delay_arg) > 0)
+	{
+		out->spec = specs->delayed;
+		out->delay = DELAY_SECONDS;
+		out->values[2] = interval_from_seconds(PG_GETARG_INT32(delay_arg));
+	}
+	else if (delay == DELAY_UNTIL)
+	{
+		out->spec = specs->at;
+		out->delay = DELAY_UNTIL;
+		out->values[2] = PG_GETARG_DATUM(delay_arg);
+	}
+}
+
+void
+send_take_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg, Outgoing *out)
+{
+	take_arguments(fcinfo, &one_message, headers_arg, delay, delay_arg, out);
+}
+
+void
+send_take_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg, Outgoing *out)
+{
+	take_arguments(fcinfo, &many_messages, headers_arg, delay, delay_arg, out);
+}
+
+/* Put it into a queue.  The caller has connected to SPI; the ids go to "dest". */
+void
+send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
+{
+	bool		fresh = out->delay == DELAY_NONE && !out->nulls[2];
+	uint64		sent;
+
+	rights_require_queue(name, ACL_INSERT);
+	sent = plan_run_now(name, out->spec, fresh ? 2 : -1, out->values, out->nulls, dest);
+	if (out->delay == DELAY_NONE)
+		wake_mark(name, (int64) sent);
+	else if (sent > 0)
+		wake_mark_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
+}
+
+/*
+ * One message: a set of one row, which needs no tuplestore.  The second call
+ * ends the set.  Leaving isDone alone would not: beside a longer set in a
+ * select list the server would call, and send, again for each of its rows.
+ * A trigger on the queue may have turned the insert down: then there is no row.
+ */
+static Datum
+send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
+{
+	FuncCallContext *call;
+	QueueName	name;
+	Outgoing	out;
+	ValueList  *ids;
+	const NullableDatum *id;
+	NullableDatum msg_id = {0};
+	bool		sent;
+
+	if (!SRF_IS_FIRSTCALL())
+	{
+		call = SRF_PERCALL_SETUP();
+		SRF_RETURN_DONE(call);
+	}
+	SPI_connect();
+	name_from_arg(fcinfo, 0, &name);
+	send_take_one(fcinfo, headers_arg, delay, delay_arg, &out);
+	ids = result_values(INT8OID);
+	send_to(&name, &out, result_values_dest(ids));
+	sent = result_values_got(ids, &id) > 0;
+	if (sent)
+		msg_id = *id;
+	SPI_finish();
+
+	call = SRF_FIRSTCALL_INIT();
+	if (!sent)
+		SRF_RETURN_DONE(call);
+	if (msg_id.isnull)
+		SRF_RETURN_NEXT_NULL(call);
+	SRF_RETURN_NEXT(call, msg_id.value);
+}
+
+/* pgmq.send(queue_name text, msg jsonb) -> SETOF bigint */
+Datum
+pgmq_send(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 0, DELAY_NONE, 0);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, headers jsonb) -> SETOF bigint */
+Datum
+pgmq_send_headers(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 2, DELAY_NONE, 0);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, delay integer) -> SETOF bigint */
+Datum
+pgmq_send_delay(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 0, DELAY_SECONDS, 2);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, delay timestamptz) -> SETOF bigint */
+Datum
+pgmq_send_at(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 0, DELAY_UNTIL, 2);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, headers jsonb, delay integer) -> SETOF bigint */
+Datum
+pgmq_send_headers_delay(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 2, DELAY_SECONDS, 3);
+}
+
+/* pgmq.send(queue_name text, msg jsonb, headers jsonb, delay timestamptz) -> SETOF bigint */
+Datum
+pgmq_send_headers_at(PG_FUNCTION_ARGS)
+{
+	return send_one(fcinfo, 2, DELAY_UNTIL, 3);
+}
+
+/* Length of the first dimension; 0 for an empty array or NULL */
+static int
+first_dimension(FunctionCallInfo fcinfo, int argno)
+{
+	ArrayType  *array;
+
+	if (PG_ARGISNULL(argno))
+		return 0;
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	return ARR_NDIM(array) > 0 ? ARR_DIMS(array)[0] : 0;
+}
+
+/* The checks of a batch; headers_arg is -1 for a call that has none */
+void
+send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg)
+{
+	int			msgs = first_dimension(fcinfo, msgs_arg);
+	int			headers;
+
+	if (msgs == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("msgs cannot be NULL or empty")));
+	if (headers_arg < 0 || PG_ARGISNULL(headers_arg))
+		return;
+	headers = first_dimension(fcinfo, headers_arg);
+	if (headers != msgs)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("headers array length (%d) must match msgs array length (%d)",
+						headers, msgs)));
+}
+
+static Datum
+insert_batch(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
+{
+	DestReceiver *dest = result_scalars(fcinfo);
+	QueueName	name;
+	Outgoing	out;
+
+	SPI_connect();
+	name_from_arg(fcinfo, 0, &name);
+	send_take_many(fcinfo, headers_arg, delay, delay_arg, &out);
+	send_to(&name, &out, dest);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+static Datum
+send_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
+{
+	send_validate_batch(fcinfo, 1, headers_arg > 0 ? headers_arg : -1);
+	return insert_batch(fcinfo, headers_arg, delay, delay_arg);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[]) -> SETOF bigint */
+Datum
+pgmq_send_batch(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 0, DELAY_NONE, 0);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[]) -> SETOF bigint */
+Datum
+pgmq_send_batch_headers(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 2, DELAY_NONE, 0);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], delay integer) -> SETOF bigint */
+Datum
+pgmq_send_batch_delay(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 0, DELAY_SECONDS, 2);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], delay timestamptz) -> SETOF bigint */
+Datum
+pgmq_send_batch_at(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 0, DELAY_UNTIL, 2);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay integer) -> SETOF bigint */
+Datum
+pgmq_send_batch_headers_delay(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 2, DELAY_SECONDS, 3);
+}
+
+/* pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay timestamptz) -> SETOF bigint */
+Datum
+pgmq_send_batch_headers_at(PG_FUNCTION_ARGS)
+{
+	return send_many(fcinfo, 2, DELAY_UNTIL, 3);
+}
+
+/* pgmq._send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay timestamptz) -> SETOF bigint */
+Datum
+pgmq__send_batch(PG_FUNCTION_ARGS)
+{
+	return insert_batch(fcinfo, 2, DELAY_UNTIL, 3);
+}
+
+/* pgmq._validate_batch_params(msgs jsonb[], headers jsonb[]) -> void */
+Datum
+pgmq__validate_batch_params(PG_FUNCTION_ARGS)
+{
+	send_validate_batch(fcinfo, 0, 1);
+	PG_RETURN_VOID();
+}

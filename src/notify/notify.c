@@ -1,0 +1,573 @@
+/*
+ * notify.c
+ *	  LISTEN and NOTIFY for those who want it: the trigger on a queue's table,
+ *	  and its settings.
+ *
+ * The trigger fires once for each statement that inserts, and leaves word that
+ * the queue is to be announced (announce.c).  Triggers that an older version
+ * made fire for each row, have the queue's name as their argument or nothing,
+ * and may sit on partitions; they end up in the same function.
+ *
+ * The interval is in pgmq.notify_insert_throttle, which survives a crash.  Senders
+ * only read it, past the privileges and without SPI, and keep what they read; a
+ * trigger on that table makes all sessions forget what they keep, whoever
+ * writes there: our functions, a cascade from pgmq.meta, a restore, a user.
+ * (With the interval as an argument of the trigger, changing it would need a
+ * lock on the queue's table that waits for all senders.)  Nothing is written
+ * there when messages are sent; last_notified_at is in shared memory.
+ */
+#include "admin/admin.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation_d.h"
+#include "commands/trigger.h"
+#include "funcapi.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "base/ownread.h"
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq_enable_notify_insert);
+PG_FUNCTION_INFO_V1(pgmq_disable_notify_insert);
+PG_FUNCTION_INFO_V1(pgmq_update_notify_insert);
+PG_FUNCTION_INFO_V1(pgmq_list_notify_insert_throttles);
+PG_FUNCTION_INFO_V1(pgmq_notify_queue_listeners);
+PG_FUNCTION_INFO_V1(pgmq__notify_settings_changed);
+
+#define TRIGGER_NAME "trigger_notify_queue_insert_listeners"
+#define SETTINGS_INDEX "notify_insert_throttle_queue_name_key"
+
+/* For a trigger without a setting, which a crash of an older version leaves */
+#define DEFAULT_INTERVAL_MS 250
+
+/*
+ * "pgmq.q_<queue>.INSERT", with the name as it was created.  False if that is
+ * too long, as a name can be that an older version let pass.
+ */
+static bool
+fits_channel(const char *queue_name, const char *operation, Channel *channel)
+{
+	memset(channel, 0, sizeof(*channel));
+	return snprintf(channel->name, sizeof(channel->name), PGMQ_SCHEMA ".q_%s.%s",
+					queue_name, operation) < sizeof(channel->name);
+}
+
+static void
+make_channel(const char *queue_name, const char *operation, Channel *channel)
+{
+	if (!fits_channel(queue_name, operation, channel))
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("queue name \"%s\" is too long for notifications", queue_name)));
+}
+
+/* ---- the settings, as senders see them ---- */
+
+typedef struct Setting
+{
+	char		queue_name[NAMEDATALEN];	/* hash key, must be first */
+	int			interval_ms;
+} Setting;
+
+/* So many queues' settings are kept; then all are forgotten. */
+#define MAX_SETTINGS 1024
+
+static HTAB *Settings = NULL;
+static bool SettingsValid = false;
+static Oid	SettingsRelid = InvalidOid;
+
+/* This transaction has read some, perhaps its own that will never be committed */
+static bool SettingsRead = false;
+
+static void
+forget_settings(Datum arg, Oid relid)
+{
+	if (relid == SettingsRelid || !OidIsValid(relid))
+		SettingsValid = false;
+}
+
+/*
+ * The transaction, or a part of it, was rolled back (xact.c).  The server takes
+ * back the invalidations of what it has changed; but a trigger may have read a
+ * change before that was registered.  Nothing here can fail.
+ */
+void
+notify_rolled_back(void)
+{
+	if (SettingsRead)
+		SettingsValid = false;
+}
+
+/* The transaction is over (xact.c) */
+void
+notify_forget(void)
+{
+	SettingsRead = false;
+}
+
+/* An empty table of what we know, and the table to read it from */
+static void
+begin_settings(void)
+{
+	static bool registered = false;
+	HASHCTL		ctl;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(forget_settings, (Datum) 0);
+		registered = true;
+	}
+	if (Settings != NULL)
+		hash_destroy(Settings);
+	Settings = NULL;
+	ctl.keysize = NAMEDATALEN;
+	ctl.entrysize = sizeof(Setting);
+	ctl.hcxt = TopMemoryContext;
+	Settings = hash_create("pgmq notify settings", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	SettingsRelid = relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock);
+	UnlockRelationOid(SettingsRelid, AccessShareLock);
+	/* Before the table is read: what changes from here on makes it false again. */
+	SettingsValid = true;
+}
+
+/* An index that finds a queue's row; InvalidOid if there is none */
+static Oid
+settings_index(Relation rel, AttrNumber name_attno)
+{
+	const IndexKey key = {name_attno, VARCHAROID,
+	TupleDescAttr(RelationGetDescr(rel), name_attno - 1)->attcollation};
+	Oid			oid = get_relname_relid(SETTINGS_INDEX, RelationGetNamespace(rel));
+	Relation	index;
+	bool		good;
+
+	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX ||
+		(index = try_index_open(oid, AccessShareLock)) == NULL)
+		return InvalidOid;
+	good = relcheck_index(index, RelationGetRelid(rel), &key, 1) && relcheck_index_is_whole(index);
+	index_close(index, AccessShareLock);
+	return good ? oid : InvalidOid;
+}
+
+/*
+ * A sender needs no privilege on the table.  The lock is let go at once; it
+ * conflicts with nothing but what rebuilds the table.
+ */
+static int
+read_setting(const char *queue_name)
+{
+	Relation	rel = table_open(relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock), NoLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	AttrNumber	name_attno = relcheck_column(desc, "queue_name", VARCHAROID);
+	AttrNumber	interval_attno = relcheck_column(desc, "throttle_interval_ms", INT4OID);
+	Oid			index = settings_index(rel, name_attno);
+	int			interval_ms = DEFAULT_INTERVAL_MS;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyEntryInitialize(&key, 0, name_attno, BTEqualStrategyNumber, InvalidOid,
+						   TupleDescAttr(desc, name_attno - 1)->attcollation,
+						   F_TEXTEQ, CStringGetTextDatum(queue_name));
+	scan = systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, interval_attno, desc, &isnull);
+
+		if (!isnull)
+			interval_ms = Max(DatumGetInt32(value), 0);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return interval_ms;
+}
+
+static int
+interval_of(const char *queue_name)
+{
+	char		key[NAMEDATALEN] = {0};
+	Setting    *setting;
+	int			interval_ms;
+
+	strlcpy(key, queue_name, sizeof(key));
+
+	/* The locks of a transaction that goes on sending are no occasion for it. */
+	AcceptInvalidationMessages();
+	if (Settings != NULL && SettingsValid)
+	{
+		setting = hash_search(Settings, key, HASH_FIND, NULL);
+		if (setting != NULL)
+			return setting->interval_ms;
+	}
+	if (Settings == NULL || !SettingsValid || hash_get_num_entries(Settings) >= MAX_SETTINGS)
+		begin_settings();
+	SettingsRead = true;
+	interval_ms = read_setting(key);
+	setting = hash_search(Settings, key, HASH_ENTER, NULL);
+	setting->interval_ms = interval_ms;
+	return interval_ms;
+}
+
+/*
+ * pgmq._notify_settings_changed() -> trigger
+ *
+ * On the table of settings, for each row that is written and for TRUNCATE, under
+ * session_replication_role = replica too.
+ */
+Datum
+pgmq__notify_settings_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("trigger functions can only be called as triggers")));
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	PG_RETURN_POINTER(NULL);
+}
+
+/* ---- the trigger ---- */
+
+/* Whether this is the table of the queue that a trigger names as its argument */
+static bool
+is_queue(Oid relid, const char *queue_name)
+{
+	QueueName	name;
+
+	return name_try_canonical(cstring_to_text(queue_name), &name) &&
+		name_relid(&name, QUEUE_TABLE) == relid;
+}
+
+/*
+ * The queue that a trigger speaks for; NULL if it does not sit on the table of
+ * that queue, or on a partition of it.  Any role can use the function on a table
+ * of its own, and must not use up the interval of another role's queue with it.
+ */
+static const char *
+queue_of(const TriggerData *trigdata)
+{
+	Oid			relid = RelationGetRelid(trigdata->tg_relation);
+	List	   *ancestors = NIL;
+	const char *relname;
+
+	if (trigdata->tg_relation->rd_rel->relispartition)
+		ancestors = get_partition_ancestors(relid);
+	if (ancestors != NIL)
+		relid = llast_oid(ancestors);
+	if (trigdata->tg_trigger->tgnargs > 0)
+		return is_queue(relid, trigdata->tg_trigger->tgargs[0]) ? trigdata->tg_trigger->tgargs[0] : NULL;
+	relname = get_rel_name(relid);
+	if (relname == NULL || get_rel_namespace(relid) != get_namespace_oid(PGMQ_SCHEMA, true) ||
+		strncmp(relname, "q_", 2) != 0)
+		return NULL;
+	return relname + 2;
+}
+
+/*
+ * Whether this transaction has inserted anything.  A trigger for each statement
+ * fires too when a statement inserts nothing.  The server counts what a
+ * transaction has done to a table, as far as it counts at all.  (A transition
+ * table would tell as well, but make a copy of every message.)
+ */
+static bool
+has_inserted(const TriggerData *trigdata)
+{
+	Relation	rel = trigdata->tg_relation;
+	PgStat_TableXactStatus *counts;
+
+	if (!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) || TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
+		rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		!rel->pgstat_enabled || !pgstat_track_counts)
+		return true;
+	if (rel->pgstat_info == NULL)
+		return false;			/* nothing has been counted in this session */
+	for (counts = rel->pgstat_info->trans; counts != NULL; counts = counts->upper)
+	{
+		if (counts->tuples_inserted > 0)
+			return true;
+	}
+	return false;
+}
+
+static const char *
+operation_of(TriggerEvent event)
+{
+	if (TRIGGER_FIRED_BY_INSERT(event))
+		return "INSERT";
+	if (TRIGGER_FIRED_BY_UPDATE(event))
+		return "UPDATE";
+	if (TRIGGER_FIRED_BY_DELETE(event))
+		return "DELETE";
+	return "TRUNCATE";
+}
+
+/* pgmq.notify_queue_listeners() -> trigger */
+Datum
+pgmq_notify_queue_listeners(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	const char *queue_name;
+	Channel		channel;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("trigger functions can only be called as triggers")));
+	queue_name = queue_of(trigdata);
+	if (queue_name != NULL && has_inserted(trigdata))
+	{
+		make_channel(queue_name, operation_of(trigdata->tg_event), &channel);
+		announce_at_commit(&channel, interval_of(queue_name));
+	}
+
+	/* Whoever made it fire before the row wants the row nevertheless. */
+	if (TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+		return PointerGetDatum(trigdata->tg_newtuple);
+	return PointerGetDatum(trigdata->tg_trigtuple);
+}
+
+/* ---- enable, disable, update, list ---- */
+
+/*
+ * Whether the queue's table has the trigger, and whether it is as we make it.
+ * Not by the relation cache: under the locks that we hold, it may be behind.
+ */
+static bool
+find_trigger(const QueueName *name, const char *spelling, bool *as_ours)
+{
+	const char *args[2];
+	char	   *same;
+
+	args[0] = name_table(name, QUEUE_TABLE);
+	args[1] = spelling;
+	same = run_for_text(
+						"SELECT tgfoid OPERATOR(pg_catalog.=) 'pgmq.notify_queue_listeners()'::pg_catalog.regprocedure"
+						" AND tgtype OPERATOR(pg_catalog.=) 4"	/* after insert, for each statement */
+						" AND tgenabled OPERATOR(pg_catalog.=) ANY (ARRAY['O', 'A']::\"char\"[])"
+						" AND tgqual IS NULL AND tgnewtable IS NULL"
+						" AND tgargs OPERATOR(pg_catalog.=) (pg_catalog.convert_to($2, pg_catalog.getdatabaseencoding())"
+						" OPERATOR(pg_catalog.||) pg_catalog.decode('00', 'hex'))"
+						" FROM pg_catalog.pg_trigger"
+						" WHERE tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
+						" AND tgname OPERATOR(pg_catalog.=) '" TRIGGER_NAME "'",
+						2, args);
+	*as_ours = same != NULL && strcmp(same, "t") == 0;
+	return same != NULL;
+}
+
+static void
+notice_no_trigger(const QueueName *name)
+{
+	ereport(NOTICE,
+			(errmsg("trigger \"" TRIGGER_NAME "\" for relation \"" PGMQ_SCHEMA ".q_%s\" does not exist, skipping",
+					name->canonical)));
+}
+
+/*
+ * A trigger that is as it should be stays, so that enabling again takes no
+ * lock on the table.
+ */
+static void
+ensure_trigger(const QueueName *name, const char *spelling)
+{
+	const char *table = name_table(name, QUEUE_TABLE);
+	bool		as_ours;
+	Channel		channel;
+
+	make_channel(spelling, "INSERT", &channel);
+	if (!find_trigger(name, spelling, &as_ours))
+		notice_no_trigger(name);
+	else if (as_ours)
+		return;
+	else
+		run_ddl("DROP TRIGGER " TRIGGER_NAME " ON %s", table);
+	run_ddl("CREATE TRIGGER " TRIGGER_NAME " AFTER INSERT ON %s"
+			" FOR EACH STATEMENT EXECUTE FUNCTION pgmq.notify_queue_listeners(%s)",
+			table, quote_literal_cstr(spelling));
+}
+
+static void
+setting_changed(const char *spelling)
+{
+	Channel		channel;
+
+	make_channel(spelling, "INSERT", &channel);
+	announce_forget_last(&channel);
+}
+
+/* An argument as an error message shows it */
+static const char *
+shown(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? "<NULL>" : text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+/* An interval as text, or NULL */
+static const char *
+interval_arg(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? NULL : psprintf("%d", PG_GETARG_INT32(argno));
+}
+
+/*
+ * pgmq.enable_notify_insert(queue_name text, throttle_interval_ms integer) -> void
+ *
+ * Locks in the order of create and drop_queue: the queue, its table, pgmq.meta
+ * (through the foreign key), the setting.
+ */
+Datum
+pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	const char *args[2];
+
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("throttle_interval_ms must be non-negative")));
+	SPI_connect();
+	if (!PG_ARGISNULL(0))
+	{
+		name_from_arg(fcinfo, 0, &name);
+		rights_require_queue_owner(&name);
+		lock_queue(&name);
+		rights_require_queue_owner(&name);
+	}
+	if (PG_ARGISNULL(0) || !OidIsValid(name_relid(&name, QUEUE_TABLE)))
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("Queue \"%s\" does not exist. Create it first using pgmq.create()",
+						shown(fcinfo, 0))));
+
+	args[0] = registered_spelling(&name);
+	if (args[0] == NULL)
+		args[0] = shown(fcinfo, 0);
+	args[1] = interval_arg(fcinfo, 1);
+	ensure_trigger(&name, args[0]);
+	rights_write_row(OWN_NOTIFY_SETTINGS, &name, true,
+					 "INSERT INTO pgmq.notify_insert_throttle AS t (queue_name, throttle_interval_ms)"
+					 " VALUES ($1, $2::pg_catalog.int4)"
+					 " ON CONFLICT ON CONSTRAINT " SETTINGS_INDEX " DO UPDATE"
+					 " SET throttle_interval_ms = EXCLUDED.throttle_interval_ms,"
+					 " last_notified_at = pg_catalog.to_timestamp(0)",
+					 2, args);
+	setting_changed(args[0]);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* pgmq.disable_notify_insert(queue_name text) -> void */
+Datum
+pgmq_disable_notify_insert(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	const char *canonical = name.canonical;
+	bool		as_ours;
+
+	name_from_arg(fcinfo, 0, &name);
+	rights_require_queue_owner(&name);
+	SPI_connect();
+	lock_queue(&name);
+	if (!OidIsValid(name_relid(&name, QUEUE_TABLE)))
+		ereport(NOTICE,
+				(errmsg("relation \"" PGMQ_SCHEMA ".q_%s\" does not exist, skipping", name.canonical)));
+	else if (!find_trigger(&name, "", &as_ours))
+		notice_no_trigger(&name);
+	else
+		run_ddl("DROP TRIGGER " TRIGGER_NAME " ON %s", name_table(&name, QUEUE_TABLE));
+	rights_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(name_relid(&name, QUEUE_TABLE)),
+					 "DELETE FROM pgmq.notify_insert_throttle WHERE " HAS_IDENTITY, 1, &canonical);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * pgmq.update_notify_insert(queue_name text, throttle_interval_ms integer) -> void
+ *
+ * Locks the setting only: senders go on.
+ */
+Datum
+pgmq_update_notify_insert(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	const char *args[2];
+	uint64		i;
+
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("throttle_interval_ms must be non-negative, got: %d", PG_GETARG_INT32(1))));
+	SPI_connect();
+	if (!PG_ARGISNULL(0))
+	{
+		name_from_arg(fcinfo, 0, &name);
+		rights_require_queue_owner(&name);
+	}
+	if (PG_ARGISNULL(0) || registered_spelling(&name) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("Queue \"%s\" does not exist. Create the queue first using pgmq.create()",
+						shown(fcinfo, 0))));
+	args[0] = name.canonical;
+	args[1] = interval_arg(fcinfo, 1);
+	if (rights_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(name_relid(&name, QUEUE_TABLE)),
+						 "UPDATE pgmq.notify_insert_throttle"
+						 " SET throttle_interval_ms = $2::pg_catalog.int4,"
+						 " last_notified_at = pg_catalog.to_timestamp(0)"
+						 " WHERE " HAS_IDENTITY " RETURNING queue_name", 2, args) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RAISE_EXCEPTION),
+				 errmsg("Queue \"%s\" does not have notify_insert enabled. Enable it first using pgmq.enable_notify_insert()",
+						shown(fcinfo, 0))));
+	for (i = 0; i < SPI_processed; i++)
+		setting_changed(relcheck_text(i, 1, "the name of the queue in pgmq.notify_insert_throttle"));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * pgmq.list_notify_insert_throttles()
+ *	-> TABLE (queue_name text, throttle_interval_ms integer, last_notified_at timestamp with time zone)
+ */
+Datum
+pgmq_list_notify_insert_throttles(PG_FUNCTION_ARGS)
+{
+	static const char *const columns[] = {"queue_name", "throttle_interval_ms", "last_notified_at"};
+	static const OwnKey by_name[] = {{0, DEFAULT_COLLATION_OID, false}};
+	OwnRow	   *rows;
+	uint64		count;
+	uint64		i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	count = ownread(OWN_NOTIFY_SETTINGS, VIEW_OF_CALLER, columns, lengthof(columns), &rows);
+	ownread_sort(rows, count, by_name, lengthof(by_name));
+	for (i = 0; i < count; i++)
+	{
+		OwnRow	   *row = &rows[i];
+		Channel		channel;
+		TimestampTz last;
+
+		if (!row->nulls[0] && fits_channel(ownread_text(row, 0), "INSERT", &channel) &&
+			announce_last(&channel, &last))
+		{
+			if (row->nulls[2] || last > DatumGetTimestampTz(row->values[2]))
+				row->values[2] = TimestampTzGetDatum(last);
+			row->nulls[2] = false;
+		}
+	}
+	ownread_put(fcinfo, rows, count);
+	return (Datum) 0;
+}

@@ -1,0 +1,330 @@
+/*
+ * floors.c
+ *	  What is true about a queue, and stays true: below the fresh floor there
+ *	  is no fresh message, below the due floor no deferred one, now or ever
+ *	  again, as far as the functions of this extension write.
+ *
+ * HOW A FLOOR IS FOUND
+ *
+ * s1  Take a candidate: the last value of the queue's sequence, plus one, and
+ *	   then the clock.  Only then list the transactions that hold a lock on the
+ *	   queue's table that conflicts with SHARE: the holders.
+ * s2  When all of the holders have ended, the candidate counts.  Take a
+ *	   snapshot and look, without locking, for the lowest fresh msg_id and the
+ *	   earliest deferred vt that it sees.  Each floor is the smaller of its
+ *	   candidate and what was found.
+ *
+ * WHY IT IS TRUE
+ *
+ * A message can still appear below a candidate only through a transaction that
+ * has drawn its msg_id, or read the clock for its vt, before s1.  Our
+ * statements hold ROW EXCLUSIVE on the table from before they draw a msg_id or
+ * evaluate clock_timestamp() until their transaction ends: the executor locks
+ * before it runs.  So such a transaction has either ended before the holders
+ * were listed or is one of them, and at s2 it has ended in either case; the
+ * snapshot sees what it left.  A transaction that takes the lock later draws a
+ * higher msg_id and reads a later clock, and no vt before the clock is ever
+ * stored.  Case by case:
+ *
+ * - Uncommitted lower ids, and transactions that commit late: their senders
+ *	 are holders, and are waited for.
+ * - Rollback of a read, pop, delete, archive or set_vt: until the transaction
+ *	 has ended, the snapshot sees the version from before; so does one that is
+ *	 taken after the rollback.  A floor can't pass a message that comes back.
+ *	 A fresh message is never made fresh again: whatever sets vt makes it
+ *	 deferred, at a time not before now.
+ * - Subtransactions: table locks belong to the top transaction until it ends;
+ *	 a lock that ROLLBACK TO SAVEPOINT releases early has protected rows that
+ *	 are gone with it.
+ * - Prepared transactions keep their locks: they are in the list, and
+ *	 VirtualXactLock() knows a holder that was prepared meanwhile.
+ * - REPEATABLE READ: a fixed snapshot does not see what a holder left.  Such
+ *	 transactions move nothing; they may well be holders.
+ * - The caller's own uncommitted writes: our snapshot shows our own claims as
+ *	 done, though they may be rolled back.  A transaction that holds the lock
+ *	 itself moves nothing.
+ * - set_vt: the clock is read inside the statement, GREATEST keeps times that
+ *	 a caller gives from lying before it.
+ * - Row-level security: the probes go past it, straight to the index.
+ * - Partitions: all statements are on the queue's table, and lock it before
+ *	 they choose a partition, so it is where the holders are found.  The
+ *	 probe looks into all partitions that may have anything (look.c), and
+ *	 counts only if its list of them was that of its snapshot.
+ * - VACUUM also holds a conflicting lock, for as long as a large table takes;
+ *	 it writes no message, so it does not count as a holder.
+ * - TRUNCATE, drop and re-create, and everything else that rewrites the table
+ *	 gives it a new file, and floors are kept by file (horizon.c).  A partitioned
+ *	 table has none, and its floors outlive a TRUNCATE: they are as true of
+ *	 nothing at all, unless the sequence is set back, which horizon.c notices.
+ *
+ * A sequence with a cache gives a session ids that it may use at any time
+ * later, below the last value.  Such a queue has no candidate for its fresh
+ * floor, which stays where it is.
+ *
+ * What is written around the extension (UPDATE by hand, COPY with old times, a
+ * clock that was set back) may land below a floor; for that there is the rescan (horizon.c).
+ *
+ * Memory: candidates live in FloorsContext, a child of TopMemoryContext.
+ */
+#include "pgmq.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_sequence.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "position/floors.h"
+#include "base/relcheck.h"
+
+/*
+ * Candidates that wait for their holders, one a queue.  Their number is fixed:
+ * a queue that needs another's place takes it, and the loss is only a move
+ * that begins anew.
+ */
+typedef struct Candidate
+{
+	uint64		key;			/* of the queue's file; 0: no candidate */
+	Floors		floors;
+	VirtualTransactionId *holders;
+	int			nholders;		/* how many of them may still be at work */
+} Candidate;
+
+#define CANDIDATES 64
+
+static MemoryContext FloorsContext = NULL;
+static Candidate Candidates[CANDIDATES];
+
+static Candidate *
+candidate_place(uint64 key)
+{
+	return &Candidates[(key ^ (key >> 32)) % CANDIDATES];
+}
+
+static void
+candidate_drop(Candidate *candidate)
+{
+	if (candidate->holders)
+		pfree(candidate->holders);
+	memset(candidate, 0, sizeof(*candidate));
+}
+
+/* The last msg_id that was drawn; false if the column has no sequence of its own */
+bool
+floors_last_id(const QueueTable *table, int64 *last_id)
+{
+	Oid			seqid = relcheck_sequence(table->rel);
+	Relation	seq;
+	Buffer		buffer;
+	HeapTupleHeader tuple;
+	Form_pg_sequence_data data;
+
+	/*
+	 * Not through SQL: a reader needs no right on the sequence.  Nor does it
+	 * wait for it, for this is no more than a hint.
+	 */
+	if (!OidIsValid(seqid) || !ConditionalLockRelationOid(seqid, AccessShareLock))
+		return false;
+	seq = try_relation_open(seqid, NoLock);
+	if (seq == NULL)
+	{
+		UnlockRelationOid(seqid, AccessShareLock);
+		return false;
+	}
+	if (seq->rd_rel->relkind != RELKIND_SEQUENCE)
+	{
+		relation_close(seq, AccessShareLock);
+		return false;
+	}
+	buffer = ReadBuffer(seq, 0);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer),
+										  PageGetItemId(BufferGetPage(buffer), FirstOffsetNumber));
+	data = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
+	*last_id = data->is_called ? data->last_value : data->last_value - 1;
+	UnlockReleaseBuffer(buffer);
+	relation_close(seq, AccessShareLock);
+	return true;
+}
+
+/*
+ * Whether sessions draw more than one id at a time from the queue's sequence.
+ * Then a session may send one that is far below the last, at any time later.
+ */
+static bool
+draws_ahead(const QueueTable *table)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(relcheck_sequence(table->rel)));
+	bool		ahead = true;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		ahead = ((Form_pg_sequence) GETSTRUCT(tuple))->seqcache > 1;
+		ReleaseSysCache(tuple);
+	}
+	return ahead;
+}
+
+/*
+ * A vacuum sets its flag before it locks its table and keeps it to its end.
+ * The flag is read first: if the transaction is still the same after that, the
+ * flag was its own and not that of its successor.
+ */
+static bool
+is_vacuum(VirtualTransactionId vxid)
+{
+	PGPROC	   *proc;
+
+	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
+		return false;
+	proc = VirtualTransactionProc(vxid);
+	if (proc == NULL || (proc->statusFlags & PROC_IN_VACUUM) == 0)
+		return false;
+	pg_read_barrier();
+	return ProcLocalTransactionId(proc) == vxid.localTransactionId;
+}
+
+static void
+candidate_take(Candidate *candidate, const QueueTable *table)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *holders;
+	int			count;
+	int			i;
+	int64		last_id;
+	MemoryContext oldcontext;
+
+	candidate_drop(candidate);
+	if (!floors_last_id(table, &last_id))
+		return;
+	candidate->floors.fresh = draws_ahead(table) ? PG_INT64_MIN : last_id + 1;
+	candidate->floors.due = GetCurrentTimestamp();
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(table->rel));
+	holders = GetLockConflicts(&tag, ShareLock, &count);
+
+	if (FloorsContext == NULL)
+		FloorsContext = AllocSetContextCreate(TopMemoryContext, "pgmq floors",
+											  ALLOCSET_SMALL_SIZES);
+	oldcontext = MemoryContextSwitchTo(FloorsContext);
+	candidate->holders = palloc(sizeof(VirtualTransactionId) * Max(count, 1));
+	MemoryContextSwitchTo(oldcontext);
+	for (i = 0; i < count; i++)
+	{
+		if (!is_vacuum(holders[i]))
+			candidate->holders[candidate->nholders++] = holders[i];
+	}
+	pfree(holders);
+	candidate->key = table->key;
+}
+
+/* Whether all holders have ended */
+static bool
+candidate_counts(Candidate *candidate)
+{
+	while (candidate->nholders > 0)
+	{
+		if (!VirtualXactLock(candidate->holders[candidate->nholders - 1], false))
+			return false;
+		candidate->nholders--;
+	}
+	return true;
+}
+
+/*
+ * s2: nothing below the old floors need be looked at, and for the due floor
+ * nothing above the candidate's clock (there lie the dead leases of the whole
+ * visibility timeout).
+ */
+static void
+probe(const QueueTable *table, const Floors *old, Floors *floors)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		msg_id;
+	TimestampTz vt;
+
+	if (floors->fresh > old->fresh &&
+		look_lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
+		floors->fresh = msg_id;
+	if (look_earliest_due(table, snapshot, old->due, floors->due, &vt))
+		floors->due = Min(floors->due, vt);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Whether a snapshot of now sees anything in front of the floors */
+bool
+floors_are_wrong(const QueueTable *table, const Floors *floors)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		wrong = false;
+	int64		msg_id;
+	TimestampTz vt;
+
+	if (floors->fresh > PG_INT64_MIN)
+		wrong = look_lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
+	if (!wrong && floors->due > DT_NOBEGIN)
+		wrong = look_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
+	UnregisterSnapshot(snapshot);
+	return wrong;
+}
+
+/*
+ * Whether this transaction may move floors at all: its snapshots must be new,
+ * and it must have written nothing to the queue.
+ */
+bool
+floors_may_move(const QueueTable *table)
+{
+	return !IsolationUsesXactSnapshot() &&
+		!table->locked_before;
+}
+
+/*
+ * Go on with the queue's candidate, and take one if there is none and the
+ * caller thinks that it is time; "holders" says how many that one has.  True if
+ * "floors" got new values; then "sent" is the candidate itself: no message will
+ * get an id below it any more, or an enqueued_at before it.  "old" is what is
+ * known to be true now.
+ */
+bool
+floors_move(const QueueTable *table, bool time_for_candidate,
+			const Floors *old, Floors *floors, Floors *sent, int *holders)
+{
+	Candidate  *candidate = candidate_place(table->key);
+
+	*holders = 0;
+	if (candidate->key != table->key)
+	{
+		if (!time_for_candidate)
+			return false;
+		candidate_take(candidate, table);
+		if (candidate->key == 0)
+			return false;
+		*holders = candidate->nholders;
+	}
+	if (!candidate_counts(candidate))
+		return false;
+	*floors = *sent = candidate->floors;
+	candidate_drop(candidate);
+	probe(table, old, floors);
+	return look_was_complete(table);
+}
+
+/* Whether going on with a candidate may be worth a look */
+bool
+floors_pending(uint64 key)
+{
+	return candidate_place(key)->key == key;
+}

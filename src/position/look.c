@@ -1,0 +1,312 @@
+/*
+ * look.c
+ *	  What there is to see in a queue, in one table or in all its partitions:
+ *	  the lowest fresh message, the earliest deferred one.
+ *
+ * A partition that can't be looked into (it is being dropped, or lacks an index)
+ * counts as if it had what was asked for.  So nothing is passed by for want of
+ * a look: a floor stays where it is, a read runs its statement.
+ */
+#include "pgmq.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lock.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "position/look.h"
+
+/* What a statement that is run now would see; to be unregistered */
+Snapshot
+look_snapshot(void)
+{
+	CommandCounterIncrement();
+	return RegisterSnapshot(IsolationUsesXactSnapshot() ?
+							GetTransactionSnapshot() : GetLatestSnapshot());
+}
+
+/* NULL if there is nothing in it; "blind" says that one can't know */
+static Relation
+open_leaf(Leaf *leaf, bool *blind)
+{
+	Relation	rel;
+
+	*blind = false;
+	if (leaf->drained || leaf_ahead(leaf))
+		return NULL;
+	rel = leaf_open(leaf);
+	if (rel == NULL)
+	{
+		*blind = true;
+		return NULL;
+	}
+	if (RelationGetNumberOfBlocks(rel) > 0)
+		return rel;
+	leaf->drained = leaf_closed(leaf);
+	table_close(rel, AccessShareLock);
+	return NULL;
+}
+
+static bool
+fresh_in_leaf(Leaf *leaf, Snapshot snapshot, int64 from, int64 until, int64 *msg_id)
+{
+	bool		found;
+	Relation	rel = open_leaf(leaf, &found);
+
+	*msg_id = from;
+	if (rel != NULL)
+	{
+		found = place_lowest_fresh(rel, &leaf->place, snapshot, from, until, msg_id);
+		table_close(rel, AccessShareLock);
+	}
+	leaf->rows_likely = found;
+	return found;
+}
+
+static bool
+due_in_leaf(Leaf *leaf, Snapshot snapshot, TimestampTz from, TimestampTz until, TimestampTz *vt)
+{
+	bool		found;
+	Relation	rel = open_leaf(leaf, &found);
+
+	*vt = from;
+	if (rel != NULL)
+	{
+		found = place_earliest_due(rel, &leaf->place, snapshot, from, until, vt);
+		table_close(rel, AccessShareLock);
+	}
+	return found;
+}
+
+/*
+ * The range that begins first, and up to where no other begins.  One that has
+ * not been looked into comes before one that has.
+ */
+static IdRange *
+first_range(IdRange *ranges, int count, int64 *until, bool *alone)
+{
+	IdRange    *first = NULL;
+	int64		other = PG_INT64_MAX;
+	bool		others = false;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		IdRange    *range = &ranges[i];
+		IdRange    *behind = range;
+
+		if (range->done)
+			continue;
+		if (first == NULL || range->next < first->next ||
+			(range->next == first->next && first->seen && !range->seen))
+		{
+			behind = first;
+			first = range;
+		}
+		if (behind != NULL)
+		{
+			other = Min(other, behind->next);
+			others = true;
+		}
+	}
+	if (first == NULL)
+		return NULL;
+	*alone = !others || other > first->next;
+	*until = first->last;
+	if (others && other - 1 < *until)
+		*until = Max(other - 1, first->next);
+	return first;
+}
+
+/*
+ * The range of ids, up to "until", in which the lowest fresh message of all
+ * ranges lies; NULL if there is none.  With "trust" the range that begins first
+ * is taken to have one, unless it is the default's.
+ */
+IdRange *
+look_next_range(IdRange *ranges, int count, bool trust, int64 *until)
+{
+	Snapshot	snapshot = NULL;
+	IdRange    *first;
+	bool		alone;
+
+	while ((first = first_range(ranges, count, until, &alone)) != NULL &&
+		   !first->seen && !(trust && alone && !first->leaf->is_default))
+	{
+		if (snapshot == NULL)
+			snapshot = look_snapshot();
+		first->seen = fresh_in_leaf(first->leaf, snapshot, first->next, first->last, &first->next);
+		first->done = !first->seen;
+	}
+	if (snapshot != NULL)
+		UnregisterSnapshot(snapshot);
+	return first;
+}
+
+/* The lowest fresh msg_id in from .. until that the snapshot sees */
+bool
+look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
+				  int64 from, int64 until, int64 *msg_id)
+{
+	IdRange    *ranges;
+	IdRange    *first;
+	int			count;
+	int64		ignored;
+	bool		alone;
+
+	if (table->parts == NULL)
+		return place_lowest_fresh(table->rel, &table->place, snapshot, from, until, msg_id);
+	count = partitions_ids(table->parts, from, until, false, &ranges);
+	while ((first = first_range(ranges, count, &ignored, &alone)) != NULL && !first->seen)
+	{
+		first->seen = fresh_in_leaf(first->leaf, snapshot, first->next, first->last, &first->next);
+		first->done = !first->seen;
+	}
+	if (first != NULL)
+		*msg_id = first->next;
+	pfree(ranges);
+	return first != NULL;
+}
+
+/* The earliest deferred vt in from .. until that the snapshot sees */
+bool
+look_earliest_due(const QueueTable *table, Snapshot snapshot,
+				  TimestampTz from, TimestampTz until, TimestampTz *vt)
+{
+	bool		found = false;
+	int			i;
+
+	if (table->parts == NULL)
+		return place_earliest_due(table->rel, &table->place, snapshot, from, until, vt);
+	for (i = 0; i < table->parts->nleaves && from <= until; i++)
+	{
+		if (due_in_leaf(&table->parts->leaves[i], snapshot, from, until, vt))
+		{
+			found = true;
+			until = *vt - 1;
+		}
+	}
+	if (found)
+		*vt = until + 1;
+	return found;
+}
+
+/*
+ * The leaves in which the snapshot sees something due; returns how many.  With
+ * "likely" only those are looked at of which one could think so, else all,
+ * which makes that known.  "takes_all" says that what will be left over is noted.
+ */
+int
+look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool takes_all,
+				TimestampTz from, TimestampTz until, DueLeaf **due)
+{
+	Partitions *parts = table->parts;
+	int			count = 0;
+	int			i;
+
+	*due = NULL;
+	for (i = 0; i < parts->nleaves; i++)
+	{
+		Leaf	   *leaf = &parts->leaves[i];
+		TimestampTz vt;
+
+		if (likely && leaf->due_at > until)
+			continue;
+		/* What is left of it in the end look_left_due() notes again */
+		if (leaf->due_at <= until)
+			leaf->due_at = DT_NOEND;
+		if (!due_in_leaf(leaf, snapshot, from, until, &vt))
+			continue;
+		if (!takes_all)
+			leaf_note_due(leaf, vt);
+		if (*due == NULL)
+			*due = palloc(sizeof(DueLeaf) * parts->nleaves);
+		(*due)[count++] = (DueLeaf) {leaf, vt, from, false};
+	}
+	return count;
+}
+
+/* Look again into the leaf from which something was taken; false if that was all. */
+static bool
+due_again(DueLeaf *due, TimestampTz now)
+{
+	Snapshot	snapshot;
+	bool		found;
+
+	if (due->from > now)
+		return false;
+	snapshot = look_snapshot();
+	found = due_in_leaf(due->leaf, snapshot, due->from, now, &due->vt);
+	UnregisterSnapshot(snapshot);
+	due->stale = false;
+	return found;
+}
+
+/*
+ * The leaf in which the earliest message is due, and up to where no other has an
+ * earlier one; NULL if there is none.
+ */
+DueLeaf *
+look_next_due(DueLeaf *due, int *count, TimestampTz now, TimestampTz *until)
+{
+	DueLeaf    *first = NULL;
+	TimestampTz other = DT_NOEND;
+	int			i;
+
+	for (i = 0; i < *count; i++)
+	{
+		if (due[i].stale && !due_again(&due[i], now))
+			due[i--] = due[--*count];
+	}
+	for (i = 0; i < *count; i++)
+	{
+		if (first == NULL || due[i].vt < first->vt)
+		{
+			if (first != NULL)
+				other = Min(other, first->vt);
+			first = &due[i];
+		}
+		else
+			other = Min(other, due[i].vt);
+	}
+	if (first != NULL)
+		*until = Min(now, Max(other - 1, first->vt));
+	return first;
+}
+
+/* The look is over: what it found and did not take will be found by the next. */
+void
+look_left_due(DueLeaf *due, int count)
+{
+	int			i;
+
+	for (i = 0; i < count; i++)
+		leaf_note_due(due[i].leaf, due[i].vt);
+}
+
+/*
+ * Whether the list of partitions was that of a snapshot that was taken since.
+ * If it was not, somebody may have moved messages to a partition that is not in
+ * the list, and have committed before the snapshot.  Attaching takes SHARE UPDATE
+ * EXCLUSIVE on the parent, and gives it back when all others can know of it: so
+ * either we find the lock, or the list is not valid any more.
+ */
+bool
+look_was_complete(const QueueTable *table)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *holders;
+	int			count;
+
+	if (table->parts == NULL)
+		return true;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(table->rel));
+	holders = GetLockConflicts(&tag, ShareUpdateExclusiveLock, &count);
+	pfree(holders);
+	AcceptInvalidationMessages();
+	return count == 0 && table->parts->valid;
+}

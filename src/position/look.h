@@ -1,0 +1,43 @@
+/*
+ * look.h
+ *	  A queue's table, opened for a look at what is in it.
+ */
+#ifndef PGMQ_LOOK_H
+#define PGMQ_LOOK_H
+
+#include "queue/partition.h"
+#include "queue/place.h"
+
+typedef struct QueueTable
+{
+	QueueName	name;
+	char		prefix;			/* QUEUE_TABLE, or NOTES_TABLE, which has its shape */
+	Relation	rel;
+	bool		locked_before;	/* this transaction had written to the queue */
+	uint64		key;			/* what floors are kept by */
+	Place		place;			/* unless it is partitioned */
+	Partitions *parts;			/* or NULL */
+} QueueTable;
+
+/* A leaf in which something is due, the earliest at this vt */
+typedef struct DueLeaf
+{
+	Leaf	   *leaf;
+	TimestampTz vt;
+	TimestampTz from;			/* what is before has been taken */
+	bool		stale;			/* something was taken since the look */
+} DueLeaf;
+
+extern bool look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
+							  int64 from, int64 until, int64 *msg_id);
+extern bool look_earliest_due(const QueueTable *table, Snapshot snapshot,
+							  TimestampTz from, TimestampTz until, TimestampTz *vt);
+extern int	look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely,
+							bool takes_all, TimestampTz from, TimestampTz until, DueLeaf **due);
+extern DueLeaf *look_next_due(DueLeaf *due, int *count, TimestampTz now, TimestampTz *until);
+extern void look_left_due(DueLeaf *due, int count);
+extern bool look_was_complete(const QueueTable *table);
+extern IdRange *look_next_range(IdRange *ranges, int count, bool trust, int64 *until);
+extern Snapshot look_snapshot(void);
+
+#endif							/* PGMQ_LOOK_H */

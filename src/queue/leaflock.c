@@ -1,0 +1,124 @@
+/*
+ * leaflock.c
+ *	  Locks on several partitions that cannot deadlock with statements that lock
+ *	  them all.
+ *
+ * REINDEX CONCURRENTLY of a partitioned table, or of its index, takes SHARE on all
+ * partitions, or on all parts of the index, in the order of their oids.  Its lock on
+ * the parent lets writers pass.  So a call that waits for the lock of a writer on one
+ * partition, while it holds that on another, could wait in a circle with it.  The
+ * same holds for indexes: what was planned in this transaction keeps all of them
+ * locked, and its scan keeps one.
+ *
+ * 1. A call that knows its partitions locks them before its first statement, in the
+ *	  order of the oids, and then all of their indexes in theirs: leaves_lock().
+ * 2. A call that finds its partitions one by one waits for the first of them only.
+ *	  Any other it locks at once, with its indexes, or not at all: leaf_lock_at_once().
+ * 3. A scan that changes nothing takes a lock that does not conflict with SHARE.
+ */
+#include "pgmq.h"
+
+#include "access/table.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+#include "queue/partition.h"
+
+/* In the order of their oids; of a partition that has gone none */
+static List *
+indexes_of(Oid relid)
+{
+	Relation	rel = try_table_open(relid, AccessShareLock);
+	List	   *oids = rel != NULL ? RelationGetIndexList(rel) : NIL;
+
+	if (rel != NULL)
+		table_close(rel, AccessShareLock);
+	return oids;
+}
+
+static void
+lock_in_order(List *oids)
+{
+	ListCell   *lc;
+
+	list_sort(oids, list_oid_cmp);
+	foreach(lc, oids)
+		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
+	list_free(oids);
+}
+
+/* Lock partitions for statements that will change rows.  For a single one the statement does it. */
+void
+leaves_lock(Leaf **leaves, int count)
+{
+	List	   *oids = NIL;
+	int			i;
+
+	if (count < 2)
+		return;
+	for (i = 0; i < count; i++)
+		oids = lappend_oid(oids, leaves[i]->relid);
+	lock_in_order(oids);
+	oids = NIL;
+	for (i = 0; i < count; i++)
+		oids = list_concat(oids, indexes_of(leaves[i]->relid));
+	lock_in_order(oids);
+}
+
+static void
+unlock_all(List *oids, int count)
+{
+	int			i;
+
+	for (i = 0; i < count; i++)
+		UnlockRelationOid(list_nth_oid(oids, i), RowExclusiveLock);
+}
+
+/*
+ * Lock the first partition of a read.  The sub-select of its statement may lock the
+ * partition less than the rest does, and then its indexes: a plain REINDEX, which
+ * holds SHARE on the partition and waits for the indexes, could come in between.
+ */
+void
+leaf_lock(const Leaf *leaf)
+{
+	LockRelationOid(leaf->relid, RowExclusiveLock);
+}
+
+/* Lock another one, if that does not make the caller wait */
+bool
+leaf_lock_at_once(Leaf *leaf)
+{
+	List	   *oids;
+	int			locked = 0;
+
+	if (!ConditionalLockRelationOid(leaf->relid, RowExclusiveLock))
+		return false;
+	oids = indexes_of(leaf->relid);
+	while (locked < list_length(oids) &&
+		   ConditionalLockRelationOid(list_nth_oid(oids, locked), RowExclusiveLock))
+		locked++;
+	if (locked == list_length(oids))
+		return true;
+	unlock_all(oids, locked);
+	UnlockRelationOid(leaf->relid, RowExclusiveLock);
+	return false;
+}
+
+/* Wait until one partition can be locked.  False if that would be while the other is still locked. */
+bool
+leaf_wait(Oid locked, Oid blocked)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, locked);
+	if (LockHeldByMe(&tag, RowExclusiveLock, true))
+		return false;
+	LockRelationOid(blocked, RowExclusiveLock);
+	UnlockRelationOid(blocked, RowExclusiveLock);
+	return true;
+}

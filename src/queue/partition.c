@@ -1,0 +1,767 @@
+/*
+ * partition.c
+ *	  Which partitions a call must touch.
+ *
+ * A generic plan for a partitioned table locks every partition at every
+ * execution.  So a statement on a partitioned queue is prepared once for each
+ * partition that it is needed for: on the queue's table, with the bounds of the
+ * partition as constants (leaf_condition()).  The planner prunes by them before
+ * it opens anything, so that the plan has the queue's table and that one
+ * partition, and locks no more.  Rights, row-level security and triggers are
+ * those of the queue's table as ever.
+ *
+ * Which partitions those are is kept here, per backend, from the relcache.  It
+ * can be out of date by the time of the statement, and this does no harm: a
+ * statement takes what it finds between its bounds, wherever that lies by then.
+ * What was moved to a partition that came meanwhile is found there by those
+ * who look again when the list has changed.
+ *
+ * An id says in which partition it is where these go by msg_id.  Where they go
+ * by time, ids still rise with time, but for what was sent at the same moment.
+ * So each partition has a range of ids, which is looked up at the two ends of
+ * its index.  The range of a partition is closed when no more can be sent to
+ * it: a send reads the clock when it has locked the queue's table, so that the
+ * reasoning of floors.c says when its sends are over.  Whoever writes
+ * around the functions can break that; so what is not found where it should be
+ * is looked for everywhere, and a rescan forgets all that was learned.
+ *
+ * Memory: a list has a context of its own, a child of PartitionContext, which
+ * is a child of TopMemoryContext.  At most pgmq.plan_cache_size lists are kept.
+ */
+#include "pgmq.h"
+
+#include "access/table.h"
+#include "catalog/partition.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
+#include "common/hashfn.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "storage/bufmgr.h"
+#include "utils/datetime.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/partcache.h"
+#include "utils/rel.h"
+
+#include "queue/partition.h"
+#include "base/relcheck.h"
+
+typedef struct ListEntry
+{
+	Oid			relid;			/* hash key, must be first */
+	Partitions *parts;
+} ListEntry;
+
+static MemoryContext PartitionContext = NULL;
+static HTAB *Lists = NULL;
+static dlist_head Recency = DLIST_STATIC_INIT(Recency);
+static uint32 LastGeneration = 0;
+
+/* The list that is being made, and whether it is out of date already */
+static Oid	Making = InvalidOid;
+static bool MadeInVain = false;
+
+/* ---- invalidation ---- */
+
+static int
+compare_oids(const void *a, const void *b)
+{
+	Oid			x = (*(Leaf *const *) a)->relid;
+	Oid			y = (*(Leaf *const *) b)->relid;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The leaf that is this table, or NULL */
+static Leaf *
+find_leaf(const Partitions *parts, Oid relid)
+{
+	int			low = 0;
+	int			high = parts->nleaves;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (parts->by_oid[middle]->relid == relid)
+			return parts->by_oid[middle];
+		if (parts->by_oid[middle]->relid < relid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+static void
+forget_description(Leaf *leaf)
+{
+	leaf->described = false;
+	leaf->changes++;
+	leaf->group_index = InvalidOid;
+}
+
+/*
+ * A table has changed, or all have.  This is called for each table that any session
+ * makes, alters or drops.  Nothing is freed here: a call may be at work with the list.
+ */
+static void
+at_invalidation(Datum arg, Oid relid)
+{
+	dlist_iter	iter;
+
+	if (relid == Making || !OidIsValid(relid))
+		MadeInVain = true;
+	dlist_foreach(iter, &Recency)
+	{
+		Partitions *parts = dlist_container(Partitions, recency, iter.cur);
+		Leaf	   *leaf = OidIsValid(relid) ? find_leaf(parts, relid) : NULL;
+		int			i;
+
+		if (leaf != NULL)
+			forget_description(leaf);
+		if (relid == parts->relid || !OidIsValid(relid))
+			parts->valid = false;
+		for (i = 0; !OidIsValid(relid) && i < parts->nleaves; i++)
+			forget_description(&parts->leaves[i]);
+	}
+}
+
+static void
+create_lists(void)
+{
+	static bool registered = false;
+	HASHCTL		ctl;
+
+	/* What an earlier call has done, before memory ran out, is not done again */
+	if (PartitionContext == NULL)
+		PartitionContext = AllocSetContextCreate(TopMemoryContext, "pgmq partitions",
+												 ALLOCSET_SMALL_SIZES);
+	if (!registered)
+		CacheRegisterRelcacheCallback(at_invalidation, (Datum) 0);
+	registered = true;
+	ctl.keysize = sizeof(Oid);
+	ctl.entrysize = sizeof(ListEntry);
+	ctl.hcxt = PartitionContext;
+	Lists = hash_create("pgmq partitions", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* ---- the lists of this backend ---- */
+
+static void
+drop_if_unused(Partitions *parts)
+{
+	if (!parts->current && parts->pins == 0)
+		MemoryContextDelete(parts->context);
+}
+
+static void
+unpin(void *arg)
+{
+	Partitions *parts = arg;
+
+	parts->pins--;
+	drop_if_unused(parts);
+}
+
+/* Keep it until the current SPI call ends, by success or by error. */
+static void
+pin(Partitions *parts)
+{
+	MemoryContextCallback *release = palloc(sizeof(MemoryContextCallback));
+
+	release->func = unpin;
+	release->arg = parts;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, release);
+	parts->pins++;
+}
+
+static void
+remove_list(Partitions *parts)
+{
+	hash_search(Lists, &parts->relid, HASH_REMOVE, NULL);
+	dlist_delete(&parts->recency);
+	parts->current = false;
+	drop_if_unused(parts);
+}
+
+/* Complete: it is found from now on, and told of what changes. */
+static void
+keep_list(Partitions *parts)
+{
+	ListEntry  *entry;
+
+	while (hash_get_num_entries(Lists) >= plan_max_queues)
+		remove_list(dlist_container(Partitions, recency, dlist_tail_node(&Recency)));
+	entry = hash_search(Lists, &parts->relid, HASH_ENTER, NULL);
+	entry->parts = parts;
+	MemoryContextSetParent(parts->context, PartitionContext);
+	dlist_push_head(&Recency, &parts->recency);
+	parts->current = true;
+}
+
+/* ---- making a list ---- */
+
+/* On msg_id or enqueued_at alone, by ranges */
+static bool
+understood(Relation parent, bool *by_id)
+{
+	PartitionKey key = RelationGetPartitionKey(parent);
+	Form_pg_attribute att;
+
+	if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 || key->partattrs[0] == 0)
+		return false;
+	att = TupleDescAttr(RelationGetDescr(parent), key->partattrs[0] - 1);
+	*by_id = att->atttypid == INT8OID && strcmp(NameStr(att->attname), "msg_id") == 0;
+	return *by_id ||
+		(att->atttypid == TIMESTAMPTZOID && strcmp(NameStr(att->attname), "enqueued_at") == 0);
+}
+
+/* A bound, as the first key of what lies behind it */
+static int64
+bound(PartitionBoundInfo info, int i)
+{
+	if (info->kind[i][0] == PARTITION_RANGE_DATUM_MINVALUE)
+		return KEY_MIN;
+	if (info->kind[i][0] == PARTITION_RANGE_DATUM_MAXVALUE)
+		return KEY_MAX;
+	return DatumGetInt64(info->datums[i][0]);
+}
+
+/*
+ * Segment i reaches from one bound to the next.  What has no partition of its
+ * own is the default's; without a default it can't hold anything.
+ */
+static void
+make_segments(Partitions *parts, PartitionDesc desc)
+{
+	PartitionBoundInfo info = desc->boundinfo;
+	int			i;
+
+	parts->segments = MemoryContextAlloc(parts->context, sizeof(Segment) * (info->ndatums + 1));
+	for (i = 0; i <= info->ndatums; i++)
+	{
+		Segment    *segment = &parts->segments[parts->nsegments];
+		int			index = info->indexes[i] >= 0 ? info->indexes[i] : info->default_index;
+		bool		to_end = i == info->ndatums ||
+			info->kind[i][0] == PARTITION_RANGE_DATUM_MAXVALUE;
+		int64		behind = to_end ? KEY_MAX : bound(info, i);
+
+		segment->first = i == 0 ? KEY_MIN : bound(info, i - 1);
+		segment->last = to_end ? KEY_MAX : behind - 1;
+		if (index < 0 || (!to_end && behind == KEY_MIN) ||
+			(i > 0 && info->kind[i - 1][0] == PARTITION_RANGE_DATUM_MAXVALUE))
+			continue;
+		segment->leaf = &parts->leaves[index];
+		if (!segment->leaf->is_default)
+		{
+			segment->leaf->first = segment->first;
+			segment->leaf->last = segment->last;
+		}
+		parts->nsegments++;
+	}
+}
+
+static void
+make_leaves(Partitions *parts, PartitionDesc desc, const Partitions *old)
+{
+	int			i;
+
+	parts->nleaves = desc->nparts;
+	parts->by_oid = MemoryContextAlloc(parts->context, sizeof(Leaf *) * Max(desc->nparts, 1));
+	parts->leaves = MemoryContextAllocZero(parts->context, sizeof(Leaf) * Max(desc->nparts, 1));
+	for (i = 0; i < desc->nparts; i++)
+	{
+		Leaf	   *leaf = &parts->leaves[i];
+		const Leaf *known = old != NULL ? find_leaf(old, desc->oids[i]) : NULL;
+
+		if (known != NULL)
+		{
+			*leaf = *known;
+			/* Where partitions come and go, messages may have been moved */
+			leaf->ids_known = leaf->drained = false;
+		}
+		else
+		{
+			leaf->born = parts->generation;
+			leaf->due_at = DT_NOEND;
+		}
+		leaf->parts = parts;
+		leaf->relid = desc->oids[i];
+		leaf->is_default = i == desc->boundinfo->default_index;
+		parts->by_oid[i] = leaf;
+	}
+	qsort(parts->by_oid, parts->nleaves, sizeof(Leaf *), compare_oids);
+}
+
+/* A hash of a leaf's bounds, which its plans are kept by */
+static void
+hash_bounds(Partitions *parts)
+{
+	int			i;
+
+	for (i = 0; i < parts->nleaves; i++)
+		parts->leaves[i].bounds = 0;
+	for (i = 0; i < parts->nsegments; i++)
+	{
+		Segment    *segment = &parts->segments[i];
+
+		segment->leaf->bounds =
+			hash_combine(segment->leaf->bounds,
+						 hash_bytes((unsigned char *) segment, offsetof(Segment, leaf)));
+	}
+}
+
+/*
+ * Whether all leaves can be looked into, now and when more are added: tables of
+ * their own, with indexes that come from the parent's.
+ */
+static bool
+leaves_look(Partitions *parts, Relation parent)
+{
+	Place		place;
+	int			i;
+
+	for (i = 0; i < parts->nleaves; i++)
+	{
+		if (get_rel_relkind(parts->leaves[i].relid) != RELKIND_RELATION ||
+			get_rel_relam(parts->leaves[i].relid) != HEAP_TABLE_AM_OID)
+			return false;
+	}
+	return place_describe(parent, &place);
+}
+
+static Partitions *
+make_list(Relation parent, const Partitions *old)
+{
+	PartitionDesc desc;
+	MemoryContext context;
+	Partitions *parts;
+	bool		by_id;
+
+	if (!understood(parent, &by_id))
+		return NULL;
+	/* Until it is complete it goes with the call */
+	context = AllocSetContextCreate(CurrentMemoryContext, "pgmq partitions of a queue",
+									ALLOCSET_SMALL_SIZES);
+	parts = MemoryContextAllocZero(context, sizeof(Partitions));
+	parts->context = context;
+	parts->relid = RelationGetRelid(parent);
+	parts->by_id = by_id;
+	parts->generation = ++LastGeneration;
+	parts->reach = KEY_MAX;
+	if (old != NULL)
+	{
+		parts->slot_generation = old->slot_generation;
+		parts->sent = old->sent;
+		parts->due_rounds = old->due_rounds;
+	}
+	else
+		parts->sent = (Floors) {PG_INT64_MIN, DT_NOBEGIN};
+	Making = parts->relid;
+	MadeInVain = false;
+	desc = RelationGetPartitionDesc(parent, true);
+	make_leaves(parts, desc, old);
+	if (desc->boundinfo != NULL)
+		make_segments(parts, desc);
+	hash_bounds(parts);
+
+	/* While one is being detached, what the server's list is depends on the snapshot */
+	parts->valid = !MadeInVain && !desc->detached_exist;
+	return parts;
+}
+
+/*
+ * The partitions of a queue's table, which the caller has opened and locked;
+ * NULL if it is partitioned in a way that we don't know.  Good until the
+ * current SPI call ends.
+ */
+Partitions *
+partitions_open(Relation parent)
+{
+	Oid			relid = RelationGetRelid(parent);
+	ListEntry  *entry;
+	Partitions *old;
+	Partitions *parts;
+
+	if (Lists == NULL)
+		create_lists();
+	entry = hash_search(Lists, &relid, HASH_FIND, NULL);
+	old = entry ? entry->parts : NULL;
+	if (old != NULL && old->valid)
+	{
+		dlist_move_head(&Recency, &old->recency);
+		pin(old);
+		return old;
+	}
+
+	if (old != NULL)
+		pin(old);
+	parts = make_list(parent, old);
+	if (old != NULL && old->current)
+		remove_list(old);
+	if (parts == NULL)
+		return NULL;
+	keep_list(parts);
+	pin(parts);
+	parts->looks = leaves_look(parts, parent);
+	return parts;
+}
+
+/* Whether these are the same partitions, with the same bounds */
+bool
+partitions_same(const Partitions *a, const Partitions *b)
+{
+	int			i;
+
+	if (a->nleaves != b->nleaves)
+		return false;
+	for (i = 0; i < a->nleaves; i++)
+	{
+		if (a->leaves[i].relid != b->leaves[i].relid || a->leaves[i].bounds != b->leaves[i].bounds)
+			return false;
+	}
+	return true;
+}
+
+/* Forget what was learned of the leaves: somebody may have written around the functions. */
+void
+partitions_forget(Partitions *parts)
+{
+	int			i;
+
+	for (i = 0; i < parts->nleaves; i++)
+	{
+		Leaf	   *leaf = &parts->leaves[i];
+
+		leaf->ids_known = leaf->has_ids = leaf->drained = false;
+		leaf->rows_likely = false;
+	}
+}
+
+/* Take over what all backends know. */
+void
+partitions_refresh(Partitions *parts, uint32 slot_generation, const Floors *sent)
+{
+	if (parts->slot_generation != slot_generation)
+		partitions_forget(parts);
+	parts->slot_generation = slot_generation;
+	parts->sent = *sent;
+}
+
+/* ---- one leaf ---- */
+
+/* Whether no message will be sent to it any more */
+bool
+leaf_closed(const Leaf *leaf)
+{
+	const Partitions *parts = leaf->parts;
+
+	if (leaf->is_default)
+		return false;
+	return parts->by_id ? leaf->last < parts->sent.fresh : leaf->last < parts->sent.due;
+}
+
+/* Whether it was made for messages that had not been sent when the look began */
+bool
+leaf_ahead(const Leaf *leaf)
+{
+	return !leaf->is_default && leaf->first > leaf->parts->reach;
+}
+
+/*
+ * Open it for a look; NULL if that can't be.  The lock is given back with
+ * table_close(rel, AccessShareLock).
+ */
+Relation
+leaf_open(Leaf *leaf)
+{
+	Relation	rel = try_table_open(leaf->relid, AccessShareLock);
+
+	if (rel == NULL)
+		return NULL;
+	if (!leaf->described)
+	{
+		/* Looking may accept an invalidation; and a cancel may end it half way */
+		uint32		changes = leaf->changes;
+
+		leaf->looks = relcheck_is_heap(rel) && place_describe(rel, &leaf->place);
+		leaf->described = leaf->changes == changes;
+	}
+	if (leaf->looks)
+		return rel;
+	table_close(rel, AccessShareLock);
+	return NULL;
+}
+
+/*
+ * The range of its ids.  That of a leaf which is closed, and whose last
+ * transaction has ended, stays as it is; so does its emptiness.
+ */
+void
+leaf_learn_ids(Leaf *leaf, bool again)
+{
+	bool		closed = leaf_closed(leaf);
+	Relation	rel;
+
+	if (leaf->ids_known && !again)
+		return;
+	rel = leaf_open(leaf);
+	if (rel == NULL)
+	{
+		/* It can't be looked into: it may have any */
+		leaf->has_ids = true;
+		leaf->lowest_id = PG_INT64_MIN;
+		leaf->highest_id = PG_INT64_MAX;
+		return;
+	}
+	leaf->has_ids = place_ids(rel, &leaf->place, &leaf->lowest_id, &leaf->highest_id);
+	leaf->ids_known = closed;
+	leaf->drained = closed && !leaf->has_ids && RelationGetNumberOfBlocks(rel) == 0;
+	table_close(rel, AccessShareLock);
+}
+
+/* A message in it will be visible from "vt" on. */
+void
+leaf_note_due(Leaf *leaf, TimestampTz vt)
+{
+	leaf->due_at = Min(leaf->due_at, vt);
+}
+
+/* As a constant that means the same under every setting */
+static char *
+key_literal(const Partitions *parts, int64 key)
+{
+	char		buf[MAXDATELEN + 1];
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (parts->by_id)
+		return psprintf("'" INT64_FORMAT "'::bigint", key);
+	if (!IS_VALID_TIMESTAMP(key))
+		return psprintf("'%sinfinity'::timestamp with time zone", key < 0 ? "-" : "");
+	if (timestamp2tm(key, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	tm.tm_isdst = 0;			/* or the time zone would be left out */
+	EncodeDateTime(&tm, fsec, true, 0, NULL, USE_ISO_DATES, buf);
+	return psprintf("'%s'::timestamp with time zone", buf);
+}
+
+/* The condition for one segment; it is empty for all there is */
+static char *
+segment_condition(const Partitions *parts, const Segment *segment)
+{
+	const char *column = parts->by_id ? "msg_id" : "enqueued_at";
+	char	   *from = "";
+	char	   *until = "";
+
+	if (segment->first > KEY_MIN)
+		from = psprintf(" AND %s OPERATOR(pg_catalog.>=) %s", column,
+						key_literal(parts, segment->first));
+	if (segment->last < KEY_MAX)
+		until = psprintf(" AND %s OPERATOR(pg_catalog.<=) %s", column,
+						 key_literal(parts, segment->last));
+	return psprintf("%s%s", from, until);
+}
+
+/*
+ * What is true of the messages of this leaf and of no others, to be put behind
+ * another condition; palloc'd.  Of the default that is a choice of segments.
+ */
+char *
+leaf_condition(const Leaf *leaf)
+{
+	const Partitions *parts = leaf->parts;
+	StringInfoData sql;
+	int			i;
+
+	initStringInfo(&sql);
+	for (i = 0; i < parts->nsegments; i++)
+	{
+		if (parts->segments[i].leaf != leaf)
+			continue;
+		if (!leaf->is_default)
+			return segment_condition(parts, &parts->segments[i]);
+		appendStringInfo(&sql, "%s(true%s)", sql.len > 0 ? " OR " : " AND (",
+						 segment_condition(parts, &parts->segments[i]));
+	}
+	appendStringInfoString(&sql, sql.len > 0 ? ")" : " AND false");
+	return sql.data;
+}
+
+/* ---- which leaves may have the messages with certain ids ---- */
+
+static void
+add_range(IdRange **end, Leaf *leaf, int64 next, int64 last)
+{
+	if (next > last)
+		return;
+	(*end)->leaf = leaf;
+	(*end)->next = next;
+	(*end)->last = last;
+	(*end)->seen = (*end)->done = false;
+	(*end)++;
+}
+
+/* The first segment that reaches as far as "key", or nsegments */
+static int
+find_segment(const Partitions *parts, int64 key)
+{
+	int			low = 0;
+	int			high = parts->nsegments;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (parts->segments[middle].last < key)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The segment with this key, or NULL */
+Segment *
+partitions_segment(const Partitions *parts, int64 key)
+{
+	int			i = find_segment(parts, key);
+
+	return i < parts->nsegments && parts->segments[i].first <= key ? &parts->segments[i] : NULL;
+}
+
+/*
+ * Where partitions go by msg_id.  They are looked into one after the other, so
+ * those that come later cost nothing while the first has enough.
+ */
+static void
+ranges_by_id(Partitions *parts, int64 from, int64 until, bool likely, IdRange **end)
+{
+	int			first = find_segment(parts, from);
+	int			i;
+
+	for (i = first; i < parts->nsegments; i++)
+	{
+		Segment    *segment = &parts->segments[i];
+
+		if (segment->first > until || (likely && i > first + 1))
+			break;
+		if (!segment->leaf->drained && !leaf_ahead(segment->leaf))
+			add_range(end, segment->leaf, Max(segment->first, from), Min(segment->last, until));
+	}
+}
+
+/* By enqueued_at, everywhere where there may be such an id */
+static void
+ranges_by_time(Partitions *parts, int64 from, int64 until, IdRange **end)
+{
+	int			i;
+
+	for (i = 0; i < parts->nleaves; i++)
+	{
+		Leaf	   *leaf = &parts->leaves[i];
+
+		if (leaf_ahead(leaf))
+			continue;
+		if (leaf_closed(leaf))
+		{
+			leaf_learn_ids(leaf, false);
+			if (leaf->ids_known && !leaf->has_ids)
+				continue;
+		}
+		if (leaf->ids_known)
+			add_range(end, leaf, Max(leaf->lowest_id, from), Min(leaf->highest_id, until));
+		else
+			add_range(end, leaf, from, until);
+	}
+}
+
+/* Whether all ids of a closed leaf are below "from"; an empty one is as the one before it. */
+static bool
+ends_before(Partitions *parts, int low, int i, int64 from)
+{
+	for (; i >= low; i--)
+	{
+		Leaf	   *leaf = parts->segments[i].leaf;
+
+		if (!leaf_closed(leaf))
+			continue;
+		leaf_learn_ids(leaf, false);
+		if (leaf->has_ids)
+			return leaf->highest_id < from;
+	}
+	return true;
+}
+
+/*
+ * By enqueued_at, where they most likely are: in the first partition whose ids
+ * reach as far, and in the next.
+ */
+static void
+likely_ranges_by_time(Partitions *parts, int64 from, int64 until, IdRange **end)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			low = 0;
+	int			high = Min(find_segment(parts, now), parts->nsegments - 1);
+	int			added = 0;
+	int			i;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (leaf_closed(parts->segments[middle].leaf) && ends_before(parts, low, middle, from))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (i = low; i < parts->nsegments && added < 2; i++)
+	{
+		Leaf	   *leaf = parts->segments[i].leaf;
+
+		if (added > 0 && parts->segments[i].first > now)
+			break;
+		if (leaf->is_default)
+			continue;
+		if (!leaf->has_ids)
+			leaf_learn_ids(leaf, false);
+		if (!leaf->has_ids && added > 0)
+			continue;
+		add_range(end, leaf, Max(leaf->has_ids ? leaf->lowest_id : from, from),
+				  leaf->ids_known && leaf->has_ids ? Min(leaf->highest_id, until) : until);
+		added++;
+	}
+	for (i = 0; i < parts->nleaves; i++)
+	{
+		if (parts->leaves[i].is_default && parts->leaves[i].rows_likely)
+			add_range(end, &parts->leaves[i], from, until);
+	}
+}
+
+/*
+ * The ranges of ids in from .. until, by leaf, where there are messages, or are
+ * likely to be; returns how many.
+ */
+int
+partitions_ids(Partitions *parts, int64 from, int64 until, bool likely, IdRange **ranges)
+{
+	IdRange    *end;
+
+	end = *ranges = palloc(sizeof(IdRange) * (parts->nsegments + parts->nleaves + 2));
+	if (parts->by_id)
+		ranges_by_id(parts, from, until, likely, &end);
+	else if (likely)
+		likely_ranges_by_time(parts, from, until, &end);
+	else
+		ranges_by_time(parts, from, until, &end);
+	return (int) (end - *ranges);
+}

@@ -1,0 +1,283 @@
+/*
+ * place.c
+ *	  A table that messages lie in: which columns and indexes it has, and what
+ *	  a look at the indexes tells, for a fraction of what a statement costs.
+ *
+ * These looks go past row-level security and the caller's rights.  What they
+ * find decides where a statement looks; it is the statement that hands out.
+ */
+#include "pgmq.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/stratnum.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "miscadmin.h"
+#include "storage/procarray.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "queue/place.h"
+#include "base/relcheck.h"
+
+static bool
+find_columns(Relation rel, Place *place)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	place->id_attno = relcheck_column(desc, "msg_id", INT8OID);
+	place->vt_attno = relcheck_column(desc, "vt", TIMESTAMPTZOID);
+	place->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
+	return place->id_attno && place->vt_attno && place->enqueued_attno;
+}
+
+/* Whether it is an index on msg_id that has every message */
+static bool
+is_id_index(Relation rel, const Place *place, Relation index)
+{
+	const IndexKey key = {place->id_attno, INT8OID, InvalidOid};
+
+	return relcheck_index(index, RelationGetRelid(rel), &key, 1) && relcheck_index_is_whole(index);
+}
+
+/*
+ * Whether it is an index on vt that has every deferred message.  One that has all
+ * messages, as older versions made it, does as well, only slower.
+ */
+static bool
+is_vt_index(Relation rel, const Place *place, Relation index)
+{
+	const IndexKey key = {place->vt_attno, TIMESTAMPTZOID, InvalidOid};
+
+	return relcheck_index(index, RelationGetRelid(rel), &key, 1) &&
+		relcheck_index_has_deferred(index, place->vt_attno, place->enqueued_attno);
+}
+
+/* By shape, whatever their names are; best the primary key, and one that has only what is needed */
+static bool
+find_indexes(Relation rel, Place *place)
+{
+	List	   *oids = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if ((!OidIsValid(place->id_index) || index->rd_index->indisprimary) &&
+			is_id_index(rel, place, index))
+			place->id_index = RelationGetRelid(index);
+		if ((!OidIsValid(place->vt_index) || !relcheck_index_is_whole(index)) &&
+			is_vt_index(rel, place, index))
+			place->vt_index = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+	}
+	list_free(oids);
+	return OidIsValid(place->id_index) && OidIsValid(place->vt_index);
+}
+
+/* False if it has not what is needed.  Of a partitioned table this says it of its partitions, too. */
+bool
+place_describe(Relation rel, Place *place)
+{
+	memset(place, 0, sizeof(*place));
+	return find_columns(rel, place) && find_indexes(rel, place);
+}
+
+/*
+ * Whether a reader that skips locked rows would take this one, as far as can
+ * be told without locking it: nobody is at work on it, and it is the newest
+ * version.
+ */
+static bool
+is_takeable(HeapTupleHeader tuple)
+{
+	TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple);
+
+	if (tuple->t_infomask & HEAP_XMAX_INVALID)
+		return true;
+	if (tuple->t_infomask & HEAP_XMAX_IS_MULTI)
+	{
+		bool		lock_only = HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask);
+
+		if (MultiXactIdIsRunning(xmax, lock_only))
+			return false;
+		if (lock_only)
+			return true;
+		xmax = HeapTupleGetUpdateXid(tuple);
+	}
+	if (TransactionIdIsInProgress(xmax))
+		return TransactionIdIsCurrentTransactionId(xmax) &&
+			HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask);
+	return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask) || !TransactionIdDidCommit(xmax);
+}
+
+/* What a walk through an index looks for, and what it found */
+typedef struct Walk
+{
+	bool		fresh;			/* fresh messages or deferred ones */
+	bool		takeable;		/* only those that nobody is at work on */
+	int64		limit;
+	int64		found;
+	Datum		first;			/* key of the first one */
+} Walk;
+
+static void
+walk_rows(Relation rel, const Place *place, Relation index, AttrNumber key,
+		  Snapshot snapshot, ScanKey keys, Walk *walk)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	SysScanDesc scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+	HeapTuple	tuple;
+
+	while (walk->found < walk->limit &&
+		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull[3];
+		Datum		vt = heap_getattr(tuple, place->vt_attno, desc, &isnull[0]);
+		Datum		enqueued = heap_getattr(tuple, place->enqueued_attno, desc, &isnull[1]);
+		Datum		value = heap_getattr(tuple, key, desc, &isnull[2]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (isnull[0] || isnull[1] || isnull[2] ||
+			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != walk->fresh ||
+			(walk->takeable && !is_takeable(tuple->t_data)))
+			continue;
+		if (walk->found++ == 0)
+			walk->first = value;
+	}
+	systable_endscan_ordered(scan);
+}
+
+/* Messages with a msg_id in from .. until that the snapshot sees */
+static void
+walk_fresh(Relation rel, const Place *place, Snapshot snapshot,
+		   int64 from, int64 until, Walk *walk)
+{
+	ScanKeyData keys[2];
+	Relation	index = index_open(place->id_index, AccessShareLock);
+
+	ScanKeyInit(&keys[0], place->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(from));
+	ScanKeyInit(&keys[1], place->id_attno, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(until));
+	walk->fresh = true;
+	walk_rows(rel, place, index, place->id_attno, snapshot, keys, walk);
+	index_close(index, AccessShareLock);
+}
+
+/* Messages with a vt in from .. until that the snapshot sees */
+static void
+walk_due(Relation rel, const Place *place, Snapshot snapshot,
+		 TimestampTz from, TimestampTz until, Walk *walk)
+{
+	ScanKeyData keys[2];
+	Relation	index = index_open(place->vt_index, AccessShareLock);
+
+	ScanKeyInit(&keys[0], place->vt_attno, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[1], place->vt_attno, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(until));
+	walk->fresh = false;
+	walk_rows(rel, place, index, place->vt_attno, snapshot, keys, walk);
+	index_close(index, AccessShareLock);
+}
+
+/* The lowest fresh msg_id in from .. until that the snapshot sees */
+bool
+place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
+				   int64 from, int64 until, int64 *msg_id)
+{
+	Walk		walk = {.limit = 1};
+
+	walk_fresh(rel, place, snapshot, from, until, &walk);
+	if (walk.found > 0)
+		*msg_id = DatumGetInt64(walk.first);
+	return walk.found > 0;
+}
+
+/* The earliest deferred vt in from .. until that the snapshot sees */
+bool
+place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,
+				   TimestampTz from, TimestampTz until, TimestampTz *vt)
+{
+	Walk		walk = {.limit = 1};
+
+	walk_due(rel, place, snapshot, from, until, &walk);
+	if (walk.found > 0)
+		*vt = DatumGetTimestampTz(walk.first);
+	return walk.found > 0;
+}
+
+/* How many fresh messages there are to be taken, up to "limit" */
+int64
+place_takeable_fresh(Relation rel, const Place *place, Snapshot snapshot,
+					 int64 from, int64 until, int64 limit)
+{
+	Walk		walk = {.takeable = true, .limit = limit};
+
+	walk_fresh(rel, place, snapshot, from, until, &walk);
+	return walk.found;
+}
+
+/* The same of deferred ones */
+int64
+place_takeable_due(Relation rel, const Place *place, Snapshot snapshot,
+				   TimestampTz from, TimestampTz until, int64 limit)
+{
+	Walk		walk = {.takeable = true, .limit = limit};
+
+	walk_due(rel, place, snapshot, from, until, &walk);
+	return walk.found;
+}
+
+/* Whether there is, or was, or will be when its transaction commits, such a message */
+bool
+place_has_id(Relation rel, const Place *place, int64 msg_id)
+{
+	ScanKeyData key;
+	Relation	index = index_open(place->id_index, AccessShareLock);
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, place->id_attno, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(msg_id));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
+	found = systable_getnext_ordered(scan, ForwardScanDirection) != NULL;
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	return found;
+}
+
+/* The msg_id at one end of the index, whatever became of its row */
+static bool
+end_of_ids(Relation rel, const Place *place, Relation index, ScanDirection direction, int64 *msg_id)
+{
+	SysScanDesc scan = systable_beginscan_ordered(rel, index, SnapshotAny, 0, NULL);
+	HeapTuple	tuple = systable_getnext_ordered(scan, direction);
+	bool		isnull = true;
+
+	if (tuple != NULL)
+		*msg_id = DatumGetInt64(heap_getattr(tuple, place->id_attno, RelationGetDescr(rel), &isnull));
+	systable_endscan_ordered(scan);
+	return !isnull;
+}
+
+/*
+ * Between which ids all lie that were ever written to the place and can still
+ * be seen by anybody, or will be when their transaction commits.  False if
+ * there are none.
+ */
+bool
+place_ids(Relation rel, const Place *place, int64 *lowest, int64 *highest)
+{
+	Relation	index = index_open(place->id_index, AccessShareLock);
+	bool		found = end_of_ids(rel, place, index, ForwardScanDirection, lowest) &&
+		end_of_ids(rel, place, index, BackwardScanDirection, highest);
+
+	index_close(index, AccessShareLock);
+	return found;
+}

@@ -1,0 +1,281 @@
+/*
+ * bindings.c
+ *	  The topic bindings of the database, as this backend knows them.
+ *
+ * A send must not read ten thousand rows to find its one queue, so a backend
+ * keeps the bindings it has read, as a tree of patterns.  This file's matter is
+ * that what it keeps is what a query would see now.
+ *
+ * 1. Other sessions.  A trigger on pgmq.topic_bindings, for each row that is
+ *	  written and for TRUNCATE, puts an invalidation of the table into the
+ *	  transaction.  The server sends it to all backends when the transaction
+ *	  commits, also by COMMIT PREPARED, before the committing client gets its
+ *	  answer; a rollback sends nothing.  DROP EXTENSION, TRUNCATE and ALTER TABLE
+ *	  send one in any case.  A callback here marks what is kept as stale.  Every
+ *	  call accepts what was sent before it looks (AcceptInvalidationMessages()),
+ *	  inside a long transaction too, where no lock is taken anew that would
+ *	  do so.  So what was committed before a statement began is seen by it.
+ *	  (The server makes a commit visible an instant before it sends: who sees the
+ *	  new rows in the table within this instant, before the committing client
+ *	  has its answer, may still send by the old ones.)
+ *
+ * 2. Reading while others commit.  The mark is taken off before the snapshot of the
+ *	  reading query is taken.  What commits later than this snapshot sends its
+ *	  invalidation later, and the mark is on again for the next call.
+ *
+ * 3. Own changes.  The trigger marks as stale at once; the server does so again when
+ *	  the statement ends, and when it is rolled back.  What is read while this
+ *	  transaction holds a lock for writing on the table may contain changes that
+ *	  are never committed.  It counts only as long as the same subtransaction of
+ *	  the same transaction runs: their ids are not used again, so that a rollback,
+ *	  also one to a savepoint, or PREPARE TRANSACTION need no callback.  (A trigger of
+ *	  somebody else's may read in the middle of a statement that then fails, before
+ *	  our trigger has fired: then there is nothing that the server could undo.  A read
+ *	  there may also still find the bindings from before the statement.)
+ *
+ * 4. Fixed snapshots.  Under REPEATABLE READ a transaction sees the bindings of
+ *	  its snapshot, and what it reads counts for itself only.  It may use what an
+ *	  earlier transaction read: if that is not stale, nothing was committed since
+ *	  then.  Under SERIALIZABLE the table is read once in each transaction, because the
+ *	  server has to know about the reading.
+ *
+ * 5. Rights.  What is kept is the whole table.  It is used for a role that may
+ *	  select from it and has no row-level security there; who has fewer rights
+ *	  reads the table in each call, and gets what a query gives, also the error.
+ *
+ * The trigger fires under session_replication_role = replica as well, and for each
+ * row, so that changes which logical replication brings are noticed.
+ *
+ * Memory: one context, "pgmq topics", below TopMemoryContext.
+ */
+#include "topic/topic.h"
+
+#include "access/xact.h"
+#include "catalog/pg_collation_d.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rls.h"
+
+#include "base/ownread.h"
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq__topic_bindings_changed);
+
+typedef struct Bindings
+{
+	MemoryContext context;		/* holds all of this */
+	PatternTree *tree;			/* values are indexes of queues */
+	char	  **queues;
+	LocalTransactionId transaction; /* if set, they count in this one only, */
+	SubTransactionId subtransaction;	/* and, if set, in this part of it */
+} Bindings;
+
+/* What is kept, if anything; the table it was read from; whether that changed since */
+static Bindings *Kept = NULL;
+static Oid	KeptTable = InvalidOid;
+static bool Stale = false;
+
+static const char *const Columns[] = {"pattern", "queue_name"};
+
+/* Called at any time: does nothing that can fail. */
+static void
+table_changed(Datum arg, Oid relid)
+{
+	if (relid == KeptTable || !OidIsValid(relid))
+		Stale = true;
+}
+
+/*
+ * pgmq._topic_bindings_changed() -> trigger
+ *
+ * On pgmq.topic_bindings.
+ */
+Datum
+pgmq__topic_bindings_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(((TriggerData *) fcinfo->context)->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("pgmq._topic_bindings_changed() can only be called as a trigger")));
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	Stale = true;
+	return PointerGetDatum(NULL);
+}
+
+/* Whether the current role may see the whole table */
+static bool
+may_read_all(Oid table)
+{
+	bool		missing = false;
+
+	return pg_class_aclcheck_ext(table, GetUserId(), ACL_SELECT, &missing) == ACLCHECK_OK &&
+		!missing && check_enable_rls(table, InvalidOid, true) != RLS_ENABLED;
+}
+
+/* Whether what is kept is what a query would find now */
+static bool
+kept_is_good(void)
+{
+	AcceptInvalidationMessages();
+	if (Kept == NULL || Stale)
+		return false;
+	if (Kept->transaction == InvalidLocalTransactionId)
+	{
+		if (IsolationIsSerializable())
+			return false;
+	}
+	else if (Kept->transaction != ProcLocalTransactionId(MyProc) ||
+			 (Kept->subtransaction != InvalidSubTransactionId &&
+			  Kept->subtransaction != GetCurrentSubTransactionId()))
+		return false;
+	return may_read_all(KeptTable);
+}
+
+/* Everything goes to the context of the bindings */
+static void
+take_rows(Bindings *bindings, OwnRow *rows, uint64 count)
+{
+	/* Of one queue in a row, so that each queue's name is stored once */
+	static const OwnKey by_queue[] = {{1, C_COLLATION_OID, false}};
+	PatternEntry *entries;
+	uint32		queues = 0;
+	uint32		used = 0;
+	uint64		i;
+
+	ownread_sort(rows, count, by_queue, lengthof(by_queue));
+	entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(PatternEntry) * (Size) Max(count, 1));
+	bindings->queues = MemoryContextAllocHuge(bindings->context, sizeof(char *) * (Size) Max(count, 1));
+	for (i = 0; i < count; i++)
+	{
+		char	   *pattern = ownread_text(&rows[i], 0);
+		char	   *queue = ownread_text(&rows[i], 1);
+
+		/* Bindings of nothing, which the owner can have allowed */
+		if (queue == NULL || pattern == NULL)
+			continue;
+		if (queues == 0 || strcmp(bindings->queues[queues - 1], queue) != 0)
+			bindings->queues[queues++] = MemoryContextStrdup(bindings->context, queue);
+		pfree(queue);
+		entries[used].pattern = pattern;
+		entries[used].len = (int) strlen(pattern);
+		entries[used++].value = queues - 1;
+	}
+	MemoryContextSwitchTo(bindings->context);
+	bindings->tree = pattern_tree(entries, used);
+}
+
+/*
+ * Read the bindings, with the rights of the current role.  They live in a
+ * child of the current memory context.
+ */
+static Bindings *
+read_bindings(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pgmq topics",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "pgmq topics as read",
+												  ALLOCSET_DEFAULT_SIZES);
+	Bindings   *bindings = MemoryContextAllocZero(context, sizeof(Bindings));
+	MemoryContext oldcontext = MemoryContextSwitchTo(scratch);
+	OwnRow	   *rows;
+	uint64		count;
+
+	bindings->context = context;
+	count = ownread(OWN_TOPIC_BINDINGS, VIEW_OF_STATEMENT, Columns, lengthof(Columns), &rows);
+	take_rows(bindings, rows, count);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(scratch);
+	return bindings;
+}
+
+static void
+forget_kept(void)
+{
+	Bindings   *bindings = Kept;
+
+	Kept = NULL;
+	if (bindings != NULL)
+		MemoryContextDelete(bindings->context);
+}
+
+/* Whether this transaction may have changed the table */
+static bool
+is_written_by_us(Oid table)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, table);
+	return LockHeldByMe(&tag, RowExclusiveLock, true);
+}
+
+/*
+ * Read the bindings, and keep them if they are for everybody: the argument at
+ * the top of this file says how.
+ */
+static Bindings *
+refresh(void)
+{
+	static bool registered = false;
+	Oid			table;
+	Bindings   *bindings;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(table_changed, (Datum) 0);
+		registered = true;
+	}
+	rights_require_select(relcheck_own_relid(OWN_TOPIC_BINDINGS), Columns, lengthof(Columns));
+	table = relcheck_own_table(OWN_TOPIC_BINDINGS, AccessShareLock);
+	if (!may_read_all(table))
+		return read_bindings();
+	forget_kept();
+	KeptTable = table;
+	Stale = false;
+	bindings = read_bindings();
+	if (is_written_by_us(table))
+		bindings->subtransaction = GetCurrentSubTransactionId();
+	if (bindings->subtransaction != InvalidSubTransactionId || IsolationUsesXactSnapshot())
+		bindings->transaction = ProcLocalTransactionId(MyProc);
+	MemoryContextSetParent(bindings->context, TopMemoryContext);
+	Kept = bindings;
+	return bindings;
+}
+
+/*
+ * For who finds that what is kept is behind, before the invalidation tells us:
+ * the next call reads the table.
+ */
+void
+bindings_reread(void)
+{
+	Stale = true;
+}
+
+/*
+ * The names of the queues whose bindings match a routing key, as pgmq.meta
+ * spells them; how many.  In the current memory context: what is kept may
+ * be replaced as soon as the caller runs anything.
+ */
+uint32
+bindings_queues(const char *key, char ***queue_names)
+{
+	Bindings   *bindings = kept_is_good() ? Kept : refresh();
+	uint32	   *queues;
+	uint32		count = pattern_match(bindings->tree, key, &queues);
+	uint32		i;
+
+	*queue_names = palloc(sizeof(char *) * Max(count, 1));
+	for (i = 0; i < count; i++)
+		(*queue_names)[i] = pstrdup(bindings->queues[queues[i]]);
+	pfree(queues);
+	if (bindings != Kept)
+		MemoryContextDelete(bindings->context);
+	return count;
+}

@@ -1,0 +1,49 @@
+/*
+ * maintain.h
+ *	  One table of a queue under maintenance, and what can be due for it.
+ */
+#ifndef PGMQ_MAINTAIN_H
+#define PGMQ_MAINTAIN_H
+
+#include "upkeep/partman.h"
+
+#include "nodes/pg_list.h"
+
+/* As it is at the beginning of a step; a step is a transaction */
+typedef struct Upkeep
+{
+	const QueueName *name;
+	char		prefix;
+	PartSet    *set;
+	const Partman *pm;			/* NULL: pg_partman or its record of the table is gone */
+	PartmanConfig config;
+	PartStep	step;
+
+	/* What the owner wants; see pgmq.partition_config */
+	char	   *retention;
+	bool		drop_unread;
+	bool		drop_consumed;
+	char	   *converted;		/* the archive before its conversion, not attached yet */
+
+	/* What a step leaves for the next one of its kind */
+	int64	   *position;
+} Upkeep;
+
+/* True if there is more of the same to do, in another transaction */
+typedef bool (*UpkeepStep) (Upkeep *upkeep);
+
+extern int	maintain_lock_timeout;
+extern int	maintain_step_timeout;
+extern pg_atomic_uint32 *maintain_shown_owner;
+
+extern bool convert_step(Upkeep *upkeep);
+extern bool overrun_step(Upkeep *upkeep);
+extern bool premake_step(Upkeep *upkeep);
+extern bool retention_step(Upkeep *upkeep);
+
+extern bool upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *pm);
+extern int64 queue_last_id(const QueueName *name);
+extern int64 upkeep_current(const Upkeep *upkeep);
+extern void maintain_all(bool atomic, int64 until, List *left_out);
+
+#endif							/* PGMQ_MAINTAIN_H */

@@ -1,0 +1,336 @@
+/*
+ * premake.c
+ *	  Room for what will be sent: partitions ahead of the current one, and a
+ *	  default partition that stays empty.
+ *
+ * pg_partman makes partitions ahead of the highest row that it sees.  A queue
+ * whose messages are consumed has none, however far its ids have gone; so here
+ * they are made ahead of the last id that was handed out.
+ *
+ * Where there is no partition, rows go to the default one.  They are messages
+ * like all others there, but no partition can be made for them any more: the
+ * server refuses one whose rows lie in the default partition.  There are two
+ * ways out, and every row is in exactly one place to whoever looks, at any time:
+ *
+ * Few rows are moved, within the transaction that makes their partition.
+ * Nobody else uses the queue meanwhile.  A SELECT must not even begin: it reads the
+ * list of partitions first and would wait for the default partition then, with a list
+ * that lacks the new one, and find the rows in neither.
+ *
+ * Many rows stay where they are: the default partition becomes the partition
+ * that they need, and an empty one takes its place.  Nobody else uses the queue
+ * meanwhile, for as long as it takes the server to see that the rows lie between
+ * the bounds.  The partition can be wider than others.  pg_partman takes all of
+ * them for equal, and would drop it too early; from then on the dropping is
+ * left to retention.c.
+ *
+ * Who sends decides on the partition first and locks it then.  If that is the
+ * default one, and waits for our lock, the server finds a partition for the
+ * row when we are done and fails the send.  So senders are kept from the
+ * queue's table itself while a partition is made that their ids can be in.  For
+ * partitions further ahead this is not necessary, and they can be made beside
+ * transactions that stay open.
+ *
+ * Either way the locks wait for those who have touched these rows and have not
+ * ended their transactions, up to pgmq.maintenance_lock_timeout.
+ */
+#include "upkeep/maintain.h"
+
+#include "access/relation.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "admin/admin.h"
+#include "upkeep/partmake.h"
+#include "base/relcheck.h"
+#include "base/rights.h"
+
+/* As many rows are moved in a moment */
+#define MOVE_AT_MOST 10000
+
+/* ---- partitions ahead ---- */
+
+/*
+ * The last id that was handed out by the sequence that the column owns; 0 before
+ * the first one, and of an archive without a queue
+ */
+int64
+queue_last_id(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	Oid			sequence;
+	const char *args[1];
+	char	   *id;
+
+	if (rel == NULL)
+		return 0;
+	sequence = relcheck_sequence(rel);
+	relation_close(rel, NoLock);
+	if (!OidIsValid(sequence))
+		return 0;
+	/* From 18 on the server answers NULL, as for a sequence that was never used */
+	rights_require_table(sequence, ACL_SELECT | ACL_USAGE);
+	args[0] = psprintf("%u", sequence);
+	id = run_for_text("SELECT pg_catalog.pg_sequence_last_value($1::pg_catalog.oid)", 1, args);
+	return id ? partset_key(false, id) : 0;
+}
+
+/*
+ * How far the table has come.  All keys below are given out.  An archive has
+ * come as far as the highest id in it, but no further than its queue: plain SQL
+ * can write any id, and retention must not take the others for old then.
+ */
+int64
+upkeep_current(const Upkeep *upkeep)
+{
+	int64		last_id;
+	char	   *id;
+
+	if (upkeep->set->by_time)
+		return GetCurrentTimestamp();
+	last_id = queue_last_id(upkeep->name);
+	if (upkeep->prefix == QUEUE_TABLE)
+		return last_id;
+	id = run_for_text(psprintf("SELECT pg_catalog.max(msg_id) FROM %s", upkeep->set->parent), 0, NULL);
+	if (id == NULL)
+		return 0;
+	if (!OidIsValid(name_relid(upkeep->name, QUEUE_TABLE)))
+		return partset_key(false, id);
+	return Min(partset_key(false, id), last_id);
+}
+
+static void
+lock_table(const char *table, const char *mode)
+{
+	run_ddl("LOCK TABLE ONLY %s IN %s MODE", table, mode);
+}
+
+/* A name for a partition that is about to be made, not quoted */
+static char *
+name_partition(const Upkeep *upkeep, int64 lower)
+{
+	char	   *relname = partmake_name(upkeep->set, upkeep->config.datetime_string, lower, true);
+
+	if (relname == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("could not make a partition of %s for %s", upkeep->set->parent,
+						partset_key_text(upkeep->set, lower)),
+				 errdetail("Another relation has its name.")));
+	return relname;
+}
+
+static void
+make_partition(const Upkeep *upkeep, int64 lower, int64 upper, int64 current)
+{
+	char	   *relname = name_partition(upkeep, lower);
+
+	if (lower < partset_add(&upkeep->step, current, 1))
+		lock_table(upkeep->set->parent, "SHARE ROW EXCLUSIVE");
+	partmake_table(upkeep->set, relname);
+	partmake_attach(upkeep->set, quote_qualified_identifier(PGMQ_SCHEMA, relname), lower, upper);
+}
+
+/* Nobody needs more ahead; what pg_partman's table says may be anybody's idea */
+#define PREMAKE_AT_MOST 1000
+
+/*
+ * Make the next partition that is missing, one in a transaction.  Where the
+ * owner's own partitions leave less room than pg_partman's need, nothing is
+ * made; what goes there is moved on from the default partition.
+ */
+bool
+premake_step(Upkeep *upkeep)
+{
+	int64		current = upkeep->set->by_time ? GetCurrentTimestamp() : queue_last_id(upkeep->name);
+	int64		key = current;
+	int			ahead;
+
+	if (upkeep->pm == NULL)
+		return false;
+	for (ahead = 0; ahead <= Min(upkeep->config.premake, PREMAKE_AT_MOST); ahead++)
+	{
+		const Partition *partition = partset_find(upkeep->set, key);
+		int64		lower;
+		int64		upper;
+
+		if (partition != NULL)
+		{
+			if (partition->upper == PG_INT64_MAX)
+				return false;
+			key = partition->upper;
+			continue;
+		}
+		if (!partset_room(upkeep->set, &upkeep->step, key, &lower, &upper) || upper <= key)
+			return false;
+		if (partset_add(&upkeep->step, lower, 1) == upper)
+		{
+			make_partition(upkeep, lower, upper, current);
+			return true;
+		}
+		key = upper;
+	}
+	return false;
+}
+
+/* ---- the default partition ---- */
+
+/*
+ * Keys that a partition is made for.  Only plain SQL writes others: they have no
+ * name or no bounds there, so their rows stay where they are.
+ */
+static const char *
+ordinary_keys(const Upkeep *upkeep)
+{
+	const char *column = upkeep->set->column;
+
+	if (!upkeep->set->by_time)
+		return psprintf("%s OPERATOR(pg_catalog.>=) 0", column);
+	return psprintf("%s OPERATOR(pg_catalog.>=) '0001-01-01 00:00:00+00'::timestamp with time zone"
+					" AND pg_catalog.isfinite(%s)", column, column);
+}
+
+/* The lowest and the highest of these keys in the default partition; false if it has none */
+static bool
+default_keys(const Upkeep *upkeep, const char *table, int64 *lowest, int64 *highest)
+{
+	const char *column = upkeep->set->column;
+	char	   *first;
+
+	run_with_texts(psprintf("SELECT pg_catalog.min(%s), pg_catalog.max(%s) FROM ONLY %s WHERE %s",
+							column, column, table, ordinary_keys(upkeep)), 0, NULL);
+	first = row_text(0, 1);
+	if (first == NULL)
+		return false;
+	*lowest = partset_key(upkeep->set->by_time, first);
+	*highest = partset_key(upkeep->set->by_time, row_text(0, 2));
+	return true;
+}
+
+#define WITHIN "%s OPERATOR(pg_catalog.>=) $1::%s AND %s OPERATOR(pg_catalog.<) $2::%s"
+
+/* Whether more rows lie in a range than are moved in a moment */
+static bool
+too_many(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
+{
+	const char *type = upkeep->set->by_time ? "timestamp with time zone" : "bigint";
+	const char *args[] = {partset_key_text(upkeep->set, lower), partset_key_text(upkeep->set, upper)};
+
+	return run_with_texts(psprintf("SELECT FROM ONLY %s WHERE " WITHIN " LIMIT %d", table,
+								   upkeep->set->column, type, upkeep->set->column, type,
+								   MOVE_AT_MOST + 1), 2, args) > MOVE_AT_MOST;
+}
+
+/* The rows of a range go to a partition of their own; the range has no partition in it */
+static void
+move_rows(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
+{
+	const PartSet *set = upkeep->set;
+	const char *relname;
+	const char *partition;
+
+	lock_table(set->parent, "ACCESS EXCLUSIVE");
+	lock_table(table, "ACCESS EXCLUSIVE");
+	relname = name_partition(upkeep, lower);
+	partition = quote_qualified_identifier(PGMQ_SCHEMA, relname);
+	partmake_table(set, relname);
+	partmake_move(set, partition, lower, upper);
+	partmake_attach(set, partition, lower, upper);
+}
+
+/* The range must have no partition in it. */
+static void
+become_partition(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
+{
+	const PartSet *set = upkeep->set;
+	const char *relname = name_partition(upkeep, lower);
+
+	run_ddl("ALTER TABLE %s DETACH PARTITION %s", set->parent, table);
+	run_ddl("ALTER TABLE %s RENAME TO %s", table, quote_identifier(relname));
+	partmake_attach(set, quote_qualified_identifier(PGMQ_SCHEMA, relname), lower, upper);
+	partmake_default(set);
+}
+
+/* The dropping is ours from now on: what pg_partman was told goes to our own record. */
+static void
+take_over_retention(const Upkeep *upkeep)
+{
+	const char *args[] = {upkeep->name->canonical, upkeep->config.retention};
+
+	if (upkeep->config.retention == NULL)
+		return;
+	rights_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
+					 "INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
+					 " VALUES ($1, $2, true, false) ON CONFLICT DO NOTHING", lengthof(args), args);
+	partman_set_retention(upkeep->pm, upkeep->name, upkeep->prefix, NULL);
+}
+
+static bool
+has_other_keys(const Upkeep *upkeep, const char *table)
+{
+	return run_with_texts(psprintf("SELECT FROM ONLY %s WHERE NOT (%s) LIMIT 1",
+								   table, ordinary_keys(upkeep)), 0, NULL) > 0;
+}
+
+/*
+ * The default partition as a whole, if it lies in one gap between the others
+ * and has nothing else in it; false if it doesn't.
+ */
+static bool
+turn_default(const Upkeep *upkeep, const char *table)
+{
+	const PartSet *set = upkeep->set;
+	int64		lowest;
+	int64		highest;
+	int64		lower;
+	int64		upper;
+	int64		last_lower;
+	int64		gap_lower;
+	int64		gap_upper;
+
+	lock_table(set->parent, "ACCESS EXCLUSIVE");
+	lock_table(table, "ACCESS EXCLUSIVE");
+	if (!default_keys(upkeep, table, &lowest, &highest))
+		return true;
+	if (partset_find(set, lowest) != NULL || partset_find(set, highest) != NULL)
+		return true;			/* the list of partitions is out of date */
+	if (!partset_room(set, &upkeep->step, lowest, &lower, &upper) ||
+		!partset_room(set, &upkeep->step, highest, &last_lower, &upper))
+		return false;
+	partset_gap(set, lowest, &gap_lower, &gap_upper);
+	if (upper > gap_upper || has_other_keys(upkeep, table))
+		return false;
+	become_partition(upkeep, table, lower, upper);
+	if (last_lower != lower)
+		take_over_retention(upkeep);
+	return true;
+}
+
+/*
+ * Make room for rows of the default partition.
+ *
+ * It is not truncated when it is empty again.  Whoever looks by a snapshot that
+ * is older than the move, a dump for one, sees the rows where they were, as
+ * long as vacuum leaves them; they are not consumed.
+ */
+bool
+overrun_step(Upkeep *upkeep)
+{
+	const char *table = partset_relation(upkeep->set->default_relid);
+	int64		lowest;
+	int64		highest;
+	int64		lower;
+	int64		upper;
+
+	/* Rows may wait here for the old archive, which convert_step() puts them into */
+	if (table == NULL || upkeep->converted != NULL)
+		return false;
+	if (upkeep->pm == NULL || !default_keys(upkeep, table, &lowest, &highest) ||
+		!partset_room(upkeep->set, &upkeep->step, lowest, &lower, &upper))
+		return false;
+	if (!too_many(upkeep, table, lower, upper) || !turn_default(upkeep, table))
+		move_rows(upkeep, table, lower, upper);
+	return true;
+}

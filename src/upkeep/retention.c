@@ -1,0 +1,449 @@
+/*
+ * retention.c
+ *	  When partitions go.
+ *
+ * A partition of a queue that is past its retention is dropped when nothing is
+ * in it, unless the queue's owner wants it dropped with what is in it.  A queue
+ * may also have consumed partitions dropped at once; then its size on disk is
+ * that of what is not consumed yet, whatever keeps vacuum from working.
+ *
+ * No message is lost.  Who sends holds a lock on the queue's table and on the
+ * partition from before it draws an id until its transaction ends, and so does
+ * who reads or deletes, on the partitions that are touched.  The partition is
+ * looked at again under locks that conflict with those, by a snapshot taken
+ * then: what it shows empty is empty, and stays it until it is gone.  A message
+ * with an id of a dropped partition can only come from who gives ids by hand;
+ * it goes to the default partition.
+ */
+#include "upkeep/maintain.h"
+
+#include "access/relation.h"
+#include "access/htup_details.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "admin/admin.h"
+#include "queue/count.h"
+#include "group/group.h"
+#include "base/owner.h"
+#include "upkeep/partmake.h"
+#include "base/queues.h"
+#include "base/relcheck.h"
+#include "base/rights.h"
+
+PG_FUNCTION_INFO_V1(pgmq_list_partitions);
+PG_FUNCTION_INFO_V1(pgmq_set_retention);
+
+/* A current partition with less in it is not worth a truncation */
+#define TRUNCATE_BYTES "1048576"
+
+/* The table may be anybody's: it is read as its owner, and no NULL is trusted in */
+static bool
+find_wishes(const QueueName *name)
+{
+	const char *canonical = name->canonical;
+	OwnerScope	scope;
+	bool		known;
+
+	owner_begin(owner_of(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock)), &scope);
+	known = run_with_texts("SELECT retention_interval, drop_unread, drop_consumed, converted_archive"
+						   " FROM ONLY pgmq.partition_config"
+						   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical) > 0;
+	owner_end(&scope);
+	return known;
+}
+
+static bool
+is_true(const char *value)
+{
+	return value != NULL && strcmp(value, "t") == 0;
+}
+
+/* What the owner wants for the table; the caller has set the rest of upkeep */
+static void
+get_wishes(Upkeep *upkeep)
+{
+	bool		archive = upkeep->prefix == ARCHIVE_TABLE;
+
+	upkeep->retention = NULL;
+	upkeep->drop_unread = archive;
+	upkeep->drop_consumed = false;
+	upkeep->converted = NULL;
+	if (find_wishes(upkeep->name))
+	{
+		upkeep->retention = row_text(0, 1);
+		upkeep->drop_unread = archive || is_true(row_text(0, 2));
+		upkeep->drop_consumed = !archive && is_true(row_text(0, 3));
+		upkeep->converted = archive ? row_text(0, 4) : NULL;
+	}
+	/* A queue of the published extension has its retention with pg_partman only */
+	else if (upkeep->pm != NULL && upkeep->config.retention != NULL)
+	{
+		upkeep->retention = upkeep->config.retention;
+		upkeep->drop_unread = true;
+	}
+}
+
+/* False if the table is not partitioned; the caller has connected to SPI */
+bool
+upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *pm)
+{
+	upkeep->name = name;
+	upkeep->prefix = prefix;
+	upkeep->set = partset_get(name_relid(name, prefix));
+	if (upkeep->set == NULL)
+		return false;
+	upkeep->pm = pm != NULL && partman_config(pm, name, prefix, &upkeep->config) ? pm : NULL;
+	if (upkeep->pm != NULL)
+		partset_step(upkeep->set->by_time, "partition_interval", upkeep->config.interval, false, &upkeep->step);
+	get_wishes(upkeep);
+	return true;
+}
+
+/* Partitions that end there or before are past their retention */
+static int64
+retention_limit(const Upkeep *upkeep, int64 current)
+{
+	int			nest = NewGUCNestLevel();
+	PartStep	step;
+	int64		limit = PG_INT64_MIN;
+
+	partmake_settings();
+	if (upkeep->retention != NULL)
+	{
+		partset_step(upkeep->set->by_time, "retention_interval", upkeep->retention, true, &step);
+		limit = partset_add(&step, current, -1);
+	}
+	AtEOXact_GUC(false, nest);
+	return limit;
+}
+
+static bool
+is_empty(const char *partition)
+{
+	return run_with_texts(psprintf("SELECT FROM ONLY %s LIMIT 1", partition), 0, NULL) == 0;
+}
+
+/*
+ * A group whose first message goes with a partition must not wait until that
+ * would have become visible.  Nobody has locked a note: who has holds the queue's
+ * table as well.
+ */
+#define LOOK_AT_GROUPS \
+	"UPDATE %s SET vt = GREATEST(pg_catalog.clock_timestamp()," \
+	" enqueued_at OPERATOR(pg_catalog.+) '1 microsecond'::pg_catalog.interval)" \
+	" WHERE vt OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() AND msg_id OPERATOR(pg_catalog.<>) 0" \
+	" AND head OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(msg_id) FROM ONLY %s)"
+
+static void
+look_at_groups(const QueueName *name, const char *partition)
+{
+	if (!group_has_notes(name))
+		return;
+	run_with_texts(psprintf(LOOK_AT_GROUPS, name_table(name, NOTES_TABLE), partition), 0, NULL);
+	wake_mark(name, PG_INT32_MAX);
+}
+
+/* Drop a partition unless it has got a message that it must not have */
+static void
+drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
+{
+	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", upkeep->set->parent);
+	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", partition);
+	if (!with_messages && !is_empty(partition))
+		return;
+	if (with_messages && upkeep->prefix == QUEUE_TABLE)
+		look_at_groups(upkeep->name, partition);
+	run_ddl("DROP TABLE %s", partition);
+}
+
+/* Ids go on coming here, but what is consumed can go. */
+static void
+truncate_partition(const char *partition)
+{
+	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", partition);
+	if (is_empty(partition))
+		run_ddl("TRUNCATE TABLE ONLY %s", partition);
+}
+
+static bool
+is_large(const char *partition)
+{
+	return run_with_texts("SELECT WHERE pg_catalog.pg_relation_size($1::pg_catalog.regclass)"
+						  " OPERATOR(pg_catalog.>=) " TRUNCATE_BYTES, 1, &partition) > 0;
+}
+
+/* Whether there was something to do for the partition */
+static bool
+retire_partition(const Upkeep *upkeep, const Partition *partition, int64 current, int64 limit)
+{
+	const char *name = partset_relation(partition->relid);
+	bool		past = partition->upper <= limit;
+	bool		over = partition->upper <= current;
+
+	if (name == NULL || !(past || upkeep->drop_consumed))
+		return false;
+	if (past && upkeep->drop_unread)
+		drop_partition(upkeep, name, true);
+	else if (past || over)
+	{
+		if (!is_empty(name))
+			return false;
+		drop_partition(upkeep, name, false);
+	}
+	else
+	{
+		if (!is_large(name) || !is_empty(name))
+			return false;
+		truncate_partition(name);
+	}
+	return true;
+}
+
+/* Drop or empty the next partition for which it is due, one in a transaction */
+bool
+retention_step(Upkeep *upkeep)
+{
+	int64		current;
+	int64		limit;
+	int			i;
+
+	if (upkeep->retention == NULL && !upkeep->drop_consumed)
+		return false;
+	current = upkeep_current(upkeep);
+	limit = retention_limit(upkeep, current);
+	for (i = 0; i < upkeep->set->count; i++)
+	{
+		const Partition *partition = &upkeep->set->partitions[i];
+
+		if (partition->lower < *upkeep->position)
+			continue;
+		*upkeep->position = partition->lower + 1;
+		if (retire_partition(upkeep, partition, current, limit))
+			return true;
+	}
+	return false;
+}
+
+/* ---- for people ---- */
+
+#define LIST_COLUMNS 8
+
+/* NULL of a partition that was dropped a moment ago */
+static Datum
+total_size(Oid relid, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		size;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(relid);
+	fcinfo->args[0].isnull = false;
+	size = pg_total_relation_size(fcinfo);
+	*isnull = fcinfo->isnull;
+	return size;
+}
+
+/*
+ * One row of list_partitions(); relid of the default partition: with NULL bounds.
+ * No number of messages where policies apply: those are code of the queue's owner.
+ * NULL if the partition is gone.
+ */
+static HeapTuple
+partition_row(const Upkeep *upkeep, const char *queue, const Partition *partition,
+			  int64 limit, TupleDesc desc)
+{
+	const char *name;
+	Relation	rel;
+	bool		is_default = partition->relid == upkeep->set->default_relid;
+	bool		past = !is_default && partition->upper <= limit;
+	Datum		values[LIST_COLUMNS];
+	bool		nulls[LIST_COLUMNS] = {false};
+	Counts		counts;
+
+	rights_require_select(partition->relid, NULL, 0);
+	if ((rel = try_relation_open(partition->relid, AccessShareLock)) == NULL)
+		return NULL;
+	name = partset_relation(partition->relid);
+	nulls[4] = count_policed(partition->relid);
+	if (!nulls[4])
+		(void) count_messages(partition->relid, false, &counts);
+	values[0] = CStringGetTextDatum(queue);
+	values[1] = CStringGetTextDatum(name);
+	nulls[2] = nulls[3] = is_default;
+	values[2] = is_default ? (Datum) 0 : CStringGetTextDatum(partset_key_text(upkeep->set, partition->lower));
+	values[3] = is_default ? (Datum) 0 : CStringGetTextDatum(partset_key_text(upkeep->set, partition->upper));
+	values[4] = nulls[4] ? (Datum) 0 : Int64GetDatum(counts.messages);
+	values[5] = total_size(partition->relid, &nulls[5]);
+	if (nulls[5])
+		return NULL;
+	values[6] = BoolGetDatum(past);
+	nulls[7] = nulls[4];
+	values[7] = nulls[7] ? (Datum) 0 : BoolGetDatum(past && counts.messages > 0 && !upkeep->drop_unread);
+	relation_close(rel, AccessShareLock);
+	return heap_form_tuple(desc, values, nulls);
+}
+
+/*
+ * Lock a queue's table before its partitions are listed, so that none comes meanwhile,
+ * with rows of another one.  A refused caller does not wait.  False if it is gone.
+ */
+static bool
+lock_queue_table(const QueueName *name)
+{
+	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Relation	rel;
+
+	rights_require_select(relid, NULL, 0);
+	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	if (rel == NULL)
+		return false;
+	relation_close(rel, NoLock);
+	return name_relid(name, QUEUE_TABLE) == relid;
+}
+
+/* All rows of a queue or none: an error must not leave a part of them */
+static void
+list_partitions(const ListedQueue *queue, void *arg)
+{
+	ReturnSetInfo *rsinfo = arg;
+	Partman		pm;
+	Upkeep		upkeep = {0};
+	List	   *rows = NIL;
+	ListCell   *lc;
+	int64		limit;
+	int			i;
+
+	if (!lock_queue_table(&queue->name))
+		return;
+	SPI_connect();
+	if (upkeep_begin(&upkeep, &queue->name, QUEUE_TABLE, partman_find(&pm) ? &pm : NULL))
+	{
+		limit = retention_limit(&upkeep, upkeep_current(&upkeep));
+		for (i = 0; i < upkeep.set->count; i++)
+			rows = lappend(rows, partition_row(&upkeep, queue->spelling, &upkeep.set->partitions[i],
+											   limit, rsinfo->setDesc));
+		if (OidIsValid(upkeep.set->default_relid))
+		{
+			Partition	fallback = {upkeep.set->default_relid, 0, 0};
+
+			rows = lappend(rows, partition_row(&upkeep, queue->spelling, &fallback, limit, rsinfo->setDesc));
+		}
+	}
+	foreach(lc, rows)
+	{
+		if (lfirst(lc) != NULL)
+			tuplestore_puttuple(rsinfo->setResult, lfirst(lc));
+	}
+	SPI_finish();
+}
+
+/* Waits for locks of all queues together, in milliseconds */
+#define LOCK_BUDGET_MS 1000
+
+/*
+ * pgmq.list_partitions(queue_name text) -> TABLE (queue text, partition text,
+ *	 lower_bound text, upper_bound text, messages bigint, bytes bigint,
+ *	 past_retention boolean, held_back boolean)
+ */
+Datum
+pgmq_list_partitions(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	QueueName	name;
+	ListedQueue *queues;
+	int			count;
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(0))
+	{
+		name_from_arg(fcinfo, 0, &name);
+		name_require_queue(&name);
+	}
+	count = queues_list(&queues);
+	if (PG_ARGISNULL(0))
+		queues_visit(queues, count, LOCK_BUDGET_MS, false, list_partitions, rsinfo);
+	else
+	{
+		for (i = 0; i < count; i++)
+		{
+			if (memcmp(&queues[i].name, &name, sizeof(name)) == 0)
+				list_partitions(&queues[i], rsinfo);
+		}
+	}
+	return (Datum) 0;
+}
+
+static bool
+bool_arg(FunctionCallInfo fcinfo, int argno)
+{
+	return !PG_ARGISNULL(argno) && PG_GETARG_BOOL(argno);
+}
+
+/* An interval that can't be taken off is no retention */
+static void
+check_retention(const Upkeep *upkeep, const char *retention)
+{
+	PartStep	step;
+
+	partset_step(upkeep->set->by_time, "retention_interval", retention, true, &step);
+}
+
+#define SET_RETENTION_SQL \
+	"INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)" \
+	" VALUES ($1, $2, $3::boolean, $4::boolean)" \
+	" ON CONFLICT (queue_name) DO UPDATE SET retention_interval = EXCLUDED.retention_interval," \
+	" drop_unread = EXCLUDED.drop_unread, drop_consumed = EXCLUDED.drop_consumed"
+
+/*
+ * pgmq.set_retention(queue_name text, retention_interval text,
+ *	 drop_unread boolean, drop_consumed boolean) -> void
+ */
+Datum
+pgmq_set_retention(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	char	   *retention = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	bool		drop_unread = bool_arg(fcinfo, 2);
+	const char *args[4];
+	Partman		pm;
+	Upkeep		upkeep = {0};
+	bool		partitioned = false;
+	static const char prefixes[] = {QUEUE_TABLE, ARCHIVE_TABLE};
+	int			i;
+
+	name_from_arg(fcinfo, 0, &name);
+	name_require_queue(&name);
+	rights_require_queue_owner(&name);
+	SPI_connect();
+	lock_queue(&name);
+	rights_require_queue_owner(&name);
+	partman_require(&pm);
+	for (i = 0; i < lengthof(prefixes); i++)
+	{
+		if (!upkeep_begin(&upkeep, &name, prefixes[i], &pm))
+			continue;
+		partitioned = true;
+		if (retention)
+			check_retention(&upkeep, retention);
+		partman_set_retention(&pm, &name, prefixes[i],
+							  prefixes[i] == ARCHIVE_TABLE || drop_unread ? retention : NULL);
+	}
+	if (!partitioned)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("queue \"%s\" is not partitioned", name.canonical)));
+	args[0] = name.canonical;
+	args[1] = retention;
+	args[2] = drop_unread ? "true" : "false";
+	args[3] = bool_arg(fcinfo, 3) ? "true" : "false";
+	rights_write_row(OWN_PARTITION_CONFIG, &name, true, SET_RETENTION_SQL, lengthof(args), args);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
