@@ -775,7 +775,7 @@ lease(Request *request, TimestampTz now)
 	values[1] = TimestampTzGetDatum(now);
 	values[2] = TimestampTzGetDatum(now + request->lease);
 	nulls[2] = request->lease_null;
-	front_close_indexes(&request->queue);	/* front.c says why */
+	front_close_indexes(&request->queue);	/* open.c says why */
 	request->handed_out = (int64) route_by_id(&request->name, &lease_messages, values, nulls,
 											  request->lease == 0, result_dest(request->messages));
 	return request->handed_out == count &&

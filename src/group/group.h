@@ -1,7 +1,7 @@
 /*
  * group.h
- *	  Between group.c and what it stands on: starts.c, front.c, notes.c,
- *	  slowgroup.c, grouptrigger.c and fifo.c.
+ *	  Between group.c and what it stands on: open.c, starts.c, front.c,
+ *	  notes.c, slowgroup.c, grouptrigger.c and fifo.c.
  */
 #ifndef PGMQ_GROUP_H
 #define PGMQ_GROUP_H
@@ -57,7 +57,7 @@
 #define TRIGGER_MOVED "pgmq_group_moved"
 #define TRIGGER_TRUNCATED "pgmq_group_truncated"
 
-/* ---- front.c: the front of a group, as it is in all transactions at once ---- */
+/* ---- open.c: a queue that is open for a look at its groups ---- */
 
 /* A table that may hold messages: the queue's, or one of its partitions */
 typedef struct GroupTable
@@ -105,6 +105,19 @@ typedef struct GroupQueue
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
 	bool		policed;		/* row-level security hides messages from the current role */
 } GroupQueue;
+
+extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
+extern void group_close(GroupQueue *queue, bool keep_lock);
+extern void group_forget_index(GroupQueue *queue);
+extern bool group_has_notes(const QueueName *name);
+extern bool front_columns(GroupTable *table);
+extern void front_open_all(GroupQueue *queue);
+extern void front_close_indexes(GroupQueue *queue);
+extern bool front_open_table(GroupQueue *queue, GroupTable *table);
+extern void front_close_table(GroupQueue *queue, GroupTable *table);
+extern bool front_is_current(GroupQueue *queue);
+
+/* ---- front.c: the front of a group, as it is in all transactions at once ---- */
 
 /* A version of a message as a look finds it; the flags are about other transactions that are still open */
 typedef struct Peeked
@@ -156,10 +169,6 @@ typedef struct Verdict
 
 typedef struct GroupScan GroupScan;
 
-extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
-extern void group_close(GroupQueue *queue, bool keep_lock);
-extern void group_forget_index(GroupQueue *queue);
-extern bool group_has_notes(const QueueName *name);
 extern int	front_compare_keys(const text *a, const text *b);
 extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
 extern GroupScan *front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until);
@@ -169,17 +178,10 @@ extern void front_end(GroupScan *scan);
 extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
 extern bool front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful);
 extern void front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict);
-extern bool front_columns(GroupTable *table);
-extern void front_open_all(GroupQueue *queue);
-extern void front_close_indexes(GroupQueue *queue);
-extern bool front_open_table(GroupQueue *queue, GroupTable *table);
-extern void front_close_table(GroupQueue *queue, GroupTable *table);
 extern bool front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
 								 TimestampTz moment, TimestampTz *until);
 extern void front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 					   const SnapshotData *dirty, Peeked *peeked);
-extern bool slot_is_claimed(TupleTableSlot *slot);
-extern bool entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot);
 
 /* ---- starts.c: where the look at a group may start ---- */
 

@@ -62,6 +62,7 @@
 #include "utils/snapmgr.h"
 
 #include "group/group.h"
+#include "queue/tuple.h"
 #include "base/owner.h"
 #include "base/relcheck.h"
 

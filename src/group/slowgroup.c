@@ -33,6 +33,7 @@
 #include "utils/snapmgr.h"
 
 #include "group/group.h"
+#include "queue/tuple.h"
 
 /* $1 now, $2 how many (NULL: all), $3 first messages of groups to leave out */
 #define FIND_MESSAGES \

@@ -1,0 +1,135 @@
+/*
+ * tuple.c
+ *	  Which transactions are at work on a row version.
+ *
+ * A snapshot says whether a version is visible.  It does not say what an open transaction is about to do
+ * to it; the header of the version does.
+ */
+#include "queue/tuple.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "storage/bufmgr.h"
+#include "storage/procarray.h"
+#include "utils/snapmgr.h"
+
+static bool
+is_open_elsewhere(TransactionId xid)
+{
+	return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
+}
+
+/*
+ * Whether another transaction that is open has locked, updated or deleted this
+ * version.  "changer" is who has updated or deleted it, or invalid.
+ */
+bool
+header_is_claimed(HeapTupleHeader header, TransactionId *changer)
+{
+	TransactionId xmax = HeapTupleHeaderGetRawXmax(header);
+	MultiXactMember *members;
+	bool		claimed = false;
+	int			count;
+	int			i;
+
+	*changer = InvalidTransactionId;
+	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_LOCKED_UPGRADED(header->t_infomask))
+		return false;
+	if ((header->t_infomask & HEAP_XMAX_IS_MULTI) == 0)
+	{
+		claimed = is_open_elsewhere(xmax);
+		if (claimed && !HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask))
+			*changer = xmax;
+		return claimed;
+	}
+	count = GetMultiXactIdMembers(xmax, &members, false,
+								  HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+	for (i = 0; i < count; i++)
+	{
+		if (!is_open_elsewhere(members[i].xid))
+			continue;
+		claimed = true;
+		if (ISUPDATE_from_mxstatus(members[i].status))
+			*changer = members[i].xid;
+	}
+	if (count > 0)
+		pfree(members);
+	return claimed;
+}
+
+/*
+ * Who has updated or deleted a version and has committed; or invalid.  A transaction
+ * that was open when the snapshot looked at the version that it has written may
+ * have ended by now, with its deletion of it.
+ */
+TransactionId
+header_committed_changer(HeapTupleHeader header)
+{
+	TransactionId xid;
+
+	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) ||
+		HEAP_LOCKED_UPGRADED(header->t_infomask))
+		return InvalidTransactionId;
+	xid = HeapTupleHeaderGetUpdateXid(header);
+	return TransactionIdIsValid(xid) && TransactionIdDidCommit(xid) ? xid : InvalidTransactionId;
+}
+
+/* The header of what is in the slot, as it is at one moment: others may be writing to it. */
+void
+header_copy(TupleTableSlot *slot, HeapTupleHeader copy)
+{
+	BufferHeapTupleTableSlot *in_buffer = (BufferHeapTupleTableSlot *) slot;
+
+	if (!TTS_IS_BUFFERTUPLE(slot))
+		elog(ERROR, "row does not come from a table of the access method heap");
+	LockBuffer(in_buffer->buffer, BUFFER_LOCK_SHARE);
+	memcpy(copy, in_buffer->base.tuple->t_data, SizeofHeapTupleHeader);
+	LockBuffer(in_buffer->buffer, BUFFER_LOCK_UNLOCK);
+}
+
+/* Whether another transaction that is open has locked, updated or deleted what is in the slot */
+bool
+slot_is_claimed(TupleTableSlot *slot)
+{
+	HeapTupleHeaderData header;
+	TransactionId changer;
+
+	header_copy(slot, &header);
+	return header_is_claimed(&header, &changer);
+}
+
+/* Whether a dead version was replaced or deleted after a snapshot was taken, by another transaction */
+static bool
+slot_ended_since(TupleTableSlot *slot, Snapshot before)
+{
+	HeapTupleHeaderData header;
+	TransactionId xid;
+
+	header_copy(slot, &header);
+	xid = header_committed_changer(&header);
+	return TransactionIdIsValid(xid) && !TransactionIdIsCurrentTransactionId(xid) &&
+		XidInMVCCSnapshot(xid, before);
+}
+
+/*
+ * Whether a dead version that an index entry leads to is one that ended since the
+ * snapshot.  The first of a chain tells: its successors have ended later.
+ */
+bool
+entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot)
+{
+	Snapshot	snapshot = scan->xs_snapshot;
+	bool		found;
+
+	if (scan->kill_prior_tuple)
+		return false;			/* it was dead to everybody already */
+	scan->xs_snapshot = SnapshotAny;
+	found = index_fetch_heap(scan, slot);
+	scan->xs_snapshot = snapshot;
+	scan->xs_heap_continue = scan->kill_prior_tuple = false;
+	return found && slot_ended_since(slot, before);
+}
