@@ -39,6 +39,8 @@ CREATE FUNCTION fuzz.trigger() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
 	other text := 'z' || pg_catalog.floor(pg_catalog.random() * 8)::text;
 	what float := pg_catalog.random();
+	-- The end of an EXCEPTION block during a commit fails an assertion of the server itself, without any extension
+	may_catch boolean := TG_NAME NOT LIKE '%deferred%' OR NOT pg_catalog.current_setting('debug_assertions')::boolean;
 BEGIN
 	IF pg_catalog.pg_trigger_depth() < 4 THEN
 		IF what < 0.1 THEN RAISE EXCEPTION 'fuzz';
@@ -49,7 +51,7 @@ BEGIN
 		ELSIF what < 0.45 THEN PERFORM pgmq.set_vt(other, 1::bigint, 0);
 		ELSIF what < 0.5 THEN PERFORM pgmq.read_grouped(other, 0, 2);
 		ELSIF what < 0.52 THEN PERFORM pgmq.send_topic('f.a.b', '{"by": "trigger"}'::jsonb);
-		ELSIF what < 0.6 THEN
+		ELSIF what < 0.6 AND may_catch THEN
 			BEGIN
 				PERFORM pgmq.send(other, '{"by": "trigger"}'::jsonb, '{"x-pgmq-group": "a"}'::jsonb);
 				RAISE EXCEPTION 'fuzz';
