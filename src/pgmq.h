@@ -139,6 +139,11 @@ extern uint64 route_by_id(const QueueName *name, const PlanSpec *spec,
 						  Datum *values, bool *nulls, bool makes_due,
 						  DestReceiver *dest);
 
+/* ---- leaflock.c: locks on several partitions; see also partition.h ---- */
+
+extern Oid	default_hold(Oid parent);
+extern void default_release(Oid held);
+
 /* ---- result.c: rows into the set a function returns ---- */
 
 typedef struct MessageSet MessageSet;

@@ -95,7 +95,9 @@ static uint64
 run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nulls,
 		  bool makes_due, DestReceiver *dest)
 {
+	bool		archives = spec->kind == PLAN_ARCHIVE || spec->kind == PLAN_ARCHIVE_ARRAY;
 	int64		most = nulls[0] ? 0 : 1;
+	Oid			held;
 	uint64		processed;
 
 	rights_require_queue(name, makes_due ? ACL_UPDATE : ACL_DELETE);
@@ -108,7 +110,9 @@ run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *null
 	}
 	SPI_connect();
 	wake_mark_taking(name, most);
+	held = archives ? default_hold(name_relid(name, ARCHIVE_TABLE)) : InvalidOid;
 	processed = route_by_id(name, spec, values, nulls, makes_due, dest);
+	default_release(held);
 	wake_mark_taken(name, most, (int64) processed);
 	SPI_finish();
 	return processed;

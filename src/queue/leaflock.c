@@ -15,14 +15,26 @@
  * 2. A call that finds its partitions one by one waits for the first of them only.
  *	  Any other it locks at once, with its indexes, or not at all: leaf_lock_at_once().
  * 3. A scan that changes nothing takes a lock that does not conflict with SHARE.
+ *
+ * The server decides on the partition of a row first, and locks it then.  If that is
+ * the default one, and a partition for the row is attached in between, the statement
+ * fails with 23514.  So:
+ *
+ * 4. A statement that inserts holds the default partition from before it begins until
+ *	  it ends: default_hold().  To attach a partition takes ACCESS EXCLUSIVE there.  So it is
+ *	  done before the statement looks for partitions, or after its end.  The lock
+ *	  does not conflict with SHARE, as in 3.
  */
 #include "pgmq.h"
 
 #include "access/table.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class_d.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
@@ -121,4 +133,31 @@ leaf_wait(Oid locked, Oid blocked)
 	LockRelationOid(blocked, RowExclusiveLock);
 	UnlockRelationOid(blocked, RowExclusiveLock);
 	return true;
+}
+
+/*
+ * Hold the default partition of a table for a statement that inserts.  Returns it for
+ * default_release(), or InvalidOid where there is none.
+ */
+Oid
+default_hold(Oid parent)
+{
+	Oid			held;
+
+	if (!OidIsValid(parent) || get_rel_relkind(parent) != RELKIND_PARTITIONED_TABLE)
+		return InvalidOid;
+	/* First the parent, as everybody does; and then its default partition stays what it is */
+	LockRelationOid(parent, RowExclusiveLock);
+	held = get_default_partition_oid(parent);
+	if (OidIsValid(held))
+		LockRelationOid(held, AccessShareLock);
+	return held;
+}
+
+/* If the statement has put rows there, it has locked the partition itself, until the transaction ends. */
+void
+default_release(Oid held)
+{
+	if (OidIsValid(held))
+		UnlockRelationOid(held, AccessShareLock);
 }

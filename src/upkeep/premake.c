@@ -24,12 +24,13 @@
  * them for equal, and would drop it too early; from then on the dropping is
  * left to retention.c.
  *
- * Who sends decides on the partition first and locks it then.  If that is the
+ * The server decides on the partition of a row first and locks it then.  If that is the
  * default one, and waits for our lock, the server finds a partition for the
- * row when we are done and fails the send.  So senders are kept from the
- * queue's table itself while a partition is made that their ids can be in.  For
- * partitions further ahead this is not necessary, and they can be made beside
- * transactions that stay open.
+ * row when we are done and fails the insert.  Calls that send or archive hold the
+ * default partition while they insert (leaflock.c), and we wait for the end of the
+ * call.  Plain inserts don't.  They are kept from the table itself while a partition is made
+ * that their ids can be in.  For partitions further ahead this is not necessary, and they
+ * can be made beside transactions that stay open.
  *
  * Either way the locks wait for those who have touched these rows and have not
  * ended their transactions, up to pgmq.maintenance_lock_timeout.
@@ -122,15 +123,47 @@ name_partition(const Upkeep *upkeep, int64 lower)
 	return relname;
 }
 
-static void
-make_partition(const Upkeep *upkeep, int64 lower, int64 upper, int64 current)
-{
-	char	   *relname = name_partition(upkeep, lower);
+#define WITHIN "%s OPERATOR(pg_catalog.>=) $1::%s AND %s OPERATOR(pg_catalog.<) $2::%s"
 
-	if (lower < partset_add(&upkeep->step, current, 1))
-		lock_table(upkeep->set->parent, "SHARE ROW EXCLUSIVE");
-	partmake_table(upkeep->set, relname);
-	partmake_attach(upkeep->set, quote_qualified_identifier(PGMQ_SCHEMA, relname), lower, upper);
+/* How many rows of a table lie in a range, counted up to "most" */
+static uint64
+rows_within(const Upkeep *upkeep, const char *table, int64 lower, int64 upper, int most)
+{
+	const char *column = upkeep->set->column;
+	const char *type = upkeep->set->by_time ? "timestamp with time zone" : "bigint";
+	const char *args[] = {partset_key_text(upkeep->set, lower), partset_key_text(upkeep->set, upper)};
+
+	return run_with_texts(psprintf("SELECT FROM ONLY %s WHERE " WITHIN " LIMIT %d",
+								   table, column, type, column, type, most), lengthof(args), args);
+}
+
+/*
+ * Until the default partition is locked, calls go on to put rows into it.  Rows of the range
+ * can't be moved then: a call that waits for that lock has the table locked.  So the step begins anew.
+ */
+static bool
+make_partition(Upkeep *upkeep, int64 lower, int64 upper, int64 current)
+{
+	const PartSet *set = upkeep->set;
+	const char *rest = partset_relation(set->default_relid);
+	const char *relname;
+
+	if (rest != NULL && rows_within(upkeep, rest, lower, upper, 1) > 0)
+		return overrun_step(upkeep);
+	lock_table(set->parent, lower < partset_add(&upkeep->step, current, 1)
+			   ? "SHARE ROW EXCLUSIVE" : "SHARE UPDATE EXCLUSIVE");
+	relname = name_partition(upkeep, lower);
+	partmake_table(set, relname);
+	if (rest != NULL)
+	{
+		lock_table(rest, "ACCESS EXCLUSIVE");
+		if (rows_within(upkeep, rest, lower, upper, 1) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("messages of the new partition %s have come into %s", relname, rest)));
+	}
+	partmake_attach(set, quote_qualified_identifier(PGMQ_SCHEMA, relname), lower, upper);
+	return true;
 }
 
 /* Nobody needs more ahead; what pg_partman's table says may be anybody's idea */
@@ -166,10 +199,7 @@ premake_step(Upkeep *upkeep)
 		if (!partset_room(upkeep->set, &upkeep->step, key, &lower, &upper) || upper <= key)
 			return false;
 		if (partset_add(&upkeep->step, lower, 1) == upper)
-		{
-			make_partition(upkeep, lower, upper, current);
-			return true;
-		}
+			return make_partition(upkeep, lower, upper, current);
 		key = upper;
 	}
 	return false;
@@ -207,20 +237,6 @@ default_keys(const Upkeep *upkeep, const char *table, int64 *lowest, int64 *high
 	*lowest = partset_key(upkeep->set->by_time, first);
 	*highest = partset_key(upkeep->set->by_time, row_text(0, 2));
 	return true;
-}
-
-#define WITHIN "%s OPERATOR(pg_catalog.>=) $1::%s AND %s OPERATOR(pg_catalog.<) $2::%s"
-
-/* Whether more rows lie in a range than are moved in a moment */
-static bool
-too_many(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
-{
-	const char *type = upkeep->set->by_time ? "timestamp with time zone" : "bigint";
-	const char *args[] = {partset_key_text(upkeep->set, lower), partset_key_text(upkeep->set, upper)};
-
-	return run_with_texts(psprintf("SELECT FROM ONLY %s WHERE " WITHIN " LIMIT %d", table,
-								   upkeep->set->column, type, upkeep->set->column, type,
-								   MOVE_AT_MOST + 1), 2, args) > MOVE_AT_MOST;
 }
 
 /* The rows of a range go to a partition of their own; the range has no partition in it */
@@ -330,7 +346,8 @@ overrun_step(Upkeep *upkeep)
 	if (upkeep->pm == NULL || !default_keys(upkeep, table, &lowest, &highest) ||
 		!partset_room(upkeep->set, &upkeep->step, lowest, &lower, &upper))
 		return false;
-	if (!too_many(upkeep, table, lower, upper) || !turn_default(upkeep, table))
+	if (rows_within(upkeep, table, lower, upper, MOVE_AT_MOST + 1) <= MOVE_AT_MOST ||
+		!turn_default(upkeep, table))
 		move_rows(upkeep, table, lower, upper);
 	return true;
 }
