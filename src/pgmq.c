@@ -8,8 +8,12 @@
 
 #include "utils/guc.h"
 
-#include "upkeep/maintain.h"
-#include "upkeep/worker.h"
+#include "base/base.h"
+#include "notify/notify.h"
+#include "position/position.h"
+#include "upkeep/upkeep.h"
+#include "wait/wait.h"
+#include "xact.h"
 
 PG_MODULE_MAGIC;
 
@@ -78,6 +82,9 @@ _PG_init(void)
 	if (!initialized)
 	{
 		shared_init();
+		horizon_init();
+		wake_init();
+		announce_init();
 		worker_init();
 	}
 	initialized = true;

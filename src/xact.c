@@ -21,6 +21,12 @@
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 
+#include "group/group.h"
+#include "notify/notify.h"
+#include "position/position.h"
+#include "wait/wait.h"
+#include "xact.h"
+
 static ProcessUtility_hook_type next_utility_hook = NULL;
 
 /* What the transaction keeps to itself; how it ends makes no difference. */

@@ -15,6 +15,9 @@ others=$(cd "$TOP" && grep -l PG_VERSION_NUM $(find src -name '*.[ch]') sql/* te
 [ -z "$others" ]
 result $? "no file but compat.h asks for the server's version"
 
+(cd "$TOP" && python3 test/includes.py src) >"$WORK/includes" || { sed 's/^/# /' "$WORK/includes"; false; }
+result $? "a file includes its own folder, and the headers of folders above it"
+
 # Static variables outlive transactions: docs/internals.md says what resets each of them
 unlisted=$(cd "$TOP" && for file in src/*.c src/*/*.c; do
 	sed -n '/^static const/d; /^static [^()]*[A-Za-z0-9_]\+\(\[[^]]*\]\)\?\( = .*\)\?;$/{

@@ -5,21 +5,20 @@
  * These run rarely, so their statements are not kept.  All of them run with
  * the rights of the caller.
  */
-#include "admin/admin.h"
+#include "pgmq.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_collation_d.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "base/base.h"
+#include "queue/queue.h"
 #include "group/group.h"
-#include "base/ownread.h"
-#include "upkeep/partmake.h"
-#include "base/rights.h"
+#include "admin/admin.h"
 
 PG_FUNCTION_INFO_V1(pgmq_drop_queue);
 PG_FUNCTION_INFO_V1(pgmq_drop_queue_partitioned);
@@ -28,24 +27,6 @@ PG_FUNCTION_INFO_V1(pgmq_list_queues);
 PG_FUNCTION_INFO_V1(pgmq_detach_archive);
 PG_FUNCTION_INFO_V1(pgmq_acquire_queue_lock);
 PG_FUNCTION_INFO_V1(pgmq__belongs_to_pgmq);
-
-/*
- * One at a time may create or drop a queue; the lock is held until the end of
- * the transaction.  The key is the one that programs of the published
- * interface know, made from the canonical name.
- *
- * What whoever had the lock before us has done to the catalogs is known to us
- * from here on: unlike a lock on a table, this one doesn't see to that.
- */
-void
-lock_queue(const QueueName *name)
-{
-	const char *canonical = name->canonical;
-
-	run_with_texts("SELECT pg_catalog.pg_advisory_xact_lock(" QUEUE_LOCK_KEY("$1") ")",
-				   1, &canonical);
-	AcceptInvalidationMessages();
-}
 
 /* The queue "foo_default" would be what the partitioned queue "foo" has for its default partition. */
 void
@@ -58,38 +39,6 @@ require_no_partition(const QueueName *name, char prefix)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("relation %s is a partition of another queue", name_table(name, prefix)),
 				 errhint("Choose another name for the queue.")));
-}
-
-/*
- * The rows of a queue in pgmq.meta: an adopted database may have several.  By the
- * latest snapshot, as run_with_texts() does.  The first column is queue_name.
- */
-static uint64
-rows_of_queue(const QueueName *name, const char *const *columns, int ncolumns, OwnRow **rows)
-{
-	uint64		count = ownread(OWN_META, VIEW_OF_LATEST, columns, ncolumns, rows);
-	uint64		found = 0;
-	uint64		i;
-
-	for (i = 0; i < count; i++)
-	{
-		if (ownread_is_of(&(*rows)[i], 0, name))
-			(*rows)[found++] = (*rows)[i];
-	}
-	return found;
-}
-
-/* The spelling under which the queue was made, or NULL if it is new to us */
-char *
-registered_spelling(const QueueName *name)
-{
-	static const char *const columns[] = {"queue_name", "created_at"};
-	static const OwnKey by_age[] = {{1, InvalidOid, false}};
-	OwnRow	   *rows;
-	uint64		count = rows_of_queue(name, columns, lengthof(columns), &rows);
-
-	ownread_sort(rows, count, by_age, lengthof(by_age));
-	return count > 0 ? ownread_text(&rows[0], 0) : NULL;
 }
 
 static void
@@ -110,7 +59,7 @@ is_partitioned(const QueueName *name)
 	if (get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
 		get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
 		return true;
-	count = rows_of_queue(name, columns, lengthof(columns), &rows);
+	count = registered_rows(name, columns, lengthof(columns), &rows);
 	while (count > 0)
 	{
 		count--;

@@ -1,19 +1,23 @@
 /*
  * admin.h
- *	  What the functions that make, change and drop queues share.
+ *	  Queues and their partitions are made, changed and dropped.
+ *
+ * All of it runs with the rights of the caller.  A call that makes or drops a queue holds
+ * lock_queue() before it locks a table.
+ *
+ * partset	The partitions of a table as they are in the catalogs now.
+ * partman	pg_partman's record of a table.
+ * partmake	Make partitions, and move rows to them.
  */
 #ifndef PGMQ_ADMIN_H
 #define PGMQ_ADMIN_H
 
-#include "base/sql.h"
+#include "admin/partmake.h"
+#include "admin/partman.h"
+#include "admin/partset.h"
+#include "group/group.h"
 
-/* A row of pgmq.meta, or one that refers to it, is of the queue $1 */
-#define HAS_IDENTITY \
-	"pg_catalog.lower(queue_name) OPERATOR(pg_catalog.=) $1"
-
-extern void lock_queue(const QueueName *name);
 extern void require_no_partition(const QueueName *name, char prefix);
-extern char *registered_spelling(const QueueName *name);
 extern void require_no_default(const QueueName *name, char prefix);
 extern void check_interval(const char *argument, const char *value, bool by_time, bool zero_too);
 

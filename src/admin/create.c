@@ -5,7 +5,7 @@
  * This runs rarely, so its statements are not kept.  All of them run with the
  * rights of the caller.
  */
-#include "admin/admin.h"
+#include "pgmq.h"
 
 #include "access/relation.h"
 #include "catalog/index.h"
@@ -16,10 +16,9 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
-#include "base/owner.h"
-#include "upkeep/partmake.h"
-#include "base/relcheck.h"
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "admin/admin.h"
 
 PG_FUNCTION_INFO_V1(pgmq_create_non_partitioned);
 PG_FUNCTION_INFO_V1(pgmq_create_unlogged);

@@ -19,6 +19,8 @@
 #include "utils/formatting.h"
 #include "utils/lsyscache.h"
 
+#include "base/name.h"
+
 /*
  * Bytes, not characters: "archived_at_idx_" + name is the longest identifier
  * made from a name, and 63 bytes is what the server keeps of one.

@@ -5,6 +5,8 @@
 #ifndef PGMQ_OWNER_H
 #define PGMQ_OWNER_H
 
+#include "pgmq.h"
+
 #include "utils/relcache.h"
 
 /* What owner_end() restores */

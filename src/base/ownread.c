@@ -15,7 +15,7 @@
  *	  of the table's owner, and they run with the rights of the caller.  None applies
  *	  to a superuser.
  */
-#include "base/ownread.h"
+#include "pgmq.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
@@ -34,6 +34,8 @@
 #include "utils/tuplestore.h"
 #include "utils/varlena.h"
 
+#include "base/name.h"
+#include "base/ownread.h"
 #include "base/relcheck.h"
 #include "base/rights.h"
 

@@ -7,6 +7,7 @@
 
 #include "pgmq.h"
 
+#include "base/name.h"
 #include "base/relcheck.h"
 
 /* Which rows: those that the calling query sees, a new statement, or a new transaction */

@@ -13,7 +13,7 @@
  * together may keep the call waiting for lock_budget_ms; after that, a queue
  * is skipped when its lock is not free at once.
  */
-#include "base/queues.h"
+#include "pgmq.h"
 
 #include "access/xact.h"
 #include "catalog/pg_collation_d.h"
@@ -25,8 +25,12 @@
 #include "utils/resowner.h"
 #include "utils/varlena.h"
 
+#include "base/inline.h"
+#include "base/name.h"
 #include "base/owner.h"
 #include "base/ownread.h"
+#include "base/queues.h"
+#include "base/relcheck.h"
 
 /* ---- the list ---- */
 

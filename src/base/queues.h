@@ -7,6 +7,8 @@
 
 #include "pgmq.h"
 
+#include "base/name.h"
+
 /* A queue as pgmq.meta has it */
 typedef struct ListedQueue
 {

@@ -5,6 +5,8 @@
 #ifndef PGMQ_RELCHECK_H
 #define PGMQ_RELCHECK_H
 
+#include "pgmq.h"
+
 #include "access/htup.h"
 #include "access/tupdesc.h"
 #include "storage/lockdefs.h"

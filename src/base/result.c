@@ -20,6 +20,7 @@
 #include "catalog/pg_type_d.h"
 
 #include "base/relcheck.h"
+#include "base/result.h"
 
 /*
  * A receiver of message rows that notes whether they came in msg_id order,

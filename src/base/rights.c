@@ -25,7 +25,7 @@
  * the table that it is about.  So each use of a row checks once more whether the
  * row can be meant.
  */
-#include "base/rights.h"
+#include "pgmq.h"
 
 #include "access/htup_details.h"
 #include "catalog/objectaddress.h"
@@ -41,7 +41,10 @@
 #include "utils/rel.h"
 #include "utils/rls.h"
 
+#include "base/name.h"
 #include "base/owner.h"
+#include "base/relcheck.h"
+#include "base/rights.h"
 #include "base/sql.h"
 
 PG_FUNCTION_INFO_V1(pgmq__check_queue_owner);

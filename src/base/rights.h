@@ -9,6 +9,7 @@
 
 #include "nodes/parsenodes.h"
 
+#include "base/name.h"
 #include "base/relcheck.h"
 
 extern bool rights_owns(Oid relid);

@@ -31,20 +31,29 @@
 #include "storage/dsm_registry.h"
 #endif
 
+#include "base/shared.h"
+
 /* Set in the postmaster, and inherited or set again in every backend */
 static bool preloaded = false;
 
 #ifndef HAVE_NAMED_DSM_SEGMENTS
 static shmem_request_hook_type next_request_hook = NULL;
 
+#define MAX_USES 8
+
+/* Those for which space is to be reserved */
+static const SharedUse *Uses[MAX_USES];
+static int	NumUses = 0;
+
 static void
 request_areas(void)
 {
+	int			i;
+
 	if (next_request_hook)
 		next_request_hook();
-	RequestAddinShmemSpace(horizon_shared_size(true));
-	RequestAddinShmemSpace(wake_shared_size(true));
-	RequestAddinShmemSpace(announce_shared_size(true));
+	for (i = 0; i < NumUses; i++)
+		RequestAddinShmemSpace(Uses[i]->size(true));
 }
 #endif
 
@@ -58,6 +67,19 @@ shared_init(void)
 #ifndef HAVE_NAMED_DSM_SEGMENTS
 	next_request_hook = shmem_request_hook;
 	shmem_request_hook = request_areas;
+#endif
+}
+
+/* Called while the library is loaded, after shared_init() */
+void
+shared_register(const SharedUse *use)
+{
+#ifndef HAVE_NAMED_DSM_SEGMENTS
+	if (!preloaded)
+		return;
+	if (NumUses == MAX_USES)
+		elog(ERROR, "too many uses of shared memory");
+	Uses[NumUses++] = use;
 #endif
 }
 
@@ -164,18 +186,19 @@ get_area(AreaRequest *request)
 }
 
 /*
- * NULL if there is none; then the log says so with the message and the detail.  The
- * layout's version is in the name: an area lives until the server is restarted,
- * and a later library with another layout must not attach to it.
+ * NULL if there is none; then the log says so.  The layout's version is in the name:
+ * an area lives until the server is restarted, and a later library with another layout
+ * must not attach to it.
  *
  * A background worker outside of a transaction can have no subtransaction:
  * there an error ends it, and it is started again.
  */
 void *
-shared_area(const char *name, Size size, void (*init) (void *area),
-			const char *message, const char *detail)
+shared_area(const SharedUse *use)
 {
-	AreaRequest request = {name, size, init, message, detail, !shared_is_ample(), NULL};
+	AreaRequest request = {
+		use->name, use->size(shared_is_ample()), use->init, use->message, use->detail, !shared_is_ample(), NULL
+	};
 
 	if (!IsUnderPostmaster)		/* a stand-alone backend has no segments */
 		return NULL;

@@ -4,7 +4,7 @@
  *
  * All of them run with the rights of the current user.
  */
-#include "base/sql.h"
+#include "pgmq.h"
 
 #include <stdarg.h>
 
@@ -14,6 +14,8 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
+
+#include "base/sql.h"
 
 /* Run DDL that was put together from quoted, qualified identifiers. */
 void

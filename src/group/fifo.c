@@ -22,12 +22,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "admin/admin.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "wait/wait.h"
 #include "group/group.h"
-#include "base/owner.h"
-#include "queue/place.h"
-#include "base/queues.h"
-#include "base/rights.h"
+#include "group/internal.h"
 
 PG_FUNCTION_INFO_V1(pgmq_create_fifo_index);
 PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);

@@ -41,9 +41,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "group/group.h"
-#include "queue/partition.h"
-#include "queue/tuple.h"
+#include "queue/queue.h"
+#include "group/internal.h"
 
 /* How many partitions are near */
 #define NEAR_TABLES 2

@@ -1,7 +1,7 @@
 /*
  * group.c
  *	  Hand out messages by groups: read_grouped, read_grouped_rr,
- *	  read_grouped_head and their waiting forms.
+ *	  read_grouped_head and their waiting forms; and wait_grouped.
  *
  * Which groups to look at is told by notes (notes.c), of which a read takes
  * those that are due and the oldest fresh ones, from where horizon.c says.  So
@@ -37,8 +37,12 @@
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 
-#include "group/group.h"
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
+#include "wait/wait.h"
+#include "message/message.h"
+#include "group/internal.h"
 
 PG_FUNCTION_INFO_V1(pgmq_read_grouped);
 PG_FUNCTION_INFO_V1(pgmq_read_grouped_with_poll);
@@ -46,6 +50,7 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_rr);
 PG_FUNCTION_INFO_V1(pgmq_read_grouped_rr_with_poll);
 PG_FUNCTION_INFO_V1(pgmq_read_grouped_head);
 PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
+PG_FUNCTION_INFO_V1(pgmq_wait_grouped);
 
 /* How many notes of each kind are put in order at once, on top of what is wanted */
 #define WINDOW 64
@@ -966,7 +971,7 @@ attempt(void *arg, int queue, Outlook *outlook)
  * How many groups could be handed out now, up to a limit.  The notes of others are
  * seen to as by a read.
  */
-int64
+static int64
 group_peek(const QueueName *name, Outlook *outlook)
 {
 	Request		request;
@@ -1083,4 +1088,11 @@ Datum
 pgmq_read_grouped_head_with_poll(PG_FUNCTION_ARGS)
 {
 	return wait_for_groups(fcinfo, HEADS);
+}
+
+/* pgmq.wait_grouped(queue_name text, timeout_ms integer, INOUT ready boolean) */
+Datum
+pgmq_wait_grouped(PG_FUNCTION_ARGS)
+{
+	return peek_wait(fcinfo, "pgmq.wait_grouped", true, group_peek);
 }

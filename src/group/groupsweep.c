@@ -46,7 +46,9 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "group/group.h"
+#include "base/base.h"
+#include "position/position.h"
+#include "group/internal.h"
 
 PG_FUNCTION_INFO_V1(pgmq__groups_healed);
 

@@ -31,8 +31,11 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
-#include "group/group.h"
-#include "queue/partition.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
+#include "wait/wait.h"
+#include "group/internal.h"
 
 PG_FUNCTION_INFO_V1(pgmq__group_sent);
 PG_FUNCTION_INFO_V1(pgmq__group_removed);

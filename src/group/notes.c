@@ -61,10 +61,9 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "group/group.h"
-#include "queue/tuple.h"
-#include "base/owner.h"
-#include "base/relcheck.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "group/internal.h"
 
 /* ---- finding ---- */
 

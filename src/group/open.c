@@ -46,9 +46,11 @@
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
 
-#include "base/relcheck.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
 #include "group/group.h"
-#include "queue/partition.h"
+#include "group/internal.h"
 
 /* A lock on a partition for a scan, and for locking rows: see the top of this file */
 #define LEAF_LOCK RowShareLock

@@ -32,8 +32,9 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "group/group.h"
-#include "queue/tuple.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "group/internal.h"
 
 /* $1 now, $2 how many (NULL: all), $3 first messages of groups to leave out */
 #define FIND_MESSAGES \

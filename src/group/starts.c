@@ -46,7 +46,10 @@
 #include "common/hashfn.h"
 #include "storage/spin.h"
 
+#include "base/base.h"
+#include "queue/queue.h"
 #include "group/group.h"
+#include "group/internal.h"
 
 /* How many arrivals a slot tells apart */
 #define ARRIVALS 3
@@ -97,7 +100,7 @@ static OwnStart Own[OWN_STARTS];
 static bool HaveOwn = false;
 
 static StartBucket *Buckets = NULL;
-static SharedSegment *Segment = NULL;
+static SharedSegment *StartsSegment = NULL;
 static bool Attached = false;
 
 static void
@@ -123,7 +126,7 @@ starts_attach(void)
 	Buckets = shared_segment("pgmq-starts-v3", sizeof(StartBucket) * BUCKETS, init_buckets,
 							 "could not allocate shared memory for the starts of message groups",
 							 "Until the server is restarted, all sessions look at groups from the front.",
-							 &Segment);
+							 &StartsSegment);
 	Attached = true;			/* or, after an error, at the next call */
 }
 
@@ -131,7 +134,7 @@ starts_attach(void)
 static bool
 have_starts(void)
 {
-	return Buckets != NULL && shared_segment_is_good(Segment);
+	return Buckets != NULL && shared_segment_is_good(StartsSegment);
 }
 
 static void

@@ -12,7 +12,10 @@
 #include "catalog/pg_type_d.h"
 #include "utils/array.h"
 
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "wait/wait.h"
+#include "message/message.h"
 
 PG_FUNCTION_INFO_V1(pgmq_delete);
 PG_FUNCTION_INFO_V1(pgmq_delete_array);

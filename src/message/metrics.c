@@ -22,10 +22,8 @@
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
-#include "queue/count.h"
-#include "base/queues.h"
-#include "base/relcheck.h"
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
 
 PG_FUNCTION_INFO_V1(pgmq_metrics);
 PG_FUNCTION_INFO_V1(pgmq_metrics_all);

@@ -1,7 +1,7 @@
 /*
  * peek.c
  *	  Wait until there is something to read, without reading it: the procedures
- *	  wait, wait_any and wait_grouped.
+ *	  wait and wait_any, and what wait_grouped (group.c) shares with them.
  *
  * They hold no snapshot while they wait, so vacuum goes on.  For that each look
  * is a transaction of its own, which is why they refuse to run inside one.
@@ -18,11 +18,14 @@
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
+#include "wait/wait.h"
+#include "message/message.h"
 
 PG_FUNCTION_INFO_V1(pgmq_wait);
 PG_FUNCTION_INFO_V1(pgmq_wait_any);
-PG_FUNCTION_INFO_V1(pgmq_wait_grouped);
 
 #define DEFAULT_TIMEOUT_MS 5000
 
@@ -45,6 +48,7 @@ typedef struct Peek
 	int			nqueues;
 	bool	   *ready;			/* of each queue */
 	bool		grouped;		/* to read by groups */
+	PeekCount	count;
 } Peek;
 
 /* Who may not read or pop the queue may not know what is in it either. */
@@ -62,7 +66,7 @@ check_rights(const QueueName *name)
 
 /* How many messages can be had, up to a limit; one look after the other, as a read does */
 static int64
-count_messages(const QueueName *name, Outlook *outlook)
+count_available(const QueueName *name, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp();
 	Horizon    *h = horizon_begin(name, QUEUE_TABLE, true, false);
@@ -98,7 +102,7 @@ look_at(void *arg, int queue, Outlook *outlook)
 	int64		found;
 
 	check_rights(&request->queues[queue]);
-	found = (request->grouped ? group_peek : count_messages) (&request->queues[queue], outlook);
+	found = request->count(&request->queues[queue], outlook);
 	request->ready[queue] = found > 0;
 	SPI_commit();
 	return found;
@@ -157,10 +161,11 @@ row_of(Oid type, Datum value)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));
 }
 
-static Datum
-wait_for_queue(FunctionCallInfo fcinfo, const char *procedure, bool grouped)
+/* A procedure that waits for one queue, until there is something to count there */
+Datum
+peek_wait(FunctionCallInfo fcinfo, const char *procedure, bool grouped, PeekCount count)
 {
-	Peek		request = {.nqueues = 1, .grouped = grouped};
+	Peek		request = {.nqueues = 1, .grouped = grouped, .count = count};
 	QueueName	name;
 	bool		ready;
 
@@ -177,14 +182,7 @@ wait_for_queue(FunctionCallInfo fcinfo, const char *procedure, bool grouped)
 Datum
 pgmq_wait(PG_FUNCTION_ARGS)
 {
-	return wait_for_queue(fcinfo, "pgmq.wait", false);
-}
-
-/* pgmq.wait_grouped(queue_name text, timeout_ms integer, INOUT ready boolean) */
-Datum
-pgmq_wait_grouped(PG_FUNCTION_ARGS)
-{
-	return wait_for_queue(fcinfo, "pgmq.wait_grouped", true);
+	return peek_wait(fcinfo, "pgmq.wait", false, count_available);
 }
 
 /*
@@ -246,7 +244,7 @@ queues_of(ArrayType *array, QueueName **queues, Datum **names)
 Datum
 pgmq_wait_any(PG_FUNCTION_ARGS)
 {
-	Peek		request = {0};
+	Peek		request = {.count = count_available};
 	Datum	   *names;
 	Datum		row;
 	int			count = 0;

@@ -21,8 +21,11 @@
 #include "miscadmin.h"
 #include "utils/jsonb.h"
 
-#include "queue/partition.h"
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
+#include "wait/wait.h"
+#include "message/message.h"
 
 PG_FUNCTION_INFO_V1(pgmq_read);
 PG_FUNCTION_INFO_V1(pgmq_read_with_poll);

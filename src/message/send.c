@@ -15,7 +15,10 @@
 #include "funcapi.h"
 #include "utils/array.h"
 
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "wait/wait.h"
+#include "message/message.h"
 
 PG_FUNCTION_INFO_V1(pgmq_send);
 PG_FUNCTION_INFO_V1(pgmq_send_headers);

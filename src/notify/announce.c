@@ -43,6 +43,8 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "base/base.h"
+#include "notify/notify.h"
 #include "notify/announce.h"
 
 /* A channel that this transaction has to do with */
@@ -85,8 +87,8 @@ number_of_buckets(bool ample)
 	return ample ? AMPLE_BUCKETS : SCANT_BUCKETS;
 }
 
-Size
-announce_shared_size(bool ample)
+static Size
+size_of_area(bool ample)
 {
 	return area_size(number_of_buckets(ample));
 }
@@ -105,6 +107,19 @@ init_area(void *memory)
 		SpinLockInit(&area->buckets[i].mutex);
 }
 
+static const SharedUse announcements = {
+	"pgmq-announce-v1", size_of_area, init_area,
+	"could not allocate shared memory for notifications",
+	"This session notifies at each commit."
+};
+
+/* Called while the library is loaded */
+void
+announce_init(void)
+{
+	shared_register(&announcements);
+}
+
 /* NULL if there is no shared memory */
 AnnounceArea *
 announce_area(void)
@@ -113,9 +128,7 @@ announce_area(void)
 
 	if (!tried)
 	{
-		Area = shared_area("pgmq-announce-v1", announce_shared_size(shared_is_ample()), init_area,
-						   "could not allocate shared memory for notifications",
-						   "This session notifies at each commit.");
+		Area = shared_area(&announcements);
 		tried = true;
 	}
 	return Area;

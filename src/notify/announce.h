@@ -1,12 +1,21 @@
 /*
  * announce.h
- *	  Between announce.c and announcer.c: what they share with all sessions.
+ *	  Channels: what announce.c and announcer.c share with all sessions, and what notify.c asks for.
  */
 #ifndef PGMQ_ANNOUNCE_H
 #define PGMQ_ANNOUNCE_H
 
 #include "storage/latch.h"
 #include "storage/spin.h"
+
+#include "base/base.h"
+#include "notify/notify.h"
+
+/* Zero-padded, so that it serves as a hash key */
+typedef struct Channel
+{
+	char		name[NAMEDATALEN];
+} Channel;
 
 /* What is known about the announcements of a channel */
 typedef struct Slot
@@ -59,6 +68,9 @@ typedef struct AnnounceArea
 } AnnounceArea;
 
 /* announce.c */
+extern void announce_at_commit(const Channel *channel, int interval_ms);
+extern void announce_forget_last(const Channel *channel);
+extern bool announce_last(const Channel *channel, TimestampTz *at);
 extern AnnounceArea *announce_area(void);
 extern int	announce_take(Oid db, bool all, Channel *channels, int max);
 extern void announce_taken(Oid db, bool done);

@@ -32,6 +32,7 @@
 #include "storage/proc.h"
 #include "utils/guc.h"
 
+#include "base/base.h"
 #include "notify/announce.h"
 
 /* Microseconds */

@@ -16,7 +16,7 @@
  * lock on the queue's table that waits for all senders.)  Nothing is written
  * there when messages are sent; last_notified_at is in shared memory.
  */
-#include "admin/admin.h"
+#include "pgmq.h"
 
 #include "access/genam.h"
 #include "access/table.h"
@@ -37,8 +37,10 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "base/ownread.h"
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "notify/notify.h"
+#include "notify/announce.h"
 
 PG_FUNCTION_INFO_V1(pgmq_enable_notify_insert);
 PG_FUNCTION_INFO_V1(pgmq_disable_notify_insert);

@@ -86,8 +86,10 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/base.h"
+#include "queue/queue.h"
 #include "position/floors.h"
-#include "base/relcheck.h"
+#include "position/look.h"
 
 /*
  * Candidates that wait for their holders, one a queue.  Their number is fixed:

@@ -51,11 +51,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
 #include "position/floors.h"
-#include "group/group.h"
-#include "queue/partition.h"
-#include "base/relcheck.h"
-#include "base/rights.h"
+#include "position/look.h"
 
 PG_FUNCTION_INFO_V1(pgmq_rescan);
 
@@ -152,8 +152,8 @@ number_of_buckets(bool ample)
 	return ample ? AMPLE_BUCKETS : SCANT_BUCKETS;
 }
 
-Size
-horizon_shared_size(bool ample)
+static Size
+size_of_buckets(bool ample)
 {
 	return sizeof(Bucket) * number_of_buckets(ample);
 }
@@ -169,6 +169,19 @@ init_buckets(void *area)
 		SpinLockInit(&buckets[i].mutex);
 }
 
+static const SharedUse positions = {
+	"pgmq-horizon-v3", size_of_buckets, init_buckets,
+	"could not allocate shared memory for queue positions",
+	"This session keeps its own."
+};
+
+/* Called while the library is loaded */
+void
+horizon_init(void)
+{
+	shared_register(&positions);
+}
+
 /* Shared if possible, else this backend's own */
 static void
 attach(void)
@@ -178,9 +191,7 @@ attach(void)
 	if (Buckets != NULL)
 		return;
 	NumBuckets = number_of_buckets(shared_is_ample());
-	buckets = shared_area("pgmq-horizon-v3", sizeof(Bucket) * NumBuckets, init_buckets,
-						  "could not allocate shared memory for queue positions",
-						  "This session keeps its own.");
+	buckets = shared_area(&positions);
 	if (buckets == NULL)
 	{
 		NumBuckets = number_of_buckets(false);

@@ -18,6 +18,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "queue/queue.h"
 #include "position/look.h"
 
 /* What a statement that is run now would see; to be unregistered */

@@ -5,8 +5,7 @@
 #ifndef PGMQ_LOOK_H
 #define PGMQ_LOOK_H
 
-#include "queue/partition.h"
-#include "queue/place.h"
+#include "position/position.h"
 
 typedef struct QueueTable
 {

@@ -15,7 +15,7 @@
  *
  * Locks are released at once.  What was counted is a matter of the snapshot.
  */
-#include "queue/count.h"
+#include "pgmq.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -33,7 +33,8 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "base/relcheck.h"
+#include "base/base.h"
+#include "queue/count.h"
 
 /* Whether policies decide which rows the current role sees */
 bool

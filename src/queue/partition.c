@@ -49,8 +49,10 @@
 #include "utils/partcache.h"
 #include "utils/rel.h"
 
+#include "base/base.h"
 #include "queue/partition.h"
-#include "base/relcheck.h"
+#include "queue/place.h"
+#include "queue/plan.h"
 
 typedef struct ListEntry
 {

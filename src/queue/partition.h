@@ -7,13 +7,23 @@
 
 #include "lib/ilist.h"
 
+#include "base/base.h"
 #include "queue/place.h"
+
+/* Positions in the two indexes */
+typedef struct Floors
+{
+	int64		fresh;			/* a msg_id */
+	TimestampTz due;			/* a vt */
+} Floors;
 
 /* Of the partition key, which is a msg_id or an enqueued_at: both are 64 bits wide */
 #define KEY_MIN PG_INT64_MIN
 #define KEY_MAX PG_INT64_MAX
 
-struct Leaf
+typedef struct Partitions Partitions;
+
+typedef struct Leaf
 {
 	Partitions *parts;
 	Oid			relid;
@@ -44,7 +54,7 @@ struct Leaf
 	int64		highest_id;
 	TimestampTz due_at;			/* from when on something may be due; DT_NOEND: not likely */
 	bool		rows_likely;	/* something is here, though one wouldn't think so */
-};
+} Leaf;
 
 /* What a leaf holds of the key; the default has several. */
 typedef struct Segment
@@ -111,5 +121,7 @@ extern void leaves_lock(Leaf **leaves, int count);
 extern void leaf_lock(const Leaf *leaf);
 extern bool leaf_wait(Oid locked, Oid blocked);
 extern bool leaf_lock_at_once(Leaf *leaf);
+extern Oid	default_hold(Oid parent);
+extern void default_release(Oid held);
 
 #endif							/* PGMQ_PARTITION_H */

@@ -21,8 +21,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/base.h"
 #include "queue/place.h"
-#include "base/relcheck.h"
 
 static bool
 find_columns(Relation rel, Place *place)

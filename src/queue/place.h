@@ -5,6 +5,8 @@
 #ifndef PGMQ_PLACE_H
 #define PGMQ_PLACE_H
 
+#include "pgmq.h"
+
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 

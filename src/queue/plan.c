@@ -40,8 +40,9 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "base/base.h"
 #include "queue/partition.h"
-#include "base/planner.h"
+#include "queue/plan.h"
 
 /*
  * The statements on a partition are kept by its bounds, too: they are part of

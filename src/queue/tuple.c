@@ -5,7 +5,7 @@
  * A snapshot says whether a version is visible.  It does not say what an open transaction is about to do
  * to it; the header of the version does.
  */
-#include "queue/tuple.h"
+#include "pgmq.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -16,6 +16,8 @@
 #include "storage/bufmgr.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
+
+#include "queue/tuple.h"
 
 static bool
 is_open_elsewhere(TransactionId xid)

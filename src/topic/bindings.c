@@ -48,7 +48,7 @@
  *
  * Memory: one context, "pgmq topics", below TopMemoryContext.
  */
-#include "topic/topic.h"
+#include "pgmq.h"
 
 #include "access/xact.h"
 #include "catalog/pg_collation_d.h"
@@ -62,8 +62,8 @@
 #include "utils/memutils.h"
 #include "utils/rls.h"
 
-#include "base/ownread.h"
-#include "base/rights.h"
+#include "base/base.h"
+#include "topic/topic.h"
 
 PG_FUNCTION_INFO_V1(pgmq__topic_bindings_changed);
 

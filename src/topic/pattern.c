@@ -18,12 +18,14 @@
  * The tree lives in one memory context, the caller's current one, and is
  * written to while it matches: one match at a time.
  */
-#include "topic/topic.h"
+#include "pgmq.h"
 
 #include "lib/qunique.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+
+#include "topic/topic.h"
 
 PG_FUNCTION_INFO_V1(pgmq_validate_routing_key);
 PG_FUNCTION_INFO_V1(pgmq_validate_topic_pattern);

@@ -11,7 +11,7 @@
  *
  * All of this runs with the rights of the caller.
  */
-#include "topic/topic.h"
+#include "pgmq.h"
 
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_type_d.h"
@@ -23,9 +23,10 @@
 #include "utils/tuplestore.h"
 #include "utils/varlena.h"
 
-#include "admin/admin.h"
-#include "base/ownread.h"
-#include "base/rights.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "message/message.h"
+#include "topic/topic.h"
 
 PG_FUNCTION_INFO_V1(pgmq_bind_topic);
 PG_FUNCTION_INFO_V1(pgmq_unbind_topic);

@@ -1,13 +1,17 @@
 /*
  * topic.h
- *	  What routing is made of: patterns and keys (pattern.c), the bindings of
- *	  the database as this backend knows them (bindings.c), the functions that
- *	  use both (topic.c).
+ *	  A message to all queues whose patterns match a routing key.
+ *
+ * A send by topic goes to the queues whose bindings were committed when it looked: to all of
+ * them, or to none.  pattern.c has patterns and keys, bindings.c the bindings as this
+ * backend knows them, topic.c the functions that use both.
+ *
+ * No other folder calls anything of this.
  */
 #ifndef PGMQ_TOPIC_H
 #define PGMQ_TOPIC_H
 
-#include "pgmq.h"
+#include "message/message.h"
 
 /* A routing key and a pattern have at most so many characters */
 #define TOPIC_MAX_LENGTH 255

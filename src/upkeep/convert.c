@@ -13,7 +13,7 @@
  * pg_partman takes all partitions for as wide as its interval, and would drop
  * such a one too early.  So where it is wider, retention.c does the dropping.
  */
-#include "upkeep/maintain.h"
+#include "pgmq.h"
 
 #include "access/relation.h"
 #include "access/xact.h"
@@ -32,11 +32,11 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/base.h"
+#include "queue/queue.h"
 #include "admin/admin.h"
-#include "base/owner.h"
-#include "upkeep/partmake.h"
-#include "base/relcheck.h"
-#include "base/rights.h"
+#include "upkeep/upkeep.h"
+#include "upkeep/maintain.h"
 
 PG_FUNCTION_INFO_V1(pgmq_convert_archive_partitioned);
 

@@ -30,7 +30,7 @@
  * Called in a transaction block, all is one transaction; then the locks are
  * held until it ends, and nothing is tried twice.
  */
-#include "upkeep/maintain.h"
+#include "pgmq.h"
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -56,11 +56,10 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "base/base.h"
 #include "admin/admin.h"
-#include "base/owner.h"
-#include "upkeep/partmake.h"
-#include "base/queues.h"
-#include "base/relcheck.h"
+#include "upkeep/upkeep.h"
+#include "upkeep/maintain.h"
 
 PG_FUNCTION_INFO_V1(pgmq_maintain);
 

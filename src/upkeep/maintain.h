@@ -5,9 +5,11 @@
 #ifndef PGMQ_MAINTAIN_H
 #define PGMQ_MAINTAIN_H
 
-#include "upkeep/partman.h"
-
 #include "nodes/pg_list.h"
+#include "port/atomics.h"
+
+#include "admin/admin.h"
+#include "upkeep/upkeep.h"
 
 /* As it is at the beginning of a step; a step is a transaction */
 typedef struct Upkeep
@@ -32,8 +34,6 @@ typedef struct Upkeep
 /* True if there is more of the same to do, in another transaction */
 typedef bool (*UpkeepStep) (Upkeep *upkeep);
 
-extern int	maintain_lock_timeout;
-extern int	maintain_step_timeout;
 extern pg_atomic_uint32 *maintain_shown_owner;
 
 extern bool convert_step(Upkeep *upkeep);

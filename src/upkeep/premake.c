@@ -35,17 +35,16 @@
  * Either way the locks wait for those who have touched these rows and have not
  * ended their transactions, up to pgmq.maintenance_lock_timeout.
  */
-#include "upkeep/maintain.h"
+#include "pgmq.h"
 
 #include "access/relation.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "base/base.h"
 #include "admin/admin.h"
-#include "upkeep/partmake.h"
-#include "base/relcheck.h"
-#include "base/rights.h"
+#include "upkeep/maintain.h"
 
 /* As many rows are moved in a moment */
 #define MOVE_AT_MOST 10000

@@ -15,7 +15,7 @@
  * with an id of a dropped partition can only come from who gives ids by hand;
  * it goes to the default partition.
  */
-#include "upkeep/maintain.h"
+#include "pgmq.h"
 
 #include "access/relation.h"
 #include "access/htup_details.h"
@@ -27,14 +27,12 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "admin/admin.h"
-#include "queue/count.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "wait/wait.h"
 #include "group/group.h"
-#include "base/owner.h"
-#include "upkeep/partmake.h"
-#include "base/queues.h"
-#include "base/relcheck.h"
-#include "base/rights.h"
+#include "admin/admin.h"
+#include "upkeep/maintain.h"
 
 PG_FUNCTION_INFO_V1(pgmq_list_partitions);
 PG_FUNCTION_INFO_V1(pgmq_set_retention);

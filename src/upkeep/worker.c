@@ -24,7 +24,7 @@
  * that round, for that database.  Without a launcher, or without this file, all
  * works by hand or by pg_cron.
  */
-#include "upkeep/worker.h"
+#include "pgmq.h"
 
 #include <limits.h>
 
@@ -51,6 +51,8 @@
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
+#include "base/base.h"
+#include "upkeep/upkeep.h"
 #include "upkeep/maintain.h"
 
 /* pgmq.databases, pgmq.maintenance_interval (in seconds) */
@@ -72,6 +74,40 @@ static int	worker_interval = 60;
 
 extern PGDLLEXPORT void pgmq_launcher_main(Datum arg);
 extern PGDLLEXPORT void pgmq_worker_main(Datum arg);
+
+/* ---- how a worker has ended ---- */
+
+/* The server does not tell.  So a worker writes here, as the last thing, the number that it was given. */
+typedef struct WorkerArea
+{
+	pg_atomic_uint32 ended_well;
+	pg_atomic_uint32 owner;		/* whose step was running when it did not end well */
+} WorkerArea;
+
+static void
+init_area(void *area)
+{
+	pg_atomic_init_u32(&((WorkerArea *) area)->ended_well, 0);
+	pg_atomic_init_u32(&((WorkerArea *) area)->owner, InvalidOid);
+}
+
+static Size
+size_of_area(bool ample)
+{
+	return sizeof(WorkerArea);
+}
+
+static const SharedUse worker_memory = {
+	"pgmq worker 2", size_of_area, init_area,
+	"could not allocate shared memory for maintenance",
+	"It is not known how its workers end."
+};
+
+static WorkerArea *
+worker_area(void)
+{
+	return shared_area(&worker_memory);
+}
 
 /* ---- settings ---- */
 
@@ -108,6 +144,7 @@ register_launcher(void)
 void
 worker_init(void)
 {
+	shared_register(&worker_memory);
 	/* Not while pg_upgrade is at work */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
@@ -126,30 +163,6 @@ worker_init(void)
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	register_launcher();
-}
-
-/* ---- how a worker has ended ---- */
-
-/* The server does not tell.  So a worker writes here, as the last thing, the number that it was given. */
-typedef struct WorkerArea
-{
-	pg_atomic_uint32 ended_well;
-	pg_atomic_uint32 owner;		/* whose step was running when it did not end well */
-} WorkerArea;
-
-static void
-init_area(void *area)
-{
-	pg_atomic_init_u32(&((WorkerArea *) area)->ended_well, 0);
-	pg_atomic_init_u32(&((WorkerArea *) area)->owner, InvalidOid);
-}
-
-static WorkerArea *
-worker_area(void)
-{
-	return shared_area("pgmq worker 2", sizeof(WorkerArea), init_area,
-					   "could not allocate shared memory for maintenance",
-					   "It is not known how its workers end.");
 }
 
 /* ---- the launcher ---- */

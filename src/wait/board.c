@@ -70,6 +70,8 @@
 #include "storage/proc.h"
 #include "storage/spin.h"
 
+#include "base/base.h"
+#include "wait/wait.h"
 #include "wait/board.h"
 
 typedef struct Board
@@ -108,8 +110,8 @@ board_size(const BoardSize *size)
 		sizeof(Waiter) * size->waiters;
 }
 
-Size
-wake_shared_size(bool ample)
+static Size
+size_of_board(bool ample)
 {
 	return board_size(ample ? &ample_size : &scant_size);
 }
@@ -151,6 +153,19 @@ init_board(void *area)
 	board->nfree = Dimensions.waiters;
 }
 
+static const SharedUse board_memory = {
+	"pgmq-wake-v2", size_of_board, init_board,
+	"could not allocate shared memory for waking waiting sessions",
+	"This session looks for messages at intervals, and wakes no other session."
+};
+
+/* Called while the library is loaded */
+void
+wake_init(void)
+{
+	shared_register(&board_memory);
+}
+
 /* May fail.  So it is called before anything that must not, in the transaction. */
 bool
 board_attach(void)
@@ -160,9 +175,7 @@ board_attach(void)
 	if (Attached)
 		return TheBoard != NULL;
 	Dimensions = shared_is_ample() ? ample_size : scant_size;
-	board = shared_area("pgmq-wake-v2", board_size(&Dimensions), init_board,
-						"could not allocate shared memory for waking waiting sessions",
-						"This session looks for messages at intervals, and wakes no other session.");
+	board = shared_area(&board_memory);
 	if (board != NULL)
 	{
 		LWLockRegisterTranche(board->tranche, "PgmqBoard");

@@ -7,6 +7,10 @@
 
 #include "storage/lwlock.h"
 
+#include "wait/wait.h"
+
+#define WAKE_NOBODY (-1)
+
 /*
  * A queue by two hashes of its database and name, together 128 bits.  A place for
  * a name would take four times as much, and there may be only a few kB.

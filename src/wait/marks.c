@@ -22,6 +22,9 @@
 #include "access/xact.h"
 #include "utils/memutils.h"
 
+#include "base/base.h"
+#include "position/position.h"
+#include "wait/wait.h"
 #include "wait/board.h"
 
 typedef struct Mark

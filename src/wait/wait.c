@@ -18,6 +18,12 @@
 #include "storage/latch.h"
 #include "utils/wait_event.h"
 
+#include "base/base.h"
+#include "position/position.h"
+#include "wait/wait.h"
+#include "wait/board.h"
+#include "wait/waiter.h"
+
 /* setting: pgmq.recheck_interval, in milliseconds */
 int			wait_recheck_interval = 1000;
 

@@ -9,7 +9,11 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 
+#include "base/base.h"
+#include "position/position.h"
+#include "wait/wait.h"
 #include "wait/board.h"
+#include "wait/waiter.h"
 
 /* Places of this session */
 static int32 Mine = WAKE_NOBODY;

@@ -5,7 +5,7 @@
 #ifndef PGMQ_PARTMAKE_H
 #define PGMQ_PARTMAKE_H
 
-#include "upkeep/partman.h"
+#include "admin/partman.h"
 
 extern void partmake_settings(void);
 extern char *partmake_name(const PartSet *set, const char *datetime_string, int64 lower, bool other_too);

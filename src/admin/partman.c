@@ -25,7 +25,7 @@
  * A table goes by the unquoted text "schema.table" there.  So a name with a dot
  * is out of reach.  See partman_check_name().
  */
-#include "upkeep/partman.h"
+#include "pgmq.h"
 
 #include <ctype.h>
 
@@ -46,9 +46,8 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/base.h"
 #include "admin/admin.h"
-#include "base/owner.h"
-#include "base/relcheck.h"
 
 PG_FUNCTION_INFO_V1(pgmq__ensure_pg_partman_installed);
 PG_FUNCTION_INFO_V1(pgmq__get_pg_partman_schema);

@@ -23,7 +23,10 @@
 #include "utils/array.h"
 #include "utils/rel.h"
 
-#include "queue/partition.h"
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
+#include "message/message.h"
 
 typedef struct Route
 {

@@ -5,7 +5,7 @@
 #ifndef PGMQ_PARTSET_H
 #define PGMQ_PARTSET_H
 
-#include "pgmq.h"
+#include "queue/queue.h"
 
 #include "datatype/timestamp.h"
 

@@ -4,7 +4,7 @@
  *
  * Nothing is locked: who wants to change a partition locks it and asks again.
  */
-#include "upkeep/partset.h"
+#include "pgmq.h"
 
 #include "access/htup_details.h"
 #include "catalog/partition.h"
@@ -20,6 +20,8 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+
+#include "admin/admin.h"
 
 /* The quoted, qualified name of a relation, or NULL if it is gone */
 const char *

@@ -5,7 +5,7 @@
 #ifndef PGMQ_PARTMAN_H
 #define PGMQ_PARTMAN_H
 
-#include "upkeep/partset.h"
+#include "admin/partset.h"
 
 typedef struct Partman
 {

@@ -13,7 +13,7 @@
  *	  Functions of the owner (checks, generated columns, index expressions) run
  *	  as in any insert by the owner.
  */
-#include "upkeep/partmake.h"
+#include "pgmq.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
@@ -32,9 +32,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/base.h"
 #include "admin/admin.h"
-#include "base/owner.h"
-#include "base/relcheck.h"
 
 /* Until the nest level of settings ends that the caller has begun */
 void

@@ -1,0 +1,35 @@
+/*
+ * base.h
+ *	  What everything stands on.  Nothing in here knows what a message is.
+ *
+ * name		The only place that knows how the objects of a queue are called.  A queue has one
+ *			QueueName, however the caller spells it.
+ * relcheck	Objects are found by name, and their owners can replace them.  Ask here before you
+ *			read a tuple, scan an index or build a row.
+ * rights	What a caller may do, asked before anything is done.
+ * owner	Run something with the rights of a table's owner.  Code of a user never runs
+ *			with rights that its owner could not have.
+ * sql		Statements that are not kept.  Text goes into them quoted, or as a parameter.
+ * ownread	Rows of the extension's own tables, read without running any code of their owner.
+ * queues	Do something for each queue of the database.  An error ends the work on one queue.
+ * planner	The settings that plans are made under, whatever those of the session are.
+ * result	Rows from the executor into the set that a function returns, in msg_id order.
+ * shared	Shared memory for those who have registered; or NULL, and they do without.
+ * inline	Clocks and arguments.
+ */
+#ifndef PGMQ_BASE_H
+#define PGMQ_BASE_H
+
+#include "base/inline.h"
+#include "base/name.h"
+#include "base/owner.h"
+#include "base/ownread.h"
+#include "base/planner.h"
+#include "base/queues.h"
+#include "base/relcheck.h"
+#include "base/result.h"
+#include "base/rights.h"
+#include "base/shared.h"
+#include "base/sql.h"
+
+#endif							/* PGMQ_BASE_H */

@@ -1,0 +1,39 @@
+/*
+ * name.h
+ *	  From what a caller typed to the objects of a queue.
+ */
+#ifndef PGMQ_NAME_H
+#define PGMQ_NAME_H
+
+#include "pgmq.h"
+
+/*
+ * The one identity of a queue: its lower-cased name.  Zero-padded, so that it
+ * serves as a hash key.
+ */
+typedef struct QueueName
+{
+	char		canonical[NAMEDATALEN];
+} QueueName;
+
+#define QUEUE_TABLE 'q'
+#define ARCHIVE_TABLE 'a'
+#define NOTES_TABLE 'g'			/* of a queue that has groups: see group.h */
+
+extern void name_canonical(const text *queue_name, QueueName *name);
+extern bool name_try_canonical(const text *queue_name, QueueName *name);
+extern void name_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name);
+extern void name_validate_new(const text *queue_name, QueueName *name);
+extern Oid	name_index_relid(const QueueName *name, char prefix, const char *suffix);
+extern Oid	name_other_relid(const QueueName *name, const char *prefix);
+extern Oid	name_sequence_relid(const QueueName *name, char prefix);
+extern Oid	name_relid(const QueueName *name, char prefix);
+extern const char *name_table(const QueueName *name, char prefix);
+extern const char *name_unquoted(const QueueName *name, char prefix);
+extern const char *name_sequence(const QueueName *name);
+extern char *name_object(const QueueName *name, const char *prefix, const char *suffix);
+extern char *name_expand(const char *sql_template, const QueueName *name);
+extern bool name_lock_queue(const QueueName *name);
+extern void name_require_queue(const QueueName *name);
+
+#endif							/* PGMQ_NAME_H */

@@ -1,0 +1,301 @@
+/*
+ * internal.h
+ *	  What the files of this folder share.
+ */
+#ifndef PGMQ_GROUP_INTERNAL_H
+#define PGMQ_GROUP_INTERNAL_H
+
+#include "access/genam.h"
+#include "access/htup.h"
+#include "access/relscan.h"
+#include "executor/tuptable.h"
+#include "nodes/pg_list.h"
+#include "storage/itemptr.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "group/group.h"
+
+/*
+ * A group is known by its key: the text that the first column of the queue's
+ * group index holds, which is the group's name, or if that is long its
+ * beginning and two hashes of it.
+ */
+#define GROUP_HEADER "x-pgmq-group"
+#define DEFAULT_GROUP "_default_fifo_group"
+#define GROUP_NAME_OF(headers) \
+	"COALESCE(" headers " OPERATOR(pg_catalog.->>) '" GROUP_HEADER "'::pg_catalog.text, '" DEFAULT_GROUP "'::pg_catalog.text)"
+#define GROUP_NAME GROUP_NAME_OF("headers")
+
+/* In bytes: of a name that is its own key, which is much less than what fits in an index entry.  And how a longer one begins. */
+#define LONGEST_GROUP_KEY 256
+#define LONG_KEY_CHARACTERS 32
+
+/* An open transaction that blocks a group is looked at again after this, in microseconds, at the latest */
+#define MOST_BUSY_PAUSE (2 * USECS_PER_SEC)
+
+#define STRING_OF(number) #number
+#define AS_STRING(number) STRING_OF(number)
+
+#define GROUP_HASH(seed) \
+	"pg_catalog.hashtextextended(" GROUP_NAME ", " seed ")::pg_catalog.text"
+
+#define GROUP_KEY \
+	"(CASE WHEN pg_catalog.octet_length(" GROUP_NAME ") OPERATOR(pg_catalog.<=) " AS_STRING(LONGEST_GROUP_KEY) \
+	" THEN " GROUP_NAME \
+	" ELSE pg_catalog.\"left\"(" GROUP_NAME ", " AS_STRING(LONG_KEY_CHARACTERS) ")" \
+	" OPERATOR(pg_catalog.||) '...'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("0") \
+	" OPERATOR(pg_catalog.||) '/'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("1") " END)"
+
+#define GROUP_INDEX_SUFFIX "_fifo_idx"
+
+/* ---- open.c: a queue that is open for a look at its groups ---- */
+
+/* A table that may hold messages: the queue's, or one of its partitions */
+typedef struct GroupTable
+{
+	Oid			relid;
+	Leaf	   *part;			/* NULL unless it is a partition that partition.c knows */
+
+	/* If it is open: */
+	Relation	rel;			/* else NULL */
+	Relation	index;			/* its part of the group index */
+	TupleTableSlot *lock_slot;
+	AttrNumber	id_attno;
+	AttrNumber	vt_attno;
+	AttrNumber	enqueued_attno;
+	AttrNumber	read_ct_attno;
+	AttrNumber	headers_attno;
+} GroupTable;
+
+/* One of them, and between which ids it may have messages */
+typedef struct GroupRange
+{
+	int64		lowest;
+	int64		highest;
+	GroupTable *table;
+} GroupRange;
+
+typedef struct GroupQueue
+{
+	QueueName	name;
+	Relation	queue;
+	bool		locked_before;	/* this transaction had written to the queue */
+	Relation	fifo;			/* the group index; NULL if there is none that can be used */
+	Relation	notes;			/* its table of notes; for reading, NULL with it */
+	bool		notes_locked_before;	/* this transaction had written to them */
+	uint64		key;			/* database and file of the notes */
+	Oid			head_index;		/* of the notes, by group and head; InvalidOid: none */
+	Oid			late_index;		/* of the notes of messages that came late */
+	bool		marked;			/* the notes have their marker: see notes_any_late() */
+	Partitions *parts;			/* NULL: all tables have been opened, and there will be no others */
+	bool		has_default;	/* a default partition: the first of the ranges */
+	int			nranges;
+	GroupRange *ranges;			/* all tables, in the order of their lowest ids */
+	List	   *opened;			/* those that are open */
+	List	   *locked;			/* oids of those that were locked for writing: see front_open_all() */
+	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
+	bool		policed;		/* row-level security hides messages from the current role */
+} GroupQueue;
+
+extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
+extern void group_close(GroupQueue *queue, bool keep_lock);
+extern void group_forget_index(GroupQueue *queue);
+extern bool front_columns(GroupTable *table);
+extern void front_open_all(GroupQueue *queue);
+extern void front_close_indexes(GroupQueue *queue);
+extern bool front_open_table(GroupQueue *queue, GroupTable *table);
+extern void front_close_table(GroupQueue *queue, GroupTable *table);
+extern bool front_is_current(GroupQueue *queue);
+
+/* ---- front.c: the front of a group, as it is in all transactions at once ---- */
+
+/* A version of a message as a look finds it; the flags are about other transactions that are still open */
+typedef struct Peeked
+{
+	int64		msg_id;
+	TimestampTz vt;
+	bool		fresh;
+	int32		read_ct;
+	bool		mine;			/* written by this transaction */
+	bool		arriving;		/* a version that one of them has written */
+	bool		leaving;		/* deleted by one */
+	bool		changing;		/* updated by one */
+	bool		locked;			/* locked by one */
+	bool		settled;		/* front_next_message() only: a version that nobody is at work on */
+	bool		unseen;			/* not in the fixed snapshot */
+	GroupTable *table;
+	ItemPointerData tid;
+} Peeked;
+
+static inline bool
+peeked_is_busy(const Peeked *peeked)
+{
+	return peeked->arriving || peeked->leaving || peeked->changing;
+}
+
+/* Nobody is at work on it, and its time has come */
+static inline bool
+peeked_is_available(const Peeked *peeked, TimestampTz moment)
+{
+	return !peeked_is_busy(peeked) && !peeked->locked && !peeked->unseen &&
+		(peeked->fresh || peeked->vt <= moment);
+}
+
+/* Handed out, and its lease still running at that moment */
+static inline bool
+peeked_is_held(const Peeked *peeked, TimestampTz moment)
+{
+	return !peeked->fresh && peeked->read_ct > 0 && peeked->vt > moment;
+}
+
+/* What a claimer says of a group when it has looked */
+typedef struct Verdict
+{
+	bool		found;			/* anything, open or not */
+	bool		unseen;			/* what others could have is not in the fixed snapshot */
+	int64		head;			/* the first of what was found */
+	TimestampTz until;			/* nothing can be had before */
+} Verdict;
+
+typedef struct GroupScan GroupScan;
+
+extern int	front_compare_keys(const text *a, const text *b);
+extern GroupScan *front_begin(GroupQueue *queue, const text *key, int64 from);
+extern GroupScan *front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until);
+extern bool front_next(GroupScan *scan, Peeked *peeked);
+extern bool front_next_message(GroupScan *scan, Peeked *peeked);
+extern void front_end(GroupScan *scan);
+extern bool front_lock(GroupQueue *queue, const Peeked *peeked);
+extern bool front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful);
+extern void front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict);
+extern bool front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
+								 TimestampTz moment, TimestampTz *until);
+extern void front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
+					   const SnapshotData *dirty, Peeked *peeked);
+
+/* ---- starts.c: where the look at a group may start ---- */
+
+typedef struct GroupStart
+{
+	uint64		hash[2];
+	int64		from;			/* below lies nothing, and never will */
+	uint64		serial;			/* of the slot; 0: there is none */
+	uint64		arrived;
+	bool		own;			/* only the current transaction knows */
+} GroupStart;
+
+extern void starts_attach(void);
+extern void starts_find(const GroupQueue *queue, const text *key, GroupStart *start);
+extern void starts_advance(const GroupStart *start, int64 to, bool ours);
+extern void starts_lower(const GroupQueue *queue, const text *key, int64 msg_id, bool only_if_below);
+
+/* ---- notes.c: notes, each of which says to look at a group from some time on ---- */
+
+/* The id of a row that is no note: see notes_set_marker() */
+#define MARKER_ID 0
+
+#define NOTE_ID 1
+#define NOTE_ENQUEUED_AT 2
+#define NOTE_VT 3
+#define NOTE_GRP 4
+#define NOTE_HEAD 5
+#define NOTE_LATE 6
+#define NOTE_TRIES 7
+#define NOTE_COLUMNS 7
+#define NOTE_INDEXES 4
+
+typedef struct Note
+{
+	int64		id;
+	TimestampTz vt;
+	text	   *key;
+	int64		head;			/* the group's first message when the note was written */
+	bool		late;			/* see front.c about messages that come late */
+	int32		tries;			/* how often the group was found busy in a row */
+	bool		due;			/* deferred, and its time has come; else fresh */
+	bool		claimed;		/* another transaction has locked or changed it */
+	int64		place;			/* in the order of a look: the group's first message, as far as we know */
+	ItemPointerData tid;
+} Note;
+
+/* What a claimer has locked of a group's notes */
+typedef struct Claim
+{
+	List	   *notes;			/* of Note */
+	bool		late;			/* one of them is */
+	int32		tries;			/* the highest */
+} Claim;
+
+/* What is to be written, all in one go: lists of Note */
+typedef struct NoteChanges
+{
+	List	   *leased;			/* those whose groups were handed out */
+	List	   *dropped;
+	List	   *added;
+} NoteChanges;
+
+typedef struct NoteScan NoteScan;
+
+extern void notes_find_indexes(GroupQueue *queue);
+extern NoteScan *notes_scan(GroupQueue *queue, Oid index, bool due, int64 from, int64 until);
+extern bool notes_next(NoteScan *scan, Note *note);
+extern void notes_end(NoteScan *scan);
+extern bool notes_lock(GroupQueue *queue, const Note *note);
+extern void notes_claim(GroupQueue *queue, const text *key, const Note *told, Claim *claim);
+extern bool notes_any_late(GroupQueue *queue, const text *key);
+extern bool notes_tell(GroupQueue *queue, const text *key, TimestampTz until);
+extern void notes_set_marker(const QueueName *name);
+extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time,
+					  int64 head, bool late, int32 tries);
+extern void notes_drop(NoteChanges *changes, const Claim *claim);
+extern void notes_replace(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz time,
+						  int64 head, bool late, int32 tries);
+extern void notes_lease(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz lease_end,
+						int64 head);
+extern void notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end);
+extern void notes_truncate(const QueueName *name);
+
+/* ---- groupsweep.c: groups that no note tells of ---- */
+
+/* Who goes on with the sweep */
+typedef enum SweepOccasion
+{
+	SWEEP_AFTER_FULL_READ,
+	SWEEP_AFTER_SHORT_READ,
+	SWEEP_IN_WAIT				/* after a short one, of a reader that waits */
+} SweepOccasion;
+
+/* A group that has an available message, and no note that tells of it */
+typedef struct Overlooked
+{
+	text	   *key;
+	int64		head;
+	bool		held;			/* its first message came late, and another consumer holds others */
+	TimestampTz until;			/* which may be so until then */
+} Overlooked;
+
+extern void sweep_attach(void);
+extern List *sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough);
+
+/* ---- slowgroup.c: the same without an index ---- */
+
+/* How groups share what is handed out */
+typedef enum Policy
+{
+	FILL,						/* from the oldest group, then the next */
+	ROUND_ROBIN,				/* one of each group in turn */
+	HEADS						/* one of each group, and no more */
+} Policy;
+
+/* A message, and the first one of its group */
+typedef struct SlowMessage
+{
+	int64		msg_id;
+	int64		head;
+} SlowMessage;
+
+extern int	slow_messages(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, bool lock,
+						  SlowMessage **found);
+
+#endif							/* PGMQ_GROUP_INTERNAL_H */

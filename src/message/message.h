@@ -1,0 +1,62 @@
+/*
+ * message.h
+ *	  Messages go in, are handed out, and go away.
+ *
+ * A message is handed out once in its visibility timeout, and never lost.  No row is locked that
+ * is not handed out.  A call that fails leaves nothing behind.
+ *
+ * send_*()			What a call sends, checked once, to one queue or to many.
+ * route_by_id()	A statement on messages by id, to the partitions that these are in.
+ * read_outlook()	When there is a reason for another read.
+ * peek_wait()		A procedure that waits until there is something to read, without reading it.
+ */
+#ifndef PGMQ_MESSAGE_H
+#define PGMQ_MESSAGE_H
+
+#include "wait/wait.h"
+
+/* ---- route.c ---- */
+
+extern uint64 route_by_id(const QueueName *name, const PlanSpec *spec,
+						  Datum *values, bool *nulls, bool makes_due,
+						  DestReceiver *dest);
+
+/* ---- read.c ---- */
+
+extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
+						 Outlook *outlook);
+
+/* ---- send.c ---- */
+
+/* How a call says when its messages become visible */
+typedef enum Delay
+{
+	DELAY_NONE,
+	DELAY_SECONDS,
+	DELAY_UNTIL
+} Delay;
+
+/* What a call sends, to one queue or to many */
+typedef struct Outgoing
+{
+	const PlanSpec *spec;
+	Datum		values[3];
+	bool		nulls[3];
+	Delay		delay;			/* as it is after NULLs and the past */
+} Outgoing;
+
+extern void send_take_one(FunctionCallInfo fcinfo, int headers_arg,
+						  Delay delay, int delay_arg, Outgoing *out);
+extern void send_take_many(FunctionCallInfo fcinfo, int headers_arg,
+						   Delay delay, int delay_arg, Outgoing *out);
+extern void send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest);
+extern void send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg);
+
+/* ---- peek.c ---- */
+
+/* How many there are to be had, up to a limit */
+typedef int64 (*PeekCount) (const QueueName *name, Outlook *outlook);
+
+extern Datum peek_wait(FunctionCallInfo fcinfo, const char *procedure, bool grouped, PeekCount count);
+
+#endif							/* PGMQ_MESSAGE_H */

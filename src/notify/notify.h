@@ -1,0 +1,26 @@
+/*
+ * notify.h
+ *	  NOTIFY for those who LISTEN to a queue.
+ *
+ * A channel hears of what was committed, but not more often than its interval says.  What was
+ * kept back is announced at the end of the interval, by a background worker.  Senders share
+ * no row and no lock.
+ *
+ * Only the module calls this: when it is loaded, and when transactions end.
+ * announce_before_commit() and announce_before_prepare() may fail, the others cannot.
+ */
+#ifndef PGMQ_NOTIFY_H
+#define PGMQ_NOTIFY_H
+
+#include "pgmq.h"
+
+extern void announce_init(void);
+extern void announce_before_commit(void);
+extern void announce_before_prepare(void);
+extern void announce_end(bool committed);
+extern void announce_subtransaction_end(bool committed);
+
+extern void notify_rolled_back(void);
+extern void notify_forget(void);
+
+#endif							/* PGMQ_NOTIFY_H */

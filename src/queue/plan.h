@@ -1,0 +1,80 @@
+/*
+ * plan.h
+ *	  The prepared statements of a queue in this backend.
+ */
+#ifndef PGMQ_PLAN_H
+#define PGMQ_PLAN_H
+
+#include "base/base.h"
+#include "queue/partition.h"
+
+typedef enum PlanKind
+{
+	PLAN_SEND,
+	PLAN_SEND_DELAYED,
+	PLAN_SEND_AT,
+	PLAN_SEND_BATCH,
+	PLAN_SEND_BATCH_DELAYED,
+	PLAN_SEND_BATCH_AT,
+	PLAN_READ_DUE,
+	PLAN_READ_DUE_WHERE,
+	PLAN_READ_FRESH,
+	PLAN_READ_FRESH_WHERE,
+	PLAN_POP_DUE,
+	PLAN_POP_FRESH,
+	PLAN_NEXT_DUE,
+	PLAN_PEEK,
+	PLAN_DELETE,
+	PLAN_DELETE_ARRAY,
+	PLAN_ARCHIVE,
+	PLAN_ARCHIVE_ARRAY,
+	PLAN_SET_VT,
+	PLAN_SET_VT_AT,
+	PLAN_SET_VT_ARRAY,
+	PLAN_SET_VT_ARRAY_AT,
+	PLAN_READ_GROUPED,
+	PLAN_NOTES_LEASE,
+	PLAN_NOTES_DROP,
+	PLAN_NOTES_ADD,
+	PLAN_KINDS
+} PlanKind;
+
+#define PLAN_MAX_ARGS 6
+
+/*
+ * A statement as it stands beside the function that runs it.  name_expand()
+ * puts the queue's names in; {leaf} is for the condition that restricts it to
+ * one partition, and empty where there is none.
+ */
+typedef struct PlanSpec
+{
+	PlanKind	kind;
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[PLAN_MAX_ARGS];
+} PlanSpec;
+
+/* The columns of pgmq.message_record, in its order */
+#define MESSAGE_COLUMNS \
+	"msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers"
+
+/* How often a message will have been read.  Plain SQL can write any count: at the last one it stays. */
+#define NEXT_READ_CT \
+	"LEAST(read_ct, 2147483646) OPERATOR(pg_catalog.+) 1"
+
+extern int	plan_max_queues;
+
+extern uint64 plan_run(const QueueName *name, const PlanSpec *spec,
+					   const Datum *values, const bool *nulls,
+					   DestReceiver *dest);
+extern uint64 plan_run_latest(const QueueName *name, const PlanSpec *spec, const Datum *values);
+extern uint64 plan_run_now(const QueueName *name, const PlanSpec *spec, int clock_arg,
+						   const Datum *values, const bool *nulls,
+						   DestReceiver *dest);
+extern uint64 plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
+							const Datum *values, const bool *nulls,
+							DestReceiver *dest);
+extern bool plan_is_undivided(const QueueName *name, const PlanSpec *spec);
+extern void plan_forget(const QueueName *name);
+
+#endif							/* PGMQ_PLAN_H */

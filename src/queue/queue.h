@@ -1,0 +1,36 @@
+/*
+ * queue.h
+ *	  One queue: its row in pgmq.meta, its tables, their partitions, and statements on them.
+ *
+ * registry		Which queues are registered.  With lock_queue() nobody else makes or drops this one,
+ *				and the catalogs are up to date.
+ * place		A table that messages lie in.  A look at it sees what its snapshot sees, and locks no row.
+ * partition	Which partitions a call must touch.  The list may be out of date; that costs a
+ *				second look, and loses nothing.  Locks on several partitions cannot deadlock.
+ * plan			The prepared statements of a queue in this backend.  A statement is planned once,
+ *				and again when one of its objects has changed.
+ * count		Count messages without running any code of the table's owner.
+ * tuple		Which transactions are at work on a row version.
+ */
+#ifndef PGMQ_QUEUE_H
+#define PGMQ_QUEUE_H
+
+#include "base/base.h"
+#include "queue/count.h"
+#include "queue/partition.h"
+#include "queue/place.h"
+#include "queue/plan.h"
+#include "queue/registry.h"
+#include "queue/tuple.h"
+
+/*
+ * The triggers on a queue that has groups; their names are their functions'.
+ * Those who look for triggers of users pass these by.
+ */
+#define TRIGGER_SENT "pgmq_group_sent"
+#define TRIGGER_REMOVED "pgmq_group_removed"
+#define TRIGGER_RETIMED "pgmq_group_retimed"
+#define TRIGGER_MOVED "pgmq_group_moved"
+#define TRIGGER_TRUNCATED "pgmq_group_truncated"
+
+#endif							/* PGMQ_QUEUE_H */

@@ -1,0 +1,68 @@
+/*
+ * wait.h
+ *	  Sessions that wait for a queue, and what wakes them.
+ *
+ * wake_mark*()	say what this transaction does to a queue.  When it has ended, and not
+ *				before, those who wait are told.  What is called at that end cannot fail.
+ * wait_for()	tries, sleeps until there is a reason to try again, and so on.  It knows no
+ *				SQL: its caller passes the attempt.
+ *
+ * A call that is lost costs time only.  A waiting session looks again after
+ * pgmq.recheck_interval at the latest.
+ */
+#ifndef PGMQ_WAIT_H
+#define PGMQ_WAIT_H
+
+#include "position/position.h"
+
+/* How a wait ended: without a message, with some taken, with some seen */
+typedef enum WakeEnd
+{
+	WAKE_EMPTY,
+	WAKE_TOOK,
+	WAKE_SAW
+} WakeEnd;
+
+extern void wake_init(void);
+
+/* ---- marks.c ---- */
+
+extern void wake_mark(const QueueName *name, int64 messages);
+extern void wake_mark_groups(const QueueName *name, int64 groups);
+extern void wake_mark_due(const QueueName *name, TimestampTz due);
+extern void wake_mark_taking(const QueueName *name, int64 messages);
+extern void wake_mark_taken(const QueueName *name, int64 taking, int64 messages);
+extern void wake_mark_all(void);
+extern void wake_committed(void);
+extern void wake_rolled_back(void);
+extern void wake_subtransaction_rolled_back(SubTransactionId id);
+extern void wake_forget(void);
+
+/* ---- wait.c ---- */
+
+/*
+ * Try a queue, by its index among those that are waited for; returns the
+ * number of messages got or seen, and says in "outlook" how it goes on.
+ */
+typedef int64 (*WaitAttempt) (void *arg, int queue, Outlook *outlook);
+
+typedef struct WaitRequest
+{
+	const QueueName *queues;
+	int			nqueues;
+	WaitAttempt attempt;
+	void	   *arg;
+	int64		timeout_ms;		/* 0 or less: one attempt */
+	int			interval_ms;	/* longest time between two attempts */
+	WakeEnd		success;		/* WAKE_TOOK or WAKE_SAW */
+	bool		grouped;		/* for groups, not for messages */
+	bool		picky;			/* may pass by what another would take */
+	bool		unwakeable;		/* could not see what it was woken for */
+} WaitRequest;
+
+extern int	wait_recheck_interval;
+
+extern void wait_arguments(WaitRequest *request, FunctionCallInfo fcinfo, int argno);
+extern bool wait_for(const WaitRequest *request);
+
+#endif							/* PGMQ_WAIT_H */
