@@ -1,4 +1,6 @@
-"""What readers trip over, in the pages given: python3 test/language.py README.md docs/*.md
+"""What readers trip over, in the files given: python3 test/language.py README.md docs/*.md src/*/*.[ch] sql/*.sql
+
+Of C files and SQL files it reads the comments, the texts of errors and settings, and COMMENT ON.
 
 Each finding is a line "file:line: reason: text".  The rules are those of how we write: a sentence says who does
 what, in at most 25 words; no idioms; no "who" or "he" for a session.  Links have to lead somewhere.
@@ -56,6 +58,41 @@ def blocks(lines):
             text.append(line.strip())
 
 
+def comments(text, sql):
+    """(line, text) of each comment and of each text that a user may see"""
+    if sql:
+        token = r"(?P<line>(?:^[ \t]*--[^\n]*\n)+)|\bIS '(?P<text>(?:[^']|'')*)';|'(?:[^']|'')*'|\$\$.*?\$\$"
+    else:
+        token = r'/\*(?P<block>.*?)\*/|(?P<text>(?:"(?:[^"\\\n]|\\.)*"[ \t\n]*(?:PRI\w+ )?)+)|\'(?:[^\'\\]|\\.)+\''
+    for found in re.finditer(token, text, re.S | re.M):
+        number = text.count("\n", 0, found.start()) + 1
+        for name, value in found.groupdict().items():
+            if not value:
+                continue
+            if name == "text" and not sql:
+                # Texts for people: what errmsg() and its like get, and the descriptions of settings
+                before = text[max(0, found.start() - 250):found.start()]
+                if not re.search(r"\b(err(msg|detail|hint|context)\w*|elog|DefineCustom\w+Variable)\([^;]*$", before):
+                    continue
+                value = "".join(re.findall(r'"((?:[^"\\\n]|\\.)*)"', value))
+            if name == "block":
+                value = re.sub(r"^[ \t]*\*+(?!/)", "", value, flags=re.M)
+            if name == "line":
+                value = re.sub(r"^[ \t]*--", "", value, flags=re.M)
+            # A comment's paragraphs and items; what is indented is an example
+            start, part = number, []
+            for at, line in enumerate((value + "\n\n").split("\n"), number):
+                if part and (not line.strip() or re.match(r"\s*([-*]|\(?\w{1,2}[.)]) ", line)):
+                    yield start, " ".join(part)
+                    part = []
+                if re.match(r"\t| {5,}", line) and not part and name != "text":
+                    continue
+                if line.strip():
+                    if not part:
+                        start = at
+                    part.append(line.strip())
+
+
 def plain(text):
     """Without markup; code counts as one word"""
     text = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", text)
@@ -97,7 +134,8 @@ def bad_links(path, text):
 def findings(path):
     with open(path, encoding="utf-8") as file:
         lines = file.readlines()
-    for number, text in blocks(lines):
+    source = not path.endswith(".md")
+    for number, text in comments("".join(lines), path.endswith(".sql")) if source else blocks(lines):
         if text.startswith("|--") or not text:
             continue
         for sentence in sentences(text):
@@ -119,7 +157,7 @@ def main():
                 bad += 1
             found = []
         with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(file if path.endswith(".md") else [], 1):
                 found += [(number, "link", reason) for reason in bad_links(path, line)]
         for number, reason, sentence in found:
             print("%s:%d: %s: %s" % (path, number, reason, sentence))
