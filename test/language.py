@@ -24,12 +24,12 @@ PATTERNS = [(re.compile(pattern, re.I), reason) for pattern, reason in [
     (r"\bso (many|much|long) as\b", "at most, as many as, as long as"),
     (r"\bin front\b", "say before what, of time"),
     (r"\b(walk|walks|walked)\b", "scan"),
-    (r"\b(is|are) not there\b|\bthere (is|are) none\b", "is missing"),
+    (r"\b(is|are) not there\b", "is missing"),
     (r"\bin any case\b", "always, or in upper or lower case"),
     (r"\bfor nothing\b", "free of charge, or to no effect"),
     (r"\bin vain\b", "to no effect"),
     (r"\b(pass|passes|passed) (by|over)\b", "skip"),
-    (r"\b(as|for) a rule\b", "usually"),
+    (r"\bas a rule\b", "usually"),
     (r"\bwhat goes\b|\bgoes by\b", "say what happens"),
     (r"\btheirs\b|\bpublished extension\b|\bpopular\b[^.]*\bextension\b|\bolder version\b", "the PL/pgSQL extension"),
     (r"\bone that\b[^.]*\bone that\b", "name the things"),
@@ -82,7 +82,7 @@ def comments(text, sql):
             # A comment's paragraphs and items; what is indented is an example
             start, part = number, []
             for at, line in enumerate((value + "\n\n").split("\n"), number):
-                if part and (not line.strip() or re.match(r"\s*([-*]|\(?\w{1,2}[.)]) ", line)):
+                if part and (not line.strip() or re.match(r"\s*([-*]|\d{1,2}[.)]) ", line)):
                     yield start, " ".join(part)
                     part = []
                 if re.match(r"\t| {5,}", line) and not part and name != "text":

@@ -35,7 +35,7 @@
 #include "base/base.h"
 #include "admin/admin.h"
 
-/* Until the nest level of settings ends that the caller has begun */
+/* Lasts until the end of the nest level of settings that the caller has begun */
 void
 partmake_settings(void)
 {
@@ -86,8 +86,8 @@ time_suffix(int64 lower, const char *format, int attempt)
 
 /*
  * A free name for the partition that begins there, as pg_partman would choose
- * it; not quoted.  NULL if it is in use, and no other one will do.  By id there
- * is no other one: pg_partman reads the bound from the name.
+ * it; not quoted.  NULL if it is in use and there is no alternative.  By id
+ * there is none: pg_partman reads the bound from the name.
  */
 char *
 partmake_name(const PartSet *set, const char *datetime_string, int64 lower, bool other_too)
@@ -224,7 +224,7 @@ make_first_by_time(const Partman *pm, const PartSet *set, const PartStep *step, 
 	} while (lower < until);
 }
 
-/* The table is there, partitioned, and has no partitions yet */
+/* The table exists, is partitioned, and has no partitions yet */
 void
 partmake_first(const Partman *pm, const QueueName *name, char prefix, const PartmanSet *wanted)
 {
@@ -249,7 +249,7 @@ partmake_first(const Partman *pm, const QueueName *name, char prefix, const Part
 
 /* ---- rows of the default partition ---- */
 
-/* The caller has locked it already, so that nothing changes */
+/* The caller has locked the table already, so that nothing changes */
 static uint64
 delete_range(const PartSet *set, int64 lower, int64 upper)
 {
@@ -298,8 +298,8 @@ table_columns(const char *table)
 
 /*
  * Move the rows of a range from the default partition to a table, which is not
- * a partition yet.  Both are locked against everybody else.  A policy or a rule
- * may hide rows from the owner, or keep some out: then nothing is moved.
+ * a partition yet.  Both are locked against all other sessions.  A policy or a
+ * rule may hide rows from the owner, or keep some out: then nothing is moved.
  */
 void
 partmake_move(const PartSet *set, const char *target, int64 lower, int64 upper)

@@ -7,14 +7,14 @@
  *
  * 1. No function of pg_partman is ever called.  They run with the rights of the
  *	  caller, under a search path with pg_partman's schema in it, and take parts
- *	  of SQL from part_config.  A role that can create a function in that schema,
- *	  or write to that table, would have the rights of every caller.
+ *	  of SQL from part_config.  A role that can create a function in that
+ *	  schema, or write to that table, would have the rights of every caller.
  * 2. part_config is used only if it is a member of pg_partman, and an ordinary
  *	  table whose columns have the expected types.  A lock keeps it so.
  * 3. Statements on part_config run as its owner.  So no other role needs rights
- *	  on it.  Whoever owns the queue's table may have its record changed, if
+ *	  on it.  The owner of the queue's table may have its record changed, if
  *	  USAGE on pg_partman's schema was granted.
- * 4. Nobody but the owner of part_config can have code in it: see check_triggers().
+ * 4. Only the owner of part_config can have code in it: see check_triggers().
  * 5. What the record says is checked like an argument of a call, since roles
  *	  that were granted more may have changed it.
  *
@@ -22,8 +22,8 @@
  * sessions live, so it is looked up at each call.  Versions 4 and 5 differ in
  * the name of the partition type, and in how names of partitions are made.
  *
- * A table goes by the unquoted text "schema.table" there.  So a name with a dot
- * is out of reach.  See partman_check_name().
+ * part_config names a table by the unquoted text "schema.table".  So a name
+ * with a dot cannot be used.  See partman_check_name().
  */
 #include "pgmq.h"
 
@@ -55,7 +55,7 @@ PG_FUNCTION_INFO_V1(pgmq__get_pg_partman_major_version);
 PG_FUNCTION_INFO_V1(pgmq__get_partition_col);
 PG_FUNCTION_INFO_V1(pgmq__extension_exists);
 
-/* False if pg_partman is not there; the caller has connected to SPI */
+/* False if pg_partman is not installed; the caller has connected to SPI */
 bool
 partman_find(Partman *pm)
 {
@@ -160,7 +160,7 @@ check_config(const Partman *pm, Relation rel)
 	check_triggers(pm, rel);
 }
 
-/* Lock it, so that it stays what it is until the transaction ends; its owner */
+/* Lock part_config, so that it stays as it is until the transaction ends.  Returns its owner */
 static Oid
 lock_config(const Partman *pm, LOCKMODE lockmode, Oid *relid)
 {
@@ -255,8 +255,8 @@ partman_config(const Partman *pm, const QueueName *name, char prefix, PartmanCon
 }
 
 /*
- * infinite_time_partitions: pg_partman makes partitions for the time to come
- * although no message has come for a while.
+ * infinite_time_partitions: pg_partman makes partitions for the future even if
+ * no message has been sent for a while.
  */
 #define RECORD \
 	"INSERT INTO %%s (parent_table, control, partition_interval, premake, partition_type, datetime_string," \
@@ -286,7 +286,7 @@ partman_record(const Partman *pm, const QueueName *name, char prefix, const Part
 				 lengthof(args) - (has_role ? 0 : 1), args);
 }
 
-/* Have pg_partman drop what is older, with all that is in it; NULL: nothing */
+/* Let pg_partman drop older partitions with all that is in them; NULL: none */
 void
 partman_set_retention(const Partman *pm, const QueueName *name, char prefix,
 					  const char *retention)
@@ -321,9 +321,9 @@ partman_datetime_string(const Partman *pm, const char *interval)
 }
 
 /*
- * Refuse what pg_partman's own maintenance can't do.  It takes what follows a
- * dot for something else.  And up to version 4 it counts characters where the
- * server counts bytes, when it cuts a name so that there is room for "_p" and a time.
+ * Refuse names that pg_partman's own maintenance cannot handle.  It misreads a name
+ * with a dot.  It also cuts a name so that "_p" and a time fit.  Up to version 4 it
+ * counts characters there, where the server counts bytes.
  */
 void
 partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *set)
@@ -355,8 +355,8 @@ partman_check_name(const Partman *pm, const QueueName *name, const PartmanSet *s
 
 /*
  * The template tables that pg_partman has made for the table.  They are no
- * members of it, and so outlive it; then nothing but their names and columns
- * tells them.
+ * members of pg_partman, and so outlive it.  Then only their names and columns
+ * identify them.
  */
 #define TEMPLATES_SQL \
 	"SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)" \
@@ -378,9 +378,9 @@ is_template_of_another(const Partman *pm, const char *table)
 }
 
 /*
- * Leave no trace of the table there, and none of it where pg_partman was: pm is
- * NULL if it isn't any more.  A template table under another name is its
- * owner's own and stays.
+ * Remove every trace of the table from pg_partman, and its template tables.  pm
+ * is NULL if pg_partman was dropped.  A template table under another name is
+ * its owner's own and stays.
  */
 void
 partman_forget(const Partman *pm, const QueueName *name, char prefix)

@@ -2,7 +2,8 @@
  * partset.c
  *	  The partitions of a table as they are in the catalog now.
  *
- * Nothing is locked: who wants to change a partition locks it and asks again.
+ * Nothing is locked: a caller that wants to change a partition locks it and
+ * asks again.
  */
 #include "pgmq.h"
 
@@ -52,7 +53,7 @@ bound_value(List *datums, int64 least, int64 most)
 	}
 }
 
-/* False for the default partition, and for a table that is none any more */
+/* False for the default partition, and for a table that is no partition any more */
 static bool
 get_bounds(Oid relid, Partition *partition, bool *is_default)
 {
@@ -87,7 +88,7 @@ by_lower(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* NULL if the key is none of ours: one column, a number of 64 bits or a time */
+/* NULL unless the key is one that we use: one column, a number of 64 bits or a time */
 static PartSet *
 get_key(Oid relid)
 {
@@ -303,7 +304,7 @@ add_ids(int64 step, int64 key, int32 times)
 	return sum;
 }
 
-/* A key that many steps on, or back; no further than to where there are no more keys */
+/* The key that is so many steps ahead, or back; never beyond the range of keys */
 int64
 partset_add(const PartStep *step, int64 key, int32 times)
 {
@@ -335,8 +336,8 @@ count_leap(int *leaps)
 }
 
 /*
- * Where the step that a time lies in begins, counted from one that another
- * begins with.  By leaps, because there may be many.
+ * The beginning of the step that a time lies in; "from" begins some other step.
+ * By leaps, because there may be many steps between.
  */
 static int64
 time_floor(const PartStep *step, int64 from, int64 key)
@@ -367,9 +368,9 @@ id_floor(int64 ids, int64 key)
 }
 
 /*
- * The bounds of the partition that a key without one should have: where the
- * others go on, and no further than they leave room.  False if it has one, or
- * if it is an id so high that the next partition would end beyond the last id.
+ * The bounds of the partition to be made for a key.  They continue the existing
+ * partitions and do not overlap them.  False if the key has a partition, or if
+ * it is an id so high that the next partition would end beyond the last id.
  */
 bool
 partset_room(const PartSet *set, const PartStep *step, int64 key,

@@ -2,16 +2,17 @@
  * convert.c
  *	  convert_archive_partitioned(): partition an archive that has been in use.
  *
- * What was archived is not moved.  The table that it is in becomes the first
- * partition of a new archive, which is as wide as it must be.  The server wants
- * to see that every row belongs there, and by time the table needs another
- * primary key.  A small archive is locked meanwhile.  A large one is only put
- * aside, which takes a moment: archive() goes on with the new archive at once.
- * The next pgmq.maintain() then prepares the table, which nobody uses, and
- * attaches it with nothing left to check.
+ * What was archived is not moved.  The old table becomes the first partition of
+ * a new archive, and this partition is as wide as its rows require.  Before the
+ * server attaches a table, it checks that every row belongs there.  By time the
+ * table also needs another primary key.  A small archive stays locked during
+ * this work.  A large one is only renamed, which takes a moment: archive() goes
+ * on with the new archive at once.  The next pgmq.maintain() then prepares the
+ * renamed table, which no session uses, and attaches it without a further
+ * check.
  *
- * pg_partman takes all partitions for as wide as its interval, and would drop
- * such a one too early.  So where it is wider, retention.c does the dropping.
+ * pg_partman assumes that all partitions are as wide as its interval, and would
+ * drop a wider one too early.  So retention.c drops partitions of such a table.
  */
 #include "pgmq.h"
 
@@ -43,10 +44,10 @@ PG_FUNCTION_INFO_V1(pgmq_convert_archive_partitioned);
 /* Up to this size the archive is converted at once */
 #define AT_ONCE_BYTES "33554432"
 
-/* The constraint that tells that a table is ready to be attached */
+/* The constraint that shows that a table is ready to be attached */
 #define READY "pgmq_converted"
 
-/* What to do, and with what */
+/* A conversion: its arguments and the tables that it works on */
 typedef struct Conversion
 {
 	const QueueName *name;
@@ -96,8 +97,8 @@ primary_key_of(const char *table)
 }
 
 /*
- * Make it fit: the primary key by time has two columns, and a constraint that
- * holds for all rows saves the server from looking at them once more.
+ * Prepare the table: the primary key by time has two columns.  A valid
+ * constraint saves the server a second scan of the rows.
  */
 static void
 prepare_old(const PartSet *set, const char *old, int64 lower, int64 upper)
@@ -118,8 +119,8 @@ prepare_old(const PartSet *set, const char *old, int64 lower, int64 upper)
 }
 
 /*
- * The statements that take the user's triggers of a table out of force, or put
- * them into force again as they were.  The caller has locked the table.
+The statements that disable the user's triggers of a table, or enable them
+again as they were.  The caller has locked the table.
  */
 static List *
 trigger_statements(const char *table, const char *enable)
@@ -156,7 +157,7 @@ fetch_from_default(const PartSet *set, const char *old, int64 lower, int64 upper
 	List	   *disable;
 	List	   *enable;
 
-	/* As premake.c does when it moves rows: no SELECT with a list without the new partition */
+	/* As premake.c does when it moves rows: no SELECT may have a list that lacks the new partition */
 	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", set->parent);
 	if (fallback == NULL)
 		return;
@@ -225,10 +226,11 @@ has_columns_of_archive(Relation rel)
 }
 
 /*
- * The table that convert_archive_partitioned() has put aside, whose name is in
- * pgmq.partition_config; locked.  Others may have written there.  So it is
- * taken only if it is what an archive was: a table of the archive's owner, with
- * such a name, that is no partition and not of a queue.  False if there is none.
+ * The table that convert_archive_partitioned() has renamed, whose name is in
+ * pgmq.partition_config; locked.  Other roles may have written to that row.  So
+ * the table is used only if it can be an old archive: a table of the archive's
+ * owner, with such a name, that is no partition and belongs to no queue.  False
+ * if there is none.
  */
 static bool
 find_old_archive(const QueueName *name, const char *relname, Oid archive_owner)
@@ -266,7 +268,7 @@ is_prepared(const char *old)
 						  " AND conname OPERATOR(pg_catalog.=) '" READY "'", 1, &old) > 0;
 }
 
-/* Attach what convert_archive_partitioned() has put aside; called by pgmq.maintain() */
+/* Attach what convert_archive_partitioned() has renamed; called by pgmq.maintain() */
 bool
 convert_step(Upkeep *upkeep)
 {
@@ -296,7 +298,7 @@ convert_step(Upkeep *upkeep)
 
 /* ---- the new archive ---- */
 
-/* Reports false after a moment; what waits behind us then goes on. */
+/* Returns false if the lock was not granted in a moment; sessions that wait behind us then go on. */
 static bool
 try_lock(const char *table)
 {
@@ -355,7 +357,7 @@ lock_patiently(const char *table)
 	AtEOXact_GUC(false, nest);
 }
 
-/* A free name for the table that was the archive, as the published extension chose it if it can be */
+/* A free name for the table that was the archive: the one that the PL/pgSQL extension gives, if it is free */
 static char *
 choose_old_name(const QueueName *name)
 {
@@ -443,7 +445,7 @@ rights_statements(const char *table)
 	return statements;
 }
 
-/* Whoever calls, the partitions belong to the owner of the archive: he maintains them. */
+/* The partitions belong to the owner of the archive, not to the caller: the owner maintains them. */
 static void
 give_to_owner(const Conversion *c)
 {
@@ -461,7 +463,7 @@ give_to_owner(const Conversion *c)
 		run_ddl("ALTER TABLE %s OWNER TO %s", partset_relation(set->default_relid), owner);
 }
 
-/* Triggers are their owner's to judge */
+/* Triggers are not copied: the owner decides which of them fit */
 static void
 warn_of_triggers(const char *old)
 {
@@ -474,9 +476,9 @@ warn_of_triggers(const char *old)
 }
 
 /*
- * Where the new partitions begin.  By id: behind all that the queue has handed
- * out.  By time: pg_partman rounds it down to the unit that goes with the
- * interval, so it is the beginning of the next one.
+ * Where the new partitions begin.  By id: after the last id that the queue has
+ * drawn.  By time: at the beginning of the next unit, because pg_partman rounds
+ * down to the unit that fits the interval.
  */
 static const char *
 first_start(const Conversion *c)
@@ -519,7 +521,7 @@ create_new_archive(const Conversion *c, const char *index, List *rights)
 	partmake_first(c->pm, c->name, ARCHIVE_TABLE, &c->set);
 }
 
-/* Keep in mind what the owner wants, and what is still to be done. */
+/* Record what the owner wants, and what is still to be done. */
 static void
 register_conversion(const Conversion *c, const char *pending)
 {
@@ -533,7 +535,7 @@ register_conversion(const Conversion *c, const char *pending)
 					 " converted_archive = EXCLUDED.converted_archive", lengthof(args), args);
 }
 
-/* The archive is locked, or nobody waits for it */
+/* The archive is locked, or no session waits for it */
 static void
 attach_at_once(const Conversion *c)
 {
@@ -607,8 +609,8 @@ conversion_from_args(FunctionCallInfo fcinfo, Conversion *c)
  * pgmq.convert_archive_partitioned(table_name text, partition_interval text,
  *	 retention_interval text, leading_partition integer) -> void
  *
- * The notices are those that programs of the published interface know, with
- * their "s" behind the name.
+ * The notices are those of the PL/pgSQL extension, including the "s" after the
+ * name, because programs know them.
  */
 Datum
 pgmq_convert_archive_partitioned(PG_FUNCTION_ARGS)

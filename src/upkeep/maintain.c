@@ -7,25 +7,27 @@
  *	  queue wait behind a lock that waits.  A step without its locks is tried
  *	  again a few times, and then left to the next call.
  * 2. A step that fails is a warning, and all others go on.  A step that takes
- *	  longer than pgmq.maintenance_step_timeout is cancelled, and fails.  Code of
- *	  an owner that ignores this ends the session: see step_is_late().
- * 3. Two sessions may call at the same time: each step takes a lock for the table
- *	  that it is for.  A session that does not get it at once goes on to the next.
- * 4. The list of queues is read without a statement, see queues.c, other tables of
- *	  the extensions as their owners.  All are checked first.  What is in them is
- *	  data, which anybody may have written.
+ *	  longer than pgmq.maintenance_step_timeout is cancelled, and fails.  Code
+ *	  of an owner that ignores this ends the session: see step_is_late().
+ * 3. Two sessions may call at the same time: each step takes a lock for the
+ *	  table that it is for.  A session that does not get it at once goes on to
+ *	  the next.
+ * 4. The list of queues is read without a statement, see queues.c, other tables
+ *	  of the extensions as their owners.  All are checked first.  Their contents
+ *	  are data that any role may have written.
  * 5. A step runs as the owner of its table, in a security-restricted operation,
  *	  with a fixed search path and time zone.  So code of that owner never runs
  *	  with the rights of the caller or of the background worker.  And a
- *	  partition belongs to the owner of its queue, whoever has it made.
- * 6. The table is locked before its owner is read, and all of its partitions must
- *	  be its owner's, since code of each runs in the step.
+ *	  partition belongs to the owner of its queue, not to the caller.
+ * 6. The table is locked before its owner is read.  All of its partitions must
+ *	  belong to the same owner, because code of each runs in the step.
  * 7. A superuser's queue is maintained only if the tables that tell what to do
  *	  belong to superusers, too.
- * 8. The background worker first goes through all queues with OWNER_SHARE_MS for
- *	  each owner.  What a step takes beyond that is not taken from others.  So
- *	  neither many queues nor slow code of one owner keep the worker from queues
- *	  of another.  In the time that is left then, it goes on where it was.
+ * 8. The background worker first goes through all queues with OWNER_SHARE_MS
+ *	  for each owner.  What a step takes beyond that is not taken from others.
+ *	  So neither many queues nor slow code of one owner keep the worker from
+ *	  queues of another.  In the time that is left, the worker goes on where it
+ *	  stopped.
  *
  * Called in a transaction block, all is one transaction; then the locks are
  * held until it ends, and nothing is tried twice.
@@ -67,7 +69,7 @@ PG_FUNCTION_INFO_V1(pgmq_maintain);
 int			maintain_lock_timeout = 100;
 int			maintain_step_timeout = 30000;
 
-/* In the background worker: the owner whose step is running, for whoever finds out that it never ended */
+/* In the background worker: the owner whose step is running, for the launcher that has to terminate the worker */
 pg_atomic_uint32 *maintain_shown_owner = NULL;
 
 #define ATTEMPTS 5
@@ -79,7 +81,7 @@ typedef struct Maintenance
 	bool		atomic;			/* all in the caller's transaction */
 	int64		until;			/* begin nothing after this, by ticks(); 0: no limit */
 	MemoryContext context;		/* outlives transactions */
-	List	   *slow_owners;	/* their code took too long: no more of it in this call */
+	List	   *slow_owners;	/* their code took too long: no further steps in this call */
 	bool		sharing;		/* each owner has its share of the time */
 	bool		used_up;		/* one of them has used all of it */
 	List	   *shares;			/* of OwnerShare: what they have used */
@@ -108,7 +110,7 @@ typedef enum StepResult
 {
 	STEP_DONE,
 	STEP_AGAIN,					/* there is more of the same */
-	STEP_BUSY,					/* a lock was not to be had */
+	STEP_BUSY,					/* a lock was not available */
 	STEP_FAILED,
 	STEP_REFUSED				/* nor will another step for this table run */
 } StepResult;
@@ -121,13 +123,13 @@ static bool step_timeout_registered = false;
 /* How often the running step was told to end */
 static volatile sig_atomic_t step_told = 0;
 
-/* Told so often, a second apart, it is not asked any more */
+/* After so many requests, a second apart, the session is terminated */
 #define PATIENCE 5
 #define PATIENCE_MS 1000
 
 /*
  * Called by the signal handler for timers.  Code of the owner can catch a
- * cancellation and go on.  Nothing can catch the end of the session.
+ * cancellation and go on.  It cannot catch the end of the session.
  */
 static void
 step_is_late(void)
@@ -152,7 +154,7 @@ start_timer(void)
 						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), maintain_step_timeout), PATIENCE_MS);
 }
 
-/* Whether the step was told to end; if it has ended by itself, nothing else is cancelled for that */
+/* Whether the step was told to end.  If it has ended by itself, the pending cancellation is dropped */
 static bool
 stop_timer(void)
 {
@@ -163,7 +165,7 @@ stop_timer(void)
 	return true;
 }
 
-/* ---- whose table it is, and as whom the step runs ---- */
+/* ---- the owner of the table, as which the step runs ---- */
 
 /* Held to the end of the step.  Not in the key space of advisory locks, which is the application's. */
 static bool
@@ -224,7 +226,7 @@ partition_of_another(Oid relid, Oid owner)
 	return NULL;
 }
 
-/* Why nothing may be done for the table, NULL if something may */
+/* Why the table must not be maintained; NULL if it may be */
 static const char *
 find_objection(const Task *task, Oid relid, Oid owner, const Partman *pm)
 {
@@ -375,7 +377,7 @@ run_step(Maintenance *m, Task *task)
 	CurrentResourceOwner = owner;
 	if (error != NULL)
 		result = report_failure(m, task, began_at, error, late);
-	/* What is tried again is tried where it was */
+	/* A step that is tried again starts at the same position */
 	if (error != NULL && result != STEP_AGAIN)
 		task->position = began_at;
 	return result;
@@ -396,7 +398,7 @@ time_is_up(const Maintenance *m)
 	return m->until != 0 && (ticks() >= m->until || (m->sharing && ticks() >= m->share_until));
 }
 
-/* What the background worker is at; a caller's session shows his CALL */
+/* What the background worker is doing; a caller's session shows its CALL */
 static void
 show_activity(const Maintenance *m, const Task *task)
 {
@@ -407,9 +409,10 @@ show_activity(const Maintenance *m, const Task *task)
 }
 
 /*
- * Steps of one kind for one table, until there is nothing more to do; how the
- * last one went.  Together they begin within the time that one may take.  The
- * rest is left to the next call, for a table may always have something to do.
+ * Steps of one kind for one table, until there is nothing more to do.  Returns
+ * the result of the last one.  All of them begin within the time that one step
+ * may take.  The rest is left to the next call: a table may always have
+ * something to do.
  */
 static StepResult
 run_task(Maintenance *m, Task *task)
@@ -485,7 +488,7 @@ run_for_owner(Maintenance *m, Task *task, OwnerShare *share)
 	m->share_until = began + most - share->used;
 	result = run_task(m, task);
 	share->used += ticks() - began;
-	/* The others have the time that is theirs */
+	/* The other owners keep their shares of the time */
 	if (m->sharing && share->used >= most)
 	{
 		m->until += share->used - most;
@@ -495,7 +498,7 @@ run_for_owner(Maintenance *m, Task *task, OwnerShare *share)
 	return result;
 }
 
-/* A table that is busy is left alone for now */
+/* A table that is busy is left to the next call */
 static void
 maintain_table(Maintenance *m, const QueueName *name, char prefix)
 {
@@ -516,7 +519,7 @@ maintain_table(Maintenance *m, const QueueName *name, char prefix)
 	}
 }
 
-/* Once through all queues, beginning with any of them, so that each has its turn when a call ends early */
+/* Once through all queues, starting at a random one, so that each has its turn when calls end early */
 static void
 maintain_queues(Maintenance *m, const ListedQueue *queues, int count)
 {

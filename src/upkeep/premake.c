@@ -3,37 +3,37 @@
  *	  Room for what will be sent: partitions ahead of the current one, and a
  *	  default partition that stays empty.
  *
- * pg_partman makes partitions ahead of the highest row that it sees.  A queue
- * whose messages are consumed has none, however far its ids have gone; so here
- * they are made ahead of the last id that was handed out.
+ * pg_partman makes partitions ahead of the highest row that it sees.  A queue whose
+ * messages are consumed has no row, however high its ids are.  So here partitions are
+ * made ahead of the last id that was drawn.
  *
- * Where there is no partition, rows go to the default one.  They are messages
- * like all others there, but no partition can be made for them any more: the
- * server refuses one whose rows lie in the default partition.  There are two
- * ways out, and every row is in exactly one place to whoever looks, at any time:
+ * Rows without a partition go to the default one.  They are ordinary messages there,
+ * but no partition can be made for them any more: the server refuses a partition
+ * whose rows lie in the default partition.  There are two solutions.  In both of
+ * them, every snapshot sees every row in exactly one place:
  *
- * Few rows are moved, within the transaction that makes their partition.
- * Nobody else uses the queue meanwhile.  A SELECT must not even begin: it reads the
- * list of partitions first and would wait for the default partition then, with a list
- * that lacks the new one, and find the rows in neither.
+ * Few rows are moved, within the transaction that makes their partition.  Meanwhile
+ * no other session uses the queue.  A SELECT must not even begin: it would read the
+ * list of partitions without the new one and then wait for the default partition.  So
+ * it would find the rows in neither.
  *
- * Many rows stay where they are: the default partition becomes the partition
- * that they need, and an empty one takes its place.  Nobody else uses the queue
- * meanwhile, for as long as it takes the server to see that the rows lie between
- * the bounds.  The partition can be wider than others.  pg_partman takes all of
- * them for equal, and would drop it too early; from then on the dropping is
- * left to retention.c.
+ * Many rows stay where they are: the default partition becomes the partition that
+ * they need, and an empty one takes its place.  No other session uses the queue while
+ * the server checks that the rows lie between the bounds.  The partition can be wider
+ * than others.  pg_partman assumes equal widths and would drop it too early, so from
+ * then on retention.c drops the table's partitions.
  *
- * The server decides on the partition of a row first and locks it then.  If that is the
- * default one, and waits for our lock, the server finds a partition for the
- * row when we are done and fails the insert.  Calls that send or archive hold the
- * default partition while they insert (leaflock.c), and we wait for the end of the
- * call.  Plain inserts don't.  They are kept from the table itself while a partition is made
- * that their ids can be in.  For partitions further ahead this is not necessary, and they
- * can be made beside transactions that stay open.
+ * The server decides on the partition of a row first and locks it then.  Suppose that
+ * it has chosen the default partition and waits for our lock on that.  When we are
+ * done, it finds that the row belongs to the new partition, and the insert fails.
+ * Calls that send or archive lock the default partition before they insert
+ * (leaflock.c), and we wait for the end of the call.  Plain inserts do not.  They are
+ * kept from the table itself while a partition is made that their ids can be in.
+ * Partitions further ahead do not need this: they can be made beside transactions
+ * that stay open.
  *
- * Either way the locks wait for those who have touched these rows and have not
- * ended their transactions, up to pgmq.maintenance_lock_timeout.
+ * In both cases the locks wait for open transactions that have touched these rows, up
+ * to pgmq.maintenance_lock_timeout.
  */
 #include "pgmq.h"
 
@@ -46,14 +46,14 @@
 #include "admin/admin.h"
 #include "upkeep/maintain.h"
 
-/* As many rows are moved in a moment */
+/* Moving so many rows takes a moment; more than these stay where they are */
 #define MOVE_AT_MOST 10000
 
 /* ---- partitions ahead ---- */
 
 /*
- * The last id that was handed out by the sequence that the column owns; 0 before
- * the first one, and of an archive without a queue
+ * The last id that was drawn from the sequence that the column owns.  0 before
+ * the first one, and for an archive without a queue
  */
 int64
 queue_last_id(const QueueName *name)
@@ -78,9 +78,9 @@ queue_last_id(const QueueName *name)
 }
 
 /*
- * How far the table has come.  All keys below are given out.  An archive has
- * come as far as the highest id in it, but no further than its queue: plain SQL
- * can write any id, and retention must not take the others for old then.
+ * The current key of the table: all keys below it were drawn.  For an archive
+ * it is the highest id in it, but not above that of its queue.  Plain SQL can
+ * write any id, and then retention must not consider the others old.
  */
 int64
 upkeep_current(const Upkeep *upkeep)
@@ -165,13 +165,13 @@ make_partition(Upkeep *upkeep, int64 lower, int64 upper, int64 current)
 	return true;
 }
 
-/* Nobody needs more ahead; what pg_partman's table says may be anybody's idea */
+/* An upper limit of partitions ahead, because any role may have written the number in pg_partman's table */
 #define PREMAKE_AT_MOST 1000
 
 /*
- * Make the next partition that is missing, one in a transaction.  Where the
- * owner's own partitions leave less room than pg_partman's need, nothing is
- * made; what goes there is moved on from the default partition.
+ * Make the next missing partition, one in each transaction.  Where partitions
+ * that the owner has made leave too little room, nothing is made; rows for that
+ * gap are moved on from the default partition.
  */
 bool
 premake_step(Upkeep *upkeep)
@@ -207,8 +207,9 @@ premake_step(Upkeep *upkeep)
 /* ---- the default partition ---- */
 
 /*
- * Keys that a partition is made for.  Only plain SQL writes others: they have no
- * name or no bounds there, so their rows stay where they are.
+ * Keys that a partition can be made for.  Only plain SQL writes others.  A
+ * partition for them would have no name or no bounds, so their rows stay where
+ * they are.
  */
 static const char *
 ordinary_keys(const Upkeep *upkeep)
@@ -238,7 +239,7 @@ default_keys(const Upkeep *upkeep, const char *table, int64 *lowest, int64 *high
 	return true;
 }
 
-/* The rows of a range go to a partition of their own; the range has no partition in it */
+/* Move the rows of a range to a partition of their own; there is no partition in the range */
 static void
 move_rows(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 {
@@ -268,7 +269,7 @@ become_partition(const Upkeep *upkeep, const char *table, int64 lower, int64 upp
 	partmake_default(set);
 }
 
-/* The dropping is ours from now on: what pg_partman was told goes to our own record. */
+/* From now on we drop the partitions, not pg_partman: its settings are copied to our own record. */
 static void
 take_over_retention(const Upkeep *upkeep)
 {
@@ -326,9 +327,9 @@ turn_default(const Upkeep *upkeep, const char *table)
 /*
  * Make room for rows of the default partition.
  *
- * It is not truncated when it is empty again.  Whoever looks by a snapshot that
- * is older than the move, a dump for one, sees the rows where they were, as
- * long as vacuum leaves them; they are not consumed.
+ * The default partition is not truncated when it is empty again.  A snapshot
+ * that is older than the move, such as a dump's, still sees the rows where they
+ * were.  They are not consumed, and stay there until vacuum may remove them.
  */
 bool
 overrun_step(Upkeep *upkeep)
@@ -339,7 +340,7 @@ overrun_step(Upkeep *upkeep)
 	int64		lower;
 	int64		upper;
 
-	/* Rows may wait here for the old archive, which convert_step() puts them into */
+	/* Rows may be here that belong to the old archive; convert_step() moves them there */
 	if (table == NULL || upkeep->converted != NULL)
 		return false;
 	if (upkeep->pm == NULL || !default_keys(upkeep, table, &lowest, &highest) ||

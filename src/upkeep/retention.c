@@ -2,18 +2,20 @@
  * retention.c
  *	  When partitions go.
  *
- * A partition of a queue that is past its retention is dropped when nothing is
- * in it, unless the queue's owner wants it dropped with what is in it.  A queue
- * may also have consumed partitions dropped at once; then its size on disk is
- * that of what is not consumed yet, whatever keeps vacuum from working.
+ * A partition of a queue that is past its retention is dropped when it is
+ * empty.  With drop_unread it is dropped with its messages, too.  The owner can
+ * also have consumed partitions dropped at once (drop_consumed).  Then the size
+ * on disk is that of the unconsumed messages, whatever keeps vacuum from
+ * working.
  *
- * No message is lost.  Who sends holds a lock on the queue's table and on the
- * partition from before it draws an id until its transaction ends, and so does
- * who reads or deletes, on the partitions that are touched.  The partition is
- * looked at again under locks that conflict with those, by a snapshot taken
- * then: what it shows empty is empty, and stays it until it is gone.  A message
- * with an id of a dropped partition can only come from who gives ids by hand;
- * it goes to the default partition.
+ * No message is lost.  A sender locks the queue's table and the partition
+ * before it draws an id, and holds these locks until its transaction ends.  A
+ * reader or a deleter holds such locks on the partitions that it touches.
+ * Before a drop the partition is examined again under locks that conflict with
+ * those, by a snapshot taken then.  A partition that is empty in this snapshot
+ * is empty, and stays empty until it is dropped.  Only a sender that gives ids
+ * by hand can write an id of a dropped partition; such a message goes to the
+ * default partition.
  */
 #include "pgmq.h"
 
@@ -40,7 +42,7 @@ PG_FUNCTION_INFO_V1(pgmq_set_retention);
 /* A current partition with less in it is not worth a truncation */
 #define TRUNCATE_BYTES "1048576"
 
-/* The table may be anybody's: it is read as its owner, and no NULL is trusted in */
+/* Any role may own the table: it is read as its owner, and NULLs are checked for */
 static bool
 find_wishes(const QueueName *name)
 {
@@ -79,7 +81,7 @@ get_wishes(Upkeep *upkeep)
 		upkeep->drop_consumed = !archive && is_true(row_text(0, 3));
 		upkeep->converted = archive ? row_text(0, 4) : NULL;
 	}
-	/* A queue of the published extension has its retention with pg_partman only */
+	/* A queue of the PL/pgSQL extension has its retention in pg_partman only */
 	else if (upkeep->pm != NULL && upkeep->config.retention != NULL)
 	{
 		upkeep->retention = upkeep->config.retention;
@@ -128,9 +130,9 @@ is_empty(const char *partition)
 }
 
 /*
- * A group whose first message goes with a partition must not wait until that
- * would have become visible.  Nobody has locked a note: who has holds the queue's
- * table as well.
+ * A group whose first message is dropped with a partition must not wait until
+ * that message would have become visible.  No session has a note locked,
+ * because it would hold a lock on the queue's table as well.
  */
 #define LOOK_AT_GROUPS \
 	"UPDATE %s SET vt = GREATEST(pg_catalog.clock_timestamp()," \
@@ -147,7 +149,7 @@ look_at_groups(const QueueName *name, const char *partition)
 	wake_mark(name, PG_INT32_MAX);
 }
 
-/* Drop a partition unless it has got a message that it must not have */
+/* Drop a partition, unless a message was written to it that must not be dropped */
 static void
 drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
 {
@@ -160,7 +162,7 @@ drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
 	run_ddl("DROP TABLE %s", partition);
 }
 
-/* Ids go on coming here, but what is consumed can go. */
+/* Truncate the current partition: more ids will come, but the consumed rows can go. */
 static void
 truncate_partition(const char *partition)
 {
@@ -176,7 +178,7 @@ is_large(const char *partition)
 						  " OPERATOR(pg_catalog.>=) " TRUNCATE_BYTES, 1, &partition) > 0;
 }
 
-/* Whether there was something to do for the partition */
+/* True if the partition was dropped or emptied */
 static bool
 retire_partition(const Upkeep *upkeep, const Partition *partition, int64 current, int64 limit)
 {
@@ -248,9 +250,9 @@ total_size(Oid relid, bool *isnull)
 }
 
 /*
- * One row of list_partitions(); relid of the default partition: with NULL bounds.
- * No number of messages where policies apply: those are code of the queue's owner.
- * NULL if the partition is gone.
+ * One row of list_partitions(); relid of the default partition: with NULL
+ * bounds.  Messages are not counted where policies apply, since policies are
+ * code of the queue's owner.  NULL if the partition is gone.
  */
 static HeapTuple
 partition_row(const Upkeep *upkeep, const char *queue, const Partition *partition,
@@ -288,8 +290,9 @@ partition_row(const Upkeep *upkeep, const char *queue, const Partition *partitio
 }
 
 /*
- * Lock a queue's table before its partitions are listed, so that none comes meanwhile,
- * with rows of another one.  A refused caller does not wait.  False if it is gone.
+ * Lock a queue's table before its partitions are listed.  So no partition comes
+ * meanwhile, with rows of another one.  A refused caller does not wait.  False if the
+ * table is gone.
  */
 static bool
 lock_queue_table(const QueueName *name)
@@ -384,7 +387,7 @@ bool_arg(FunctionCallInfo fcinfo, int argno)
 	return !PG_ARGISNULL(argno) && PG_GETARG_BOOL(argno);
 }
 
-/* An interval that can't be taken off is no retention */
+/* Refuse a retention that cannot be subtracted from a time */
 static void
 check_retention(const Upkeep *upkeep, const char *retention)
 {

@@ -6,23 +6,23 @@
  * database of pgmq.databases, every pgmq.maintenance_interval.  A worker calls
  * what pgmq.maintain() calls, and ends.
  *
- * 1. A worker takes up no further step after WORK_SECONDS.  So DROP DATABASE,
+ * 1. A worker begins no further step after WORK_SECONDS.  So DROP DATABASE,
  *	  which gives others 5 seconds to leave, usually goes through.
- * 2. A worker connects as the bootstrap superuser, because it works for all
- *	  queues, whoever owns them.  Nothing runs with these rights but reads of
- *	  catalogs: see maintain.c.  Settings of the database don't reach it.
- * 3. The launcher terminates a worker that is at it for too long.  It never
- *	  waits for one that does not end even then, and goes on to other databases.
- * 4. A worker that dies, in whatever way, must not do so in a tight loop.  The
- *	  launcher waits an interval after its own start, and after a worker that has
- *	  not ended well it waits twice as long as the last time for that database.
- *	  If it had to be terminated in a step of some owner, only queues of that
- *	  owner wait: the worker is told to leave them out.
- * 5. Time is measured by a clock that nobody sets.
+ * 2. A worker connects as the bootstrap superuser, because it works for the
+ *	  queues of all owners.  Only reads of catalogs run with these rights: see
+ *	  maintain.c.  Settings of the database do not affect it.
+ * 3. The launcher terminates a worker that runs for too long.  If the worker
+ *	  does not end even then, the launcher goes on to other databases.
+ * 4. A worker that fails must not be started again in a tight loop.  The
+ *	  launcher waits an interval after its own start.  After a worker that has
+ *	  failed it waits twice as long as the last time for that database.  If it
+ *	  had to be terminated in a step of some owner, only queues of that owner
+ *	  wait: the worker is told to leave them out.
+ * 5. Time is measured by a monotonic clock.
  *
- * What ends a worker (a database that is dropped, pg_terminate_backend()) ends
- * that round, for that database.  Without a launcher, or without this file, all
- * works by hand or by pg_cron.
+ * Whatever ends a worker (a dropped database, pg_terminate_backend()) ends that
+ * round for that database.  Without a launcher, CALL pgmq.maintain() does the
+ * same work, by hand or by pg_cron.
  */
 #include "pgmq.h"
 
@@ -59,17 +59,17 @@
 static char *worker_databases = NULL;
 static int	worker_interval = 60;
 
-/* A worker takes up no further step after that */
+/* A worker begins no further step after that */
 #define WORK_SECONDS 3
 
 /* The launcher comes back after an error or pg_terminate_backend() */
 #define RESTART_SECONDS 5
 
-/* How much longer than a late step a worker may take, and to end when it is terminated */
+/* Time that a worker may take beyond a late step, and again to end when it is terminated */
 #define GRACE_SECONDS 15
 #define END_SECONDS 5
 
-/* However often it has failed, a database has its turn so often */
+/* However often a database has failed, it has its turn after so long */
 #define LONGEST_DELAY_SECONDS 3600
 
 extern PGDLLEXPORT void pgmq_launcher_main(Datum arg);
@@ -77,7 +77,7 @@ extern PGDLLEXPORT void pgmq_worker_main(Datum arg);
 
 /* ---- how a worker has ended ---- */
 
-/* The server does not tell.  So a worker writes here, as the last thing, the number that it was given. */
+/* The server does not report this.  So a worker finally writes here the number that it was given. */
 typedef struct WorkerArea
 {
 	pg_atomic_uint32 ended_well;
@@ -145,7 +145,7 @@ void
 worker_init(void)
 {
 	shared_register(&worker_memory);
-	/* Not while pg_upgrade is at work */
+	/* Not while pg_upgrade is running */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	DefineCustomStringVariable("pgmq.databases",
@@ -167,7 +167,7 @@ worker_init(void)
 
 /* ---- the launcher ---- */
 
-/* What must wait for longer, the more often in a row it has failed */
+/* A database or an owner, which waits longer the more often in a row it has failed */
 typedef struct Turn
 {
 	Oid			oid;			/* of a database, or of an owner in it */
@@ -184,7 +184,7 @@ typedef struct Orders
 	Oid			left_out[OWNERS];
 } Orders;
 
-/* A database that is in the list, or was when its worker was started */
+/* A database that is in the list, or was in it when its worker was started */
 typedef struct Attended
 {
 	Turn		turn;
@@ -229,9 +229,8 @@ attend(List *attended, Oid oid)
 }
 
 /*
- * Names that are no database (any more) are left out, without a word in each
- * round.  By a scan, as autovacuum's launcher does it: without a database
- * there may be no index to go by.
+ * Names without a database are left out, silently.  By a scan, as autovacuum's
+ * launcher does it: a process without a database may have no index to use.
  */
 static List *
 attend_listed(List *attended, MemoryContext context)
@@ -262,7 +261,7 @@ attend_listed(List *attended, MemoryContext context)
 	return attended;
 }
 
-/* The databases that are listed now, with what is known of them; others only while their workers live */
+/* The databases that are listed now, with their state; others only while their workers live */
 static List *
 refresh_attended(List *attended, MemoryContext context)
 {
@@ -289,7 +288,7 @@ refresh_attended(List *attended, MemoryContext context)
 	return attended;
 }
 
-/* Sleep, but not through what wakes up a launcher */
+/* Sleep until a time, or until something wakes the launcher */
 static void
 sleep_until(int64 next)
 {
@@ -319,7 +318,7 @@ wait_for_worker(BackgroundWorkerHandle *handle, int64 until)
 			return true;
 		if (ticks() >= until)
 			return false;
-		/* The postmaster tells when it ends; a second in case that gets lost */
+		/* The postmaster signals the end; wake up each second in case that signal gets lost */
 		sleep_until(Min(until, ticks() + 1000000));
 	}
 }
@@ -430,7 +429,7 @@ run_worker(Attended *database, WorkerArea *area)
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		return false;
-	/* One after the other: they take one slot, and there is no hurry */
+	/* Workers run one after the other: they take one slot, and there is no hurry */
 	if (wait_for_worker(handle, ticks() + limit))
 		pfree(handle);
 	else
@@ -487,7 +486,7 @@ pgmq_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	/* No database: the catalogs that all share are enough */
+	/* No database: the shared catalogs are enough */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -568,7 +567,7 @@ pgmq_worker_main(Datum arg)
 	area = worker_area();
 	maintain_shown_owner = area ? &area->owner : NULL;
 	reset_settings();
-	/* What SPI has outlive a transaction, a portal would keep */
+	/* SPI keeps here what outlives a transaction; elsewhere a portal provides this context */
 	PortalContext = AllocSetContextCreate(TopMemoryContext, "pgmq worker", ALLOCSET_DEFAULT_SIZES);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
