@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(pgmq_detach_archive);
 PG_FUNCTION_INFO_V1(pgmq_acquire_queue_lock);
 PG_FUNCTION_INFO_V1(pgmq__belongs_to_pgmq);
 
-/* The queue "foo_default" would be what the partitioned queue "foo" has for its default partition. */
+/* The table of a queue "foo_default" would have the name of the default partition of a queue "foo". */
 void
 require_no_partition(const QueueName *name, char prefix)
 {
@@ -48,7 +48,7 @@ drop_table(const QueueName *name, char prefix)
 		run_ddl("DROP TABLE %s", name_table(name, prefix));
 }
 
-/* Whether the queue or its archive is partitioned, or was until somebody dropped the table */
+/* Whether the queue or its archive is partitioned, or was until the table was dropped by hand */
 static bool
 is_partitioned(const QueueName *name)
 {
@@ -70,8 +70,9 @@ is_partitioned(const QueueName *name)
 }
 
 /*
- * What was the archive of a queue before that was partitioned: the caller's own
- * table with the columns of an archive, and no queue has such a name.
+ * The table that was the archive of a queue before the archive was partitioned:
+ * a table of the caller with the columns of an archive, and no queue has such a
+ * name.
  */
 static bool
 is_old_archive(const QueueName *name, const char *relname)
@@ -97,7 +98,7 @@ drop_old_archive(const QueueName *name, const char *relname)
 		run_ddl("DROP TABLE %s", quote_qualified_identifier(PGMQ_SCHEMA, relname));
 }
 
-/* What is known elsewhere about the partitions of a queue whose tables are gone */
+/* Delete the records about partitions of a queue whose tables are gone */
 static void
 forget_partitions(const QueueName *name, bool owned)
 {
@@ -137,7 +138,7 @@ drop_queue(const QueueName *name)
 		partitioned = is_partitioned(name);
 		require_no_partition(name, QUEUE_TABLE);
 		require_no_partition(name, ARCHIVE_TABLE);
-		/* The published extension's convert_archive_partitioned() has left it */
+		/* convert_archive_partitioned() of the PL/pgSQL extension has left it */
 		if (get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
 			drop_old_archive(name, psprintf("a_%s_old", name->canonical));
 		drop_table(name, QUEUE_TABLE);
@@ -181,8 +182,8 @@ pgmq_drop_queue(PG_FUNCTION_ARGS)
 /*
  * pgmq.drop_queue(queue_name text, partitioned boolean) -> boolean; deprecated
  *
- * The warnings here and below are the published extension's, word for word,
- * because clients may know them.  "v2.0" is a version of that one, not of this.
+ * The warnings here and below are those of the PL/pgSQL extension, word for
+ * word, because clients may know them.  "v2.0" is a version of that extension.
  */
 Datum
 pgmq_drop_queue_partitioned(PG_FUNCTION_ARGS)
@@ -209,9 +210,9 @@ pgmq_detach_archive(PG_FUNCTION_ARGS)
 /*
  * pgmq.purge_queue(queue_name text) -> bigint
  *
- * The table is locked before it is counted, and counted by a snapshot taken
- * under the lock, whatever the isolation level of the caller: TRUNCATE takes
- * every row there is, so those are the rows to count.
+ * The table is locked first and counted by a snapshot taken under the lock, at
+ * any isolation level.  TRUNCATE removes every row, so those are the rows to
+ * count.
  */
 Datum
 pgmq_purge_queue(PG_FUNCTION_ARGS)
@@ -225,7 +226,7 @@ pgmq_purge_queue(PG_FUNCTION_ARGS)
 	name_from_arg(fcinfo, 0, &name);
 	name_require_queue(&name);
 	table = name_table(&name, QUEUE_TABLE);
-	/* LOCK would be content with UPDATE, which readers have */
+	/* LOCK would accept the privilege UPDATE, which readers have */
 	rights_require_table(name_relid(&name, QUEUE_TABLE), ACL_TRUNCATE);
 	rights_require_select(name_relid(&name, QUEUE_TABLE), NULL, 0);
 	SPI_connect();
@@ -264,8 +265,8 @@ pgmq_list_queues(PG_FUNCTION_ARGS)
 /*
  * pgmq.acquire_queue_lock(queue_name text) -> void
  *
- * It needs no privilege: the server gives any role any advisory lock, this one
- * too, and programs take it before they create a queue.
+ * It needs no privilege: the server gives any role any advisory lock, including
+ * this one.  Programs take it before they create a queue.
  */
 Datum
 pgmq_acquire_queue_lock(PG_FUNCTION_ARGS)

@@ -25,7 +25,7 @@ PG_FUNCTION_INFO_V1(pgmq_create_unlogged);
 PG_FUNCTION_INFO_V1(pgmq_create_partitioned);
 
 /*
- * Keep the queue's spelling and kind; the kind is read off its table, which
+ * Record the queue's spelling and kind.  The kind is that of its table, which
  * may be older than this call.
  */
 static void
@@ -46,8 +46,9 @@ register_queue(const QueueName *name, const char *spelling)
 }
 
 /*
- * The columns that a queue and its archive share, with the archive's own in
- * its place.  Tools read these tables: names, types and order are contract.
+ * The columns that a queue and its archive share, with archived_at in its
+ * place.  Tools read these tables, so names, types and order are part of the
+ * contract.
  */
 #define TABLE_COLUMNS(archived_at) \
 	" read_ct integer NOT NULL DEFAULT 0," \
@@ -58,8 +59,8 @@ register_queue(const QueueName *name, const char *spelling)
 	" headers pg_catalog.jsonb"
 
 /*
- * How much of a queue is there.  What is there of a queue that is not whole can be
- * what another role has prepared.
+ * How much of a queue exists.  The tables of an incomplete queue can have been
+ * prepared by another role.
  */
 typedef enum QueueState
 {
@@ -69,9 +70,10 @@ typedef enum QueueState
 } QueueState;
 
 /*
- * A table that was there before the queue may be another role's, with triggers
- * that would run with the rights of each sender.  Being a member of that role, or
- * a superuser, is not enough: the current user must have made the table.
+ * A table that is older than the queue may belong to another role, with
+ * triggers that would run with the rights of each sender.  Being a member of
+ * that role, or a superuser, is not enough: the current user must have made the
+ * table.
  */
 static void
 require_my_table(const QueueName *name, char prefix)
@@ -81,7 +83,7 @@ require_my_table(const QueueName *name, char prefix)
 
 	if (owner == GetUserId())
 	{
-		/* As CREATE INDEX locks it: it keeps its name and its owner */
+		/* The lock that CREATE INDEX takes: the table keeps its name and its owner */
 		LockRelationOid(relid, ShareLock);
 		if (name_relid(name, prefix) == relid)
 			owner = owner_of(relid);
@@ -99,8 +101,8 @@ require_my_table(const QueueName *name, char prefix)
 }
 
 /*
- * CREATE TABLE IF NOT EXISTS takes a relation of any kind for the table: the
- * index of another queue, for one, may have the name, or a partition of one.
+ * CREATE TABLE IF NOT EXISTS accepts a relation of any kind that has the name:
+ * for example the index of another queue, or a partition of one.
  */
 static void
 require_table(const QueueName *name, char prefix, QueueState state)
@@ -158,7 +160,7 @@ require_own_sequence(const QueueName *name)
 	Relation	rel;
 	Oid			sequence;
 
-	/* A table that was there before may be dropped by hand at this moment */
+	/* A table that existed before may be dropped by hand at this moment */
 	while ((rel = try_relation_open(name_relid(name, QUEUE_TABLE), AccessShareLock)) == NULL)
 		name_require_queue(name);
 	sequence = relcheck_sequence(rel);
@@ -238,9 +240,9 @@ queue_kind(Oid relid)
 }
 
 /*
- * A queue that exists keeps its kind and its owner: say so instead of pretending.
- * The owner of a queue can attach code to it, which runs with the rights of each
- * role that uses it.
+ * A queue that exists keeps its kind and its owner: report that.  The owner of
+ * a queue can attach code to it, which runs with the rights of each role that
+ * uses it.
  */
 static void
 notice_others(const QueueName *name, QueueKind wanted)
@@ -265,7 +267,8 @@ notice_others(const QueueName *name, QueueKind wanted)
 }
 
 /*
- * What every way to create a queue begins with; the queue's spelling.
+ * The first steps of every function that creates a queue.  Returns the queue's
+ * spelling.
  */
 static char *
 begin_create(FunctionCallInfo fcinfo, QueueName *name, QueueState *state)
@@ -276,7 +279,7 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name, QueueState *state)
 	name_validate_new(PG_GETARG_TEXT_PP(0), name);
 	rights_require_create();
 	SPI_connect();
-	/* For another owner's queue this ends in an error: before the lock, not after it */
+	/* For the queue of another owner this ends in an error, so raise it before the lock, not after it */
 	if (OidIsValid(name_relid(name, QUEUE_TABLE)) && registered_spelling(name) != NULL)
 		rights_require_queue_owner(name);
 	lock_queue(name);
@@ -324,7 +327,7 @@ pgmq_create_unlogged(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* What create_partitioned() was asked for */
+/* The arguments of create_partitioned() */
 typedef struct PartitionedQueue
 {
 	PartmanSet	set;			/* control and retention are each table's own */
@@ -337,12 +340,12 @@ typedef struct PartitionedQueue
 /*
  * The queue's table, partitioned by msg_id or by enqueued_at.
  *
- * Every partition has an index on msg_id, which delete, archive and a read of
- * fresh messages go by, and one of deferred messages.  They belong to the
+ * Every partition has two indexes: one on msg_id for delete, archive and reads
+ * of fresh messages, and one of the deferred messages.  They belong to the
  * parent, so new partitions get them.  The one on msg_id is a primary key: ids
- * are unique, as far as the server can tell across partitions, and a queue in
- * a publication has its replica identity.  The server wants the partition key
- * in it, so by time it has two columns, of which the first does the work.
+ * are unique, as far as the server can tell across partitions, and a queue in a
+ * publication has its replica identity.  The server wants the partition key in
+ * it, so by time it has two columns, of which the first does the work.
  */
 static void
 create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *queue, QueueState state)
@@ -382,7 +385,7 @@ create_partitioned_archive_table(const QueueName *name, const PartitionedQueue *
 	require_table(name, ARCHIVE_TABLE, state);
 }
 
-/* An index that the peer's partitioned queues lack, or all of ours */
+/* Make an index if it is missing; partitioned queues of the PL/pgSQL extension lack some */
 static void
 create_queue_index(const QueueName *name, const char *suffix, const char *definition)
 {
@@ -393,8 +396,8 @@ create_queue_index(const QueueName *name, const char *suffix, const char *defini
 }
 
 /*
- * pg_partman takes a relation that has the name of the default partition for
- * just that, with the messages in it.
+ * pg_partman would use any relation that has the name of the default partition
+ * as the default partition.
  */
 void
 require_no_default(const QueueName *name, char prefix)
@@ -417,8 +420,8 @@ has_partitions(const QueueName *name, char prefix)
 }
 
 /*
- * A table that has partitions and is not in pg_partman's records was so before
- * pg_partman was dropped and installed anew.
+ * The table has partitions but no record: pg_partman was dropped and installed
+ * anew after the partitions had been made.
  */
 static void
 require_no_partitions(const QueueName *name, char prefix)
@@ -431,7 +434,7 @@ require_no_partitions(const QueueName *name, char prefix)
 				 errhint("Restore its row in part_config, or move the messages to a new queue.")));
 }
 
-/* Make the partitions of a table and have pg_partman know it, unless it does so already */
+/* Make the partitions of a table and its record in pg_partman, unless both exist */
 static void
 partition_table(const Partman *pm, const QueueName *name, char prefix,
 				const PartitionedQueue *queue, const char *retention)
@@ -440,7 +443,7 @@ partition_table(const Partman *pm, const QueueName *name, char prefix,
 
 	if (get_rel_relkind(name_relid(name, prefix)) != RELKIND_PARTITIONED_TABLE)
 		return;
-	/* A record of a table without partitions is what somebody has left there */
+	/* A record of a table without partitions is left over from another table */
 	if (partman_knows(pm, name, prefix) && has_partitions(name, prefix))
 		return;
 	require_no_partitions(name, prefix);
@@ -453,16 +456,16 @@ partition_table(const Partman *pm, const QueueName *name, char prefix,
 	partmake_first(pm, name, prefix, &set);
 }
 
-/* As long as a queue has no table, anybody who makes queues may write its row */
+/* While a queue has no table, any role that may create queues may write its row */
 #define OVERWRITE \
 	"(queue_name) DO UPDATE SET retention_interval = EXCLUDED.retention_interval," \
 	" drop_unread = EXCLUDED.drop_unread, drop_consumed = EXCLUDED.drop_consumed," \
 	" converted_archive = NULL"
 
 /*
- * What the owner wants of a queue's partitions; kept the way it was first
- * given.  A queue that the published extension has made has its retention with
- * pg_partman, which would drop what is unread: it comes over to us.
+ * Record the owner's settings for a queue's partitions; the first ones stay.  A
+ * queue of the PL/pgSQL extension has its retention in pg_partman, which would
+ * drop unread messages: so it moves to our record.
  */
 static void
 register_partitioned(const Partman *pm, const QueueName *name, const PartitionedQueue *queue)
@@ -482,7 +485,7 @@ register_partitioned(const Partman *pm, const QueueName *name, const Partitioned
 		partman_set_retention(pm, name, QUEUE_TABLE, NULL);
 }
 
-/* Whether the queue that is there is partitioned by time; false if it isn't at all */
+/* Whether the existing queue is partitioned by time; false if it is not partitioned at all */
 static bool
 is_by_time(const QueueName *name)
 {
@@ -514,7 +517,7 @@ create_partitioned_tables(const Partman *pm, const QueueName *name, const char *
 	partition_table(pm, name, ARCHIVE_TABLE, queue, queue->retention);
 }
 
-/* An interval of ids or of time, as it may be given */
+/* Check an argument that is an interval of ids or of time */
 void
 check_interval(const char *argument, const char *value, bool by_time, bool zero_too)
 {
