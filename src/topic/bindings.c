@@ -2,49 +2,49 @@
  * bindings.c
  *	  The topic bindings of the database, as this backend knows them.
  *
- * A send must not read ten thousand rows to find its one queue, so a backend
- * keeps the bindings it has read, as a tree of patterns.  This file's matter is
- * that what it keeps is what a query would see now.
+ * A send must not read ten thousand rows to find its one queue.  So a backend keeps
+ * the bindings that it has read, as a tree of patterns.  This file makes sure that the
+ * kept bindings are those that a query would see now.
  *
- * 1. Other sessions.  A trigger on pgmq.topic_bindings, for each row that is
- *	  written and for TRUNCATE, puts an invalidation of the table into the
- *	  transaction.  The server sends it to all backends when the transaction
- *	  commits, also by COMMIT PREPARED, before the committing client gets its
- *	  answer; a rollback sends nothing.  DROP EXTENSION, TRUNCATE and ALTER TABLE
- *	  send one in any case.  A callback here marks what is kept as stale.  Every
- *	  call accepts what was sent before it looks (AcceptInvalidationMessages()),
- *	  inside a long transaction too, where no lock is taken anew that would
- *	  do so.  So what was committed before a statement began is seen by it.
- *	  (The server makes a commit visible an instant before it sends: who sees the
- *	  new rows in the table within this instant, before the committing client
- *	  has its answer, may still send by the old ones.)
+ * 1. Other sessions.  A trigger on pgmq.topic_bindings, for each row that is written
+ *	  and for TRUNCATE, puts an invalidation of the table into the transaction.  The
+ *	  server sends it to all backends when the transaction commits, also by COMMIT
+ *	  PREPARED, before the committing client gets its answer; a rollback sends nothing.
+ *	  DROP EXTENSION, TRUNCATE and ALTER TABLE send one without our trigger.  A
+ *	  callback here marks the kept bindings as stale.  Every call accepts invalidations
+ *	  before it uses them (AcceptInvalidationMessages()).  It does so inside a long
+ *	  transaction too, which takes no new lock that would accept them.  So a statement
+ *	  sees what was committed before it began.  (The server makes a commit visible an
+ *	  instant before it sends the invalidation.  A session that sees the new rows
+ *	  within this instant, before the committing client has its answer, may still send
+ *	  by the old bindings.)
  *
- * 2. Reading while others commit.  The mark is taken off before the snapshot of the
- *	  reading query is taken.  What commits later than this snapshot sends its
- *	  invalidation later, and the mark is on again for the next call.
+ * 2. Reading while others commit.  The mark "stale" is removed before the reading
+ *	  query takes its snapshot.  A transaction that commits after this snapshot sends
+ *	  its invalidation later, and the mark is set again for the next call.
  *
- * 3. Own changes.  The trigger marks as stale at once; the server does so again when
- *	  the statement ends, and when it is rolled back.  What is read while this
- *	  transaction holds a lock for writing on the table may contain changes that
- *	  are never committed.  It counts only as long as the same subtransaction of
- *	  the same transaction runs: their ids are not used again, so that a rollback,
- *	  also one to a savepoint, or PREPARE TRANSACTION need no callback.  (A trigger of
- *	  somebody else's may read in the middle of a statement that then fails, before
+ * 3. Own changes.  The trigger marks the kept bindings as stale at once; the server
+ *	  does so again when the statement ends, and when it is rolled back.  Bindings that
+ *	  are read while this transaction holds a lock for writing on the table may contain
+ *	  changes that are never committed.  They count only while the same subtransaction
+ *	  of the same transaction runs.  Ids of subtransactions are not used again, so a
+ *	  rollback (also to a savepoint) or PREPARE TRANSACTION needs no callback.  (A
+ *	  trigger of a user may read in the middle of a statement that then fails, before
  *	  our trigger has fired: then there is nothing that the server could undo.  A read
  *	  there may also still find the bindings from before the statement.)
  *
- * 4. Fixed snapshots.  Under REPEATABLE READ a transaction sees the bindings of
- *	  its snapshot, and what it reads counts for itself only.  It may use what an
- *	  earlier transaction read: if that is not stale, nothing was committed since
- *	  then.  Under SERIALIZABLE the table is read once in each transaction, because the
- *	  server has to know about the reading.
+ * 4. Fixed snapshots.  Under REPEATABLE READ a transaction sees the bindings of its
+ *	  snapshot, and what it reads counts for itself only.  It may use bindings that an
+ *	  earlier transaction read: if they are not stale, nothing was committed since
+ *	  then.  Under SERIALIZABLE each transaction reads the table once, because the
+ *	  server has to know about the read.
  *
- * 5. Rights.  What is kept is the whole table.  It is used for a role that may
- *	  select from it and has no row-level security there; who has fewer rights
- *	  reads the table in each call, and gets what a query gives, also the error.
+ * 5. Rights.  The whole table is kept.  It is used for a role that may select from the
+ *	  table and has no row-level security there.  A role with fewer rights reads the
+ *	  table in each call, and gets the result of a query, or its error.
  *
  * The trigger fires under session_replication_role = replica as well, and for each
- * row, so that changes which logical replication brings are noticed.
+ * row, so that it notices changes by logical replication.
  *
  * Memory: one context, "pgmq topics", below TopMemoryContext.
  */
@@ -76,7 +76,7 @@ typedef struct Bindings
 	SubTransactionId subtransaction;	/* and, if set, in this part of it */
 } Bindings;
 
-/* What is kept, if anything; the table it was read from; whether that changed since */
+/* The kept bindings, or NULL; the table they were read from; whether that has changed since */
 static Bindings *Kept = NULL;
 static Oid	KeptTable = InvalidOid;
 static bool Stale = false;
@@ -119,7 +119,7 @@ may_read_all(Oid table)
 		!missing && check_enable_rls(table, InvalidOid, true) != RLS_ENABLED;
 }
 
-/* Whether what is kept is what a query would find now */
+/* Whether the kept bindings are those that a query would find now */
 static bool
 kept_is_good(void)
 {
@@ -216,8 +216,8 @@ is_written_by_us(Oid table)
 }
 
 /*
- * Read the bindings, and keep them if they are for everybody: the argument at
- * the top of this file says how.
+ * Read the bindings.  Keep them if the current role may see the whole table;
+ * see the top of this file.
  */
 static Bindings *
 refresh(void)
@@ -249,8 +249,8 @@ refresh(void)
 }
 
 /*
- * For who finds that what is kept is behind, before the invalidation tells us:
- * the next call reads the table.
+ * For a caller that finds the kept bindings out of date before the invalidation
+ * arrives: the next call reads the table.
  */
 void
 bindings_reread(void)
@@ -260,8 +260,9 @@ bindings_reread(void)
 
 /*
  * The names of the queues whose bindings match a routing key, as pgmq.meta
- * spells them; how many.  In the current memory context: what is kept may
- * be replaced as soon as the caller runs anything.
+ * spells them.  Returns their number.  They are copied to the current memory
+ * context: the kept bindings may be replaced as soon as the caller runs a
+ * statement.
  */
 uint32
 bindings_queues(const char *key, char ***queue_names)

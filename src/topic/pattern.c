@@ -9,10 +9,10 @@
  *
  * Many patterns are matched at once.  They are put into a tree by their common
  * beginnings: a node is a piece of text, or a wildcard, and stands for
- * everything from the root to its end.  The key is walked once, with the set of
- * nodes whose beginning of a pattern matches what was walked so far.  So the cost
- * is that of the beginnings that do match the key, however many patterns there
- * are; and it is never more than nodes times characters, because a node is in
+ * everything from the root to its end.  The key is scanned once, with the set
+ * of nodes whose beginning of a pattern matches the part scanned so far.  So
+ * the cost depends on the beginnings that match the key, not on the number of
+ * patterns.  It is never more than nodes times characters, because a node is in
  * the set of a position at most once.
  *
  * The tree lives in one memory context, the caller's current one, and is
@@ -50,8 +50,8 @@ is_wildcard(char c)
 }
 
 /*
- * What keys and patterns have to satisfy alike, in the order in which the
- * first fault is reported.  Returns the text.
+ * The rules for both keys and patterns, in the order in which the first fault
+ * is reported.  Returns the text.
  */
 static char *
 valid_topic(FunctionCallInfo fcinfo, int argno, const char *what,
@@ -143,15 +143,15 @@ struct PatternTree
 	uint32		epoch;			/* stamps of earlier matches are below it */
 };
 
-/* No node: the root is nobody's child */
+/* No node: the root is not a child */
 #define NO_NODE 0
 
 /*
- * Copy a pattern to "to", so that patterns which mean the same look the same:
- * the table may hold patterns that bind_topic() would refuse, and a row of
- * hashes means one.  Returns the length, or -1 for a pattern that no routing key
- * matches.  It follows that a pattern has at most twice as many characters as
- * a key, and one more.
+ * Copy a pattern to "to" in a normal form.  The table may hold patterns that
+ * bind_topic() would refuse, and several hashes in a row mean the same as one.
+ * Returns the length, or -1 for a pattern that no routing key matches.  So a
+ * pattern in this form has at most twice as many characters as a key, and one
+ * more.
  */
 static int
 normalize(const PatternEntry *entry, char *to)
@@ -203,7 +203,7 @@ normalize_all(PatternEntry *entries, uint32 count)
 	return kept;
 }
 
-/* By bytes; a beginning comes before what it begins, wildcards before all else */
+/* By bytes; a prefix comes before longer patterns, wildcards before all other characters */
 static int
 compare_entries(const void *a, const void *b)
 {
@@ -250,8 +250,8 @@ group_size(const PatternEntry *entries, uint32 first, uint32 end, int depth)
 }
 
 /*
- * Make the node complete, and all below it.  Of the patterns, which are sorted,
- * those from first to end have the node's text in front, "depth" characters.
+ * Complete the node and all nodes below it.  The patterns are sorted; those
+ * from first to end begin with the node's text, which has "depth" characters.
  */
 static void
 grow(PatternTree *tree, uint32 node, const PatternEntry *entries,
@@ -350,7 +350,7 @@ put_state(Match *match, uint32 node, int position)
 	match->states_at[position] = state;
 }
 
-/* Take a state off those at a position; its node, or false if there is none */
+/* Remove a state from those at a position and return its node; false if there is none */
 static bool
 take_state(Match *match, int position, uint32 *node)
 {
@@ -379,11 +379,11 @@ report(Match *match, const PatternNode *node)
 }
 
 /*
- * A wildcard is reached at a position.  Only wildcards can be reached in more
- * ways than one: from the node in front, and from themselves one character
- * earlier.  Positions are gone through in order, so that the last stamp tells
- * whether that has happened already.  A hash that was reached once goes on to
- * the end by itself.
+ * A wildcard is reached at a position.  Only wildcards can be reached in two
+ * ways: from their parent, and from themselves one character earlier.
+ * Positions are handled in order, so the last stamp shows whether a wildcard
+ * was reached already.  A hash that was reached once stays in the set until the
+ * end.
  */
 static void
 reach(Match *match, uint32 index, int position)
@@ -423,7 +423,7 @@ find_child(const PatternTree *tree, const PatternNode *node, char first)
 	return NO_NODE;
 }
 
-/* What follows from a node that matches the key up to a position */
+/* Reach what follows a node that matches the key up to a position */
 static void
 advance(Match *match, uint32 index, int position)
 {
@@ -438,7 +438,7 @@ advance(Match *match, uint32 index, int position)
 		wildcard = node->label[0];
 	if (position == match->len)
 		report(match, node);
-	/* '#' and '*' sort before all characters of a key, so they are in front */
+	/* '#' and '*' sort before all characters of a key, so they are the first children */
 	if (child < end && nodes[child].label[0] == '#')
 		reach(match, child++, position);
 	if (position == match->len)
@@ -487,8 +487,8 @@ compare_values(const void *a, const void *b)
 }
 
 /*
- * The values of the patterns that match a valid routing key, in their order, each once;
- * how many.
+ * The values of the patterns that match a valid routing key, in their order, each once.
+ * Returns their number.
  */
 uint32
 pattern_match(PatternTree *tree, const char *key, uint32 **values)

@@ -3,11 +3,11 @@
  *	  Routing: bind patterns to queues, and send to all queues whose patterns
  *	  match a routing key.
  *
- * A send goes to all of its queues or to none: it is one statement.  It goes to
- * them in the order of their names, whatever bindings matched, so that two sends
- * whose queues overlap take whatever locks sending takes in one order.  A queue
- * is its lower-cased name here too: it gets one message, in however many
- * spellings and by however many patterns it is bound.
+ * A send goes to all of its queues or to none: it is one statement.  It sends
+ * to them in the order of their names, whichever bindings matched.  So two
+ * sends whose queues overlap take their locks in the same order.  A queue is
+ * its lower-cased name here too: it gets one message, even if it is bound by
+ * several patterns or in several spellings.
  *
  * All of this runs with the rights of the caller.
  */
@@ -45,7 +45,7 @@ PG_FUNCTION_INFO_V1(pgmq_send_batch_topic_headers_at);
 
 /* ---- bindings ---- */
 
-/* Whoever is at making or dropping the queue comes first */
+/* A session that is creating or dropping the queue goes first */
 #define SHARE_QUEUE_SQL \
 	"SELECT pg_catalog.pg_advisory_xact_lock_shared(" QUEUE_LOCK_KEY("pg_catalog.lower($2)") ")" \
 	" WHERE $1 IS NOT NULL"
@@ -94,7 +94,7 @@ required_queue_name(FunctionCallInfo fcinfo, int argno)
 	return queue_name;
 }
 
-/* What binding and unbinding look at */
+/* The columns that binding and unbinding read */
 static const char *const meta_columns[] = {"queue_name", "created_at"};
 static const char *const binding_columns[] = {"pattern", "queue_name"};
 
@@ -107,7 +107,7 @@ pgmq_bind_topic(PG_FUNCTION_ARGS)
 	char	   *spelling = NULL;
 	QueueName	name;
 
-	/* A refused caller keeps nobody waiting */
+	/* A refused caller must not make other sessions wait */
 	rights_require_columns(relcheck_own_relid(OWN_META), ACL_SELECT, meta_columns,
 						   lengthof(meta_columns));
 	rights_require_columns(relcheck_own_relid(OWN_TOPIC_BINDINGS), ACL_SELECT, binding_columns,
@@ -292,10 +292,11 @@ find_routes(const char *key, Route **routes)
 
 /*
  * The same, and the queues' tables are locked as an insert locks them, in that order.
- * A queue may have been dropped since its bindings were read, or before we got the
- * lock: then its bindings are gone as well, and they are read again.  One that is
- * missing again is bound without a table, or gone only for others than this
- * transaction's snapshot: sending to it is the error that it is.
+ * A queue may have been dropped since its bindings were read, or before the lock was
+ * granted.  Then its bindings are gone as well, and they are read again.  A queue
+ * that is missing again is bound without a table, or this transaction's snapshot
+ * still shows its bindings.  Then the send raises the usual error for an unknown
+ * queue.
  */
 static uint32
 lock_routes(const char *key, Route **routes)
