@@ -4,33 +4,34 @@
  *	  never too late.
  *
  * NOTIFY takes a lock that all notifying transactions of the cluster share,
- * from just before the commit until after it.  So when many send, few should
- * notify.  Who does is decided when a transaction commits, not when it sends: a
- * sender that stays open or is rolled back keeps nobody silent.  Nothing is
- * decided by a row that senders write, so no sender waits for another; what is
- * shared is a slot in shared memory for each channel, behind a spinlock.
+ * from just before the commit until after it.  So of many senders, few should
+ * notify.  That is decided when a transaction commits, not when it sends: a
+ * sender that stays open or is rolled back keeps no other sender silent.  No
+ * row that senders write decides it, so no sender waits for another.  Senders
+ * share a slot in shared memory for each channel, protected by a spinlock.
  *
  * A transaction that is about to commit finds in the slot that
  * - the interval since the last announcement is over: it takes the turn and
  *	 notifies, as part of its own commit.  The server hands that to listeners
  *	 when they can see the transaction's rows.
- * - the interval is not over: it stays silent.  It makes sure that there is an
- *	 announcer (announcer.c), a background worker of the database, and counts
- *	 itself as committing, which keeps the announcer from leaving.  When it has
- *	 committed it sets "unannounced".  At the interval's end the announcer
- *	 clears that and notifies.
- * - it can't leave it to anybody (no shared memory, no free slot, no background
- *	 worker to be had): it notifies at once.  Too often is harmless.
+ *  - the interval is not over: it stays silent.  It makes sure that an
+ *	 announcer runs (announcer.c), a background worker of the database.  It
+ *	 counts itself as committing, which keeps the announcer from leaving.  When
+ *	 it has committed it sets "unannounced".  At the interval's end the
+ *	 announcer clears that and notifies.
+ * - there is no announcer to rely on (no shared memory, no free slot, no
+ *	 background worker available): it notifies at once.  Too often is harmless.
  *
- * Why every commit is announced, by a notification that comes after it:
- * "unannounced" is set when the rows are visible to everybody (the server calls
- * XACT_EVENT_COMMIT after that), and the announcer clears it before it begins
- * the transaction that notifies.  So whoever had set it can be seen by those who
- * get the notification; whoever sets it later is left for the next one.  If
- * that transaction fails, the flag is set again.  If the transaction that took
- * the turn fails, the silent ones have set the flag nevertheless.  A crash of
- * the server loses what is unannounced, and every listener's connection: who
- * listens must read once after LISTEN, as always with NOTIFY.
+ * Why every commit is announced by a notification that comes after it:
+ * "unannounced" is set when the rows are visible to all sessions, because the
+ * server calls XACT_EVENT_COMMIT after that.  The announcer clears it before it
+ * begins the transaction that notifies.  So listeners that get the notification
+ * see the rows of all transactions that had set the flag.  A transaction that
+ * sets it later is left for the next notification.  If the announcer's
+ * transaction fails, the flag is set again.  If the transaction that took the
+ * turn fails, the silent ones have set the flag nevertheless.  A crash of the
+ * server loses the flags, and every listener's connection: a listener must read
+ * once after LISTEN, as always with NOTIFY.
  *
  * What is done after the commit can't fail: no allocation, no look-up, a
  * spinlock at most.
@@ -47,7 +48,7 @@
 #include "notify/notify.h"
 #include "notify/announce.h"
 
-/* A channel that this transaction has to do with */
+/* A channel that this transaction has used */
 typedef struct Pending
 {
 	Channel		channel;
@@ -58,8 +59,8 @@ typedef struct Pending
 } Pending;
 
 /*
- * In TopMemoryContext, not in that of the transaction: so it can't dangle.  What
- * is in it is forgotten when the transaction ends (xact.c).
+ * In TopMemoryContext, not in that of the transaction: so it cannot dangle.
+ * Its entries are dropped when the transaction ends (xact.c).
  */
 static Pending *Pendings = NULL;
 static int	NumPending = 0;
@@ -150,9 +151,8 @@ is_at_rest(const Slot *slot, int64 now)
 }
 
 /*
- * The channel's slot; the caller holds the bucket's mutex.  With "create" one
- * that is at rest is taken over, the one unused for longest.  NULL if there is
- * none.
+ * The channel's slot; the caller holds the bucket's mutex.  With "create" an
+ * idle slot is reused, the one unused for longest.  NULL if there is none.
  */
 static Slot *
 find_slot(Bucket *bucket, const Channel *channel, bool create, int64 now)
@@ -208,8 +208,8 @@ announce_last(const Channel *channel, TimestampTz *at)
 /* ---- the announcer's side ---- */
 
 /*
- * Channels of a database for which it is time, or all that wait for it.  The
- * caller notifies, and then says so to announce_taken().
+ * Take the channels of a database whose interval is over, or all that are
+ * unannounced.  The caller notifies and then calls announce_taken().
  */
 int
 announce_take(Oid db, bool all, Channel *channels, int max)
@@ -243,7 +243,7 @@ announce_take(Oid db, bool all, Channel *channels, int max)
 	return n;
 }
 
-/* The transaction that notifies has committed; or it hasn't: then it is still to be done. */
+/* The transaction that notifies has ended.  If it has not committed, its channels are unannounced again. */
 void
 announce_taken(Oid db, bool done)
 {
@@ -270,8 +270,9 @@ announce_taken(Oid db, bool done)
 }
 
 /*
- * Whether the announcer of the database is needed, and when it has something to
- * do: PG_INT64_MAX if that is still to commit.
+ * Whether the announcer of the database is needed, and at what time it has
+ * something to do: PG_INT64_MAX if it depends on a transaction that is still to
+ * commit.
  */
 bool
 announce_outstanding(Oid db, int64 *due)
@@ -359,8 +360,9 @@ take_turn(Pending *pending)
 }
 
 /*
- * We are no longer about to commit.  A slot stays the channel's while somebody
- * is.  Returns whether the announcer should be told.
+ * We are no longer about to commit.  A slot belongs to the channel while any
+ * transaction is about to commit.  Returns whether the announcer should be
+ * told.
  */
 static bool
 stop_committing(Pending *pending, bool committed)
@@ -404,9 +406,10 @@ announce_before_commit(void)
 }
 
 /*
- * The server can't hand out the notification of a prepared transaction, and
- * nothing tells us when that is committed.  To say nothing would leave its
- * messages unannounced; so it is the error that it is with NOTIFY itself.
+ * The server cannot send the notification of a prepared transaction, and
+ * nothing tells us when that is committed.  Silence would leave its messages
+ * unannounced.  So PREPARE TRANSACTION is an error, as it is with NOTIFY
+ * itself.
  */
 void
 announce_before_prepare(void)
@@ -426,7 +429,7 @@ announce_before_prepare(void)
 
 /* ---- after the commit, or the rollback: nothing can fail here ---- */
 
-/* The next sender's turn comes at once, and what was kept silent is announced. */
+/* The next sender takes the turn at once, and silent commits are announced. */
 static void
 forget_last(const Channel *channel)
 {
@@ -473,7 +476,7 @@ announce_end(bool committed)
 	}
 }
 
-/* What a subtransaction did goes with it, or becomes its parent's. */
+/* The entries of a subtransaction are dropped with it, or become its parent's. */
 void
 announce_subtransaction_end(bool committed)
 {
@@ -502,7 +505,7 @@ add_pending(const Channel *channel, bool forget, int interval_ms)
 	Pending    *pending;
 	int			i;
 
-	/* Most transactions go on with the queue that they had last. */
+	/* Most transactions use the queue that they used last. */
 	for (i = NumPending - 1; i >= 0; i--)
 	{
 		pending = &Pendings[i];
@@ -513,7 +516,7 @@ add_pending(const Channel *channel, bool forget, int interval_ms)
 			return;
 		}
 	}
-	(void) announce_area();		/* callbacks after the commit must not have to look for it */
+	(void) announce_area();		/* callbacks after the commit must find it attached */
 	if (NumPending == MaxPending)
 	{
 		int			max = Max(4, MaxPending * 2);

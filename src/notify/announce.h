@@ -27,7 +27,7 @@ typedef struct Slot
 	int64		interval;		/* microseconds */
 	int			committing;		/* transactions that were kept silent and are about to commit */
 	bool		unannounced;	/* one has committed since the last announcement */
-	bool		announcing;		/* the announcer is at it */
+	bool		announcing;		/* the announcer is announcing it */
 } Slot;
 
 #define SLOTS_PER_BUCKET 4
@@ -38,21 +38,21 @@ typedef struct Bucket
 	Slot		slots[SLOTS_PER_BUCKET];
 } Bucket;
 
-/* Of the announcer of a database, which may be on its way only */
+/* Of the announcer of a database, which may not have started yet */
 typedef enum AnnouncerState
 {
-	ANNOUNCER_WANTED,			/* somebody is asking the postmaster for it */
-	ANNOUNCER_REGISTERED,		/* it will come */
+	ANNOUNCER_WANTED,			/* a session is asking the postmaster for it */
+	ANNOUNCER_REGISTERED,		/* it will start */
 	ANNOUNCER_RUNNING,
-	ANNOUNCER_LEAVING			/* unless a sender counts on it */
+	ANNOUNCER_LEAVING			/* unless a sender relies on it */
 } AnnouncerState;
 
 typedef struct Announcer
 {
 	Oid			db;				/* InvalidOid: free */
-	int64		id;				/* which one: the next of this database is another */
+	int64		id;				/* the next announcer of this database has another */
 	AnnouncerState state;
-	int			starts;			/* without having come to work */
+	int			starts;			/* in a row that did not get to work */
 	Latch	   *latch;			/* once it is running */
 } Announcer;
 

@@ -3,16 +3,16 @@
  *	  The background worker that announces, when an interval ends, what its
  *	  senders were kept silent about (announce.c).
  *
- * The first sender that stays silent has the postmaster start one for its
- * database; no preloading is needed.  It goes when there has been nothing to do
- * for a few seconds.  It runs no SQL, opens no table and holds no snapshot: all
- * it does is NOTIFY.
+ * The first sender that stays silent asks the postmaster for the announcer of
+ * its database; no preloading is needed.  The announcer leaves when it has had
+ * nothing to do for a few seconds.  It runs no SQL, opens no table and holds no
+ * snapshot: it only notifies.
  *
- * That an announcer is never missing: a sender counts itself as committing
- * first and looks for the announcer then; an announcer that wants to go says
- * that it leaves first and looks for committing senders then.  Between the two
- * there are spinlocks, so at least one sees the other.  A sender that finds
- * nobody to count on announces at once.
+ * Why an announcer is never missing: a sender counts itself as committing first
+ * and looks for the announcer then.  An announcer that wants to leave says so
+ * first and looks for committing senders then.  Both do this under spinlocks,
+ * so at least one sees the other.  A sender that finds no announcer to rely on
+ * announces at once.
  *
  * An announcer that fails or is killed is started again by the postmaster, and
  * goes on with what it finds in shared memory.
@@ -37,7 +37,7 @@
 
 /* Microseconds */
 #define LINGER INT64CONST(5000000)		/* stays so long without anything to do */
-#define LOOK_UP INT64CONST(500000)		/* and looks so often whether it is in the way */
+#define LOOK_UP INT64CONST(500000)		/* and checks so often whether a session waits for the database */
 #define ASK_AGAIN INT64CONST(1000000)	/* after the postmaster had no place for it */
 
 /* Seconds after which the postmaster starts a failed one again; and how often it may fail */
@@ -107,9 +107,10 @@ register_announcer(int64 id)
 }
 
 /*
- * Enter a new one into the list, for the caller to ask for, unless there is
- * one.  True if there is one to count on: not one that another session is
- * still asking for, because that may fail, nor one that leaves.
+ * Enter a new announcer into the list, for the caller to ask for, unless there
+ * is one.  True if a sender can rely on the existing one.  It cannot if another
+ * session is still asking for it, because that may fail, or if the announcer is
+ * leaving.
  */
 static bool
 find_or_enter(AnnounceArea *area)
@@ -135,7 +136,7 @@ find_or_enter(AnnounceArea *area)
 	return there;
 }
 
-/* What has become of our asking */
+/* The result of our request to the postmaster */
 static void
 stop_asking(AnnounceArea *area, bool registered)
 {
@@ -181,7 +182,7 @@ announcer_give_up_asking(AnnounceArea *area)
 		stop_asking(area, false);
 }
 
-/* There is something for it to do.  One that is on its way will see.  Cannot fail. */
+/* There is something to announce.  An announcer that is starting will see it.  Cannot fail. */
 void
 announcer_wake(AnnounceArea *area)
 {
@@ -193,7 +194,7 @@ announcer_wake(AnnounceArea *area)
 	latch = announcer != NULL ? announcer->latch : NULL;
 	SpinLockRelease(&area->mutex);
 
-	/* If it has just gone, another process is woken: all can stand that. */
+	/* If it has just left, another process is woken, which is harmless. */
 	if (latch != NULL)
 		SetLatch(latch);
 }
@@ -201,8 +202,9 @@ announcer_wake(AnnounceArea *area)
 /* ---- the worker ---- */
 
 /*
- * False if this one isn't wanted: shared memory is another than the one it was
- * entered in, or it could not connect several times: the database is gone.
+ * False if this announcer is not wanted: shared memory was made anew since it
+ * was entered, or several starts could not connect, because the database is
+ * gone.
  */
 static bool
 report_for_duty(AnnounceArea *area, const Assignment *me)
@@ -224,8 +226,8 @@ report_for_duty(AnnounceArea *area, const Assignment *me)
 }
 
 /*
- * The entry is this worker's from report_for_duty() until strike_off().  False if it is
- * not, whatever the reason; then another worker may be at work, and this one ends.
+ * The entry belongs to this worker from report_for_duty() until strike_off().  False if
+ * it does not, for any reason.  Then another worker may run, and this one ends.
  */
 static bool
 set_state(AnnounceArea *area, const Assignment *me, AnnouncerState state)
@@ -258,7 +260,7 @@ strike_off(AnnounceArea *area, const Assignment *me)
 	SpinLockRelease(&area->mutex);
 }
 
-/* Go, unless a sender has just come to count on us. */
+/* Leave, unless a sender has just begun to rely on this announcer. */
 static bool
 retire(AnnounceArea *area, const Assignment *me)
 {
@@ -294,9 +296,9 @@ notify(Oid db, bool all)
 }
 
 /*
- * Whether somebody wants the database for himself, to drop, rename, move or
- * copy it: he holds a lock on it that keeps new sessions out, and waits five
- * seconds for those that are there.
+ * Whether a session wants the database for itself, to drop, rename, move or
+ * copy it.  Such a session holds a lock on it that keeps new sessions out, and
+ * waits five seconds for the existing ones.
  */
 static bool
 in_the_way(void)
@@ -339,7 +341,7 @@ work(AnnounceArea *area, const Assignment *me)
 			next_look = now + LOOK_UP;
 		}
 
-		/* Who must go announces early rather than not at all. */
+		/* An announcer that must end announces early rather than not at all. */
 		notify(me->db, go || told_to_go != 0);
 
 		if (announce_outstanding(me->db, &due))
@@ -347,7 +349,7 @@ work(AnnounceArea *area, const Assignment *me)
 		else if ((go || told_to_go != 0 || now - last_needed >= LINGER) && retire(area, me))
 			return;
 
-		/* A sender is at its commit for long.  If the server goes on, the postmaster starts us again. */
+		/* A sender takes long to commit.  If the server goes on, the postmaster starts us again. */
 		if (told_to_go != 0 && now - told_to_go >= LOOK_UP)
 			proc_exit(1);
 
@@ -376,14 +378,14 @@ pgmq_announcer_main(Datum main_arg)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(me.db, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 
-	/* Nothing that it writes has to last, and the lock of NOTIFY is held until it is written. */
+	/* Its commits need not be durable, and the lock of NOTIFY is held until they are written. */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 
 	pgstat_report_activity(STATE_IDLE, NULL);
 
 	if (!set_state(area, &me, ANNOUNCER_RUNNING))
 		proc_exit(0);
-	announce_taken(me.db, false);	/* what one before us has left half done */
+	announce_taken(me.db, false);	/* what an earlier announcer has left half done */
 	work(area, &me);
 	proc_exit(0);
 }

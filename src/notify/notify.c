@@ -1,20 +1,19 @@
 /*
  * notify.c
- *	  LISTEN and NOTIFY for those who want it: the trigger on a queue's table,
- *	  and its settings.
+ *	  LISTEN and NOTIFY: the trigger on a queue's table, and its settings.
  *
- * The trigger fires once for each statement that inserts, and leaves word that
- * the queue is to be announced (announce.c).  Triggers that an older version
- * made fire for each row, have the queue's name as their argument or nothing,
- * and may sit on partitions; they end up in the same function.
+ * The trigger fires once for each statement that inserts, and requests an
+ * announcement of the queue (announce.c).  Triggers that the PL/pgSQL extension
+ * has made fire for each row, have the queue's name or nothing as their
+ * argument, and may sit on partitions.  They call the same function.
  *
- * The interval is in pgmq.notify_insert_throttle, which survives a crash.  Senders
- * only read it, past the privileges and without SPI, and keep what they read; a
- * trigger on that table makes all sessions forget what they keep, whoever
- * writes there: our functions, a cascade from pgmq.meta, a restore, a user.
- * (With the interval as an argument of the trigger, changing it would need a
- * lock on the queue's table that waits for all senders.)  Nothing is written
- * there when messages are sent; last_notified_at is in shared memory.
+ * The interval is in pgmq.notify_insert_throttle, which survives a crash.
+ * Senders only read it, without privileges and without SPI, and keep what they
+ * read.  A trigger on that table invalidates this in all sessions, after any
+ * write: by our functions, a cascade from pgmq.meta, a restore or a user.  (If
+ * the interval were an argument of the trigger, changing it would need a lock
+ * on the queue's table that waits for all senders.)  Sending messages writes
+ * nothing there; last_notified_at is in shared memory.
  */
 #include "pgmq.h"
 
@@ -52,12 +51,12 @@ PG_FUNCTION_INFO_V1(pgmq__notify_settings_changed);
 #define TRIGGER_NAME "trigger_notify_queue_insert_listeners"
 #define SETTINGS_INDEX "notify_insert_throttle_queue_name_key"
 
-/* For a trigger without a setting, which a crash of an older version leaves */
+/* For a trigger without a setting; a crash under the PL/pgSQL extension leaves one */
 #define DEFAULT_INTERVAL_MS 250
 
 /*
  * "pgmq.q_<queue>.INSERT", with the name as it was created.  False if that is
- * too long, as a name can be that an older version let pass.
+ * too long, as a name from the PL/pgSQL extension can be.
  */
 static bool
 fits_channel(const char *queue_name, const char *operation, Channel *channel)
@@ -84,7 +83,7 @@ typedef struct Setting
 	int			interval_ms;
 } Setting;
 
-/* So many queues' settings are kept; then all are forgotten. */
+/* The settings of so many queues are kept; then all are dropped. */
 #define MAX_SETTINGS 1024
 
 static HTAB *Settings = NULL;
@@ -102,9 +101,9 @@ forget_settings(Datum arg, Oid relid)
 }
 
 /*
- * The transaction, or a part of it, was rolled back (xact.c).  The server takes
- * back the invalidations of what it has changed; but a trigger may have read a
- * change before that was registered.  Nothing here can fail.
+ * The transaction, or a part of it, was rolled back (xact.c).  The server
+ * repeats the invalidations of what it has changed.  But a trigger may have
+ * read a change before its invalidation was registered.  Nothing here can fail.
  */
 void
 notify_rolled_back(void)
@@ -120,7 +119,7 @@ notify_forget(void)
 	SettingsRead = false;
 }
 
-/* An empty table of what we know, and the table to read it from */
+/* Make the hash table of settings empty, and remember which table to read them from */
 static void
 begin_settings(void)
 {
@@ -141,7 +140,7 @@ begin_settings(void)
 	Settings = hash_create("pgmq notify settings", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	SettingsRelid = relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock);
 	UnlockRelationOid(SettingsRelid, AccessShareLock);
-	/* Before the table is read: what changes from here on makes it false again. */
+	/* Before the table is read: a change from here on makes it false again. */
 	SettingsValid = true;
 }
 
@@ -164,8 +163,8 @@ settings_index(Relation rel, AttrNumber name_attno)
 }
 
 /*
- * A sender needs no privilege on the table.  The lock is let go at once; it
- * conflicts with nothing but what rebuilds the table.
+ * A sender needs no privilege on the table.  The lock is released at once; it
+ * conflicts only with commands that rebuild the table.
  */
 static int
 read_setting(const char *queue_name)
@@ -207,7 +206,7 @@ interval_of(const char *queue_name)
 
 	strlcpy(key, queue_name, sizeof(key));
 
-	/* The locks of a transaction that goes on sending are no occasion for it. */
+	/* A transaction that goes on sending takes no new lock, which would accept them. */
 	AcceptInvalidationMessages();
 	if (Settings != NULL && SettingsValid)
 	{
@@ -279,10 +278,10 @@ queue_of(const TriggerData *trigdata)
 }
 
 /*
- * Whether this transaction has inserted anything.  A trigger for each statement
- * fires too when a statement inserts nothing.  The server counts what a
- * transaction has done to a table, as far as it counts at all.  (A transition
- * table would tell as well, but make a copy of every message.)
+ * Whether this transaction has inserted a row.  A trigger for each statement
+ * also fires when a statement inserts nothing.  The server counts what a
+ * transaction has done to a table, unless counting is off.  (A transition table
+ * would show it as well, but would copy every message.)
  */
 static bool
 has_inserted(const TriggerData *trigdata)
@@ -335,7 +334,7 @@ pgmq_notify_queue_listeners(PG_FUNCTION_ARGS)
 		announce_at_commit(&channel, interval_of(queue_name));
 	}
 
-	/* Whoever made it fire before the row wants the row nevertheless. */
+	/* A trigger that a user has made to fire before the row must still return the row. */
 	if (TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		return PointerGetDatum(trigdata->tg_newtuple);
 	return PointerGetDatum(trigdata->tg_trigtuple);
@@ -345,7 +344,8 @@ pgmq_notify_queue_listeners(PG_FUNCTION_ARGS)
 
 /*
  * Whether the queue's table has the trigger, and whether it is as we make it.
- * Not by the relation cache: under the locks that we hold, it may be behind.
+ * Not by the relation cache: it may be out of date under the locks that we
+ * hold.
  */
 static bool
 find_trigger(const QueueName *name, const char *spelling, bool *as_ours)
@@ -379,8 +379,8 @@ notice_no_trigger(const QueueName *name)
 }
 
 /*
- * A trigger that is as it should be stays, so that enabling again takes no
- * lock on the table.
+ * A trigger that is as it should be stays.  So enabling again takes no lock on
+ * the table.
  */
 static void
 ensure_trigger(const QueueName *name, const char *spelling)
