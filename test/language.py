@@ -103,7 +103,7 @@ def plain(text):
 def sentences(text):
     cells = text.strip("|").split("|") if text.startswith("|") else [text]
     for cell in cells:
-        yield from re.split(r"(?<=[.:;!?]) +(?=\S)", plain(cell.strip()))
+        yield from re.split(r"(?:(?<=[.:;!?])|(?<=[.:;!?]\))) +(?=\S)", plain(cell.strip()))
 
 
 def anchors(path, known={}):
