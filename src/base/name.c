@@ -2,10 +2,10 @@
  * name.c
  *	  Queue name -> valid, canonical, table names.
  *
- * Nothing else knows that the queue "Orders" lives in pgmq.q_orders and its
- * archive in pgmq.a_orders.  Every identifier that ends up in SQL is quoted
- * here, and quoted always: a name may hold spaces, dots, quotes, percent signs
- * and backslashes.
+ * No other file knows that the queue "Orders" is in pgmq.q_orders and its
+ * archive in pgmq.a_orders.  Every identifier in our SQL is quoted here,
+ * always: a name may contain spaces, dots, quotes, percent signs and
+ * backslashes.
  */
 #include "pgmq.h"
 
@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(pgmq_format_table_name);
 PG_FUNCTION_INFO_V1(pgmq_validate_queue_name);
 
 /*
- * The characters that the published interface refuses.  Quoting makes them
+ * The characters that the PL/pgSQL extension refuses.  Quoting makes them
  * harmless, but programs rely on the error.
  */
 static bool
@@ -58,9 +58,8 @@ check_characters(const char *name, int len)
 }
 
 /*
- * As lower() does under the database's collation.  What is lower-case ASCII
- * already stays as it is under every collation; that is the fast path of
- * every call.
+ * As lower() does under the database's collation.  Lower-case ASCII stays as it
+ * is under every collation; that is the fast path of every call.
  */
 static char *
 lower_name(const char *name, int len)
@@ -78,10 +77,10 @@ lower_name(const char *name, int len)
 }
 
 /*
- * The identity of a queue.  A name of any length is taken, because only
- * create() limits it; one that is too long for a table becomes an identity
+ * The identity of a queue.  A name of any length is accepted, because only
+ * create() limits it.  A name that is too long for a table becomes an identity
  * that no table can have: cut between characters and filled up to the last
- * byte, which leaves no room for the prefix.
+ * byte, so that there is no room for the prefix.
  */
 void
 name_canonical(const text *queue_name, QueueName *name)
@@ -92,7 +91,7 @@ name_canonical(const text *queue_name, QueueName *name)
 	int			lower_len;
 
 	check_characters(raw, len);
-	/* So many characters are too long in any case, however the others are spelled */
+	/* So many characters are always too long, so the rest does not matter */
 	len = Min(len, NAMEDATALEN * MAX_MULTIBYTE_CHAR_LEN);
 	lower = lower_name(raw, pg_mbcharcliplen(raw, len, NAMEDATALEN));
 	lower_len = (int) strlen(lower);
@@ -106,7 +105,7 @@ name_canonical(const text *queue_name, QueueName *name)
 	pfree(lower);
 }
 
-/* The same of a name that was found in a table; false if no queue can have it */
+/* The same for a name that was found in a table; false if no queue can have it */
 bool
 name_try_canonical(const text *queue_name, QueueName *name)
 {
@@ -141,9 +140,8 @@ check_length(const char *name, int len)
 }
 
 /*
- * What a queue that is about to be made must satisfy, on top of what every
- * function asks of a name.  Both spellings become part of identifiers, and
- * lower() may lengthen a name.
+ * The additional rule for a name that create() gets.  Both spellings become
+ * part of identifiers, and lower() may lengthen a name.
  */
 void
 name_validate_new(const text *queue_name, QueueName *name)
@@ -170,7 +168,7 @@ name_table(const QueueName *name, char prefix)
 	return quote_qualified_identifier(PGMQ_SCHEMA, bare_table(name, prefix));
 }
 
-/* "pgmq.q_orders", not quoted, as pg_partman wants it and nobody else; palloc'd */
+/* "pgmq.q_orders", not quoted, as only pg_partman wants it; palloc'd */
 const char *
 name_unquoted(const QueueName *name, char prefix)
 {
@@ -229,7 +227,7 @@ name_relid(const QueueName *name, char prefix)
 	return relid;
 }
 
-/* Of what belongs to one of the queue's tables and is named after it */
+/* Of an index or a sequence that is named after one of the queue's tables */
 Oid
 name_index_relid(const QueueName *name, char prefix, const char *suffix)
 {
@@ -242,7 +240,7 @@ name_sequence_relid(const QueueName *name, char prefix)
 	return name_index_relid(name, prefix, "_msg_id_seq");
 }
 
-/* Of what is named after the queue with another prefix than its tables have */
+/* Of a relation that is named after the queue, with a prefix that is none of its tables' */
 Oid
 name_other_relid(const QueueName *name, const char *prefix)
 {
@@ -260,8 +258,8 @@ name_lock_queue(const QueueName *name)
 }
 
 /*
- * The message is the server's own for a missing table, as programs know it;
- * the rest says what it means here.
+ * The message is the server's own for a missing table, as programs know it; the
+ * detail and the hint say what it means here.
  */
 void
 name_require_queue(const QueueName *name)

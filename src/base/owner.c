@@ -42,7 +42,7 @@ owner_of(Oid relid)
 	return owner;
 }
 
-/* Until owner_end(); the caller has begun */
+/* Set the owner as current user until owner_end() */
 void
 owner_set_option(const char *name, const char *value)
 {
@@ -86,7 +86,7 @@ owner_has_code(Relation rel, int columns, int indexes)
 void
 owner_begin_bare(Oid owner, OwnerScope *scope)
 {
-	/* What was looked up without a lock may be gone */
+	/* The relation was looked up without a lock, so it may be gone */
 	if (!OidIsValid(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

@@ -2,18 +2,18 @@
  * ownread.c
  *	  Read the extension's own tables.
  *
- * The owner of the extension can attach code to these tables: expressions of
- * indexes and statistics.  The planner runs such code with the rights of the
- * caller, who may be a superuser.  So no statement is planned here:
+ * The owner of the extension can attach code to these tables: expressions of indexes
+ * and statistics.  The planner runs such code with the rights of the caller, which
+ * may be a superuser.  So no statement is planned here:
  *
  * 1. The caller's privileges are checked by hand, as the statement's would be:
  *	  SELECT on the table, or on each column.  They are checked before the lock is
  *	  taken, so that a refused caller does not wait.
  * 2. The table is scanned in C.  A scan sees the snapshot, and is known to the
  *	  server under SERIALIZABLE, as in a statement.
- * 3. Where policies apply to the caller, a statement is run.  Policies are code
- *	  of the table's owner, and they run with the rights of the caller.  None applies
- *	  to a superuser.
+ * 3. Where policies apply to the caller, a statement is run.  Policies are code of
+ *	  the table's owner, and they run with the rights of the caller.  None applies to
+ *	  a superuser.
  */
 #include "pgmq.h"
 
@@ -170,7 +170,7 @@ ownread(OwnTable table, OwnView view, const char *const *columns, int ncolumns, 
 	return reading.count;
 }
 
-/* ---- what is done with the rows ---- */
+/* ---- using the rows ---- */
 
 typedef struct Order
 {

@@ -4,18 +4,18 @@
  *
  * The plan of a statement on a queue must be the same in every session,
  * whatever a session has set: the plan decides in which order rows are locked,
- * and how much of the queue is read.  So every setting that the choice of a plan
- * depends on has a fixed value while a statement of plan.c is planned:
+ * and how much of the queue is read.  So every setting that the choice of a
+ * plan depends on has a fixed value while a statement of plan.c is planned:
  *
  * - every scan of a queue goes through an index and takes its order from it,
  *	 whatever the statistics say;
- * - JIT is off: the planner takes an unknown LIMIT for a tenth of the table, so
- *	 that a long queue would make it compile every read of ten rows;
+ * - JIT is off: the planner assumes that an unknown LIMIT is a tenth of the
+ *	 table.  So a long queue would make it compile every read of ten rows;
  * - everything else is as the server has it by default.
  *
- * (No plan of plan.c is parallel, and none is custom: see there.)  The variables
- * are set directly: this runs in every call, and nothing in between looks at the
- * settings' names.
+ * (No plan of plan.c is parallel, and none is custom: see there.)  The
+ * variables are set directly: this runs in every call, and no code in between
+ * reads the settings by name.
  */
 #include "pgmq.h"
 
@@ -85,7 +85,7 @@ static const struct
 StaticAssertDecl(lengthof(Switches) == PLANNER_SWITCHES && lengthof(Costs) == PLANNER_COSTS &&
 				 lengthof(Sizes) == PLANNER_SIZES, "planner.h does not fit");
 
-/* Until planner_end(), which must follow an error, too */
+/* Set the planner's settings until planner_end(), which must follow an error, too */
 void
 planner_begin(PlannerSettings *saved)
 {

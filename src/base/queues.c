@@ -5,13 +5,14 @@
  * One bad queue must not keep a function from all others.  So each queue has a
  * subtransaction of its own, and its error becomes a warning.  Two kinds of
  * errors end the whole call: a cancellation, and a missing privilege of the
- * caller, who would take a shorter result for all there is.  Code of a queue's
- * owner can raise any SQLSTATE.  So a cancellation is known by where the server
- * raised it, and a refusal does not end a call that visits as another role.
+ * caller, which would take a shorter result for a complete one.  Code of a
+ * queue's owner can raise any SQLSTATE.  So a cancellation is recognized by
+ * where the server raised it, and a refusal does not end a call that visits as
+ * another role.
  *
  * The owner of a queue can lock its tables for as long as it likes.  All queues
- * together may keep the call waiting for lock_budget_ms; after that, a queue
- * is skipped when its lock is not free at once.
+ * together may keep the call waiting for lock_budget_ms; after that, a queue is
+ * skipped when its lock is not free at once.
  */
 #include "pgmq.h"
 
@@ -126,7 +127,7 @@ limit_lock_waits(int ms)
 		owner_set_option("lock_timeout", psprintf("%dms", ms));
 }
 
-/* In a subtransaction; its error, if it had one */
+/* Visit a queue in a subtransaction; returns its error, or NULL */
 static ErrorData *
 visit_one(const ListedQueue *queue, int lock_ms, QueueVisit visit, void *arg)
 {

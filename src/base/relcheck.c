@@ -5,12 +5,12 @@
  * The owner of a table can alter it, and can put another object in its place.
  * The owner of the extension can do the same with the extension's tables and
  * types.  A statement that finds something else raises the server's own error.
- * C code that reads tuples, walks an index or builds a row must ask first:
+ * C code that reads tuples, scans an index or builds a row must ask first:
  *
- * 1. A table that C code walks is an ordinary table of the access method heap,
- *	  and each column that is read has exactly the expected type.  Views,
- *	  foreign tables and other access methods are left to statements.
- * 2. An index that C code walks is a valid btree on that very table.  Its keys
+ * 1. A table that C code scans is an ordinary table of the access method heap.
+ *	  Each column that is read has exactly the expected type.  Views, foreign
+ *	  tables and other access methods are left to statements.
+ * 2. An index that C code scans is a valid btree on that very table.  Its keys
  *	  have the expected columns, types and order.  Its predicate is known.
  * 3. The sequence of a queue is the one that its msg_id column owns, whatever
  *	  it is called.
@@ -59,7 +59,7 @@
 /* A fixed number of answers each; an answer that needs a place takes it */
 #define KNOWN 256
 
-/* A change of an identity column invalidates the table, the end of its sequence the sequence */
+/* A change of an identity column invalidates the table, dropping its sequence the sequence */
 typedef struct KnownSequence
 {
 	Oid			table;			/* InvalidOid: a free place */
@@ -68,7 +68,7 @@ typedef struct KnownSequence
 
 static KnownSequence KnownSequences[KNOWN];
 
-/* An index never changes its expression, so what matters is its end */
+/* An index never changes its expression, so the answer holds until the index is dropped */
 typedef struct KnownIndex
 {
 	Oid			index;			/* InvalidOid: a free place */
@@ -122,7 +122,7 @@ register_callback(void)
 
 /* ---- tables that messages or notes lie in ---- */
 
-/* Whether C code can walk it */
+/* Whether C code can scan it */
 bool
 relcheck_is_heap(Relation rel)
 {
@@ -164,7 +164,7 @@ has_key(Relation index, int i, const IndexKey *key)
 		index->rd_indoption[i] == 0;	/* neither DESC nor NULLS FIRST */
 }
 
-/* Whether it can be walked by these keys, and perhaps more behind them; it may be partitioned */
+/* Whether it can be scanned by these keys, perhaps followed by more; it may be partitioned */
 bool
 relcheck_index(Relation index, Oid table, const IndexKey *keys, int nkeys)
 {
@@ -373,7 +373,7 @@ static const struct
 	}}
 };
 
-/* What has the name now, not locked and not checked; or InvalidOid */
+/* The relation that has the name now, not locked and not checked; or InvalidOid */
 Oid
 relcheck_own_relid(OwnTable table)
 {
@@ -396,7 +396,7 @@ relcheck_own_type(OwnTable table, const char *column)
 	elog(ERROR, "table %s has no column %s", own_tables[table].relname, column);
 }
 
-/* Lock what has the name now; the lock keeps it from getting another one */
+/* Lock the relation that has the name now; the lock keeps it from being renamed */
 static Oid
 lock_by_name(OwnTable table, LOCKMODE lockmode)
 {
@@ -482,7 +482,7 @@ relcheck_own_table(OwnTable table, LOCKMODE lockmode)
 
 /* ---- values ---- */
 
-/* A value of the last statement as text, of which only a broken object can make a NULL; palloc'd */
+/* A value of the last statement as text, which is NULL only if an object is broken; palloc'd */
 char *
 relcheck_text(uint64 row, int column, const char *what)
 {

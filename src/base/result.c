@@ -23,9 +23,9 @@
 #include "base/result.h"
 
 /*
- * A receiver of message rows that notes whether they came in msg_id order,
- * which is what we promise.  They do as long as the statement runs through
- * the index on msg_id; only when they don't is there anything to sort.
+ * A receiver of message rows that records whether they came in msg_id order,
+ * which is what we promise.  They do if the statement scans the index on
+ * msg_id; otherwise they are sorted.
  */
 struct MessageSet
 {
@@ -167,7 +167,7 @@ sort_by_msg_id(ReturnSetInfo *rsinfo)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* All rows are in: see to their order. */
+/* All rows were received: sort them if necessary. */
 void
 result_finish(MessageSet *set)
 {
@@ -191,7 +191,7 @@ compare_places(const void *a, const void *b)
 	return id_a < id_b ? -1 : id_a > id_b;
 }
 
-/* All rows are in: give them this order instead of that of their msg_ids. */
+/* All rows were received: give them this order instead of that of their msg_ids. */
 void
 result_arrange(MessageSet *set, const int64 *ids, int64 count)
 {

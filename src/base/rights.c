@@ -2,28 +2,29 @@
  * rights.c
  *	  What a caller may do, asked before anything is done.
  *
- * A function asks here before it takes a lock or writes anything, so that a
- * refused call leaves no trace and makes no other session wait.  The answers and
- * the errors are those of the server for the plain statement.
+ * A function asks here before it takes a lock or writes anything.  So a refused
+ * call leaves no trace and makes no other session wait.  The answers and the
+ * errors are those of the server for the plain statement.
  *
  * The rows of pgmq.meta, pgmq.partition_config and pgmq.notify_insert_throttle
- * decide what happens to a queue.  A role may need to write such rows for its own
- * queues, and a grant on these tables cannot be limited to them.  So a trigger
- * checks each row:
+ * decide what happens to a queue.  A role may need to write such rows for its
+ * own queues, and a grant on these tables cannot be limited to them.  So a
+ * trigger checks each row:
  *
- * 1. The caller must own the queue's table and the archive, as far as they exist.
- *	  A row of a queue that has neither can be written: a restore loads these rows
- *	  before the tables, and drop_queue() deletes them after the tables.
+ * 1. The caller must own the queue's table and the archive, as far as they
+ *	  exist.  A row of a queue that has neither can be written: a restore loads
+ *	  these rows before the tables, and drop_queue() deletes them after the
+ *	  tables.
  * 2. An UPDATE must pass for the old row and for the new one.
  * 3. A referential action is not checked again.  It runs as the owner of the
- *	  table that it changes, because a row of pgmq.meta was deleted, and that row
- *	  was checked.  The same goes for rights_write_row().
+ *	  table that it changes, because a row of pgmq.meta was deleted, and that
+ *	  row was checked.  The same goes for rights_write_row().
  * 4. The trigger does not fire in the replica role.  Logical replication then
  *	  copies rows whose writer the publisher has checked.
  *
- * The owner of these tables can disable the trigger, and a row may be older than
- * the table that it is about.  So each use of a row checks once more whether the
- * row can be meant.
+ * The owner of these tables can disable the trigger, and a row may be older
+ * than the table that it is about.  So each use of a row checks once more
+ * whether the row can be meant.
  */
 #include "pgmq.h"
 
@@ -151,8 +152,8 @@ rights_require_columns(Oid relid, AclMode privilege, const char *const *columns,
 }
 
 /*
- * What a statement on the queue needs in any case, asked before it waits for a
- * lock.  The statement itself asks for the rest.
+ * Check a privilege that a statement on the queue always needs, before it waits
+ * for a lock.  The statement itself checks the rest.
  */
 void
 rights_require_queue(const QueueName *name, AclMode privilege)
@@ -172,10 +173,10 @@ rights_require_select(Oid relid, const char *const *columns, int ncolumns)
  * Write rows about a queue to a table of the extension; how many.
  *
  * A role that owns the tables of the queue ("owns") needs no privilege on the
- * extension's table.  UPDATE and DELETE would be too much: either of them lets a
- * role lock the table against everybody else.  So the statement runs as the owner
- * of the table, in the way of a referential action.  Other callers run it with
- * their own rights, for a queue that has no tables.
+ * extension's table.  UPDATE and DELETE would be too much: either of them lets
+ * a role lock the table against all other sessions.  So the statement runs as
+ * the owner of the table, in the way of a referential action.  Other callers
+ * run it with their own rights, for a queue that has no tables.
  */
 uint64
 rights_write_row(OwnTable table, const QueueName *name, bool owns,
@@ -219,7 +220,7 @@ check_row(Relation rel, HeapTuple row)
 	char	   *queue_name = column > 0 ? SPI_getvalue(row, RelationGetDescr(rel), column) : NULL;
 	QueueName	name;
 
-	/* What is no name of a queue decides nothing */
+	/* A value that no queue can have as its name has no effect */
 	if (queue_name != NULL && name_try_canonical(cstring_to_text(queue_name), &name))
 		rights_require_queue_owner(&name);
 }

@@ -2,19 +2,19 @@
  * shared.c
  *	  Where shared memory comes from.
  *
- * From PostgreSQL 17 on a named segment, which needs no preloading.  Before,
- * an area that was reserved because the library is in
- * shared_preload_libraries, or else a small one from the slop that the server
- * keeps for such uses.  When there is none left the caller gets NULL and must
- * do without.
+ * PostgreSQL 17 and later have named segments, which need no preloading.  Earlier
+ * versions reserve an area if the library is in shared_preload_libraries.
+ * Otherwise they use a small area from the reserve that the server keeps for such
+ * uses.  If that is used up, the caller gets NULL and must work without shared
+ * memory.
  *
- * What is large, and of no use unless everybody has it, gets a segment in all
+ * A large area that is useless unless all sessions have it gets a segment in all
  * versions, preloaded or not: see shared_segment().
  *
- * Who holds a spinlock on any of this may be the one that all others wait for.
- * So spinlocks are held for a few assignments: a bucket has four slots, and a
- * look for one compares at most four keys.  Nothing is called under them that could
- * raise an error, allocate memory, or ask the system.
+ * All other sessions may wait for the session that holds a spinlock.  So spinlocks
+ * are held for a few assignments: a bucket has four slots, and a search for one
+ * compares at most four keys.  Code under a spinlock calls nothing that could raise
+ * an error, allocate memory, or make a system call.
  */
 #include "pgmq.h"
 
@@ -115,13 +115,13 @@ report_failure(const AreaRequest *request, const char *reason)
 }
 
 /*
- * When there is no room, or no memory to map it, the server raises an error in the
- * midst of its work: it holds locks on its registry, and may have half attached to
- * an area, or have made half an entry, which is an error for this session, or for all,
- * whenever they try again.  The same name with another size is an error, too: then
- * the memory was made by another release of this library.  Sessions must be able to
- * read all the same.  So the roll-back of a subtransaction releases the locks, the log
- * says what happened, and the session does without and does not try again.
+ * If there is no room, or no memory to map it, the server raises an error in the
+ * middle of its work.  It holds locks on its registry.  It may have half attached to
+ * an area, or half made an entry; then another attempt of this session, or of any
+ * session, is an error as well.  The same name with another size is an error, too:
+ * then another release of this library has made the memory.  Sessions must be able to
+ * read nevertheless.  So the rollback of a subtransaction releases the locks, and the
+ * log says what happened.  The session works without the area and does not try again.
  */
 static void *
 get_in_subtransaction(void *(*get) (AreaRequest *), AreaRequest *request)
@@ -258,11 +258,11 @@ get_segment(AreaRequest *request)
 }
 
 /*
- * A segment of that size; NULL if there is none.  For what is of no use unless all
- * sessions keep it: a session that can't have it tells all others, and from then on
- * until the server is restarted none uses it, see shared_segment_is_good().  The log says
- * so with the message and the detail.  Call this in a transaction, and no more after it
- * has returned NULL.
+ * A segment of that size; NULL if there is none.  For data that are useless unless all
+ * sessions keep them.  A session that cannot attach reports that to all others, and no
+ * session uses the segment until the server is restarted: see shared_segment_is_good().
+ * The log says so with the message and the detail.  Call this in a transaction, and not
+ * again after it has returned NULL.
  */
 void *
 shared_segment(const char *name, Size size, void (*init) (void *area),

@@ -58,11 +58,11 @@ begin_partitioned_ddl(void)
 }
 
 /*
- * Run a statement on text parameters, which may be NULL; how many rows it
- * processed.  By the latest snapshot, whatever the isolation level of the
- * caller: these statements go with DDL, which sees what is committed now.  By
- * an older snapshot, a queue that another session has made meanwhile would be
- * dropped without its record.
+ * Run a statement on text parameters, which may be NULL; returns how many rows
+ * it processed.  It uses the latest snapshot at any isolation level of the
+ * caller.  These statements belong to DDL, which sees what is committed now.
+ * With an older snapshot, a queue that another session has made meanwhile would
+ * be dropped without its record.
  */
 uint64
 run_with_texts(const char *sql, int nargs, const char *const *args)
