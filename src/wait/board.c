@@ -2,27 +2,26 @@
  * board.c
  *	  Which sessions wait for which queue, and which of them are woken.
  *
- * The board is in shared memory, if the server has some.  It has one place for
- * each session and queue that the session waits for.  marks.c collects what a
- * transaction does to queues and announces it here when the transaction ends.
+ * The board is in shared memory, if the server has some.  It has one place for each
+ * session and queue that the session waits for.  marks.c collects what a transaction
+ * does to queues and announces it here when the transaction ends.
  *
  * WHICH SESSIONS ARE WOKEN
  *
- * 1. As many as there are messages.  The session that has slept for longest comes
- *	  first and gets a token.  A look that ends well spends the token: it found a
- *	  message, or it is certain that there is none.  A session that leaves without
- *	  such a look (error, cancel, termination) passes its tokens on.
- * 2. One of the sessions that wait for a queue is its leader: the one that allows
- *	  the shortest time between two looks.  Only the leader has a timer.  It looks for
- *	  messages that become due, and for what is not announced: rows written by
- *	  hand, COMMIT PREPARED elsewhere.  When it leaves, the next leader looks at once.
- *	  So messages that become due together are handed out one after the other.
- * 3. Picky waiters may pass by what others would take (a condition, row security).
- *	  They are told of everything, take no token, and have timers of their own.
- *	  Sessions that wait for groups pass by messages behind one that is held.  They
- *	  share tokens and a leader among themselves: the groups of a queue are a queue
- *	  of their own here, which gets a token for each group that may have become
- *	  available.
+ * 1. As many as there are messages.  The session that has slept for longest comes first
+ *	  and gets a token.  A look that ends well spends the token: it found a message, or
+ *	  it is certain that there is none.  A session that leaves without such a look
+ *	  (error, cancel, termination) passes its tokens on.
+ * 2. One of the sessions that wait for a queue is its leader: the one that allows the
+ *	  shortest time between two looks.  Only the leader has a timer.  It looks for
+ *	  messages that become due, and for what is not announced: rows written by hand,
+ *	  COMMIT PREPARED elsewhere.  When it leaves, the next leader looks at once.  So
+ *	  messages that become due together are handed out one after the other.
+ * 3. Picky waiters may skip messages that others would take (a condition, row security).
+ *	  They are told of everything, take no token, and have timers of their own.  Sessions
+ *	  that wait for groups skip messages behind one that is held.  They share tokens and
+ *	  a leader among themselves: the groups of a queue are a queue of their own here,
+ *	  which gets a token for each group that may have become available.
  *
  * WHY NO WAKE-UP IS LOST
  *
@@ -30,33 +29,34 @@
  * the board.
  *
  * 4. T is visible before it looks at the board (xact.c).  W is on the board before it
- *	  takes the snapshot of a look.  A full barrier stands between the two steps
- *	  on both sides.  So T finds W on the board, or W's look sees what T did.
+ *	  takes the snapshot of a look.  A full barrier stands between the two steps on both
+ *	  sides.  So T finds W on the board, or W's look sees what T did.
  * 5. If T finds W asleep, it calls W, or another session in W's place.
  * 6. If T finds W looking, W's snapshot may be older than T.  T always raises the
- *	  queue's generation.  W may sleep only if the generation is what it was before
- *	  the look began, which is decided under the lock.  Else W looks again.
- * 7. A call is a flag on the board, set before the latch.  W tests the flag after
- *	  it has reset its latch, and before it sleeps.
- * 8. If T calls W1 in W's place, W1 takes the message, or finds that another session
- *	  took it (whose rollback is another T), or leaves without a look and passes the
- *	  token on.  A look that left something out does not spend the token.
- * 9. If a message becomes due later, T lowers the time until which the leader sleeps.
- *	  A leader that is looking resets this time before it takes the snapshot.
+ *	  queue's generation.  W may sleep only if the generation is what it was before the
+ *	  look began, which is decided under the lock.  Else W looks again.
+ * 7. A call is a flag on the board, set before the latch.  W tests the flag after it has
+ *	  reset its latch, and before it sleeps.
+ * 8. If T calls W1 in W's place, there are three cases.  W1 takes the message; or it
+ *	  finds that another session took it (whose rollback is another T); or it leaves
+ *	  without a look and passes the token on.  A look that left something out does not
+ *	  spend the token.
+ * 9. If a message becomes due later, T lowers the time until which the leader sleeps.  A
+ *	  leader that is looking resets this time before it takes the snapshot.
  * 10. If T does not know how many messages there are (COMMIT PREPARED), it calls the
- *	  leader without a token.  Each leader that takes or sees messages has others
- *	  look: the next leader, or as many sessions as it has seen messages.
+ *	  leader without a token.  Each leader that takes or sees messages has others look:
+ *	  the next leader, or as many sessions as it has seen messages.
  * 11. There is a leader while there is a waiter that is not picky; joining and leaving
- *	  keep this under the lock.  Every way out of a wait leaves the board: errors
- *	  through wait.c's PG_CATCH, an end of the process through before_shmem_exit.
- *	  A process that crashes takes the board with it.
+ *	  keep this under the lock.  Every way out of a wait leaves the board: errors through
+ *	  wait.c's PG_CATCH, an end of the process through before_shmem_exit.  A process that
+ *	  crashes takes the board with it.
  *
  * LOCKS
  *
  * 12. Each bucket of the hash table has an LWLock.  It covers the queues of the bucket
  *	  and their waiters, and is held while lists of waiters are scanned.  A transaction
- *	  that ends does not take it unless a session waits for a queue of that bucket.
- *	  At most one of them is held at a time.
+ *	  that ends does not take it unless a session waits for a queue of that bucket.  At
+ *	  most one of them is held at a time.
  * 13. The spinlock covers the lists of free places.  It is held for a few assignments,
  *	  and only by sessions that join or leave.
  * 14. Nothing that runs after a commit can fail: it allocates nothing, looks nothing up,
@@ -339,8 +339,8 @@ board_remove_queue(WakeBucket *bucket, WakeQueue *queue)
 /*
  * A place for a waiter, and one for its queue if "queue" is not NULL; false if there
  * are none.  "another" says that the session has a place already.  It gets more of them
- * only while half of all are free, so that waits for many queues can't keep other
- * sessions from waiting for one.
+ * only while half of all are free.  So waits for many queues cannot keep other sessions
+ * from waiting for one.
  */
 bool
 board_take_places(bool another, int32 *waiter, int32 *queue)
@@ -380,7 +380,7 @@ board_free_places(int32 waiter, int32 queue)
 	SpinLockRelease(&TheBoard->mutex);
 }
 
-/* ---- calls: decided on under the lock, made without it as far as there is room ---- */
+/* ---- calls: decided under the lock, made after its release as far as there is room ---- */
 
 void
 board_wake(Calls *calls, const Waiter *waiter)
@@ -398,7 +398,7 @@ board_call(Calls *calls, Waiter *waiter)
 	board_wake(calls, waiter);
 }
 
-/* A process that has gone on meanwhile, or ended, is woken for nothing. */
+/* A process that has gone on meanwhile, or ended, is woken without need. */
 void
 board_make_calls(Calls *calls)
 {
@@ -447,7 +447,7 @@ call_leader(WakeQueue *queue, Calls *calls)
 	if (queue->leader == WAKE_NOBODY)
 		return;
 	leader = &Waiters[queue->leader];
-	leader->tokens = 0;			/* it has others look for what they stood for, too */
+	leader->tokens = 0;			/* it calls other sessions for these messages, too */
 	if (can_be_called(leader))
 		board_call(calls, leader);
 }
@@ -507,7 +507,7 @@ announce(const WakeBucket *bucket, const WakeKey *key, int64 messages, Timestamp
 }
 
 /*
- * Tell the sessions that wait for a queue that it has so many messages more, or
+ * Tell the sessions that wait for a queue how many more messages it has, or
  * WAKE_UNKNOWN, and when others become due.  Cannot fail.
  */
 void
@@ -525,8 +525,9 @@ board_announce(const WakeKey *key, int64 messages, TimestampTz due)
 }
 
 /*
- * The same for those that wait for its messages and those that wait for its groups,
- * of which so many may have become available.  Cannot fail.
+ * The same for sessions that wait for its messages and for sessions that wait for
+ * its groups.  "groups" is how many of these may have become available.  Cannot
+ * fail.
  */
 void
 board_announce_queue(const WakeKey *key, int64 messages, int64 groups, TimestampTz due)

@@ -20,7 +20,7 @@ typedef struct WakeKey
 	uint64		hash[2];
 } WakeKey;
 
-/* Lists go by index: the area has another address in each process. */
+/* Lists link indexes, because the area has another address in each process. */
 typedef struct List32
 {
 	int32		first;
@@ -35,7 +35,7 @@ typedef struct Link32
 
 typedef enum LinkKind
 {
-	LINK_PEERS,					/* in the queue's ordinary or picky waiters */
+	LINK_PEERS,					/* among the queue's ordinary or picky waiters */
 	LINK_SLEEPERS,				/* in the queue's sleepers */
 	LINK_KINDS
 } LinkKind;
@@ -68,7 +68,7 @@ typedef struct WakeQueue
 	int32		leader;			/* of the ordinary waiters */
 	List32		ordinary;
 	List32		picky;
-	List32		sleepers;		/* ordinary ones that nobody has called, longest first */
+	List32		sleepers;		/* ordinary ones that were not called, longest first */
 } WakeQueue;
 
 typedef struct WakeBucket

@@ -2,20 +2,20 @@
  * marks.c
  *	  What a transaction does to queues, for the sessions that wait for them.
  *
- * Each call marks the queue in a table of this session.  When the transaction ends,
- * the marks say which queues to announce (board.c), and whether to those who wait for
- * what was committed or for what was given back.
+ * Each call marks the queue in a table of this session.  When the transaction ends, the
+ * marks say which queues to announce (board.c).  A commit announces what was sent, a
+ * rollback what was taken and is available again.
  *
- * 1. A statement that takes messages is marked before it runs: if it fails half-way, it
- *	  has held rows for a moment, which other sessions have passed by.  A caller that
- *	  may not take messages can't have held any.  It leaves no mark, so that its
- *	  calls wake nobody.
+ * 1. A statement that takes messages is marked before it runs.  If it fails half-way,
+ *	  it has held rows for a moment, and other sessions may have skipped them.  A caller
+ *	  that may not take messages cannot have held any.  It leaves no mark, so its calls
+ *	  wake no session.
  * 2. A row that a transaction held is free for others when the server lists the
  *	  transaction as ended, which is before the callbacks (xact.c).  SKIP LOCKED asks
  *	  for that, and not for the locks that are released later.
  * 3. The table grows inside the transaction, where that may fail.  What runs when it
- *	  ends allocates nothing.  The memory is this session's and not the
- *	  transaction's, so nothing points to memory that is gone.
+ *	  ends allocates nothing.  The memory is this session's and not the transaction's,
+ *	  so nothing points to memory that is gone.
  */
 #include "pgmq.h"
 
@@ -118,7 +118,7 @@ mark_of(const QueueName *name, bool create)
 	if (!board_attach())
 		return NULL;
 	key = board_key(name, false);
-	/* Most transactions go on with the queue that they had last */
+	/* Most transactions use the queue that they used last */
 	if (NumMarks > 0 && board_same_key(&Marks[NumMarks - 1].key, &key))
 		return &Marks[NumMarks - 1];
 	if (NumMarks == MaxMarks)
@@ -230,9 +230,9 @@ wake_committed(void)
 
 /*
  * Subtransactions are numbered in the order of their start, so those that end with
- * "since" have higher numbers.  If messages were taken before it as well, it is not
- * known how many are given back.  One session is called for them, and the next when
- * that one has taken or seen any.
+ * "since" have higher numbers.  If messages were taken before it as well, it is
+ * unknown how many become available again.  One session is called for them, and
+ * another when that one has taken or seen any.
  */
 static void
 rolled_back_since(SubTransactionId since)

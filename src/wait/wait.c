@@ -3,13 +3,13 @@
  *	  The wait loop.  It is given something to try and knows no SQL.
  *
  * A wait ends because another session calls (board.c), because a message becomes due,
- * or because its time is over.  Beyond that somebody looks at each queue at
- * intervals, for what nobody announces: of all that wait for it one, the leader.
- * Where there is no place to be called at, everybody looks for himself.
+ * or because its time is over.  In addition one of the sessions that wait for a
+ * queue, its leader, looks at intervals for messages that are not announced.  A
+ * session without a place on the board cannot be called, and looks for itself.
  *
- * A look at intervals is left out as long as no transaction has ended since the
- * last one, if that was thorough: what nobody announced can't be there either.
- * So a server with nothing to do has next to nothing to do.
+ * A look at intervals is left out while no transaction has ended since the last one,
+ * if that was thorough: without a transaction there is no new message, announced or
+ * not.  So waiting costs an idle server almost nothing.
  */
 #include "pgmq.h"
 
@@ -27,7 +27,7 @@
 /* setting: pgmq.recheck_interval, in milliseconds */
 int			wait_recheck_interval = 1000;
 
-/* Who can't be called looks this often, however long an interval was allowed. */
+/* A session that cannot be called looks this often, however long an interval was allowed. */
 #define UNCALLED_INTERVAL_MS 100
 
 /* How far ahead a thorough look may see, so that the next can be left out for as long */
@@ -41,11 +41,11 @@ typedef struct Watch
 	int			place;			/* on the board, or WAKE_NOBODY */
 	bool		look;			/* there is a reason to */
 	bool		awake;			/* something was announced during the last look */
-	bool		timed;			/* it is up to us to look at the clock */
+	bool		timed;			/* this session has the timer */
 	int64		found;
 	TimestampTz due;			/* sleep no longer */
 	int64		next_look_ms;	/* the interval's end */
-	bool		quiet;			/* there is nothing, until a transaction ends */
+	bool		quiet;			/* there is no message until a transaction ends */
 	Outlook		outlook;		/* what the last look said */
 } Watch;
 
@@ -57,7 +57,7 @@ typedef struct Wait
 	int64		interval_ms;
 } Wait;
 
-/* By a clock that nobody sets */
+/* By a monotonic clock */
 static int64
 elapsed_ms(const Wait *wait)
 {
@@ -82,10 +82,10 @@ wait_event(void)
 }
 
 /*
- * Also until the client has gone: who does not listen any more must not take a
- * message.  The set of events is the one that the server reads the client's
- * commands with; it has places for the socket, the latch and the server's end, and
- * is told before each use what to watch the socket for.
+ * Also ends when the client has gone: a session whose connection is lost must
+ * not take a message.  The set of events is the one with which the server reads
+ * the client's commands.  It has places for the socket, the latch and the
+ * postmaster's end.  Before each use it is told what to watch the socket for.
  */
 static void
 sleep_with_client(int64 ms)
@@ -120,8 +120,8 @@ sleep_for(int64 ms)
 /* ---- looking ---- */
 
 /*
- * Try a queue.  Where nothing has happened since the last look this one sees further
- * ahead, so that the next ones can be left out.
+ * Try a queue.  If nothing has happened since the last look, this one looks further
+ * ahead in time, so that the next ones can be left out.
  */
 static void
 look(Wait *wait, int queue)
@@ -142,7 +142,7 @@ look(Wait *wait, int queue)
 	watch->next_look_ms = elapsed_ms(wait) + wait->interval_ms;
 }
 
-/* When the caller hears that it is up to him, the interval begins. */
+/* The interval begins when this session learns that it has the timer. */
 static void
 set_timed(const Wait *wait, Watch *watch, bool timed)
 {
@@ -176,7 +176,7 @@ time_to_sleep(const Wait *wait, Watch *watch)
 	return Max(ms, 0);
 }
 
-/* Whether the last look still says all there is to be said */
+/* Whether the result of the last look is still complete */
 static bool
 nothing_new(const Watch *watch, TimestampTz now)
 {
@@ -184,10 +184,7 @@ nothing_new(const Watch *watch, TimestampTz now)
 		watch->outlook.ended == transactions_ended();
 }
 
-/*
- * Whether to look at this queue now; "over" says that there is no time left to do so
- * later.
- */
+/* Whether to look at this queue now; "over" says that this is the last chance. */
 static bool
 has_reason(const Wait *wait, Watch *watch, bool over)
 {
@@ -232,8 +229,8 @@ look_where_needed(Wait *wait)
 }
 
 /*
- * Sleep until there is a reason to look at one of the queues.  At the end of the
- * time those are looked at once more about which nobody would have told us.
+ * Sleep until there is a reason to look at one of the queues.  At the end of
+ * the time, the queues whose messages are not announced to us get a last look.
  */
 static void
 sleep_until_needed(Wait *wait)
@@ -284,10 +281,10 @@ may_take(const QueueName *name)
 }
 
 /*
- * Before the first look: a session that can be called when it looks misses nothing.
- * A wait inside another one (a trigger that reads) is not called.  A caller that may
- * not take messages gets an error from its first look.  It must neither use up a place
- * nor have others woken when it leaves.
+ * Before the first look: a session that can be called when it looks misses nothing.  A
+ * wait inside another one (a trigger that reads) is not called.  A caller that may not
+ * take messages gets an error from its first look.  It must neither use up a place nor
+ * wake other sessions when it leaves.
  */
 static void
 join_all(Wait *wait)
@@ -326,11 +323,11 @@ leave_all(Wait *wait, bool failed)
 	}
 }
 
-/* Defaults of the published interface, which NULL stands for */
+/* Defaults, which NULL stands for; they are those of the PL/pgSQL extension */
 #define DEFAULT_POLL_SECONDS 5
 #define DEFAULT_POLL_INTERVAL_MS 100
 
-/* The arguments max_poll_seconds, which is the one with this number, and poll_interval_ms */
+/* The arguments max_poll_seconds, which has this number, and poll_interval_ms, which follows it */
 void
 wait_arguments(WaitRequest *request, FunctionCallInfo fcinfo, int argno)
 {
@@ -341,8 +338,8 @@ wait_arguments(WaitRequest *request, FunctionCallInfo fcinfo, int argno)
 }
 
 /*
- * Try until an attempt succeeds or the time is over; whether one did.  One
- * attempt is always made.
+ * Try until an attempt succeeds or the time is over; true if one did.  There is
+ * always at least one attempt.
  */
 bool
 wait_for(const WaitRequest *request)

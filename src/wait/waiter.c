@@ -50,7 +50,7 @@ report_no_place(void)
 			 shared_is_ample() ? 0 : errhint("Add pgmq to shared_preload_libraries.")));
 }
 
-/* A leader has a timer, and gets a token only if all others are up. */
+/* A leader has a timer, and gets a token only if no other waiter sleeps. */
 static void
 make_leader(WakeQueue *queue, int32 waiter)
 {
@@ -180,7 +180,7 @@ wake_called(int place, TimestampTz *due, bool *timed)
 	return called;
 }
 
-/* Of those that are left, the one that allows the shortest time; the caller holds the lock */
+/* Of the remaining waiters, the one that allows the shortest time; the caller holds the lock */
 static int32
 shortest_interval(const WakeQueue *queue)
 {
@@ -197,7 +197,7 @@ shortest_interval(const WakeQueue *queue)
 
 /*
  * The leader has left.  The next one looks at once, unless the old one has seen all
- * there was to see: then it goes on with the old one's time.
+ * messages: then it continues with the old one's time.
  */
 static void
 replace_leader(WakeQueue *queue, bool look, TimestampTz due, Calls *calls)
@@ -230,8 +230,8 @@ forget_place(int place)
 }
 
 /*
- * How many others must look, because this one leaves.  A leader that has seen
- * messages without being told of them is the only one that knows.
+ * How many other sessions must look because this one leaves.  If a leader has
+ * seen messages that were not announced, no other session knows of them.
  */
 static int64
 messages_owed(const WakeQueue *queue, int place, WakeEnd end, int64 messages)
@@ -246,9 +246,9 @@ messages_owed(const WakeQueue *queue, int place, WakeEnd end, int64 messages)
 }
 
 /*
- * Leave the board, with messages taken, or only seen (then the others need not
- * look at the same ones, only at further ones), or with none.  "next" is when there
- * is a reason to look again, after messages were seen.
+ * Leave the board, with messages taken, or only seen, or with none.  If they were
+ * only seen, the other sessions need to look at further ones only.  "next" is when
+ * there is a reason to look again, after messages were seen.
  */
 void
 wake_leave(int place, WakeEnd end, int64 messages, TimestampTz next)
@@ -265,7 +265,7 @@ wake_leave(int place, WakeEnd end, int64 messages, TimestampTz next)
 	forget_place(place);
 	board_sleepers_remove(queue, place);
 	board_list_remove(me->picky ? &queue->picky : &queue->ordinary, LINK_PEERS, place);
-	/* A look in which it saw messages may be older than some of unknown number (10) */
+	/* Its look may have been before the last announcement of unknown number (10) */
 	if (queue->leader == place)
 		replace_leader(queue, end != WAKE_SAW || (int32) (queue->unknown - me->generation) > 0,
 					   next, &calls);
