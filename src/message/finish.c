@@ -2,10 +2,10 @@
  * finish.c
  *	  Take messages out (delete, archive) and re-time them (set_vt).
  *
- * None of these looks at vt: a leased message can be finished by anybody who
- * knows its msg_id.  Arrays lock their messages in msg_id order, because the
- * index on msg_id is walked in order.  In a partitioned queue they go to the
- * partitions that have them (route.c).
+ * None of these looks at vt: any session that knows the msg_id of a leased
+ * message can finish it.  Arrays lock their messages in msg_id order, because
+ * the index on msg_id is scanned in order.  In a partitioned queue route.c
+ * sends the ids to the partitions that have them.
  */
 #include "pgmq.h"
 
@@ -58,7 +58,7 @@ static const PlanSpec archive_array_plan = {
 	1, {INT8ARRAYOID}
 };
 
-/* $2: seconds from now, or a time; what is past means now, NULL is NULL */
+/* $2: seconds from now, or a time; a time in the past means now, NULL is NULL */
 #define SET_VT_IN \
 	"UPDATE {queue} SET vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $2"
 #define SET_VT_AT \
@@ -165,8 +165,8 @@ pgmq_archive_array(PG_FUNCTION_ARGS)
 }
 
 /*
- * With the commit the messages are due at another time, with a rollback at the old one.
- * Without a time there would be an error, unless a trigger has made one.
+ * After a commit the messages are due at the new time, after a rollback at the old one.
+ * A NULL time is an error, unless a trigger has set one.
  */
 static void
 mark_retimed(const QueueName *name, int64 messages, bool seconds, Datum when, bool null)

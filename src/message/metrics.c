@@ -35,7 +35,7 @@ PG_FUNCTION_INFO_V1(pgmq_metrics_all);
 
 /* ---- counting ---- */
 
-/* Where policies decide what the caller sees, a statement counts it; $1 is the clock */
+/* If policies decide what the caller sees, a statement counts the messages; $1 is the clock */
 #define POLICED_SQL \
 	"SELECT pg_catalog.count(*)," \
 	" pg_catalog.count(*) FILTER (WHERE vt OPERATOR(pg_catalog.<=) $1" \
@@ -92,9 +92,9 @@ default_partition(Oid relid)
 }
 
 /*
- * What lies in the default partitions of the queue and its archive, as of the
- * last analyze; false for a queue without one.  By the catalog and not by name:
- * "foo_default" may be a queue.
+ * The number of rows in the default partitions of the queue and its archive, as
+ * of the last analyze; false for a queue without one.  By the catalog and not
+ * by name: "foo_default" may be a queue.
  */
 static bool
 default_length(const QueueName *name, int64 *length)
@@ -119,7 +119,7 @@ age(TimestampTz now, TimestampTz since)
 
 /* ---- one queue ---- */
 
-/* The sequence of msg_id; if that has another type by now, the only one that the table owns */
+/* The sequence of msg_id; if the column has another type now, the only sequence that the table owns */
 static Oid
 sequence_of(const QueueName *name, Oid queue)
 {
@@ -138,15 +138,15 @@ sequence_of(const QueueName *name, Oid queue)
 	return linitial_oid(owned);
 }
 
-/* What a SELECT on the queue's table and its sequence would ask for */
+/* The columns that a SELECT on the queue's table needs privileges for */
 static const char *const queue_columns[] = {"enqueued_at", "vt"};
 static const char *const sequence_columns[] = {"is_called", "last_value"};
 
 /*
- * One row of pgmq.metrics_result.  One reading of the clock, after the snapshot
- * was taken, decides both the ages and what is visible: a message that the
- * snapshot sees is not from the future, unless the clock was set back, and then its
- * age is 0.
+ * One row of pgmq.metrics_result.  One reading of the clock decides both the ages
+ * and which messages are visible.  It follows the snapshot, so a message in the
+ * snapshot is not from the future, unless the clock was set back; then its age is
+ * 0.
  */
 static HeapTuple
 queue_metrics(const char *queue_name, const QueueName *name, Oid queue, TupleDesc desc)
@@ -176,7 +176,7 @@ queue_metrics(const char *queue_name, const QueueName *name, Oid queue, TupleDes
 	return relcheck_row(desc, values, nulls);
 }
 
-/* ... whose columns are as the extension made them */
+/* Check that the columns are as the extension has made them */
 static void
 check_result(TupleDesc desc)
 {
@@ -232,9 +232,9 @@ pgmq_metrics(PG_FUNCTION_ARGS)
 /* ---- all queues ---- */
 
 /*
- * A queue that is recorded but has no table (dropped by hand, or while we
- * look) must not cost the others their numbers.  Policies are code of the
- * queue's owner, which must not run for whoever asks about all queues.
+ * A queue that is recorded but has no table (dropped by hand, or during the
+ * call) must not cause an error for the others.  Policies are code of the
+ * queue's owner, which must not run for a caller that asks about all queues.
  */
 static void
 put_metrics(const ListedQueue *queue, void *arg)

@@ -29,10 +29,10 @@ PG_FUNCTION_INFO_V1(pgmq_wait_any);
 
 #define DEFAULT_TIMEOUT_MS 5000
 
-/* Count no more than so many: who sees more wakes no more others. */
+/* Count no more than so many: a session that sees more does not wake more sessions. */
 #define COUNT_LIMIT 100
 
-/* A table about which the horizon knows nothing.  $1 how many */
+/* For a table about which the horizon knows nothing.  $1 how many */
 static const PlanSpec peek = {
 	PLAN_PEEK,
 	"SELECT 1 FROM {queue}"
@@ -51,7 +51,7 @@ typedef struct Peek
 	PeekCount	count;
 } Peek;
 
-/* Who may not read or pop the queue may not know what is in it either. */
+/* A role that may not read or pop the queue may not learn what is in it either. */
 static void
 check_rights(const QueueName *name)
 {
@@ -64,7 +64,7 @@ check_rights(const QueueName *name)
 		rights_refuse_table(relid);
 }
 
-/* How many messages can be had, up to a limit; one look after the other, as a read does */
+/* How many messages are available, up to a limit; one look after the other, as a read does */
 static int64
 count_available(const QueueName *name, Outlook *outlook)
 {
@@ -109,8 +109,8 @@ look_at(void *arg, int queue, Outlook *outlook)
 }
 
 /*
- * A transaction that has done something would be committed by the wait, which its
- * author may not expect.
+ * The wait would commit a transaction that has done something, which its author
+ * may not expect.
  */
 static void
 refuse_transaction(FunctionCallInfo fcinfo, const char *procedure)

@@ -4,15 +4,15 @@
  *
  * A read takes what is due, then what is fresh.  Deferred messages (delayed,
  * leased, re-timed) are found through the partial index on (vt, msg_id), fresh
- * ones through the primary key, each from where horizon.c says.  These are two
- * statements, the first of which runs only if something may be due, and the
- * second only if the first left something to ask for: so no row is locked that
- * is not handed out, and the common read is one index scan.
+ * ones through the primary key.  Both scans start where horizon.c says.  They
+ * are two statements.  The first runs only if something may be due, the second
+ * only if messages are still wanted.  So no row is locked that is not handed
+ * out, and the common read is one index scan.
  *
  * Two readers never get the same message: the sub-select locks the row, and
- * a row that another transaction has locked is skipped; one that another
- * transaction has changed since our snapshot was taken is looked at again in
- * its newest version, and fails "vt <= now" or "vt = enqueued_at" there.
+ * skips a row that another transaction has locked.  If another transaction has
+ * changed a row since our snapshot, the conditions are tested again on its
+ * newest version.  There "vt <= now" or "vt = enqueued_at" is false.
  */
 #include "pgmq.h"
 
@@ -46,7 +46,7 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter "{leaf}" \
 	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
 
-/* $4 the lease */
+/* $4 the length of the lease */
 #define LEASE \
 	"UPDATE {queue} SET read_ct = " NEXT_READ_CT "," \
 	" last_read_at = pg_catalog.clock_timestamp()," \
@@ -94,7 +94,7 @@ static const PlanSpec pop_fresh = {
 	3, {INT8OID, INT8OID, INT8OID}
 };
 
-/* When an attempt that found a locked partition is followed by another: microseconds */
+/* Time after which an attempt that found a locked partition is repeated, in microseconds */
 #define BLOCKED_PAUSE 10000
 
 /* The statements for what is due and for what is fresh */
@@ -108,7 +108,7 @@ static const ReadSpecs read_any = {&read_due, &read_fresh};
 static const ReadSpecs read_where = {&read_due_where, &read_fresh_where};
 static const ReadSpecs pop_any = {&pop_due, &pop_fresh};
 
-/* What one call asks for, good for any number of attempts */
+/* The request of one call, which may take several attempts */
 typedef struct Request
 {
 	QueueName	name;
@@ -174,8 +174,8 @@ may_go_on(Request *request, Leaf *leaf)
 }
 
 /*
- * Take up to "limit" messages in a range of one of the indexes.  In a partition
- * they will be due again.
+ * Take up to "limit" messages in a range of one of the indexes.  If that is in
+ * a partition, remember that they will be due again there.
  */
 static int64
 take(Request *request, const PlanSpec *spec, int64 limit, const HorizonRange *range)
@@ -199,21 +199,21 @@ take(Request *request, const PlanSpec *spec, int64 limit, const HorizonRange *ra
 	return taken;
 }
 
-/* The messages were taken: when the lease ends they can be had again. */
+/* The messages were taken: when the lease ends they are available again. */
 static void
 mark_due(Request *request)
 {
 	Interval   *lease;
 
 	if (request->specs->fresh == &pop_fresh || request->lease_null)
-		return;					/* no lease; or one that a trigger made */
+		return;					/* no lease, or one that a trigger has set */
 	lease = DatumGetIntervalP(request->lease);
 	wake_mark_due(&request->name, GetCurrentTimestamp() + lease->time);
 }
 
 /*
- * What was due at a moment, then what is fresh, from where the horizon says.
- * The moment is one before the read began to take anything, so that a message
+ * Take what was due at a moment, then what is fresh, from where the horizon
+ * says.  The moment is before the read has taken any message.  So a message
  * that it took without a lease is not due again in its next look.
  */
 static int64
@@ -253,8 +253,8 @@ look(Request *request, Horizon *h, TimestampTz moment, int64 wanted)
 }
 
 /*
- * When the next deferred message of a table becomes due about which the horizon
- * knows nothing: $1 .. $2
+ * For a table about which the horizon knows nothing: when its next deferred
+ * message becomes due, between $1 and $2
  */
 static const PlanSpec next_due = {
 	PLAN_NEXT_DUE,
@@ -265,7 +265,7 @@ static const PlanSpec next_due = {
 	2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
-/* What a read that found nothing, or a peek, says about the next one */
+/* What a read that found nothing, or a peek, knows about the next attempt */
 void
 read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 			 Outlook *outlook)
@@ -288,9 +288,9 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 }
 
 /*
- * One attempt: how many messages it got.  All its looks mean the same "now": what
- * the first of them leased for no time at all is due again, but not in this call.
- * "outlook" may be NULL.
+ * One attempt; returns how many messages it got.  All its looks use the same
+ * "now".  So a message that the first look leased for no time is not due again
+ * in this call. "outlook" may be NULL.
  */
 static int64
 run_once(Request *request, Outlook *outlook)
@@ -328,8 +328,8 @@ run_once(Request *request, Outlook *outlook)
 }
 
 /*
- * One that came upon a locked partition before it found a message has let go of its
- * own locks: then it waits.  If it has something, or still holds a lock, it is short.
+ * An attempt that finds a locked partition before any message releases its own locks;
+ * then it waits.  If it has messages, or still holds a lock, it returns what it has.
  */
 static int64
 request_run(Request *request, Outlook *outlook)
@@ -361,7 +361,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 	return request_run(arg, outlook);
 }
 
-/* Whether others may take what this request passes by */
+/* Whether other sessions may take what this request skips */
 static bool
 is_picky(const Request *request)
 {
@@ -372,8 +372,8 @@ is_picky(const Request *request)
  * pgmq.read_with_poll(queue_name text, vt integer, qty integer, max_poll_seconds integer,
  *					   poll_interval_ms integer, conditional jsonb) -> SETOF message_record
  *
- * With a fixed snapshot it only ever sees what is in the queue already and
- * becomes due.
+ * With a fixed snapshot it only sees messages that are in the queue already, when they
+ * become due.
  */
 Datum
 pgmq_read_with_poll(PG_FUNCTION_ARGS)

@@ -2,12 +2,11 @@
  * send.c
  *	  Put messages in.
  *
- * A message that can be had at once is fresh: vt and enqueued_at are the same
- * reading of the clock.  A message with a delay is deferred, and is found by its
- * vt.  The clock for both is read when the queue's table is locked: for what is
- * deferred that makes the floors true (floors.c), for a queue that is
- * partitioned by time it says when a partition gets no more messages
- * (partition.c).
+ * A message that is available at once is fresh: vt and enqueued_at are the same
+ * reading of the clock.  A message with a delay is deferred, and is found by
+ * its vt.  The clock is read when the queue's table is locked.  Two arguments
+ * depend on that: floors are true for deferred messages (floors.c), and a
+ * partition by time is closed when no more messages can come (partition.c).
  */
 #include "pgmq.h"
 
@@ -106,7 +105,7 @@ typedef struct SendSpecs
 static const SendSpecs one_message = {&send_fresh, &send_delayed, &send_at};
 static const SendSpecs many_messages = {&send_batch_fresh, &send_batch_delayed, &send_batch_at};
 
-/* When messages become visible that were just sent with a delay, or a moment later */
+/* When messages that were just sent with a delay become visible, or a moment later */
 static TimestampTz
 visible_at(bool seconds, Datum when)
 {
@@ -116,9 +115,9 @@ visible_at(bool seconds, Datum when)
 }
 
 /*
- * What a call sends, to whatever queue: the second argument is the message or
- * the messages.  A NULL delay goes through the statement whose vt it makes NULL,
- * so that the error is the table's own (23502).
+ * What a call sends, to one queue or to many.  The second argument is the
+ * message or the messages.  A NULL delay goes through the statement whose vt it
+ * makes NULL, so that the error is the table's own (23502).
  */
 static void
 take_arguments(FunctionCallInfo fcinfo, const SendSpecs *specs,
@@ -134,7 +133,7 @@ take_arguments(FunctionCallInfo fcinfo, const SendSpecs *specs,
 
 	if (delay != DELAY_NONE && PG_ARGISNULL(delay_arg))
 	{
-		/* No message without a time, but for one that a trigger makes */
+		/* A NULL time is an error, unless a trigger sets one */
 		out->spec = specs->delayed;
 		out->nulls[2] = true;
 	}
@@ -185,9 +184,9 @@ send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 
 /*
  * One message: a set of one row, which needs no tuplestore.  The second call
- * ends the set.  Leaving isDone alone would not: beside a longer set in a
- * select list the server would call, and send, again for each of its rows.
- * A trigger on the queue may have turned the insert down: then there is no row.
+ * ends the set.  Without isDone the server would call again, and send again,
+ * for each row of a longer set in the same select list.  If a trigger on the
+ * queue has suppressed the insert, there is no row.
  */
 static Datum
 send_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
