@@ -2,18 +2,18 @@
  * xact.c
  *	  What is done when transactions and subtransactions end, and in what order.
  *
- * This is the only file that registers callbacks for that.  Every module that
- * keeps something of a transaction in static memory gives a function that takes
- * it back; docs/internals.md (Memory) lists what that is.
+ * This is the only file that registers callbacks for that.  Every module that keeps something of
+ * a transaction in static memory has a function that resets it; docs/internals.md (Static
+ * variables) lists them.
  *
- * An ERROR in XACT_EVENT_COMMIT is a PANIC of the whole cluster, so what is
- * called from here must be unable to fail: no allocation, no look-up, no lock
- * but a spinlock or an LWLock.  Only what comes before a commit may fail.
+ * An ERROR in XACT_EVENT_COMMIT is a PANIC of the whole cluster, so what is called from here must
+ * be unable to fail: no allocation, no look-up, no lock but a spinlock or an LWLock.  Only what
+ * comes before a commit may fail.
  *
- * COMMIT PREPARED and ROLLBACK PREPARED end a transaction of which this
- * session knows nothing.  A hook notes that they are run, and for each queue of this
- * database a waiting session is told to look.  (Other sessions may have no library loaded, and so
- * no hook.  Then it takes until the next look at intervals.)
+ * COMMIT PREPARED and ROLLBACK PREPARED end a transaction of which this session knows nothing.  A
+ * hook records that they are run, and for each queue of this database a waiting session is told
+ * to look.  (A session without the library has no hook.  Then the messages are found by the next
+ * look at intervals.)
  */
 #include "pgmq.h"
 
@@ -29,7 +29,7 @@
 
 static ProcessUtility_hook_type next_utility_hook = NULL;
 
-/* What the transaction keeps to itself; how it ends makes no difference. */
+/* Reset what belongs to the transaction, however it ends. */
 static void
 forget_transaction(void)
 {
@@ -59,7 +59,7 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
 			notify_rolled_back();
-			/* Who is woken must find what has come back */
+			/* First, so that the sessions that are woken find what has come back */
 			horizon_rolled_back();
 			wake_rolled_back();
 			announce_end(false);
@@ -86,7 +86,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId 
 			/* What it has deleted has come back */
 			starts_forget_own();
 			notify_rolled_back();
-			/* Perhaps more than this subtransaction moved: that costs a short walk. */
+			/* Perhaps more than this subtransaction has moved: that costs a short scan. */
 			horizon_rolled_back();
 			wake_subtransaction_rolled_back(id);
 			announce_subtransaction_end(false);
