@@ -37,7 +37,7 @@ _PG_init(void)
 	if (!setting_is_defined("pgmq.plan_cache_size"))
 		DefineCustomIntVariable("pgmq.plan_cache_size",
 								"Number of queues, or partitions, whose prepared statements a session keeps.",
-								"The least recently used queue's statements go first.",
+								"The statements of the least recently used queue are dropped first.",
 								&plan_max_queues,
 								256, 1, INT_MAX / 2,
 								PGC_USERSET, 0,
@@ -45,8 +45,8 @@ _PG_init(void)
 
 	if (!setting_is_defined("pgmq.rescan_interval"))
 		DefineCustomIntVariable("pgmq.rescan_interval",
-								"Least time between two looks for messages that were written around the functions.",
-								"A read that is short of messages then looks where the functions can't have left any.",
+								"Minimum time between two searches for messages that were not written by the functions of pgmq.",
+								"A read that returns fewer messages than wanted then searches the whole queue.",
 								&horizon_rescan_interval,
 								1000, 0, INT_MAX,
 								PGC_USERSET, GUC_UNIT_MS,
@@ -54,8 +54,8 @@ _PG_init(void)
 
 	if (!setting_is_defined("pgmq.recheck_interval"))
 		DefineCustomIntVariable("pgmq.recheck_interval",
-								"Longest time between two looks at a queue that somebody waits for.",
-								"Waits end because they are woken; this is for messages that nobody announces.",
+								"Maximum time between two checks of a queue that sessions wait for.",
+								"A commit wakes waiting sessions; the checks find messages whose commit does not.",
 								&wait_recheck_interval,
 								1000, 1, INT_MAX,
 								PGC_USERSET, GUC_UNIT_MS,
@@ -63,8 +63,8 @@ _PG_init(void)
 
 	if (!setting_is_defined("pgmq.maintenance_lock_timeout"))
 		DefineCustomIntVariable("pgmq.maintenance_lock_timeout",
-								"How long maintenance waits for a lock before it tries again later.",
-								"Who uses the queue waits as long behind it.",
+								"Maximum time that maintenance waits for a lock.",
+								"Other sessions may wait behind the lock request for as long.",
 								&maintain_lock_timeout,
 								100, 1, INT_MAX,
 								PGC_USERSET, GUC_UNIT_MS,
