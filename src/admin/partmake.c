@@ -313,7 +313,7 @@ partmake_move(const PartSet *set, const char *target, int64 lower, int64 upper)
 	if (get_default_partition_oid(set->relid) != set->default_relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("the default partition of %s was replaced at this moment", set->parent)));
+				 errmsg("the default partition of %s was replaced concurrently", set->parent)));
 	inserted = run_with_texts(psprintf("INSERT INTO %s (%s) SELECT %s FROM ONLY %s"
 									   " WHERE %s OPERATOR(pg_catalog.>=) $1::%s AND %s OPERATOR(pg_catalog.<) $2::%s",
 									   target, columns, columns, partset_relation(set->default_relid),
@@ -323,7 +323,7 @@ partmake_move(const PartSet *set, const char *target, int64 lower, int64 upper)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("could not move rows of %s to their partition", set->parent),
-				 errdetail("The table takes %llu of %llu rows.",
+				 errdetail("The table accepted %llu of %llu rows.",
 						   (unsigned long long) inserted, (unsigned long long) deleted),
 				 errhint("Look for a policy with FORCE ROW LEVEL SECURITY, and for a rule.")));
 }

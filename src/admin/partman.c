@@ -172,7 +172,7 @@ lock_config(const Partman *pm, LOCKMODE lockmode, Oid *relid)
 		refuse_config(pm, "There is no such relation.");
 	LockRelationOid(*relid, lockmode);
 	if (get_relname_relid("part_config", pm->namespace) != *relid)
-		refuse_config(pm, "It was replaced at this moment.");
+		refuse_config(pm, "It was replaced concurrently.");
 	rel = relation_open(*relid, NoLock);
 	check_config(pm, rel);
 	owner = rel->rd_rel->relowner;

@@ -90,7 +90,7 @@ owner_begin_bare(Oid owner, OwnerScope *scope)
 	if (!OidIsValid(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("a table was dropped at this moment")));
+				 errmsg("a table was dropped concurrently")));
 	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
 	scope->guc_nest_level = 0;
 	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE |

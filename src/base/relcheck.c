@@ -424,7 +424,7 @@ refuse_own_table(const char *relname, const char *detail)
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 errmsg("\"%s.%s\" is not the table that the extension pgmq made", PGMQ_SCHEMA, relname),
 			 errdetail("%s", detail),
-			 errhint("Put the extension's table back in its place.")));
+			 errhint("Restore the table of the extension.")));
 }
 
 static void
@@ -452,7 +452,7 @@ check_own_table(OwnTable table, Relation rel)
 					 errmsg("table \"%s.%s\" does not have the columns that the extension pgmq made",
 							PGMQ_SCHEMA, relname),
 					 errdetail("It has no column \"%s\" of type %s.", name, format_type_be(type)),
-					 errhint("Give the column its name and type back.")));
+					 errhint("Restore the name and the type of the column.")));
 	}
 }
 
@@ -521,7 +521,7 @@ relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("type \"%s.%s\" does not have the attributes that the extension pgmq made",
 						PGMQ_SCHEMA, type_name),
-				 errhint("Give the type its attributes back.")));
+				 errhint("Restore the attributes of the type.")));
 }
 
 /* A row of a type that has passed the check, of the values of its attributes; palloc'd */

@@ -71,7 +71,7 @@ make_index(const QueueName *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("relation %s exists and belongs to another queue", index),
-				 errhint("Queues with groups can't be named like this one and like its index.")));
+				 errhint("The group index of the queue needs this name.")));
 	nest = begin_partitioned_ddl();
 	run_ddl("CREATE INDEX %s ON %s ((%s COLLATE pg_catalog.\"C\"), msg_id)",
 				  index, name_table(name, QUEUE_TABLE), GROUP_KEY);
@@ -99,7 +99,7 @@ make_notes(const QueueName *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("relation %s exists and is not a table of notes", notes),
-				 errhint("Queues with groups need this name.")));
+				 errhint("The notes of a queue with groups need this name.")));
 	run_ddl("CREATE %sTABLE %s ("
 				  "msg_id bigint GENERATED ALWAYS AS IDENTITY,"
 				  " enqueued_at timestamp with time zone,"

@@ -331,7 +331,7 @@ front_open_table(GroupQueue *queue, GroupTable *table)
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 					 errmsg("\"%s\" is not an ordinary table of the access method heap",
 							RelationGetRelationName(table->rel)),
-					 errhint("Messages of groups cannot be read from it. Move them to a table that is.")));
+					 errhint("Grouped reads need an ordinary table. Move the messages to one.")));
 		if (!front_columns(table))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),

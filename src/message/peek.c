@@ -122,7 +122,7 @@ refuse_transaction(FunctionCallInfo fcinfo, const char *procedure)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot run inside a transaction block", procedure),
-				 errdetail("It holds no snapshot while it waits, and so can't be part of a transaction."),
+				 errdetail("It holds no snapshot while it waits, so it cannot be part of a transaction."),
 				 errhint("Call it with autocommit, or use pgmq.read_with_poll.")));
 	PreventCommandDuringRecovery(procedure);
 }

@@ -423,7 +423,7 @@ announce_before_prepare(void)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY"),
 					 errdetail("It has sent to a queue that notifies of insertions."),
-					 errhint("Switch that off using pgmq.disable_notify_insert().")));
+					 errhint("Disable notifications of the queue using pgmq.disable_notify_insert().")));
 	}
 }
 

@@ -172,7 +172,7 @@ count_drawn(Oid sequence)
 	if (seq == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the sequence of a queue was dropped meanwhile")));
+				 errmsg("the sequence of a queue was dropped concurrently")));
 	buffer = ReadBuffer(seq, 0);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer),

@@ -347,7 +347,7 @@ lock_patiently(const char *table)
 		if (attempt == LOCK_ATTEMPTS)
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("could not lock %s, which others are using all the time", table),
+					 errmsg("could not lock table %s: it is in constant use", table),
 					 errhint("Try again later.")));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 LOCK_PAUSE_MS, PG_WAIT_EXTENSION);
@@ -578,7 +578,7 @@ convert_archive(Conversion *c)
 		attach_at_once(c);
 	else
 		ereport(NOTICE,
-				(errmsg("what has been archived is in %s until the next call of pgmq.maintain()", c->old)));
+				(errmsg("existing archive rows remain in %s until pgmq.maintain() runs", c->old)));
 	register_conversion(c, at_once ? NULL : old_name);
 }
 

@@ -327,7 +327,7 @@ static void
 end_worker(Attended *database, BackgroundWorkerHandle *handle)
 {
 	ereport(LOG,
-			(errmsg("pgmq: terminating the maintenance of database %u, which takes too long", database->turn.oid)));
+			(errmsg("pgmq: terminating maintenance of database %u: it takes too long", database->turn.oid)));
 	TerminateBackgroundWorker(handle);
 	if (wait_for_worker(handle, ticks() + END_SECONDS * INT64CONST(1000000)))
 		pfree(handle);
@@ -379,11 +379,11 @@ note_end(Attended *database, WorkerArea *area, uint32 number)
 	owner = pg_atomic_read_u32(&area->owner);
 	if (OidIsValid(owner))
 		ereport(LOG,
-				(errmsg("pgmq: the maintenance of database %u has ended in a step of role %u, next time for its queues in %d seconds",
+				(errmsg("pgmq: maintenance of database %u failed in a step of role %u, next attempt for its queues in %d seconds",
 						database->turn.oid, owner, put_off(turn_of_owner(database, owner)))));
 	else
 		ereport(LOG,
-				(errmsg("pgmq: the maintenance of database %u has not ended well, next time in %d seconds",
+				(errmsg("pgmq: maintenance of database %u failed, next attempt in %d seconds",
 						database->turn.oid, put_off(&database->turn))));
 }
 
@@ -466,7 +466,7 @@ run_round(List *attended, MemoryContext context, WorkerArea *area)
 		if (is_due(database) && !run_worker(database, area))
 		{
 			ereport(LOG,
-					(errmsg("pgmq: no background worker is left for maintenance"),
+					(errmsg("pgmq: could not start a background worker for maintenance"),
 					 errhint("Consider increasing max_worker_processes.")));
 			break;
 		}

@@ -46,7 +46,7 @@ report_no_place(void)
 	reported = true;
 	ereport(LOG,
 			(errmsg("pgmq: too many waits for messages to wake this session"),
-			 errdetail("It looks for messages at intervals."),
+			 errdetail("This session checks for messages at intervals."),
 			 shared_is_ample() ? 0 : errhint("Add pgmq to shared_preload_libraries.")));
 }
 

@@ -125,7 +125,7 @@ my $archiver = $node->background_psql('postgres');
 $node->safe_psql('postgres', "SELECT pgmq.send_batch('early', array_fill('{}'::jsonb, '{3}'))");
 $archiver->query_safe("BEGIN; SELECT pgmq.archive('early', 1)");
 said("SET pgmq.maintenance_lock_timeout = '5ms'; SELECT pgmq.convert_archive_partitioned('early')",
-	qr/^ERROR:  could not lock pgmq.a_early, which others are using all the time/, 'an archive in use');
+	qr/^ERROR:  could not lock table pgmq.a_early: it is in constant use/, 'an archive in use');
 sql_is("SELECT pgmq.archive('early', 2)", 't', 'others were not kept waiting');
 $archiver->query_safe('COMMIT');
 sql_is("SELECT pgmq.convert_archive_partitioned('early', '10'); SELECT count(*) FROM pgmq.a_early", "\n2", 'now it goes');
@@ -137,7 +137,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO pgmq.a_large (msg_id, vt, message) SELECT i, now(), to_jsonb(repeat('x', 1000)) FROM generate_series(1, 40000) AS i;
 	SELECT pgmq.send_batch('large', array_fill('{}'::jsonb, '{100}'))});
 said("SELECT pgmq.convert_archive_partitioned('large', '1000', '1000000')",
-	qr/^NOTICE:  what has been archived is in pgmq.a_large_old1 until the next call of pgmq.maintain\(\)$/, 'a large archive');
+	qr/^NOTICE:  existing archive rows remain in pgmq.a_large_old1 until pgmq.maintain\(\) runs$/, 'a large archive');
 sql_is("SELECT count(*) FROM pgmq.archive('large', ARRAY(SELECT generate_series(60001, 60050)::bigint))", 50, 'archive() goes on');
 my ($out, $err) = sql('CALL pgmq.maintain()');
 is($err, '', 'maintain()');

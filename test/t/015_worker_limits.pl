@@ -183,7 +183,7 @@ foreach my $kind (sort keys %code)
 	my $catches = $kind eq 'catches';
 	ok($node->wait_for_log(qr/WARNING:  maintenance of queue "slow" took too long \(default partition\)/, $position), "code that $kind is cancelled, and the log says so") if !$catches;
 	ok($node->wait_for_log(qr/FATAL:  terminating background worker "pgmq maintenance" due to administrator command/, $position), 'a worker that is not cancelled is terminated') if $catches;
-	ok($node->wait_for_log(qr/LOG:  pgmq: the maintenance of database \d+ has ended in a step of role \d+, next time for its queues in 2 seconds/, $position), 'and its queues have their next turn later') if $catches;
+	ok($node->wait_for_log(qr/LOG:  pgmq: maintenance of database \d+ failed in a step of role \d+, next attempt for its queues in 2 seconds/, $position), 'and its queues have their next turn later') if $catches;
 	others_are_maintained("beside code that $kind, again");
 
 	# A session that calls, without the worker beside it
@@ -244,7 +244,7 @@ my $position = -s $node->logfile;
 $node->safe_psql('one', 'ALTER TABLE pgmq.meta RENAME TO meta_away; CREATE VIEW pgmq.meta AS TABLE pgmq.meta_away');
 foreach my $seconds (2, 4, 8)
 {
-	ok($node->wait_for_log(qr/LOG:  pgmq: the maintenance of database \d+ has not ended well, next time in $seconds seconds/, $position), "after a worker that died: $seconds seconds");
+	ok($node->wait_for_log(qr/LOG:  pgmq: maintenance of database \d+ failed, next attempt in $seconds seconds/, $position), "after a worker that died: $seconds seconds");
 }
 $node->safe_psql('two', "SELECT count(*) FROM pgmq.send_batch('good', array_fill('{}'::jsonb, '{100}'))");
 ok($node->poll_query_until('two', 'SELECT count(*) = 0 FROM pgmq.q_good_default'), 'the other database is maintained meanwhile');
