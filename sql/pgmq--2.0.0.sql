@@ -1,9 +1,9 @@
 \echo Use "CREATE EXTENSION pgmq" to load this file. \quit
 
--- This script runs as a superuser when somebody who is none installs the
--- extension (trusted = true), and the schema may have been there before, owned
--- by anybody.  Hence: every name is qualified, nothing is replaced, nothing is
--- skipped because it exists already.  @extowner@ is who runs CREATE EXTENSION.
+-- The extension is trusted: this script runs as a superuser even if another role
+-- installs it.  The schema may exist already and belong to any role.  So every
+-- name is qualified, nothing is replaced, and nothing is skipped because it exists
+-- already.  @extowner@ is the role that runs CREATE EXTENSION.
 
 ------------------------------------------------------------ types and tables
 
@@ -16,7 +16,7 @@ CREATE TYPE pgmq.message_record AS (
     message pg_catalog.jsonb,
     headers pg_catalog.jsonb
 );
-COMMENT ON TYPE pgmq.message_record IS 'A message as read and pop hand it out';
+COMMENT ON TYPE pgmq.message_record IS 'A message as read and pop return it';
 
 CREATE TYPE pgmq.queue_record AS (
     queue_name character varying,
@@ -24,7 +24,7 @@ CREATE TYPE pgmq.queue_record AS (
     is_unlogged boolean,
     created_at timestamp with time zone
 );
-COMMENT ON TYPE pgmq.queue_record IS 'A queue as list_queues shows it';
+COMMENT ON TYPE pgmq.queue_record IS 'A queue as list_queues returns it';
 
 CREATE TYPE pgmq.metrics_result AS (
     queue_name pg_catalog.text,
@@ -36,7 +36,7 @@ CREATE TYPE pgmq.metrics_result AS (
     queue_visible_length bigint,
     default_partition_length bigint
 );
-COMMENT ON TYPE pgmq.metrics_result IS 'The numbers of a queue as metrics shows them';
+COMMENT ON TYPE pgmq.metrics_result IS 'The numbers of a queue as metrics returns them';
 
 CREATE TABLE pgmq.meta (
     queue_name character varying NOT NULL CONSTRAINT meta_queue_name_key UNIQUE,
@@ -44,16 +44,16 @@ CREATE TABLE pgmq.meta (
     is_unlogged boolean NOT NULL,
     created_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE pgmq.meta IS 'The queues, each under the spelling it was created with';
+COMMENT ON TABLE pgmq.meta IS 'The queues, each in the spelling that it was created with';
 
--- A queue's identity is its lower-cased name.  Not unique: a database taken
--- over from an older version may hold two spellings of one queue, and a dump
--- of it must load.
+-- A queue's identity is its lower-cased name.  The index is not unique: a database
+-- from the PL/pgSQL extension may hold two spellings of one queue, and its dump
+-- must load.
 CREATE INDEX meta_identity_idx ON pgmq.meta (pg_catalog.lower(queue_name));
 
 SELECT pg_catalog.pg_extension_config_dump('pgmq.meta', '');
 
--- Which patterns lead to which queues.  compiled_regex is for those who read it;
+-- Which patterns lead to which queues.  compiled_regex is for readers of the table;
 -- sends match the pattern itself.
 CREATE TABLE pgmq.topic_bindings (
     pattern pg_catalog.text NOT NULL,
@@ -76,13 +76,13 @@ COMMENT ON TABLE pgmq.topic_bindings IS 'Which routing keys lead to which queues
 
 CREATE INDEX idx_topic_bindings_covering ON pgmq.topic_bindings (pattern) INCLUDE (queue_name, compiled_regex);
 
--- Sessions keep the bindings they have read.  Whatever changes the table tells
--- them, also what replication brings.
+-- Sessions keep the bindings that they have read.  The trigger tells them about every
+-- change of the table, also by replication.
 CREATE FUNCTION pgmq._topic_bindings_changed()
 RETURNS trigger LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__topic_bindings_changed';
 COMMENT ON FUNCTION pgmq._topic_bindings_changed() IS
-    'Private: have all sessions read the bindings again';
+    'Private: make all sessions read the bindings again';
 
 CREATE TRIGGER topic_bindings_changed AFTER INSERT OR UPDATE OR DELETE ON pgmq.topic_bindings
     FOR EACH ROW EXECUTE FUNCTION pgmq._topic_bindings_changed();
@@ -103,7 +103,7 @@ CREATE TABLE pgmq.notify_insert_throttle (
     throttle_interval_ms integer NOT NULL DEFAULT 0,
     last_notified_at timestamp with time zone NOT NULL DEFAULT pg_catalog.to_timestamp(0)
 );
-COMMENT ON TABLE pgmq.notify_insert_throttle IS 'The queues that notify of insertions; list_notify_insert_throttles() knows when they last did';
+COMMENT ON TABLE pgmq.notify_insert_throttle IS 'The queues that notify of insertions; list_notify_insert_throttles() shows when they last did';
 CREATE INDEX idx_notify_throttle_active ON pgmq.notify_insert_throttle (queue_name, last_notified_at)
     WHERE throttle_interval_ms OPERATOR(pg_catalog.>) 0;
 
@@ -119,19 +119,19 @@ CREATE TABLE pgmq.partition_config (
 );
 COMMENT ON TABLE pgmq.partition_config IS 'When partitions of a partitioned queue are dropped; queue_name is lower-case';
 COMMENT ON COLUMN pgmq.partition_config.retention_interval IS
-    'Partitions that are older are dropped: a number of ids or a time; NULL: none is';
+    'Older partitions are dropped: a number of ids or a time; NULL: none';
 COMMENT ON COLUMN pgmq.partition_config.drop_unread IS
-    'Whether they are dropped with the messages in them; otherwise when they are empty';
+    'True: they are dropped with the messages in them; false: when they are empty';
 COMMENT ON COLUMN pgmq.partition_config.drop_consumed IS
-    'Whether partitions that are empty are dropped at any age, and an empty current one is truncated';
+    'True: empty partitions are dropped at any age, and an empty current one is truncated';
 
 COMMENT ON COLUMN pgmq.partition_config.converted_archive IS
-    'The table that was the archive before it was partitioned, as long as it is not attached';
+    'The table that was the archive before the conversion, until it is attached';
 
 SELECT pg_catalog.pg_extension_config_dump('pgmq.partition_config', '');
 
--- Rows of these tables decide what happens to a queue, so they are its owner's
--- to write.  Not for what replication brings: the publisher has checked that.
+-- Rows of these tables decide what happens to a queue, so only its owner may write
+-- them.  Replicated rows are not checked again: the publisher has checked them.
 -- Bindings are different: a role that may bind decides where messages go.
 CREATE FUNCTION pgmq._check_queue_owner()
 RETURNS trigger LANGUAGE C VOLATILE COST 100
@@ -160,13 +160,13 @@ ALTER TABLE pgmq.meta REPLICA IDENTITY USING INDEX meta_queue_name_key;
 ALTER TABLE pgmq.topic_bindings REPLICA IDENTITY USING INDEX topic_bindings_unique_pattern_queue;
 ALTER TABLE pgmq.notify_insert_throttle REPLICA IDENTITY USING INDEX notify_insert_throttle_queue_name_key;
 
--- The installing role owns what it may want to grant.
+-- The installing role owns the objects that it may want to grant.
 ALTER TABLE pgmq.meta OWNER TO @extowner@;
 ALTER TABLE pgmq.topic_bindings OWNER TO @extowner@;
 ALTER TABLE pgmq.notify_insert_throttle OWNER TO @extowner@;
 ALTER TABLE pgmq.partition_config OWNER TO @extowner@;
 
--- Monitoring may look at everything, as it may with the published extension.
+-- Monitoring roles may read everything, as they may with the PL/pgSQL extension.
 GRANT USAGE ON SCHEMA pgmq TO pg_monitor;
 GRANT SELECT ON TABLE pgmq.meta, pgmq.topic_bindings, pgmq.notify_insert_throttle, pgmq.partition_config TO pg_monitor;
 ALTER DEFAULT PRIVILEGES FOR ROLE @extowner@ IN SCHEMA pgmq GRANT SELECT ON TABLES TO pg_monitor;
@@ -307,7 +307,7 @@ CREATE FUNCTION pgmq.read_with_poll(
 RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_read_with_poll';
 COMMENT ON FUNCTION pgmq.read_with_poll(pg_catalog.text, integer, integer, integer, integer, pg_catalog.jsonb) IS
-    'Like read, but wait up to max_poll_seconds for a message; poll_interval_ms is the longest time between two looks';
+    'Like read, but wait up to max_poll_seconds for a message; poll_interval_ms is the maximum time between two checks';
 
 CREATE FUNCTION pgmq.pop(queue_name pg_catalog.text, qty integer DEFAULT 1)
 RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
@@ -323,7 +323,7 @@ CREATE PROCEDURE pgmq.wait(
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'pgmq_wait';
 COMMENT ON PROCEDURE pgmq.wait(pg_catalog.text, integer, boolean) IS
-    'Wait up to timeout_ms milliseconds until there is something to read, without holding a snapshot; whether there is';
+    'Wait up to timeout_ms milliseconds until there is a message to read, without holding a snapshot; true if there is one';
 
 CREATE PROCEDURE pgmq.wait_any(
     queue_names pg_catalog.text[],
@@ -333,7 +333,7 @@ CREATE PROCEDURE pgmq.wait_any(
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'pgmq_wait_any';
 COMMENT ON PROCEDURE pgmq.wait_any(pg_catalog.text[], integer, pg_catalog.text[]) IS
-    'Like wait, for any of several queues; the names of those with something to read';
+    'Like wait, for any of several queues; returns the names of those with messages to read';
 ---------------------------------------------------------------------- groups
 
 CREATE PROCEDURE pgmq.wait_grouped(
@@ -344,7 +344,7 @@ CREATE PROCEDURE pgmq.wait_grouped(
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'pgmq_wait_grouped';
 COMMENT ON PROCEDURE pgmq.wait_grouped(pg_catalog.text, integer, boolean) IS
-    'Like wait, until there is something to read by groups';
+    'Like wait, until a grouped read can return a message';
 
 CREATE FUNCTION pgmq.read_grouped(queue_name pg_catalog.text, vt integer, qty integer)
 RETURNS SETOF pgmq.message_record LANGUAGE C VOLATILE COST 100
@@ -404,7 +404,7 @@ CREATE FUNCTION pgmq.create_fifo_index(queue_name pg_catalog.text)
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_create_fifo_index';
 COMMENT ON FUNCTION pgmq.create_fifo_index(pg_catalog.text) IS
-    'Make what fast reading by groups needs; harmless if it exists';
+    'Make the index, the notes and the triggers for fast grouped reads; harmless if they exist';
 
 CREATE FUNCTION pgmq.create_fifo_indexes_all()
 RETURNS void LANGUAGE C VOLATILE COST 100
@@ -422,19 +422,19 @@ CREATE FUNCTION pgmq._groups_healed(queue_name pg_catalog.text)
 RETURNS bigint LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__groups_healed';
 COMMENT ON FUNCTION pgmq._groups_healed(pg_catalog.text) IS
-    'Private: how many groups the sweep has found that a note should have told of, since the server was started';
+    'Private: how many groups without a note the sweep has found since the server was started';
 
 CREATE FUNCTION pgmq._group_sent()
 RETURNS trigger LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__group_sent';
 COMMENT ON FUNCTION pgmq._group_sent() IS
-    'Private: messages have come; called by the triggers that create_fifo_index makes';
+    'Private: messages were inserted; called by the triggers that create_fifo_index makes';
 
 CREATE FUNCTION pgmq._group_removed()
 RETURNS trigger LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__group_removed';
 COMMENT ON FUNCTION pgmq._group_removed() IS
-    'Private: messages have gone; called by the triggers that create_fifo_index makes';
+    'Private: messages were deleted; called by the triggers that create_fifo_index makes';
 
 CREATE FUNCTION pgmq._group_retimed()
 RETURNS trigger LANGUAGE C VOLATILE COST 100
@@ -452,7 +452,7 @@ CREATE FUNCTION pgmq._group_truncated()
 RETURNS trigger LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__group_truncated';
 COMMENT ON FUNCTION pgmq._group_truncated() IS
-    'Private: all messages have gone; called by the triggers that create_fifo_index makes';
+    'Private: the queue was truncated; called by the triggers that create_fifo_index makes';
 
 ------------------------------------------------------ delete, archive, set_vt
 
@@ -573,25 +573,25 @@ CREATE FUNCTION pgmq.validate_routing_key(routing_key pg_catalog.text)
 RETURNS boolean LANGUAGE C IMMUTABLE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_validate_routing_key';
 COMMENT ON FUNCTION pgmq.validate_routing_key(pg_catalog.text) IS
-    'True, or an error that says what is wrong with the routing key';
+    'Returns true, or raises an error that says what is wrong with the routing key';
 
 CREATE FUNCTION pgmq.validate_topic_pattern(pattern pg_catalog.text)
 RETURNS boolean LANGUAGE C IMMUTABLE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_validate_topic_pattern';
 COMMENT ON FUNCTION pgmq.validate_topic_pattern(pg_catalog.text) IS
-    'True, or an error that says what is wrong with the pattern';
+    'Returns true, or raises an error that says what is wrong with the pattern';
 
 CREATE FUNCTION pgmq.bind_topic(pattern pg_catalog.text, queue_name pg_catalog.text)
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_bind_topic';
 COMMENT ON FUNCTION pgmq.bind_topic(pg_catalog.text, pg_catalog.text) IS
-    'Have a queue get what is sent to routing keys that match a pattern; harmless if it does';
+    'Bind a queue to a pattern: it gets the messages whose routing key matches; harmless if it is bound';
 
 CREATE FUNCTION pgmq.unbind_topic(pattern pg_catalog.text, queue_name pg_catalog.text)
 RETURNS boolean LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_unbind_topic';
 COMMENT ON FUNCTION pgmq.unbind_topic(pg_catalog.text, pg_catalog.text) IS
-    'End what bind_topic began; false if there is no such binding';
+    'Remove the binding of a queue to a pattern; false if there is no such binding';
 
 CREATE FUNCTION pgmq.list_topic_bindings()
 RETURNS TABLE(pattern pg_catalog.text, queue_name pg_catalog.text, bound_at timestamp with time zone, compiled_regex pg_catalog.text) LANGUAGE C STABLE COST 100
@@ -696,7 +696,7 @@ CREATE FUNCTION pgmq.convert_archive_partitioned(
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_convert_archive_partitioned';
 COMMENT ON FUNCTION pgmq.convert_archive_partitioned(pg_catalog.text, pg_catalog.text, pg_catalog.text, integer) IS
-    'Partition the archive of the queue table_name, with what is in it';
+    'Partition the archive of the queue table_name, including its rows';
 
 ------------------------------------------------------------------ maintenance
 
@@ -704,7 +704,7 @@ CREATE PROCEDURE pgmq.maintain()
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'pgmq_maintain';
 COMMENT ON PROCEDURE pgmq.maintain() IS
-    'Do what is due for all queues: make partitions, move on what lies in default partitions, drop old partitions';
+    'Maintain all queues: make partitions, move rows out of default partitions, drop old partitions';
 
 CREATE FUNCTION pgmq.list_partitions(queue_name pg_catalog.text DEFAULT NULL)
 RETURNS TABLE (
@@ -731,7 +731,7 @@ CREATE FUNCTION pgmq.set_retention(
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_set_retention';
 COMMENT ON FUNCTION pgmq.set_retention(pg_catalog.text, pg_catalog.text, boolean, boolean) IS
-    'When partitions of a queue and its archive are dropped';
+    'Set when partitions of a queue and its archive are dropped';
 
 ---------------------------------------------------------------------- metrics
 
@@ -753,19 +753,19 @@ CREATE FUNCTION pgmq.enable_notify_insert(queue_name pg_catalog.text, throttle_i
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_enable_notify_insert';
 COMMENT ON FUNCTION pgmq.enable_notify_insert(pg_catalog.text, integer) IS
-    'Have listeners of the queue''s channel notified of insertions, at most once in throttle_interval_ms';
+    'Notify listeners of the queue''s channel of insertions, at most once in throttle_interval_ms';
 
 CREATE FUNCTION pgmq.disable_notify_insert(queue_name pg_catalog.text)
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_disable_notify_insert';
 COMMENT ON FUNCTION pgmq.disable_notify_insert(pg_catalog.text) IS
-    'Notify nobody of insertions any more; harmless if it is so';
+    'Stop the notifications of insertions; harmless if there are none';
 
 CREATE FUNCTION pgmq.update_notify_insert(queue_name pg_catalog.text, throttle_interval_ms integer)
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_update_notify_insert';
 COMMENT ON FUNCTION pgmq.update_notify_insert(pg_catalog.text, integer) IS
-    'Change the least time between two notifications of a queue';
+    'Change the minimum time between two notifications of a queue';
 
 CREATE FUNCTION pgmq.list_notify_insert_throttles()
 RETURNS TABLE (queue_name pg_catalog.text, throttle_interval_ms integer, last_notified_at timestamp with time zone)
@@ -799,7 +799,7 @@ CREATE FUNCTION pgmq.acquire_queue_lock(queue_name pg_catalog.text)
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_acquire_queue_lock';
 COMMENT ON FUNCTION pgmq.acquire_queue_lock(pg_catalog.text) IS
-    'Wait until no other transaction creates or drops the queue; held until the end of this one';
+    'Take the queue''s advisory lock, which create and drop_queue take; held until the end of the transaction';
 
 CREATE FUNCTION pgmq.format_table_name(queue_name pg_catalog.text, prefix pg_catalog.text)
 RETURNS pg_catalog.text LANGUAGE C VOLATILE COST 100
@@ -811,7 +811,7 @@ CREATE FUNCTION pgmq.validate_queue_name(queue_name pg_catalog.text)
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_validate_queue_name';
 COMMENT ON FUNCTION pgmq.validate_queue_name(pg_catalog.text) IS
-    'An error for a name that create refuses for its length';
+    'Raises an error for a name that create refuses because of its length';
 
 CREATE FUNCTION pgmq._belongs_to_pgmq(table_name pg_catalog.text)
 RETURNS boolean LANGUAGE C VOLATILE COST 100
@@ -829,7 +829,7 @@ CREATE FUNCTION pgmq._ensure_pg_partman_installed()
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__ensure_pg_partman_installed';
 COMMENT ON FUNCTION pgmq._ensure_pg_partman_installed() IS
-    'Private: an error without pg_partman';
+    'Private: raises an error if pg_partman is not installed';
 
 CREATE FUNCTION pgmq._get_pg_partman_schema()
 RETURNS pg_catalog.text LANGUAGE C VOLATILE COST 100
@@ -853,4 +853,4 @@ CREATE FUNCTION pgmq.rescan(queue_name pg_catalog.text)
 RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_rescan';
 COMMENT ON FUNCTION pgmq.rescan(pg_catalog.text) IS
-    'Have the next read look everywhere, also where only writes around the functions can have put messages';
+    'Make the next read search the whole queue, for messages that were not written by the functions of pgmq';
