@@ -25,11 +25,20 @@ held && (/ereport|elog|alloc|ticks\(|GetCurrent|CHECK_FOR_INTERRUPTS|LWLock|SetL
 /SpinLockRelease\(/ { held = 0 }
 END { exit bad }'
 
-# What readers trip over in the pages for users, and links that lead nowhere; test/language.py lists the pages that are not
-# clean yet
-for file in $(cd "$WORK/build" && ls README.md CHANGELOG.md docs/*.md); do
+# What readers trip over in the pages, the comments, the errors and the comments of SQL objects, and links that lead
+# nowhere; test/language.py lists the files that are not clean yet
+for file in $(cd "$WORK/build" && ls README.md CHANGELOG.md docs/*.md sql/*.sql src/*.[ch] src/*/*.[ch]); do
 	lint language "$file" python3 test/language.py "$file"
 done
+
+# It must be able to fail, for each kind of file
+notices() {
+	printf '%s\n' "$2" >"$WORK/bad$1" && ! python3 test/language.py "$WORK/bad$1"
+}
+lint "language check notices" page notices .md 'Who waits keeps what he writes.'
+lint "language check notices" comment notices .c '/* Whoever has the lock */'
+lint "language check notices" error notices .c '	ereport(ERROR, (errmsg("the lock was not to be had")));'
+lint "language check notices" "comment on an object" notices .sql "COMMENT ON TABLE t IS 'Notify nobody';"
 
 # One file at a time on each processor
 for file in $(cd "$WORK/build" && ls src/*.c src/*/*.c); do
