@@ -2,8 +2,8 @@
  * pgmq.h
  *	  What every file needs: the server's types, and what differs between its versions.
  *
- * All else stands in the header of its folder, src/<folder>/<folder>.h, whose top says what
- * the folder is for and what it promises to the others.  A file includes the headers of its own
+ * All else is in the header of its folder, src/<folder>/<folder>.h.  Its top says what the
+ * folder is for and what it promises to the others.  A file includes the headers of its own
  * folder and of those above it in this list:
  *
  *		base queue position wait notify policy message group topic admin upkeep

@@ -1,8 +1,8 @@
 /*
  * base.h
- *	  What everything stands on.  Nothing in here knows what a message is.
+ *	  What all other folders use.  Nothing in here knows what a message is.
  *
- * name		The only place that knows how the objects of a queue are called.  A queue has one
+ * name		The only place that knows the names of a queue's objects.  A queue has one
  *			QueueName, however the caller spells it.
  * relcheck	Objects are found by name, and their owners can replace them.  Ask here before you
  *			read a tuple, scan an index or build a row.
@@ -14,7 +14,7 @@
  * queues	Do something for each queue of the database.  An error ends the work on one queue.
  * planner	The settings that plans are made under, whatever those of the session are.
  * result	Rows from the executor into the set that a function returns, in msg_id order.
- * shared	Shared memory for those who have registered; or NULL, and they do without.
+ * shared	Shared memory for modules that have registered; or NULL, and they work without it.
  * inline	Clocks and arguments.
  */
 #ifndef PGMQ_BASE_H

@@ -13,8 +13,8 @@
 #include "utils/timestamp.h"
 
 /*
- * Microseconds by a clock that nobody sets and that all processes share: what
- * is done how often must not depend on the time of day.
+ * Microseconds of a monotonic clock that all processes share: intervals must not
+ * depend on the time of day.
  */
 static inline int64
 ticks(void)
@@ -49,9 +49,10 @@ arg_to_param(FunctionCallInfo fcinfo, int argno, Datum *value, bool *null)
 }
 
 /*
- * How many transactions that wrote something have ended in this cluster, parts that
- * were rolled back included.  As long as that is the same, so is what there is to be
- * seen.  Read without its lock, before the snapshot that it is compared with later.
+ * How many transactions that wrote something have ended in this cluster, including
+ * subtransactions that were rolled back.  While the number is the same, a new
+ * snapshot shows the same.  It is read without its lock, before the snapshot that it
+ * is compared with later.
  */
 static inline uint64
 transactions_ended(void)

@@ -2,8 +2,8 @@
  * group.h
  *	  Messages that are handed out by groups: in order, and to one consumer at a time.
  *
- * A message is handed out only when every earlier one of its group is gone, or handed out by
- * the same call before it.  Three arguments are kept apart.  Safety (front.c) rests on locks,
+ * A message is handed out only when every earlier one of its group is gone, or was handed out
+ * earlier in the same call.  Three arguments are kept apart.  Safety (front.c) rests on locks,
  * snapshots and the queue's own table.  Liveness (groupsweep.c) rests on a sweep that repeats
  * by itself.  Speed (notes.c) rests on notes, which may be wrong, missing or gone.
  *

@@ -1,6 +1,6 @@
 /*
  * message.h
- *	  Messages go in, are handed out, and go away.
+ *	  Messages are sent, handed out, and deleted or archived.
  *
  * A message is handed out once in its visibility timeout, and never lost.  No row is locked that
  * is not handed out.  A call that fails leaves nothing behind.
@@ -54,7 +54,7 @@ extern void send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int heade
 
 /* ---- peek.c ---- */
 
-/* How many there are to be had, up to a limit */
+/* How many messages are available, up to a limit */
 typedef int64 (*PeekCount) (const QueueName *name, Outlook *outlook);
 
 extern Datum peek_wait(FunctionCallInfo fcinfo, const char *procedure, bool grouped, PeekCount count);

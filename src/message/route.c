@@ -1,18 +1,18 @@
 /*
  * route.c
- *	  A statement on messages by id, to the partitions that these are in.
+ *	  A statement on messages by id, for the partitions that contain them.
  *
- * Where partitions go by msg_id, the id says which.  Where they go by time, it
- * is the partition whose range of ids has it.  That can be wrong for what others
- * wrote around the functions, so what isn't found there is looked for in all
- * partitions, by what their indexes say.  What isn't found at all may
- * have been moved to a partition that has come meanwhile.
+ * By msg_id, the id determines the partition.  By time, it is the partition
+ * whose range of ids contains the id.  That can be wrong for rows that were
+ * written by hand.  So an id that is not found there is searched for in all
+ * partitions, by their indexes.  An id that is not found at all may have been
+ * moved to a new partition meanwhile.
  *
  * No id is tried twice in the same partition, so a message is returned once.
- * Partitions are gone through in one order, and ids in each in theirs: two
+ * Partitions are handled in one order, and so are the ids in each of them: two
  * calls can wait for one another but not deadlock.  If there are several
  * partitions, all are locked before the first statement, in the order of their
- * oids: so does REINDEX CONCURRENTLY of the whole table.
+ * oids.  REINDEX CONCURRENTLY of the whole table uses the same order.
  */
 #include "pgmq.h"
 
@@ -130,11 +130,11 @@ run_on_leaf(Route *route, Leaf *leaf, int first, int behind)
 		leaf_note_due(leaf, GetCurrentTimestamp());
 }
 
-/* ---- partitions that go by msg_id ---- */
+/* ---- queues that are partitioned by msg_id ---- */
 
 /*
- * Only those partitions that have come since a generation of the list.  "run" says
- * to run the statement, else the partitions are only collected to be locked.
+ * Only the partitions that are newer than a generation of the list.  "run": run
+ * the statement; otherwise the partitions are only collected to be locked.
  */
 static void
 visit_by_bounds(Route *route, uint32 since, bool run, Leaf **leaves, int *nleaves)
@@ -192,13 +192,13 @@ ids_of_leaf(const Route *route, const Leaf *leaf)
 		return ids;
 	ids.first = find_id(route, leaf->lowest_id);
 	ids.behind = route->nids;
-	/* Where messages are still sent to, the highest is already out of date */
+	/* While messages are still sent to a partition, its highest id is already out of date */
 	if (leaf->ids_known && leaf->highest_id < PG_INT64_MAX)
 		ids.behind = find_id(route, leaf->highest_id + 1);
 	return ids;
 }
 
-/* Where they should be */
+/* The partitions where the ids should be */
 static void
 route_by_range(Route *route, Tried *tried)
 {
@@ -225,8 +225,9 @@ route_by_range(Route *route, Tried *tried)
 }
 
 /*
- * Wherever else they may be: what the range of a leaf is now, whoever wrote to
- * it.  A single id can be looked up itself.
+ * All other partitions that may contain them: by the range of a leaf as it is
+ * now, including rows that were written by hand.  A single id can be looked up
+ * itself.
  */
 static void
 look_for_ids(const Route *route, Leaf *leaf)
@@ -274,7 +275,7 @@ route_everywhere(Route *route, const Tried *tried, uint32 since)
 	}
 }
 
-/* Whether the list has a partition that one of this generation had not */
+/* Whether the list has a partition that a list of this generation did not have */
 static bool
 has_born_since(const Partitions *parts, uint32 since)
 {
@@ -289,9 +290,9 @@ has_born_since(const Partitions *parts, uint32 since)
 }
 
 /*
- * Run a statement whose $1 is a msg_id or an array of them, wherever these
- * are.  "makes_due" says that it may make them visible at once.  The caller has
- * connected to SPI.  Returns how many rows it processed.
+ * Run a statement whose $1 is a msg_id or an array of them, in all partitions
+ * that contain them.  "makes_due" says that it may make them visible at once.
+ * The caller has connected to SPI.  Returns how many rows it processed.
  */
 uint64
 route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nulls,
@@ -317,8 +318,8 @@ route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nu
 	else
 		route_by_bounds(&route, 0);
 	/*
-	 * What was moved meanwhile is in a partition that has come since.  A new list
-	 * alone is no reason to go on: the server may take back each as soon as it is made.
+	 * A row that was moved meanwhile is in a new partition.  A new list alone is no
+	 * reason to go on: the server may invalidate each list as soon as it is made.
 	 */
 	while (route.processed < route.nids)
 	{
@@ -332,7 +333,7 @@ route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nu
 		else
 			route_everywhere(&route, NULL, since);
 	}
-	/* It is a statement that says what is not allowed. */
+	/* Run a statement at least once, because it raises the error of a missing privilege. */
 	if (!route.stated)
 	{
 		nulls[0] = true;

@@ -1,9 +1,9 @@
 /*
  * notify.h
- *	  NOTIFY for those who LISTEN to a queue.
+ *	  NOTIFY for sessions that LISTEN to a queue.
  *
- * A channel hears of what was committed, but not more often than its interval says.  What was
- * kept back is announced at the end of the interval, by a background worker.  Senders share
+ * Commits are announced on the queue's channel, but not more often than its interval allows.
+ * The others are announced at the end of the interval, by a background worker.  Senders share
  * no row and no lock.
  *
  * Only the module calls this: when it is loaded, and when transactions end.

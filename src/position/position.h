@@ -1,25 +1,25 @@
 /*
  * position.h
- *	  Where a read may start, so that its cost does not depend on what lies in front of it.
+ *	  Where a read may start, so that its cost does not depend on what else is in the queue.
  *
- * Each queue has floors and marks, which all sessions share.  Floors are true: below them lies
- * no message that the functions have written.  Marks are likely: what they have passed
- * wrongly is found by sweeps.  All of it can be thrown away at any time; then reads start at
- * the front of the indexes.
+ * Each queue has floors and marks, which all sessions share.  Floors are true: below them there
+ * is no message that our functions have written.  Marks are likely: sweeps find what they have
+ * skipped wrongly.  All of it can be dropped at any time; then reads start at the beginning of
+ * the indexes.
  *
  * A read calls horizon_begin(), and looks where horizon_next_due() and horizon_next_fresh()
  * say.  It tells horizon_found() what it found.  While it is short of messages it asks
- * horizon_look_again().  It ends with horizon_end().  Where nothing is known the same
- * calls say: look everywhere.
+ * horizon_look_again().  It ends with horizon_end().  If nothing is known, the same calls
+ * say: look everywhere.
  *
- * For those who wait, an Outlook says when there is a reason for another attempt.
+ * For waiting sessions, an Outlook says when there is a reason for another attempt.
  */
 #ifndef PGMQ_POSITION_H
 #define PGMQ_POSITION_H
 
 #include "queue/queue.h"
 
-/* What an attempt says about the next; "until" is told to it */
+/* What an attempt knows about the next one; "until" is an argument */
 typedef struct Outlook
 {
 	TimestampTz until;			/* look no further ahead than this */

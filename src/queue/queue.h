@@ -2,9 +2,9 @@
  * queue.h
  *	  One queue: its row in pgmq.meta, its tables, their partitions, and statements on them.
  *
- * registry		Which queues are registered.  With lock_queue() nobody else makes or drops this one,
- *				and the catalogs are up to date.
- * place		A table that messages lie in.  A look at it sees what its snapshot sees, and locks no row.
+ * registry		Which queues are registered.  With lock_queue() no other session makes or drops this
+ *				one, and the catalogs are up to date.
+ * place		A table that messages are in.  A look at it sees what its snapshot sees, and locks no row.
  * partition	Which partitions a call must touch.  The list may be out of date; that costs a
  *				second look, and loses nothing.  Locks on several partitions cannot deadlock.
  * plan			The prepared statements of a queue in this backend.  A statement is planned once,
@@ -25,7 +25,7 @@
 
 /*
  * The triggers on a queue that has groups; their names are their functions'.
- * Those who look for triggers of users pass these by.
+ * A search for triggers of users skips these.
  */
 #define TRIGGER_SENT "pgmq_group_sent"
 #define TRIGGER_REMOVED "pgmq_group_removed"

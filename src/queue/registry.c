@@ -1,7 +1,7 @@
 /*
  * registry.c
- *	  Which queues are registered: the rows of pgmq.meta, and the lock of those who
- *	  change one.
+ *	  Which queues are registered: the rows of pgmq.meta, and the lock for changing
+ *	  a queue.
  */
 #include "pgmq.h"
 
@@ -11,12 +11,13 @@
 #include "queue/registry.h"
 
 /*
- * One at a time may create or drop a queue; the lock is held until the end of
- * the transaction.  The key is the one that programs of the published
- * interface know, made from the canonical name.
+ * One session at a time may create or drop a queue; the lock is held until the
+ * end of the transaction.  The key is made from the canonical name.  Programs
+ * know it from the PL/pgSQL extension.
  *
- * What whoever had the lock before us has done to the catalogs is known to us
- * from here on: unlike a lock on a table, this one doesn't see to that.
+ * From here on this session knows what the previous holder of the lock has done
+ * to the catalogs.  A lock on a table accepts invalidations; an advisory lock
+ * does not.
  */
 void
 lock_queue(const QueueName *name)

@@ -3,7 +3,7 @@
  *	  Sessions that wait for a queue, and what wakes them.
  *
  * wake_mark*()	say what this transaction does to a queue.  When it has ended, and not
- *				before, those who wait are told.  What is called at that end cannot fail.
+ *				before, waiting sessions are told.  Functions called at that end cannot fail.
  * wait_for()	tries, sleeps until there is a reason to try again, and so on.  It knows no
  *				SQL: its caller passes the attempt.
  *
@@ -41,8 +41,8 @@ extern void wake_forget(void);
 /* ---- wait.c ---- */
 
 /*
- * Try a queue, by its index among those that are waited for; returns the
- * number of messages got or seen, and says in "outlook" how it goes on.
+ * Try a queue, given as its index in the request.  Returns the number of
+ * messages taken or seen, and sets "outlook" for the next attempt.
  */
 typedef int64 (*WaitAttempt) (void *arg, int queue, Outlook *outlook);
 
@@ -56,7 +56,7 @@ typedef struct WaitRequest
 	int			interval_ms;	/* longest time between two attempts */
 	WakeEnd		success;		/* WAKE_TOOK or WAKE_SAW */
 	bool		grouped;		/* for groups, not for messages */
-	bool		picky;			/* may pass by what another would take */
+	bool		picky;			/* may skip what another would take */
 	bool		unwakeable;		/* could not see what it was woken for */
 } WaitRequest;
 
