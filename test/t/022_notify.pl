@@ -361,7 +361,7 @@ PYTHON
 	is($node->safe_psql('copy', 'SELECT queue_name, throttle_interval_ms FROM pgmq.list_notify_insert_throttles()'),
 		"x|$HOUR", 'the copy has the settings');
 	# A listener that ends while the server writes to it is the test's own doing
-unlike(slurp_file($node->logfile), qr/FATAL:(?!  connection to client lost)/, 'all this without noise in the log');
+	unlike(slurp_file($node->logfile), qr/FATAL:(?!  connection to client lost)/, 'all this without noise in the log');
 }
 
 ###################################################### dump and restore, crashes
