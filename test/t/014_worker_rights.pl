@@ -112,6 +112,17 @@ $node->safe_psql('postgres', 'ALTER DATABASE app SET exit_on_error = on');
 $node->poll_query_until('app', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pgmq maintenance'});
 rounds('a database that ends sessions at an error');
 $node->safe_psql('postgres', 'ALTER DATABASE app RESET ALL');
+
+# ... and end them when a transaction lasts; not those of this test
+SKIP:
+{
+	skip 'no transaction_timeout before 17', 1 if $node->pg_version < 17;
+	local $ENV{PGOPTIONS} = '-c transaction_timeout=0';
+	$node->safe_psql('postgres', 'ALTER DATABASE app SET transaction_timeout = 1');
+	$node->poll_query_until('app', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pgmq maintenance'});
+	rounds('a database that ends transactions after a millisecond');
+	$node->safe_psql('postgres', 'ALTER DATABASE app RESET ALL');
+}
 $holder->query_safe(q{COMMIT; SELECT pgmq.drop_queue('aheld')});
 $holder->quit;
 
