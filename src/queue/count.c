@@ -2,18 +2,18 @@
  * count.c
  *	  Count the messages in a table without running any code of its owner.
  *
- * A monitoring role has rights that the owner of a queue does not have.  A SELECT
- * runs code of the owner with these rights: the functions of a view, policies,
- * casts and operators of another column type, and, when it is planned, functions
- * in index expressions and CHECK constraints.  So the table is scanned here, by a
- * snapshot, and no statement is planned:
+ * A monitoring role has rights that the owner of a queue does not have.  A
+ * SELECT runs code of the owner with these rights: the functions of a view,
+ * policies, casts and operators of another column type, and, when it is
+ * planned, functions in index expressions and CHECK constraints.  So the table
+ * is scanned here, by a snapshot, and no statement is planned:
  *
  * 1. Only tables and partitions that the server stores itself are scanned.
  * 2. The two columns that are compared have the type timestamptz, exactly.
  * 3. Row-level security: the caller asks count_policed() first.
  * 4. The caller has checked the privileges of its own caller.
  *
- * Locks are released at once.  What was counted is a matter of the snapshot.
+ * Locks are released at once; the snapshot decides what is counted.
  */
 #include "pgmq.h"
 
@@ -114,10 +114,10 @@ count_table(Relation rel, bool times, Snapshot snapshot, Counts *counts)
 }
 
 /*
- * What the current role sees in a table, with its partitions.  "times": visible
- * messages and ages, too.  Like a statement, this sees what was committed before
- * it began and what the transaction has done so far.  False if there is no such
- * table any more.
+ * Count what the current role sees in a table, with its partitions.  "times":
+ * count visible messages and ages, too.  Like a statement, this sees what was
+ * committed before it began and what the transaction has done so far.  False if
+ * the table is gone.
  */
 bool
 count_messages(Oid relid, bool times, Counts *counts)
@@ -159,7 +159,7 @@ count_messages(Oid relid, bool times, Counts *counts)
 	return true;
 }
 
-/* How many ids a sequence has given out, if it counts from 1 */
+/* How many ids were drawn from a sequence, if it counts from 1 */
 int64
 count_drawn(Oid sequence)
 {

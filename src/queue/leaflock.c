@@ -3,27 +3,27 @@
  *	  Locks on several partitions that cannot deadlock with statements that lock
  *	  them all.
  *
- * REINDEX CONCURRENTLY of a partitioned table, or of its index, takes SHARE on all
- * partitions, or on all parts of the index, in the order of their oids.  Its lock on
- * the parent lets writers pass.  So a call that waits for the lock of a writer on one
- * partition, while it holds that on another, could wait in a circle with it.  The
- * same holds for indexes: what was planned in this transaction keeps all of them
- * locked, and its scan keeps one.
+ * REINDEX CONCURRENTLY of a partitioned table takes SHARE on all partitions, in the order of
+ * their oids.  REINDEX CONCURRENTLY of a partitioned index does the same with all parts of
+ * the index.  Its lock on the parent lets writers pass.  So a call that waits for a writer's
+ * lock on one partition while it holds that on another could deadlock with it.  The same is
+ * true of indexes: a plan made in this transaction keeps all of them locked, and its scan
+ * keeps one.
  *
- * 1. A call that knows its partitions locks them before its first statement, in the
- *	  order of the oids, and then all of their indexes in theirs: leaves_lock().
- * 2. A call that finds its partitions one by one waits for the first of them only.
- *	  Any other it locks at once, with its indexes, or not at all: leaf_lock_at_once().
+ * 1. A call that knows its partitions locks them before its first statement, in the order of
+ *	  the oids.  Then it locks their indexes in the same way: leaves_lock().
+ * 2. A call that finds its partitions one by one waits for the first of them only.  Any
+ *	  other partition it locks at once, with its indexes, or not at all: leaf_lock_at_once().
  * 3. A scan that changes nothing takes a lock that does not conflict with SHARE.
  *
- * The server decides on the partition of a row first, and locks it then.  If that is
- * the default one, and a partition for the row is attached in between, the statement
+ * The server decides on the partition of a row first, and locks it then.  If it decides on
+ * the default partition, and a partition for the row is attached in between, the statement
  * fails with 23514.  So:
  *
- * 4. A statement that inserts holds the default partition from before it begins until
- *	  it ends: default_hold().  To attach a partition takes ACCESS EXCLUSIVE there.  So it is
- *	  done before the statement looks for partitions, or after its end.  The lock
- *	  does not conflict with SHARE, as in 3.
+ * 4. A statement that inserts holds the default partition from before it begins until it
+ *	  ends: default_hold().  Attaching a partition takes ACCESS EXCLUSIVE there.  So it
+ *	  happens before the statement looks for partitions, or after its end.  The lock does not
+ *	  conflict with SHARE, as in 3.
  */
 #include "pgmq.h"
 
@@ -40,7 +40,7 @@
 
 #include "queue/partition.h"
 
-/* In the order of their oids; of a partition that has gone none */
+/* The indexes of partitions, in the order of their oids; a partition that is gone has none */
 static List *
 indexes_of(Oid relid)
 {
@@ -63,7 +63,7 @@ lock_in_order(List *oids)
 	list_free(oids);
 }
 
-/* Lock partitions for statements that will change rows.  For a single one the statement does it. */
+/* Lock partitions for statements that will change rows.  A single partition is locked by its statement. */
 void
 leaves_lock(Leaf **leaves, int count)
 {
@@ -91,9 +91,10 @@ unlock_all(List *oids, int count)
 }
 
 /*
- * Lock the first partition of a read.  The sub-select of its statement may lock the
- * partition less than the rest does, and then its indexes: a plain REINDEX, which
- * holds SHARE on the partition and waits for the indexes, could come in between.
+ * Lock the first partition of a read.  The sub-select of its statement may take a
+ * weaker lock on the partition than the rest does, and then lock its indexes.  A
+ * plain REINDEX, which holds SHARE on the partition and waits for the indexes,
+ * could come in between.
  */
 void
 leaf_lock(const Leaf *leaf)
@@ -101,7 +102,7 @@ leaf_lock(const Leaf *leaf)
 	LockRelationOid(leaf->relid, RowExclusiveLock);
 }
 
-/* Lock another one, if that does not make the caller wait */
+/* Lock another partition, if that does not make the caller wait */
 bool
 leaf_lock_at_once(Leaf *leaf)
 {
@@ -121,7 +122,7 @@ leaf_lock_at_once(Leaf *leaf)
 	return false;
 }
 
-/* Wait until one partition can be locked.  False if that would be while the other is still locked. */
+/* Wait until one partition can be locked.  False if the other is still locked. */
 bool
 leaf_wait(Oid locked, Oid blocked)
 {
@@ -146,7 +147,7 @@ default_hold(Oid parent)
 
 	if (!OidIsValid(parent) || get_rel_relkind(parent) != RELKIND_PARTITIONED_TABLE)
 		return InvalidOid;
-	/* First the parent, as everybody does; and then its default partition stays what it is */
+	/* First the parent, as all sessions do; then its default partition stays the same */
 	LockRelationOid(parent, RowExclusiveLock);
 	held = get_default_partition_oid(parent);
 	if (OidIsValid(held))

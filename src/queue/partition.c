@@ -8,22 +8,23 @@
  * partition as constants (leaf_condition()).  The planner prunes by them before
  * it opens anything, so that the plan has the queue's table and that one
  * partition, and locks no more.  Rights, row-level security and triggers are
- * those of the queue's table as ever.
+ * those of the queue's table.
  *
- * Which partitions those are is kept here, per backend, from the relcache.  It
- * can be out of date by the time of the statement, and this does no harm: a
- * statement takes what it finds between its bounds, wherever that lies by then.
- * What was moved to a partition that came meanwhile is found there by those
- * who look again when the list has changed.
+ * The list of partitions is kept here, per backend, made from the relcache.  It
+ * can be out of date by the time of the statement, which does no harm: a
+ * statement takes what it finds between its bounds, in whatever partition that
+ * is then.  Rows that were moved to a new partition meanwhile are found there,
+ * because callers look again when the list has changed.
  *
- * An id says in which partition it is where these go by msg_id.  Where they go
- * by time, ids still rise with time, but for what was sent at the same moment.
- * So each partition has a range of ids, which is looked up at the two ends of
- * its index.  The range of a partition is closed when no more can be sent to
- * it: a send reads the clock when it has locked the queue's table, so that the
- * reasoning of floors.c says when its sends are over.  Whoever writes
- * around the functions can break that; so what is not found where it should be
- * is looked for everywhere, and a rescan forgets all that was learned.
+ * If a queue is partitioned by msg_id, the id determines the partition.  If it
+ * is partitioned by time, ids still rise with time, except for messages that
+ * were sent at the same moment.  So each partition has a range of ids, which is
+ * looked up at the two ends of its index.  A partition is closed when no more
+ * can be sent to it.  A send reads the clock when it has locked the queue's
+ * table, so the argument of floors.c says when its sends are over.  Rows that
+ * are written by hand can break that.  So ids that are not found where they
+ * should be are searched for everywhere, and a rescan drops all that was
+ * learned.
  *
  * Memory: a list has a context of its own, a child of PartitionContext, which
  * is a child of TopMemoryContext.  At most pgmq.plan_cache_size lists are kept.
@@ -111,7 +112,7 @@ forget_description(Leaf *leaf)
 
 /*
  * A table has changed, or all have.  This is called for each table that any session
- * makes, alters or drops.  Nothing is freed here: a call may be at work with the list.
+ * makes, alters or drops.  Nothing is freed here: a call may be using the list.
  */
 static void
 at_invalidation(Datum arg, Oid relid)
@@ -193,7 +194,7 @@ remove_list(Partitions *parts)
 	drop_if_unused(parts);
 }
 
-/* Complete: it is found from now on, and told of what changes. */
+/* The list is complete: from now on it is found, and gets invalidations. */
 static void
 keep_list(Partitions *parts)
 {
@@ -225,7 +226,7 @@ understood(Relation parent, bool *by_id)
 		(att->atttypid == TIMESTAMPTZOID && strcmp(NameStr(att->attname), "enqueued_at") == 0);
 }
 
-/* A bound, as the first key of what lies behind it */
+/* A bound, as the first key above it */
 static int64
 bound(PartitionBoundInfo info, int i)
 {
@@ -237,8 +238,9 @@ bound(PartitionBoundInfo info, int i)
 }
 
 /*
- * Segment i reaches from one bound to the next.  What has no partition of its
- * own is the default's; without a default it can't hold anything.
+ * Segment i reaches from one bound to the next.  A segment without a partition
+ * of its own belongs to the default partition; without a default it cannot
+ * contain anything.
  */
 static void
 make_segments(Partitions *parts, PartitionDesc desc)
@@ -286,7 +288,7 @@ make_leaves(Partitions *parts, PartitionDesc desc, const Partitions *old)
 		if (known != NULL)
 		{
 			*leaf = *known;
-			/* Where partitions come and go, messages may have been moved */
+			/* If partitions were attached or dropped, messages may have been moved */
 			leaf->ids_known = leaf->drained = false;
 		}
 		else
@@ -349,7 +351,7 @@ make_list(Relation parent, const Partitions *old)
 
 	if (!understood(parent, &by_id))
 		return NULL;
-	/* Until it is complete it goes with the call */
+	/* Until it is complete it is freed with the call */
 	context = AllocSetContextCreate(CurrentMemoryContext, "pgmq partitions of a queue",
 									ALLOCSET_SMALL_SIZES);
 	parts = MemoryContextAllocZero(context, sizeof(Partitions));
@@ -374,15 +376,15 @@ make_list(Relation parent, const Partitions *old)
 		make_segments(parts, desc);
 	hash_bounds(parts);
 
-	/* While one is being detached, what the server's list is depends on the snapshot */
+	/* While a partition is being detached, the server's list depends on the snapshot */
 	parts->valid = !MadeInVain && !desc->detached_exist;
 	return parts;
 }
 
 /*
  * The partitions of a queue's table, which the caller has opened and locked;
- * NULL if it is partitioned in a way that we don't know.  Good until the
- * current SPI call ends.
+ * NULL if it is partitioned in an unknown way.  Valid until the current SPI
+ * call ends.
  */
 Partitions *
 partitions_open(Relation parent)
@@ -432,7 +434,7 @@ partitions_same(const Partitions *a, const Partitions *b)
 	return true;
 }
 
-/* Forget what was learned of the leaves: somebody may have written around the functions. */
+/* Drop what was learned of the leaves: rows may have been written by hand. */
 void
 partitions_forget(Partitions *parts)
 {
@@ -447,7 +449,7 @@ partitions_forget(Partitions *parts)
 	}
 }
 
-/* Take over what all backends know. */
+/* Take over what is in shared memory. */
 void
 partitions_refresh(Partitions *parts, uint32 slot_generation, const Floors *sent)
 {
@@ -459,7 +461,7 @@ partitions_refresh(Partitions *parts, uint32 slot_generation, const Floors *sent
 
 /* ---- one leaf ---- */
 
-/* Whether no message will be sent to it any more */
+/* Whether the leaf is closed: no message will be sent to it any more */
 bool
 leaf_closed(const Leaf *leaf)
 {
@@ -470,7 +472,7 @@ leaf_closed(const Leaf *leaf)
 	return parts->by_id ? leaf->last < parts->sent.fresh : leaf->last < parts->sent.due;
 }
 
-/* Whether it was made for messages that had not been sent when the look began */
+/* Whether the leaf is only for messages that had not been sent when the look began */
 bool
 leaf_ahead(const Leaf *leaf)
 {
@@ -478,8 +480,8 @@ leaf_ahead(const Leaf *leaf)
 }
 
 /*
- * Open it for a look; NULL if that can't be.  The lock is given back with
- * table_close(rel, AccessShareLock).
+ * Open it for a look; NULL if that is not possible.  table_close(rel,
+ * AccessShareLock) releases the lock.
  */
 Relation
 leaf_open(Leaf *leaf)
@@ -490,7 +492,7 @@ leaf_open(Leaf *leaf)
 		return NULL;
 	if (!leaf->described)
 	{
-		/* Looking may accept an invalidation; and a cancel may end it half way */
+		/* A look may accept an invalidation, and a cancel may end it half-way */
 		uint32		changes = leaf->changes;
 
 		leaf->looks = relcheck_is_heap(rel) && place_describe(rel, &leaf->place);
@@ -503,8 +505,8 @@ leaf_open(Leaf *leaf)
 }
 
 /*
- * The range of its ids.  That of a leaf which is closed, and whose last
- * transaction has ended, stays as it is; so does its emptiness.
+ * Look up the range of its ids.  If a leaf is closed and its last transaction
+ * has ended, its range does not change any more, and an empty leaf stays empty.
  */
 void
 leaf_learn_ids(Leaf *leaf, bool again)
@@ -517,7 +519,7 @@ leaf_learn_ids(Leaf *leaf, bool again)
 	rel = leaf_open(leaf);
 	if (rel == NULL)
 	{
-		/* It can't be looked into: it may have any */
+		/* It cannot be looked into, so it may have any ids */
 		leaf->has_ids = true;
 		leaf->lowest_id = PG_INT64_MIN;
 		leaf->highest_id = PG_INT64_MAX;
@@ -557,7 +559,7 @@ key_literal(const Partitions *parts, int64 key)
 	return psprintf("'%s'::timestamp with time zone", buf);
 }
 
-/* The condition for one segment; it is empty for all there is */
+/* The condition for one segment; empty if the segment contains all keys */
 static char *
 segment_condition(const Partitions *parts, const Segment *segment)
 {
@@ -575,8 +577,9 @@ segment_condition(const Partitions *parts, const Segment *segment)
 }
 
 /*
- * What is true of the messages of this leaf and of no others, to be put behind
- * another condition; palloc'd.  Of the default that is a choice of segments.
+ * A condition that is true for the messages of this leaf and for no others, to
+ * be appended to another condition; palloc'd.  For the default partition it is
+ * an OR of segments.
  */
 char *
 leaf_condition(const Leaf *leaf)
@@ -613,7 +616,7 @@ add_range(IdRange **end, Leaf *leaf, int64 next, int64 last)
 	(*end)++;
 }
 
-/* The first segment that reaches as far as "key", or nsegments */
+/* The first segment whose end is above "key", or nsegments */
 static int
 find_segment(const Partitions *parts, int64 key)
 {
@@ -642,8 +645,8 @@ partitions_segment(const Partitions *parts, int64 key)
 }
 
 /*
- * Where partitions go by msg_id.  They are looked into one after the other, so
- * those that come later cost nothing while the first has enough.
+ * For queues partitioned by msg_id.  Leaves are looked into one after the
+ * other, so later ones cost nothing while the first has enough.
  */
 static void
 ranges_by_id(Partitions *parts, int64 from, int64 until, bool likely, IdRange **end)
@@ -662,7 +665,7 @@ ranges_by_id(Partitions *parts, int64 from, int64 until, bool likely, IdRange **
 	}
 }
 
-/* By enqueued_at, everywhere where there may be such an id */
+/* By enqueued_at, all leaves that may have such an id */
 static void
 ranges_by_time(Partitions *parts, int64 from, int64 until, IdRange **end)
 {
@@ -687,7 +690,7 @@ ranges_by_time(Partitions *parts, int64 from, int64 until, IdRange **end)
 	}
 }
 
-/* Whether all ids of a closed leaf are below "from"; an empty one is as the one before it. */
+/* Whether all ids of a closed leaf are below "from"; an empty leaf counts like the one before it. */
 static bool
 ends_before(Partitions *parts, int low, int i, int64 from)
 {
@@ -705,8 +708,8 @@ ends_before(Partitions *parts, int low, int i, int64 from)
 }
 
 /*
- * By enqueued_at, where they most likely are: in the first partition whose ids
- * reach as far, and in the next.
+ * By enqueued_at, the leaves where they most likely are: the first one whose
+ * ids reach as far, and the next.
  */
 static void
 likely_ranges_by_time(Partitions *parts, int64 from, int64 until, IdRange **end)
@@ -751,7 +754,7 @@ likely_ranges_by_time(Partitions *parts, int64 from, int64 until, IdRange **end)
 
 /*
  * The ranges of ids in from .. until, by leaf, where there are messages, or are
- * likely to be; returns how many.
+ * likely to be.  Returns their number.
  */
 int
 partitions_ids(Partitions *parts, int64 from, int64 until, bool likely, IdRange **ranges)

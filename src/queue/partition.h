@@ -36,27 +36,27 @@ typedef struct Leaf
 	/* What its relcache entry said */
 	bool		described;
 	uint32		changes;		/* how often it was told to read that again */
-	bool		looks;			/* it can be looked into */
+	bool		looks;			/* a look into it is possible */
 	Place		place;
 	Oid			group_index;	/* its part of the queue's index by groups, */
 	Oid			group_index_of;	/* which is this one */
 
 	/*
-	 * Facts, as far as the functions write: good until partitions_forget().
-	 * Once nothing is sent to a partition any more, its ids stay in a range.
+	 * Facts, true as far as our functions write, until partitions_forget().  When
+	 * no more is sent to a partition, its ids stay in a range.
 	 */
 	bool		ids_known;
 	bool		drained;		/* no message is or will be here */
 
-	/* Hints.  Of a partition that is not closed the ids, too. */
+	/* Hints.  If the partition is not closed, its ids are hints, too. */
 	bool		has_ids;
 	int64		lowest_id;
 	int64		highest_id;
 	TimestampTz due_at;			/* from when on something may be due; DT_NOEND: not likely */
-	bool		rows_likely;	/* something is here, though one wouldn't think so */
+	bool		rows_likely;	/* there are messages here, although the hints say otherwise */
 } Leaf;
 
-/* What a leaf holds of the key; the default has several. */
+/* A range of keys of a leaf; the default partition has several. */
 typedef struct Segment
 {
 	int64		first;
@@ -87,7 +87,7 @@ struct Partitions
 
 	uint32		due_rounds;		/* of the slot, when all leaves were last asked for what is due */
 
-	/* Where the functions can't have put anything yet, when this look began */
+	/* From this key on, our functions cannot have written anything when this look began */
 	int64		reach;
 };
 

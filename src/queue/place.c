@@ -1,10 +1,10 @@
 /*
  * place.c
- *	  A table that messages lie in: which columns and indexes it has, and what
- *	  a look at the indexes tells, for a fraction of what a statement costs.
+ *	  A table that messages are in: its columns and its indexes, and looks at the
+ *	  indexes that cost a fraction of a statement.
  *
- * These looks go past row-level security and the caller's rights.  What they
- * find decides where a statement looks; it is the statement that hands out.
+ * These looks ignore row-level security and the caller's rights.  They only
+ * decide where a statement looks; the statement hands the messages out.
  */
 #include "pgmq.h"
 
@@ -45,8 +45,9 @@ is_id_index(Relation rel, const Place *place, Relation index)
 }
 
 /*
- * Whether it is an index on vt that has every deferred message.  One that has all
- * messages, as older versions made it, does as well, only slower.
+ * Whether it is an index on vt that has every deferred message.  An index of
+ * all messages, as the PL/pgSQL extension makes it, can be used as well, but is
+ * slower.
  */
 static bool
 is_vt_index(Relation rel, const Place *place, Relation index)
@@ -57,7 +58,7 @@ is_vt_index(Relation rel, const Place *place, Relation index)
 		relcheck_index_has_deferred(index, place->vt_attno, place->enqueued_attno);
 }
 
-/* By shape, whatever their names are; best the primary key, and one that has only what is needed */
+/* Find the indexes by shape, not by name; preferably the primary key, and an index of deferred messages only */
 static bool
 find_indexes(Relation rel, Place *place)
 {
@@ -80,7 +81,7 @@ find_indexes(Relation rel, Place *place)
 	return OidIsValid(place->id_index) && OidIsValid(place->vt_index);
 }
 
-/* False if it has not what is needed.  Of a partitioned table this says it of its partitions, too. */
+/* False if a column or an index is missing.  For a partitioned table the answer covers its partitions, too. */
 bool
 place_describe(Relation rel, Place *place)
 {
@@ -89,9 +90,9 @@ place_describe(Relation rel, Place *place)
 }
 
 /*
- * Whether a reader that skips locked rows would take this one, as far as can
- * be told without locking it: nobody is at work on it, and it is the newest
- * version.
+ * Whether a reader that skips locked rows would take this one, as far as that
+ * is known without locking it: no other transaction has locked or changed it,
+ * and it is the newest version.
  */
 static bool
 is_takeable(HeapTupleHeader tuple)
@@ -116,11 +117,11 @@ is_takeable(HeapTupleHeader tuple)
 	return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask) || !TransactionIdDidCommit(xmax);
 }
 
-/* What a walk through an index looks for, and what it found */
+/* What a scan of an index looks for, and what it found */
 typedef struct Walk
 {
 	bool		fresh;			/* fresh messages or deferred ones */
-	bool		takeable;		/* only those that nobody is at work on */
+	bool		takeable;		/* only those that no other transaction has locked or changed */
 	int64		limit;
 	int64		found;
 	Datum		first;			/* key of the first one */
@@ -153,7 +154,7 @@ walk_rows(Relation rel, const Place *place, Relation index, AttrNumber key,
 	systable_endscan_ordered(scan);
 }
 
-/* Messages with a msg_id in from .. until that the snapshot sees */
+/* Scan messages with a msg_id in from .. until that the snapshot sees */
 static void
 walk_fresh(Relation rel, const Place *place, Snapshot snapshot,
 		   int64 from, int64 until, Walk *walk)
@@ -170,7 +171,7 @@ walk_fresh(Relation rel, const Place *place, Snapshot snapshot,
 	index_close(index, AccessShareLock);
 }
 
-/* Messages with a vt in from .. until that the snapshot sees */
+/* Scan messages with a vt in from .. until that the snapshot sees */
 static void
 walk_due(Relation rel, const Place *place, Snapshot snapshot,
 		 TimestampTz from, TimestampTz until, Walk *walk)
@@ -213,7 +214,7 @@ place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,
 	return walk.found > 0;
 }
 
-/* How many fresh messages there are to be taken, up to "limit" */
+/* How many fresh messages a reader could take, up to "limit" */
 int64
 place_takeable_fresh(Relation rel, const Place *place, Snapshot snapshot,
 					 int64 from, int64 until, int64 limit)
@@ -224,7 +225,7 @@ place_takeable_fresh(Relation rel, const Place *place, Snapshot snapshot,
 	return walk.found;
 }
 
-/* The same of deferred ones */
+/* The same for deferred ones */
 int64
 place_takeable_due(Relation rel, const Place *place, Snapshot snapshot,
 				   TimestampTz from, TimestampTz until, int64 limit)
@@ -235,7 +236,7 @@ place_takeable_due(Relation rel, const Place *place, Snapshot snapshot,
 	return walk.found;
 }
 
-/* Whether there is, or was, or will be when its transaction commits, such a message */
+/* Whether there is such a message, or was one, or an open transaction has written one */
 bool
 place_has_id(Relation rel, const Place *place, int64 msg_id)
 {
@@ -252,7 +253,7 @@ place_has_id(Relation rel, const Place *place, int64 msg_id)
 	return found;
 }
 
-/* The msg_id at one end of the index, whatever became of its row */
+/* The msg_id at one end of the index, even if its row is dead */
 static bool
 end_of_ids(Relation rel, const Place *place, Relation index, ScanDirection direction, int64 *msg_id)
 {
@@ -267,9 +268,8 @@ end_of_ids(Relation rel, const Place *place, Relation index, ScanDirection direc
 }
 
 /*
- * Between which ids all lie that were ever written to the place and can still
- * be seen by anybody, or will be when their transaction commits.  False if
- * there are none.
+ * The lowest and the highest id of all rows of the place that any snapshot can
+ * still see, or that open transactions have written.  False if there are none.
  */
 bool
 place_ids(Relation rel, const Place *place, int64 *lowest, int64 *highest)

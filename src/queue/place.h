@@ -1,6 +1,6 @@
 /*
  * place.h
- *	  A table that messages lie in: a queue's own, or one of its partitions.
+ *	  A table that messages are in: a queue's own, or one of its partitions.
  */
 #ifndef PGMQ_PLACE_H
 #define PGMQ_PLACE_H

@@ -4,24 +4,24 @@
  *	  evict, run.
  *
  * Every statement is prepared once per backend and queue, and once for each
- * partition that it is needed for (partition.c says why), with a generic plan,
- * and kept.  It survives DROP TABLE and CREATE TABLE: the server parses it
- * again by name when its table has changed.
+ * partition that needs it (partition.c says why).  It gets a generic plan and
+ * is kept.  It survives DROP TABLE and CREATE TABLE: the server parses it again
+ * by name when its table has changed.
  *
  * A generic plan that is made while the table is empty would be a sequential
- * scan or a sort, and stay one when the queue floods.  So plans are made
- * under settings of their own (planner.c).  Those are in force around planning
- * only, never while a statement runs: triggers that users hang on a queue's table
- * must be planned as in any other statement.
+ * scan or a sort.  It would stay one when the queue fills.  So plans are made
+ * under fixed settings (planner.c).  Those are in force during planning only,
+ * never while a statement runs: queries in triggers of users must be planned as
+ * in any other statement.
  *
- * The plan that was made is the plan that runs: the statements are handed to the
- * executor here.  SPI_execute_plan() would choose anew, and prefer a custom plan
- * under plan_cache_mode = force_custom_plan.
+ * The plan that was made is the plan that runs: the statements are passed to
+ * the executor here.  SPI_execute_plan() would choose again, and prefer a
+ * custom plan under plan_cache_mode = force_custom_plan.
  *
- * Memory: the table of entries is in PlanContext, a child of
- * TopMemoryContext; a kept plan belongs to the server's CacheMemoryContext
- * until SPI_freeplan().  No more than pgmq.plan_cache_size queues, or partitions
- * of queues, have plans; the least recently used goes first.
+ * Memory: the table of entries is in PlanContext, a child of TopMemoryContext;
+ * a kept plan belongs to the server's CacheMemoryContext until SPI_freeplan().
+ * No more than pgmq.plan_cache_size queues, or partitions of queues, have
+ * plans; the least recently used one is dropped first.
  */
 #include "pgmq.h"
 
@@ -59,7 +59,7 @@ typedef struct PlanEntry
 {
 	PlanKey		key;			/* hash key, must be first */
 	dlist_node	recency;		/* in Recency, most recent first */
-	int			pins;			/* calls at work with a plan of this entry */
+	int			pins;			/* calls that are using a plan of this entry */
 	bool		partitioned;	/* the queue was, when its statements were parsed */
 	SPIPlanPtr	plans[PLAN_KINDS];
 } PlanEntry;
@@ -71,7 +71,7 @@ static MemoryContext PlanContext = NULL;
 static HTAB *Entries = NULL;
 static dlist_head Recency = DLIST_STATIC_INIT(Recency);
 
-/* Memory may run out anywhere here: the next call goes on from what there is. */
+/* Memory may run out anywhere here; the next call continues. */
 static void
 create_entries(void)
 {
@@ -95,7 +95,7 @@ remove_entry(PlanEntry *entry)
 
 	for (i = 0; i < PLAN_KINDS; i++)
 	{
-		/* Forget it before it goes, so that an error can't leave it dangling */
+		/* Clear the pointer before it is freed, so that an error cannot leave it dangling */
 		SPIPlanPtr	plan = entry->plans[i];
 
 		entry->plans[i] = NULL;
@@ -180,13 +180,13 @@ pin_entry(PlanEntry *entry)
 }
 
 /*
- * A valid generic plan, which the current resource owner holds.  When the plan
- * is good this takes the locks of its execution, so that nothing can invalidate
- * the plan between here and there.
+ * A valid generic plan, which the current resource owner holds.  This takes the
+ * locks of its execution, so that nothing can invalidate the plan between here
+ * and there.
  *
- * A session that waits has no snapshot.  A plan that passes over an index that is
- * too new for older snapshots remembers the oldest one, so there must be one.  The
- * statement gets another, taken under its locks.
+ * A waiting session has no snapshot.  If the planner ignores an index that is
+ * too new for older snapshots, the plan remembers the oldest snapshot, so there
+ * must be one.  The statement gets another, taken under its locks.
  */
 static CachedPlan *
 get_generic_plan(SPIPlanPtr plan)
@@ -223,7 +223,7 @@ get_generic_plan(SPIPlanPtr plan)
 	return cplan;
 }
 
-/* Put the condition in the place of {leaf}; palloc'd */
+/* Replace {leaf} by the condition; palloc'd */
 static char *
 put_condition(const char *sql, const char *condition)
 {
@@ -277,8 +277,8 @@ plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
 }
 
 /*
- * Whether there is a valid plan of this statement, made when the queue had no
- * partitions: a cheap way to know that it has none now.
+ * Whether there is a valid plan of this statement that was made when the queue
+ * had no partitions.  Then it has none now.
  */
 bool
 plan_is_undivided(const QueueName *name, const PlanSpec *spec)
@@ -357,8 +357,8 @@ run_statement(PlannedStmt *stmt, const char *query, ParamListInfo params, DestRe
 
 /*
  * Run a prepared statement.  "clock_arg" is the parameter that gets the clock,
- * read now that the plan's locks are held, or -1.  Users' rules may have made
- * more than one statement of it, or none.
+ * or -1.  The clock is read now, while the plan's locks are held.  Rules of
+ * users may have rewritten the statement to several, or to none.
  */
 static uint64
 execute(SPIPlanPtr plan, const PlanSpec *spec, int clock_arg, bool latest,
@@ -400,14 +400,14 @@ plan_run(const QueueName *name, const PlanSpec *spec,
 	return execute(plan_get(name, spec, NULL), spec, -1, false, values, nulls, dest);
 }
 
-/* The same on what is there now, also where the caller's snapshot is fixed; without rows */
+/* The same by a new snapshot, even if the caller's snapshot is fixed; without rows */
 uint64
 plan_run_latest(const QueueName *name, const PlanSpec *spec, const Datum *values)
 {
 	return execute(plan_get(name, spec, NULL), spec, -1, true, values, NULL, None_Receiver);
 }
 
-/* The same with the clock for a parameter, as it is when the queue is locked */
+/* The same with the clock as a parameter, read when the queue is locked */
 uint64
 plan_run_now(const QueueName *name, const PlanSpec *spec, int clock_arg,
 			 const Datum *values, const bool *nulls, DestReceiver *dest)
@@ -423,7 +423,7 @@ plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
 	return execute(plan_get(name, spec, leaf), spec, -1, false, values, nulls, dest);
 }
 
-/* The queue is gone: let go of its plans, if nobody runs them. */
+/* The queue is gone: free its plans, unless one is running. */
 void
 plan_forget(const QueueName *name)
 {

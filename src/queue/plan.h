@@ -58,7 +58,7 @@ typedef struct PlanSpec
 #define MESSAGE_COLUMNS \
 	"msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers"
 
-/* How often a message will have been read.  Plain SQL can write any count: at the last one it stays. */
+/* The next read_ct.  Plain SQL can write any count, so it does not go beyond the highest one. */
 #define NEXT_READ_CT \
 	"LEAST(read_ct, 2147483646) OPERATOR(pg_catalog.+) 1"
 

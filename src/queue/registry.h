@@ -1,6 +1,6 @@
 /*
  * registry.h
- *	  Which queues are registered, and the lock of those who register them.
+ *	  Which queues are registered, and the lock for changing a queue.
  */
 #ifndef PGMQ_REGISTRY_H
 #define PGMQ_REGISTRY_H
@@ -8,8 +8,8 @@
 #include "base/base.h"
 
 /*
- * The advisory lock of a queue, in SQL: who creates or drops it holds it, who
- * needs it to stay shares it.
+ * The advisory lock of a queue, in SQL.  A session that creates or drops the
+ * queue holds it; a session that needs the queue to stay shares it.
  */
 #define QUEUE_LOCK_KEY(canonical) \
 	"pg_catalog.hashtext('pgmq.queue_' OPERATOR(pg_catalog.||) " canonical ")"

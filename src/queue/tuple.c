@@ -1,9 +1,9 @@
 /*
  * tuple.c
- *	  Which transactions are at work on a row version.
+ *	  Which transactions are changing a row version.
  *
- * A snapshot says whether a version is visible.  It does not say what an open transaction is about to do
- * to it; the header of the version does.
+ * A snapshot says whether a version is visible.  It does not say what an open transaction is doing to
+ * it; the header of the version does.
  */
 #include "pgmq.h"
 
@@ -27,7 +27,8 @@ is_open_elsewhere(TransactionId xid)
 
 /*
  * Whether another transaction that is open has locked, updated or deleted this
- * version.  "changer" is who has updated or deleted it, or invalid.
+ * version.  "changer" is the transaction that has updated or deleted it, or
+ * invalid.
  */
 bool
 header_is_claimed(HeapTupleHeader header, TransactionId *changer)
@@ -64,9 +65,9 @@ header_is_claimed(HeapTupleHeader header, TransactionId *changer)
 }
 
 /*
- * Who has updated or deleted a version and has committed; or invalid.  A transaction
- * that was open when the snapshot looked at the version that it has written may
- * have ended by now, with its deletion of it.
+ * The transaction that has updated or deleted a version and has committed; or
+ * invalid.  A transaction may have written this version, and deleted it again.  It
+ * may have been open when the snapshot looked at the version, and have ended since.
  */
 TransactionId
 header_committed_changer(HeapTupleHeader header)
@@ -80,7 +81,7 @@ header_committed_changer(HeapTupleHeader header)
 	return TransactionIdIsValid(xid) && TransactionIdDidCommit(xid) ? xid : InvalidTransactionId;
 }
 
-/* The header of what is in the slot, as it is at one moment: others may be writing to it. */
+/* Copy the header of the row in the slot at one moment: others may be writing to it. */
 void
 header_copy(TupleTableSlot *slot, HeapTupleHeader copy)
 {
@@ -93,7 +94,7 @@ header_copy(TupleTableSlot *slot, HeapTupleHeader copy)
 	LockBuffer(in_buffer->buffer, BUFFER_LOCK_UNLOCK);
 }
 
-/* Whether another transaction that is open has locked, updated or deleted what is in the slot */
+/* Whether another transaction that is open has locked, updated or deleted the row in the slot */
 bool
 slot_is_claimed(TupleTableSlot *slot)
 {
@@ -118,8 +119,8 @@ slot_ended_since(TupleTableSlot *slot, Snapshot before)
 }
 
 /*
- * Whether a dead version that an index entry leads to is one that ended since the
- * snapshot.  The first of a chain tells: its successors have ended later.
+ * Whether a dead version that an index entry leads to died after the snapshot.
+ * It is enough to check the first of a chain: its successors died later.
  */
 bool
 entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot)
@@ -128,7 +129,7 @@ entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot)
 	bool		found;
 
 	if (scan->kill_prior_tuple)
-		return false;			/* it was dead to everybody already */
+		return false;			/* it was dead for all snapshots already */
 	scan->xs_snapshot = SnapshotAny;
 	found = index_fetch_heap(scan, slot);
 	scan->xs_snapshot = snapshot;

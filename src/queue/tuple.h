@@ -1,6 +1,6 @@
 /*
  * tuple.h
- *	  Which transactions are at work on a row version.
+ *	  Which transactions are changing a row version.
  */
 #ifndef PGMQ_TUPLE_H
 #define PGMQ_TUPLE_H
