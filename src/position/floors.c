@@ -1,8 +1,8 @@
 /*
  * floors.c
- *	  What is true about a queue, and stays true: below the fresh floor there
- *	  is no fresh message, below the due floor no deferred one, now or ever
- *	  again, as far as the functions of this extension write.
+ *	  What is true about a queue, and stays true.  Below the fresh floor there is
+ *	  no fresh message, and below the due floor no deferred one, now or later.
+ *	  That holds for what the functions of this extension write.
  *
  * HOW A FLOOR IS FOUND
  *
@@ -16,53 +16,47 @@
  *
  * WHY IT IS TRUE
  *
- * A message can still appear below a candidate only through a transaction that
- * has drawn its msg_id, or read the clock for its vt, before s1.  Our
- * statements hold ROW EXCLUSIVE on the table from before they draw a msg_id or
- * evaluate clock_timestamp() until their transaction ends: the executor locks
- * before it runs.  So such a transaction has either ended before the holders
- * were listed or is one of them, and at s2 it has ended in either case; the
- * snapshot sees what it left.  A transaction that takes the lock later draws a
- * higher msg_id and reads a later clock, and no vt before the clock is ever
- * stored.  Case by case:
+ * Only one kind of transaction can still write a message below a candidate: it has drawn the
+ * msg_id, or read the clock for the vt, before s1.  Our statements hold ROW EXCLUSIVE on the
+ * table from before they draw a msg_id or evaluate clock_timestamp() until their transaction
+ * ends: the executor locks before it runs.  So such a transaction has either ended before
+ * the holders were listed, or is one of them.  In both cases it has ended at s2, and the
+ * snapshot sees its messages.  A transaction that takes the lock later draws a higher msg_id
+ * and reads a later clock, and no vt before the clock is ever stored.  Case by case:
  *
- * - Uncommitted lower ids, and transactions that commit late: their senders
- *	 are holders, and are waited for.
- * - Rollback of a read, pop, delete, archive or set_vt: until the transaction
- *	 has ended, the snapshot sees the version from before; so does one that is
- *	 taken after the rollback.  A floor can't pass a message that comes back.
- *	 A fresh message is never made fresh again: whatever sets vt makes it
- *	 deferred, at a time not before now.
- * - Subtransactions: table locks belong to the top transaction until it ends;
- *	 a lock that ROLLBACK TO SAVEPOINT releases early has protected rows that
- *	 are gone with it.
- * - Prepared transactions keep their locks: they are in the list, and
- *	 VirtualXactLock() knows a holder that was prepared meanwhile.
- * - REPEATABLE READ: a fixed snapshot does not see what a holder left.  Such
- *	 transactions move nothing; they may well be holders.
- * - The caller's own uncommitted writes: our snapshot shows our own claims as
- *	 done, though they may be rolled back.  A transaction that holds the lock
- *	 itself moves nothing.
- * - set_vt: the clock is read inside the statement, GREATEST keeps times that
- *	 a caller gives from lying before it.
- * - Row-level security: the probes go past it, straight to the index.
- * - Partitions: all statements are on the queue's table, and lock it before
- *	 they choose a partition, so it is where the holders are found.  The
- *	 probe looks into all partitions that may have anything (look.c), and
- *	 counts only if its list of them was that of its snapshot.
- * - VACUUM also holds a conflicting lock, for as long as a large table takes;
- *	 it writes no message, so it does not count as a holder.
- * - TRUNCATE, drop and re-create, and everything else that rewrites the table
- *	 gives it a new file, and floors are kept by file (horizon.c).  A partitioned
- *	 table has none, and its floors outlive a TRUNCATE: they are as true of
- *	 nothing at all, unless the sequence is set back, which horizon.c notices.
+ * - Uncommitted lower ids, and transactions that commit late: their senders are holders, and
+ *	 are waited for.
+ *  - Rollback of a read, pop, delete, archive or set_vt: until the transaction has ended,
+ *	 the snapshot sees the version from before.  A snapshot taken after the rollback sees it
+ *	 too.  So a floor cannot pass a message that comes back.  A fresh message is never made
+ *	 fresh again: every change of vt makes it deferred, at a time not before now.
+ * - Subtransactions: table locks belong to the top transaction until it ends; a lock that
+ *	 ROLLBACK TO SAVEPOINT releases early has protected rows that are gone with it.
+ * - Prepared transactions keep their locks: they are in the list, and VirtualXactLock()
+ *	 knows a holder that was prepared meanwhile.
+ * - REPEATABLE READ: a fixed snapshot does not see what a holder left.  Such transactions
+ *	 move nothing; they may well be holders.
+ *  - The caller's own uncommitted writes: our snapshot shows our own changes as done, though
+ *	 they may be rolled back.  A transaction that holds the lock itself moves nothing.
+ * - set_vt: the clock is read inside the statement, GREATEST keeps times that a caller gives
+ *	 from lying before it.
+ *  - Row-level security: the probes ignore it and scan the index.
+ *  - Partitions: all statements are on the queue's table, and lock it before they choose a
+ *	 partition, so its holders are the ones that count.  The probe looks into all partitions
+ *	 that may have messages (look.c), and counts only if its list of them was that of its
+ *	 snapshot.
+ * - VACUUM also holds a conflicting lock, for as long as a large table takes; it writes no
+ *	 message, so it does not count as a holder.
+ *  - TRUNCATE, drop and re-create, and everything else that rewrites the table gives it a
+ *	 new file, and floors are kept by file (horizon.c).  A partitioned table has no file, and
+ *	 its floors outlive a TRUNCATE.  They are true for an empty table as well, unless the
+ *	 sequence is set back, which horizon.c notices.
  *
- * A sequence with a cache gives a session ids that it may use at any time
- * later, below the last value.  Such a queue has no candidate for its fresh
- * floor, which stays where it is.
+ * A sequence with a cache gives a session ids that it may use at any time later, below the
+ * last value.  Such a queue has no candidate for its fresh floor, which stays where it is.
  *
- * What is written around the extension (UPDATE by hand, COPY with old times, a
- * clock that was set back) may land below a floor; for that there is the rescan (horizon.c).
+ * Rows may be below a floor if they were written by hand (UPDATE, COPY with old times), or
+ * after the clock was set back.  The rescan finds them (horizon.c).
  *
  * Memory: candidates live in FloorsContext, a child of TopMemoryContext.
  */
@@ -92,16 +86,16 @@
 #include "position/look.h"
 
 /*
- * Candidates that wait for their holders, one a queue.  Their number is fixed:
- * a queue that needs another's place takes it, and the loss is only a move
- * that begins anew.
+ * Candidates that wait for their holders, one for each queue.  Their number is
+ * fixed.  A queue may take the entry of another queue, whose move then begins
+ * anew.
  */
 typedef struct Candidate
 {
 	uint64		key;			/* of the queue's file; 0: no candidate */
 	Floors		floors;
 	VirtualTransactionId *holders;
-	int			nholders;		/* how many of them may still be at work */
+	int			nholders;		/* how many of them may still be open */
 } Candidate;
 
 #define CANDIDATES 64
@@ -134,8 +128,8 @@ floors_last_id(const QueueTable *table, int64 *last_id)
 	Form_pg_sequence_data data;
 
 	/*
-	 * Not through SQL: a reader needs no right on the sequence.  Nor does it
-	 * wait for it, for this is no more than a hint.
+	 * Not through SQL: a reader needs no right on the sequence.  It does not wait
+	 * for the sequence either, because this is no more than a hint.
 	 */
 	if (!OidIsValid(seqid) || !ConditionalLockRelationOid(seqid, AccessShareLock))
 		return false;
@@ -246,9 +240,9 @@ candidate_counts(Candidate *candidate)
 }
 
 /*
- * s2: nothing below the old floors need be looked at, and for the due floor
- * nothing above the candidate's clock (there lie the dead leases of the whole
- * visibility timeout).
+ * s2: the look need not go below the old floors.  For the due floor it need not
+ * go above the candidate's clock, where the dead versions of all running leases
+ * are.
  */
 static void
 probe(const QueueTable *table, const Floors *old, Floors *floors)
@@ -265,7 +259,7 @@ probe(const QueueTable *table, const Floors *old, Floors *floors)
 	UnregisterSnapshot(snapshot);
 }
 
-/* Whether a snapshot of now sees anything in front of the floors */
+/* Whether a new snapshot sees a message below the floors */
 bool
 floors_are_wrong(const QueueTable *table, const Floors *floors)
 {
@@ -294,11 +288,11 @@ floors_may_move(const QueueTable *table)
 }
 
 /*
- * Go on with the queue's candidate, and take one if there is none and the
- * caller thinks that it is time; "holders" says how many that one has.  True if
- * "floors" got new values; then "sent" is the candidate itself: no message will
- * get an id below it any more, or an enqueued_at before it.  "old" is what is
- * known to be true now.
+ * Continue with the queue's candidate.  Take one if there is none and the
+ * caller thinks that it is time; "holders" gets the number of its holders.
+ * True if "floors" got new values.  Then "sent" is the candidate itself: no
+ * message will get an id below it any more, or an enqueued_at before it.  "old"
+ * are the floors that are known to be true now.
  */
 bool
 floors_move(const QueueTable *table, bool time_for_candidate,
@@ -324,7 +318,7 @@ floors_move(const QueueTable *table, bool time_for_candidate,
 	return look_was_complete(table);
 }
 
-/* Whether going on with a candidate may be worth a look */
+/* Whether it may be worth a look to continue with a candidate */
 bool
 floors_pending(uint64 key)
 {

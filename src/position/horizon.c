@@ -2,32 +2,33 @@
  * horizon.c
  *	  Where a read may start.
  *
- * A read that began at the front of the indexes would walk, every time, past
- * all that was consumed and can't be vacuumed yet, and past every message that
- * other readers hold.  So each queue has a slot, in shared memory where there
- * is some, with two pairs of positions:
+ * A read that began at the start of the indexes would scan everything that was
+ * consumed and cannot be vacuumed yet.  It would also scan every message that
+ * other readers hold.  So each queue has a slot, in shared memory if there is
+ * some, with two pairs of positions:
  *
- * - The FLOORS are true (floors.c): in front of them lies nothing, for ever.
+ * - The FLOORS are true (floors.c): below them there is no message, now or
+ *   later.
  * - The MARKS are likely: up to them everything has been handed out.  A read
- *	 starts at the marks and moves them on.  What they have passed wrongly (a
- *	 message whose read was rolled back, or whose sender committed late) lies
- *	 between floors and marks, and is found by sweeps, reads that start at
- *	 the floors: one every SWEEP_INTERVAL, one after each rollback of a read,
- *	 further ones as long as they find something, and any read that comes back
- *	 short.
+ *	 starts at the marks and moves them on.  They may skip a message wrongly:
+ *	 its read was rolled back, or its sender committed late.  Such a message is
+ *	 between floors and marks.  Sweeps find it, which are reads that start at
+ *	 the floors.  There is one every SWEEP_INTERVAL, one after each rollback of
+ *	 a read, and further ones as long as they find something.  Any short read
+ *	 sweeps, too.
  *
- * What was written around this extension may lie below the floors; a read that
- * is still short looks there at most once per pgmq.rescan_interval.
+ * Rows that were not written by our functions may be below the floors.  A read
+ * that is still short looks there at most once per pgmq.rescan_interval.
  *
- * Both pairs are hints only, nothing of them is on disk.  A slot belongs to a
- * file: a table that is truncated, rewritten or re-created starts anew.  A
- * slot that another queue needs is taken from the queue that was not read for
+ * Both pairs are hints only; nothing of them is on disk.  A slot belongs to a
+ * file: a table that is truncated, rewritten or re-created starts anew.  If
+ * another queue needs a slot, it takes that of the queue that was not read for
  * longest, which then starts anew.
  *
- * A partitioned queue has one slot, too, for its positions are those of the
- * queue and not of a partition.  A read that starts at the marks looks only into
- * partitions where it thinks that there is something; a sweep looks into all
- * that may have something.  So there the due mark is moved by sweeps only.
+ * A partitioned queue has one slot, too: its positions are those of the queue,
+ * not of a partition.  A read that starts at the marks looks only into
+ * partitions that are likely to have messages.  A sweep looks into all that may
+ * have some.  So only sweeps move the due mark of a partitioned queue.
  */
 #include "pgmq.h"
 
@@ -67,37 +68,38 @@ int			horizon_rescan_interval = 1000;
 #define MOVE_INTERVAL 50000
 
 /*
- * Listing the holders and waiting for each takes time; with hundreds of them
- * floors move the less often.  Microseconds a holder.
+ * Listing the holders and waiting for each takes time.  With hundreds of them
+ * floors move less often.  Microseconds for each holder.
  */
 #define MOVE_PAUSE 20
 
-/* So does looking into many partitions: microseconds for each that there is. */
+/* Looking into many partitions takes time as well: microseconds for each partition. */
 #define MOVE_PAUSE_LEAF 150
 
-/* How long a message may stay behind the marks: microseconds */
+/* How long a message may stay below the marks: microseconds */
 #define SWEEP_INTERVAL 50000
 
 /*
  * Sweeps and rescans take at most one part in so many of the time.  That
- * matters only where floors stand still, or where much was written below them.
+ * matters only if floors cannot move, or if many rows were written below them.
  */
 #define SWEEP_SHARE 10
 #define RESCAN_SHARE 100
 
 /*
- * A look from the floors that took no longer costs nothing worth sparing.
- * Under valgrind, where everything takes fifty times as long, all are cheap.
+ * A look from the floors that takes no longer than this is cheap and never left
+ * out.  Under valgrind, where everything takes fifty times as long, all are
+ * cheap.
  */
 #ifndef CHEAP_SWEEP
 #define CHEAP_SWEEP 2000
 #endif
 #define CHEAP_LEAF 50
 
-/* What handing out a message may take; the rest of a look is walking */
+/* Time for handing out a message; the rest of a look is scanning */
 #define MESSAGE_COST 50
 
-/* What a block that is not in the server's memory may take */
+/* Time for reading a block that is not in the server's memory */
 #define BLOCK_COST 50
 
 #define RESCAN_MICROSECONDS (horizon_rescan_interval * INT64CONST(1000))
@@ -115,18 +117,18 @@ typedef struct Slot
 	int64		no_move_before;
 	int64		next_sweep;
 	int64		last_rescan;
-	int64		rescan_cost;	/* of that one */
-	uint64		clean_at;		/* transactions_ended() when nothing lay below the floors, */
-	uint64		empty_at;		/* and when there was no message to be had at all */
+	int64		rescan_cost;	/* of the last rescan */
+	uint64		clean_at;		/* transactions_ended() when no message was below the floors, */
+	uint64		empty_at;		/* and when no message was available at all */
 	TimestampTz empty_until;	/* as long as that does not change */
 	int64		sweep_cost;		/* of the last look from the floors, */
 	int64		usual_sweep_cost;	/* and the smaller of the last two */
-	bool		doubted;		/* one has taken long by the clock: of the next one the work counts */
+	bool		doubted;		/* one has taken long by the clock: measure the work of the next one */
 	Floors		floors;
 	Floors		marks;
 	Floors		sent;			/* no message gets an id below, or is enqueued before */
-	int64		sweep_fresh;	/* how far the sweep has come that is under way */
-	uint32		setbacks;		/* how often something came back in front of the marks */
+	int64		sweep_fresh;	/* how far the current sweep has come */
+	uint32		setbacks;		/* how often a message became available again below the marks */
 	uint32		due_rounds;		/* how often a sweep of partitions left something due */
 	int64		last_id;		/* drawn when the floors were last moved */
 } Slot;
@@ -249,7 +251,7 @@ start_anew(Bucket *bucket, Slot *slot)
 
 #define READ_QUEUES 16
 
-/* Fixed size: what follows a rollback must not allocate.  What overflows is left to the sweeps. */
+/* Fixed size: code after a rollback must not allocate.  Sweeps find what does not fit. */
 static uint64 Read[READ_QUEUES];
 static int	NumRead = 0;
 
@@ -268,11 +270,11 @@ note_read(uint64 key)
 }
 
 /*
- * Something has come back in front of the marks; the caller holds the mutex.
- * The next read begins a sweep.  Fresh messages are left to sweeps, which one
- * reader makes at a time: with the mark set back, all of them would walk over
- * what the others hold.  What is due comes before what is fresh, so for that
- * the mark goes back.
+ * A message has become available again below the marks; the caller holds the
+ * mutex.  The next read begins a sweep.  Fresh messages are left to sweeps,
+ * which one reader makes at a time.  If the fresh mark were set back, all
+ * readers would scan what the others hold.  What is due is taken before what is
+ * fresh, so the due mark is set back.
  */
 static void
 set_back(Slot *slot)
@@ -320,8 +322,8 @@ horizon_forget(void)
 /* ---- the queue's table ---- */
 
 /*
- * Whether the caller may take messages.  Who may not must not move marks, nor
- * use up sweeps: a call that fails costs the others nothing.
+ * Whether the caller may take messages.  A caller that may not must not move
+ * marks or use up sweeps: a call that fails costs the others nothing.
  */
 bool
 horizon_may_take(Oid relid)
@@ -341,7 +343,7 @@ held_by_me(Oid relid, LOCKMODE lockmode, bool orstronger)
 	return LockHeldByMe(&tag, lockmode, orstronger);
 }
 
-/* Let go of a lock that was taken since horizon_begin() */
+/* Release a lock that was taken since horizon_begin() */
 static void
 let_go(Oid relid, LOCKMODE lockmode)
 {
@@ -360,7 +362,7 @@ partitioned_key(Oid relid)
 	return ~(((uint64) MyDatabaseId << 32) | relid);
 }
 
-/* False if it can't be looked into */
+/* False if a look into it is not possible */
 static bool
 describe_table(QueueTable *table)
 {
@@ -372,20 +374,20 @@ describe_table(QueueTable *table)
 		table->parts = partitions_open(rel);
 		if (table->parts == NULL || !table->parts->looks)
 			return false;
-		/* A look sets this for itself; the floors are for what is sent until then */
+		/* A look sets this for itself; the floors cover everything that is sent until then */
 		table->parts->reach = KEY_MAX;
 		return true;
 	}
 	table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(rel);
-	/* What lies in inheritance children can't be looked at here */
+	/* Rows in inheritance children cannot be seen here */
 	return relcheck_is_heap(rel) && !rel->rd_rel->relhassubclass &&
 		place_describe(rel, &table->place);
 }
 
 /*
- * Have a look at the table; false if it can't have floors.  A read takes the
- * lock of its statement here already: a weaker one first would make it wait
- * with that in hand, and deadlock with who waits for a stronger one.
+ * Open the table; false if it cannot have floors.  A read takes the lock of its
+ * statement here already.  With a weaker lock first it would hold that while it
+ * waits, and deadlock with a session that waits for a stronger one.
  */
 static bool
 open_table(const QueueName *name, char prefix, LOCKMODE lockmode, QueueTable *table)
@@ -434,11 +436,11 @@ struct Horizon
 	int64		work_before;	/* work_done() then */
 	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
 	uint64		ended;			/* transactions_ended(), before the read */
-	TimestampTz empty_until;	/* nothing to be had until then, or else DT_NOBEGIN */
+	TimestampTz empty_until;	/* no message is available until then; or DT_NOBEGIN */
 	bool		all_due;		/* look for what is due in all partitions */
-	bool		rescans;		/* also where only others can have written */
+	bool		rescans;		/* looks also where only rows written by hand can be */
 
-	/* What there is to look at in this look */
+	/* What this look has to look at */
 	bool		due_begun;
 	bool		fresh_begun;
 	DueLeaf    *due;			/* of a partitioned queue */
@@ -454,8 +456,8 @@ struct Horizon
 };
 
 /*
- * The floors of others only ever help: each is true by itself, so the highest
- * is the one to keep, unless they were started anew meanwhile.
+ * Take over the floors of other sessions.  Each is true by itself, so the
+ * highest one is kept, unless they were started anew meanwhile.
  */
 static void
 publish_floors(Horizon *h, const Floors *floors, const Floors *sent)
@@ -475,7 +477,7 @@ publish_floors(Horizon *h, const Floors *floors, const Floors *sent)
 	SpinLockRelease(&bucket->mutex);
 }
 
-/* See whether the floors can be moved, before this read has written anything. */
+/* Try to move the floors, before this read has written anything. */
 static void
 maybe_move_floors(Horizon *h)
 {
@@ -531,8 +533,8 @@ maybe_move_floors(Horizon *h)
 }
 
 /*
- * How far partitions can be filled by now.  What is sent from here on need not
- * be seen by this look.
+ * How far partitions can be filled by now.  This look need not see what is sent
+ * from here on.
  */
 static int64
 find_reach(const Horizon *h)
@@ -544,7 +546,7 @@ find_reach(const Horizon *h)
 	return floors_last_id(&h->table, &last_id) ? last_id : KEY_MAX;
 }
 
-/* Looking into many partitions takes its time, but it is not in vain. */
+/* Time for looking into many partitions, which does not count as cost of a sweep. */
 static int64
 cheap_sweep(const Horizon *h)
 {
@@ -552,8 +554,8 @@ cheap_sweep(const Horizon *h)
 }
 
 /*
- * What this process has done by now, in microseconds: time of a processor, and blocks
- * that were read.  Waiting for a processor is not in it.
+ * The work that this process has done by now, in microseconds: time of a processor,
+ * and blocks that were read.  Waiting for a processor does not count.
  */
 static int64
 work_done(void)
@@ -578,9 +580,10 @@ begin_look(Horizon *h)
 }
 
 /*
- * What this look has taken, beside the messages that it has handed out.  On a busy
- * machine, time by the clock says how long this process waited for a processor.  To ask
- * for the work takes longer than to ask for the time, so it is done when there is doubt.
+ * What this look has cost, beside the messages that it has handed out.  On a busy
+ * machine, time by the clock includes the time for which this process waited for a
+ * processor.  Measuring the work takes longer than reading the clock, so it is done only
+ * in doubt.
  */
 static int64
 look_cost(const Horizon *h, int64 now, int64 messages)
@@ -592,7 +595,7 @@ look_cost(const Horizon *h, int64 now, int64 messages)
 	return Max(cost - messages * MESSAGE_COST, 0);
 }
 
-/* From the floors when it is time for a sweep, else from the marks */
+/* Begin a look: from the floors if it is time for a sweep, otherwise from the marks */
 static void
 choose_start(Horizon *h)
 {
@@ -667,9 +670,10 @@ runs_code_of_others(Relation rel)
 }
 
 /*
- * Until when the queue is known to be empty; DT_NOBEGIN: not known.  Who has no right
- * to all that a read or a pop does, or has written to the queue itself, or may write
- * nothing, or has triggers for empty statements, must go and look.
+ * Until when the queue is known to be empty; DT_NOBEGIN: not known.  Some callers
+ * must always look: those without all rights for a read or a pop, those that have
+ * written to the queue themselves, and read-only transactions.  Triggers for empty
+ * statements are another reason to look.
  */
 static TimestampTz
 known_empty(const Horizon *h)
@@ -693,11 +697,11 @@ known_empty(const Horizon *h)
 }
 
 /*
- * Begin a read.  "everything" says that it takes whatever is visible: a read
- * with a condition passes messages by, so it neither uses the marks nor moves
- * them; nor does one under row security or with a fixed snapshot, which
- * doesn't see all there is.  "ours" says that the lock that we hold on the table
- * is one of this very call, which has written nothing yet.
+ * Begin a read.  "everything" says that it takes all that is visible.  A read
+ * with a condition skips messages, so it neither uses the marks nor moves them.
+ * The same is true under row security or with a fixed snapshot, where a read
+ * does not see all messages. "ours" says that the lock that we hold on the
+ * table belongs to this very call, which has written nothing yet.
  */
 Horizon *
 horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
@@ -709,8 +713,8 @@ horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
 	h->start_fresh = PG_INT64_MIN;
 	h->look = HORIZON_EVERYWHERE;
 	/*
-	 * A standby doesn't know who holds locks on its primary, and what it
-	 * believed would outlive its promotion.  The statement fails there anyway.
+	 * A standby does not know the locks of its primary, and its floors would
+	 * outlive its promotion.  The statement fails there anyway.
 	 */
 	if (RecoveryInProgress() || !open_table(name, prefix, RowExclusiveLock, &h->table))
 		return h;
@@ -759,8 +763,9 @@ horizon_indexes(const Horizon *h, Oid *id_index, Oid *vt_index)
 }
 
 /*
- * Whether nothing need be looked at: no transaction has ended since somebody found
- * the queue empty.  Then "outlook", which may be NULL, is what was found.
+ * Whether no look is necessary: no transaction has ended since a session found
+ * the queue empty.  Then "outlook", which may be NULL, gets what that session
+ * found.
  */
 bool
 horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook)
@@ -776,7 +781,7 @@ horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook)
 	return true;
 }
 
-/* In how many microseconds the sweep is due that this read was spared; 0: it left nothing out */
+/* In how many microseconds the sweep is due that this read has left out; 0: it has left out none */
 int64
 horizon_sweep_in(const Horizon *h)
 {
@@ -791,9 +796,9 @@ horizon_knows(const Horizon *h)
 }
 
 /*
- * In a partitioned queue: the leaf with the earliest message that is due, up to
- * where another has earlier ones, and so on.  Where that goes to and fro too
- * often, what is left in a leaf is taken at once.
+ * In a partitioned queue: take from the leaf with the earliest message that is
+ * due, up to where another leaf has earlier ones, and so on.  After too many
+ * changes between leaves, the rest of a leaf is taken at once.
  */
 static bool
 next_due_leaf(Horizon *h, TimestampTz now, HorizonRange *range)
@@ -823,8 +828,8 @@ next_due_leaf(Horizon *h, TimestampTz now, HorizonRange *range)
 
 /*
  * Where a deferred message may be due, and in what range of vt; false if there
- * is none, or none any more.  This looks at the index itself, for a fraction of
- * what a statement costs; mostly there is none.
+ * is none, or none any more.  This looks at the index itself, which costs a
+ * fraction of a statement; mostly there is none.
  */
 bool
 horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
@@ -851,7 +856,7 @@ horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
 		UnregisterSnapshot(snapshot);
 	}
 	h->due_begun = true;
-	/* Others may pass by what this read takes: that takes their mark back. */
+	/* Other readers may skip what this read takes; if it is rolled back, the mark is set back. */
 	if (found && h->table.rel != NULL)
 		note_read(h->table.key);
 	return found;
@@ -859,9 +864,9 @@ horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
 
 /*
  * From which msg_id to look for fresh messages.  A reader that wants "limit"
- * messages (0: no limit) also reserves as many ids, so that one who comes
- * before it has locked anything starts behind them.  Only ids that were drawn
- * are reserved: a mark must not run ahead of what is sent later.
+ * messages (0: no limit) also reserves as many ids.  So a reader that comes
+ * before it has locked anything starts above them.  Only ids that were drawn
+ * are reserved: a mark must not move beyond what is sent later.
  */
 static int64
 fresh_start(Horizon *h, int64 limit)
@@ -891,9 +896,9 @@ fresh_start(Horizon *h, int64 limit)
 }
 
 /*
- * In a partitioned queue: the leaf with the lowest fresh messages, up to where
- * another has lower ones, and so on.  A read runs one statement at least, as it
- * does everywhere: it is the statement that says what is not allowed.
+ * In a partitioned queue: take from the leaf with the lowest fresh messages, up
+ * to where another leaf has lower ones, and so on.  A read always runs at least
+ * one statement, which raises the error of a missing privilege.
  */
 static bool
 next_fresh_leaf(Horizon *h, int64 from, HorizonRange *range)
@@ -944,10 +949,10 @@ horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range)
 }
 
 /*
- * After a look from the floors or the marks; the caller holds the mutex.  Looks
- * that were on their way when something came back must not move the due mark
- * past it: they haven't seen what lies there.  Nor have looks from the marks
- * that left partitions out.
+ * After a look from the floors or the marks; the caller holds the mutex.  A
+ * look that began before a message became available again must not move the due
+ * mark past it, because it has not seen the message.  The same is true of looks
+ * from the marks that left partitions out.
  */
 static void
 move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
@@ -961,8 +966,8 @@ move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
 
 /*
  * One long look may have had to plan, so the smaller of two counts.  By the clock a
- * look is long as well when the process waited for a processor.  That is only a reason
- * to ask for the work of the next one.
+ * look is also long when the process waited for a processor.  That is only a reason to
+ * measure the work of the next one.
  */
 static void
 note_cost(Slot *slot, const Horizon *h, int64 cost)
@@ -978,9 +983,9 @@ note_cost(Slot *slot, const Horizon *h, int64 cost)
 }
 
 /*
- * After a sweep that took all it wanted: where it found something in front of
- * the marks there may be more, right behind, and the next read goes on from
- * there.  Else the sweep is over.
+ * After a sweep that took all it wanted.  If it found something below the
+ * marks, there may be more right after that, and the next read continues from
+ * there.  Otherwise the sweep is over.
  */
 static void
 after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, int64 cost)
@@ -992,7 +997,7 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 		return;					/* begin anew, at once */
 	if (!finds->due_exhausted && h->table.parts == NULL)
 	{
-		/* There is more that is due, and what is fresh is not swept yet */
+		/* There are more due messages, and the fresh ones are not swept yet */
 		set_back(slot);
 		return;
 	}
@@ -1040,7 +1045,7 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 
 /*
  * The time of the last rescan is kept, not that of the next: each session's own
- * setting decides how long it puts up with it.  0 means every time, whatever it costs.
+ * setting decides how long it accepts that.  0 means every time, at any cost.
  */
 static bool
 rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
@@ -1052,10 +1057,11 @@ rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
 }
 
 /*
- * Whether there is anything below the floors.  Then they are wrong: others
- * wrote below them, and may have written more, so all start anew.  This looks
- * at what there is, not at what this read would take: one with a condition, or
- * under row security, must not use up a rescan that the others count on.
+ * Whether there is a message below the floors.  Then they are wrong: rows were
+ * written by hand below them, and there may be more, so floors and marks start
+ * anew.  This looks for any message, not only for those that this read would
+ * take.  A read with a condition, or under row security, must not use up a
+ * rescan that the others rely on.
  */
 static bool
 look_below_floors(Horizon *h)
@@ -1100,8 +1106,8 @@ look_below_floors(Horizon *h)
 }
 
 /*
- * Partitions have come or gone since the read began, perhaps with messages that
- * lay in others before.  It is good to have a new list then.
+ * Whether partitions were attached or dropped since the read began, perhaps
+ * with messages that were in others before.  Then the read gets a new list.
  */
 static bool
 partitions_changed(Horizon *h)
@@ -1120,9 +1126,9 @@ partitions_changed(Horizon *h)
 }
 
 /*
- * The read is short of messages: whether to look further in front, where
- * messages are not likely to be, and then where none can be but for what
- * others wrote.  Not again so soon where that takes long.
+ * The read is short of messages: whether to look at lower positions.  First
+ * where messages are not likely to be, and then where only rows written by hand
+ * can be.  If that takes long, not again so soon.
  */
 bool
 horizon_look_again(Horizon *h)
@@ -1160,7 +1166,7 @@ horizon_look_again(Horizon *h)
 		h->look = HORIZON_FROM_FLOORS;	/* or from marks that are the same */
 		rescan = !h->rescans && rescan_is_due(h, slot, now);
 		if (rescan)
-			slot->last_rescan = now;	/* nobody else need do it meanwhile */
+			slot->last_rescan = now;	/* no other session need do it meanwhile */
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (rescan)
@@ -1171,8 +1177,8 @@ horizon_look_again(Horizon *h)
 }
 
 /*
- * How many messages there are to be taken, up to "limit", in this look: one
- * that takes nothing.  Call horizon_look_again() if there is none.
+ * How many messages a reader could take in this look, up to "limit"; this look
+ * takes none.  Call horizon_look_again() if there is none.
  */
 int64
 horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
@@ -1194,7 +1200,7 @@ horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 											   range.from, range.until,
 											   limit - finds.messages);
 	UnregisterSnapshot(snapshot);
-	/* A message that is seen stays where it is, in front of the marks or not. */
+	/* A message that is only seen stays available, below the marks or not. */
 	finds.due_exhausted = finds.fresh_exhausted = !due;
 	if (finds.messages == 0)
 		horizon_found(h, &finds);
@@ -1202,9 +1208,9 @@ horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 }
 
 /*
- * After a read that wanted something, or a peek: when there is a reason for another,
+ * After a read that wanted messages, or a peek: when there is a reason for another,
  * and how sure that is.  "found" is how many messages there were: only if there was
- * none is the queue empty.  False if nothing can be told about this table.
+ * none is the queue empty.  False if nothing is known about this table.
  */
 bool
 horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
@@ -1281,12 +1287,12 @@ let_go_of_partitions(Horizon *h)
 
 /*
  * The read is over.  If it found nothing and its transaction has written
- * nothing at all, let go of the locks that it and its statements took: a
- * session that polls inside a transaction must not hold up the floors.  No row
- * was touched, so there is nothing that the lock still protects.  The locks on
- * indexes go with it: REINDEX takes the table's first, and would deadlock with
- * the next read of a session that kept only the others.  What a trigger has
- * locked is not ours to release.
+ * nothing at all, release the locks that it and its statements took: a session
+ * that polls inside a transaction must not hold up the floors.  No row was
+ * touched, so there is nothing that the lock still protects.  The locks on
+ * indexes are released as well.  REINDEX takes the table's lock first, and
+ * would deadlock with the next read of a session that kept only those on
+ * indexes.  Locks that a trigger has taken are not released.
  */
 void
 horizon_end(Horizon *h, uint64 messages)
@@ -1316,8 +1322,8 @@ horizon_end(Horizon *h, uint64 messages)
 
 /*
  * The partitions of a queue, for statements on its messages by id; NULL if it
- * has none that we understand.  The queue's table is locked as the statement
- * locks it.  The caller has connected to SPI.
+ * is not partitioned in a known way.  The queue's table is locked as the
+ * statement locks it.  The caller has connected to SPI.
  */
 Partitions *
 horizon_partitions(const QueueName *name)
@@ -1372,8 +1378,8 @@ rescan_table(const QueueName *name, char prefix)
 }
 
 /*
- * See whether the floors of a partitioned queue can be moved, for who reads it by
- * other means: they say which partitions have got all their messages.
+ * Try to move the floors of a partitioned queue, for a caller that does not
+ * read it by positions: floors say which partitions are closed.
  */
 void
 horizon_move(const QueueName *name)
@@ -1384,14 +1390,14 @@ horizon_move(const QueueName *name)
 	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return;
 	h = horizon_begin(name, QUEUE_TABLE, false, false);
-	/* No statement was run: what the lock was for is done */
+	/* No statement was run, so the lock is not needed any more */
 	if (h->table.rel != NULL)
 		table_close(h->table.rel, RowExclusiveLock);
 }
 
 /*
- * Somebody has sent a message to where none was to come any more: everybody forgets
- * what he has learned.
+ * A message was inserted into a partition believed closed.  Invalidate everything
+ * that all sessions have learned about this queue's partitions.
  */
 void
 horizon_belied(const QueueName *name)
@@ -1412,8 +1418,8 @@ horizon_belied(const QueueName *name)
 /*
  * pgmq.rescan(queue_name text) -> void
  *
- * The next read looks everywhere.  That costs it something, so this is for who
- * may read the queue.
+ * The next read looks everywhere.  That makes it slower, so the caller must
+ * have the right to read the queue.
  */
 Datum
 pgmq_rescan(PG_FUNCTION_ARGS)

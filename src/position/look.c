@@ -1,11 +1,12 @@
 /*
  * look.c
- *	  What there is to see in a queue, in one table or in all its partitions:
- *	  the lowest fresh message, the earliest deferred one.
+ *	  Looks at a queue, in one table or in all its partitions: the lowest fresh
+ *	  message, the earliest deferred one.
  *
- * A partition that can't be looked into (it is being dropped, or lacks an index)
- * counts as if it had what was asked for.  So nothing is passed by for want of
- * a look: a floor stays where it is, a read runs its statement.
+ * A look into a partition may be impossible, because it is being dropped or
+ * lacks an index.  Then it counts as if it had what was asked for.  So nothing
+ * is skipped because a look was impossible: a floor stays where it is, a read
+ * runs its statement.
  */
 #include "pgmq.h"
 
@@ -21,7 +22,7 @@
 #include "queue/queue.h"
 #include "position/look.h"
 
-/* What a statement that is run now would see; to be unregistered */
+/* The snapshot that a statement would get now; the caller unregisters it */
 Snapshot
 look_snapshot(void)
 {
@@ -30,7 +31,7 @@ look_snapshot(void)
 							GetTransactionSnapshot() : GetLatestSnapshot());
 }
 
-/* NULL if there is nothing in it; "blind" says that one can't know */
+/* NULL if there is nothing in it; "blind" says that a look is not possible */
 static Relation
 open_leaf(Leaf *leaf, bool *blind)
 {
@@ -84,8 +85,8 @@ due_in_leaf(Leaf *leaf, Snapshot snapshot, TimestampTz from, TimestampTz until, 
 }
 
 /*
- * The range that begins first, and up to where no other begins.  One that has
- * not been looked into comes before one that has.
+ * The range that begins first, and the id up to which no other begins.  A range
+ * that was not looked into comes before one that was.
  */
 static IdRange *
 first_range(IdRange *ranges, int count, int64 *until, bool *alone)
@@ -124,9 +125,9 @@ first_range(IdRange *ranges, int count, int64 *until, bool *alone)
 }
 
 /*
- * The range of ids, up to "until", in which the lowest fresh message of all
- * ranges lies; NULL if there is none.  With "trust" the range that begins first
- * is taken to have one, unless it is the default's.
+ * The range of ids, up to "until", that has the lowest fresh message of all
+ * ranges; NULL if there is none.  With "trust" the range that begins first is
+ * assumed to have one, unless it belongs to the default partition.
  */
 IdRange *
 look_next_range(IdRange *ranges, int count, bool trust, int64 *until)
@@ -197,9 +198,10 @@ look_earliest_due(const QueueTable *table, Snapshot snapshot,
 }
 
 /*
- * The leaves in which the snapshot sees something due; returns how many.  With
- * "likely" only those are looked at of which one could think so, else all,
- * which makes that known.  "takes_all" says that what will be left over is noted.
+ * The leaves in which the snapshot sees a due message; returns their number.
+ * With "likely" it looks only into leaves that are likely to have one;
+ * otherwise into all, and remembers which are likely.  "takes_all" says that
+ * the leftovers will be recorded.
  */
 int
 look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool takes_all,
@@ -217,7 +219,7 @@ look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool ta
 
 		if (likely && leaf->due_at > until)
 			continue;
-		/* What is left of it in the end look_left_due() notes again */
+		/* look_left_due() records again what is left of it in the end */
 		if (leaf->due_at <= until)
 			leaf->due_at = DT_NOEND;
 		if (!due_in_leaf(leaf, snapshot, from, until, &vt))
@@ -231,7 +233,7 @@ look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool ta
 	return count;
 }
 
-/* Look again into the leaf from which something was taken; false if that was all. */
+/* Look again into the leaf from which messages were taken; false if it has no more. */
 static bool
 due_again(DueLeaf *due, TimestampTz now)
 {
@@ -248,8 +250,8 @@ due_again(DueLeaf *due, TimestampTz now)
 }
 
 /*
- * The leaf in which the earliest message is due, and up to where no other has an
- * earlier one; NULL if there is none.
+ * The leaf with the earliest due message, and the vt up to which no other leaf
+ * has an earlier one; NULL if there is none.
  */
 DueLeaf *
 look_next_due(DueLeaf *due, int *count, TimestampTz now, TimestampTz *until)
@@ -279,7 +281,7 @@ look_next_due(DueLeaf *due, int *count, TimestampTz now, TimestampTz *until)
 	return first;
 }
 
-/* The look is over: what it found and did not take will be found by the next. */
+/* The look is over: the next one will find what this one has found and not taken. */
 void
 look_left_due(DueLeaf *due, int count)
 {
@@ -291,10 +293,11 @@ look_left_due(DueLeaf *due, int count)
 
 /*
  * Whether the list of partitions was that of a snapshot that was taken since.
- * If it was not, somebody may have moved messages to a partition that is not in
- * the list, and have committed before the snapshot.  Attaching takes SHARE UPDATE
- * EXCLUSIVE on the parent, and gives it back when all others can know of it: so
- * either we find the lock, or the list is not valid any more.
+ * If it was not, a transaction that committed before the snapshot may have
+ * moved messages to a partition that is not in the list.  Attaching takes SHARE
+ * UPDATE EXCLUSIVE on the parent, and releases it when all other sessions can
+ * know of the partition.  So either we find the lock, or the list is not valid
+ * any more.
  */
 bool
 look_was_complete(const QueueTable *table)

@@ -13,17 +13,17 @@ typedef struct QueueTable
 	char		prefix;			/* QUEUE_TABLE, or NOTES_TABLE, which has its shape */
 	Relation	rel;
 	bool		locked_before;	/* this transaction had written to the queue */
-	uint64		key;			/* what floors are kept by */
+	uint64		key;			/* the key of its floors */
 	Place		place;			/* unless it is partitioned */
 	Partitions *parts;			/* or NULL */
 } QueueTable;
 
-/* A leaf in which something is due, the earliest at this vt */
+/* A leaf with a due message, the earliest at this vt */
 typedef struct DueLeaf
 {
 	Leaf	   *leaf;
 	TimestampTz vt;
-	TimestampTz from;			/* what is before has been taken */
+	TimestampTz from;			/* earlier ones have been taken */
 	bool		stale;			/* something was taken since the look */
 } DueLeaf;
 
