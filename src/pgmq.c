@@ -25,15 +25,9 @@ setting_is_defined(const char *name)
 		(GetConfigOptionFlags(name, true) & GUC_CUSTOM_PLACEHOLDER) == 0;
 }
 
-/*
- * When memory runs out in here, the server calls it again the next time that
- * it needs the library; what has been done by then is not done again.
- */
-void
-_PG_init(void)
+static void
+define_settings(void)
 {
-	static bool initialized = false;
-
 	if (!setting_is_defined("pgmq.plan_cache_size"))
 		DefineCustomIntVariable("pgmq.plan_cache_size",
 								"Number of queues, or partitions, whose prepared statements a session keeps.",
@@ -78,7 +72,18 @@ _PG_init(void)
 								30000, 100, INT_MAX,
 								PGC_SUSET, GUC_UNIT_MS,
 								NULL, NULL, NULL);
+}
 
+/*
+ * When memory runs out in here, the server calls it again the next time that
+ * it needs the library; what has been done by then is not done again.
+ */
+void
+_PG_init(void)
+{
+	static bool initialized = false;
+
+	define_settings();
 	if (!initialized)
 	{
 		shared_init();

@@ -18,6 +18,16 @@ result $? "no file but compat.h asks for the server's version"
 (cd "$TOP" && python3 test/includes.py src) >"$WORK/includes" || { sed 's/^/# /' "$WORK/includes"; false; }
 result $? "a file includes its own folder, and the headers of folders above it"
 
+# What is longer has more than one idea
+long=$(cd "$TOP" && awk 'FNR == 1 { start = 0 }
+	FNR == 701 { print "# " FILENAME ": more than 700 lines" }
+	/^\{$/ { start = FNR; name = before }
+	/^\}/ { if (start && FNR - start + 1 > 60) print "# " FILENAME ": " name ": more than 60 lines"; start = 0 }
+	{ before = $0 }' $(find src -name '*.[ch]'))
+[ -z "$long" ] || printf '%s\n' "$long"
+[ -z "$long" ]
+result $? "no file has more than 700 lines, and no function more than 60"
+
 # Static variables outlive transactions: docs/internals.md says what resets each of them
 unlisted=$(cd "$TOP" && for file in src/*.c src/*/*.c; do
 	sed -n '/^static const/d; /^static [^()]*[A-Za-z0-9_]\+\(\[[^]]*\]\)\?\( = .*\)\?;$/{

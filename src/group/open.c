@@ -5,7 +5,7 @@
  * PARTITIONS.  A queue may be partitioned; then a group's messages are in several indexes, which are
  * walked side by side.  Each is opened when the walk has come as far as the lowest id that
  * can be in it: where partitions go by msg_id that is their bound, where they go by time it
- * is what partition.c knows of those to which nothing is sent any more.  A table without a
+ * is what leaf.c knows of those to which nothing is sent any more.  A table without a
  * page is passed by; a sender has made its page before it looks.
  *
  * A walk must know of all partitions.  Who has sent to one had it locked, and whoever made

@@ -6,7 +6,7 @@
  * reading of the clock.  A message with a delay is deferred, and is found by
  * its vt.  The clock is read when the queue's table is locked.  Two arguments
  * depend on that: floors are true for deferred messages (floors.c), and a
- * partition by time is closed when no more messages can come (partition.c).
+ * partition by time is closed when no more messages can come (leaf.c).
  */
 #include "pgmq.h"
 

@@ -48,15 +48,15 @@
  * - VACUUM also holds a conflicting lock, for as long as a large table takes; it writes no
  *	 message, so it does not count as a holder.
  *  - TRUNCATE, drop and re-create, and everything else that rewrites the table gives it a
- *	 new file, and floors are kept by file (horizon.c).  A partitioned table has no file, and
+ *	 new file, and floors are kept by file (slots.c).  A partitioned table has no file, and
  *	 its floors outlive a TRUNCATE.  They are true for an empty table as well, unless the
- *	 sequence is set back, which horizon.c notices.
+ *	 sequence is set back, which pace.c notices.
  *
  * A sequence with a cache gives a session ids that it may use at any time later, below the
  * last value.  Such a queue has no candidate for its fresh floor, which stays where it is.
  *
  * Rows may be below a floor if they were written by hand (UPDATE, COPY with old times), or
- * after the clock was set back.  The rescan finds them (horizon.c).
+ * after the clock was set back.  The rescan finds them (pace.c).
  *
  * Memory: candidates live in FloorsContext, a child of TopMemoryContext.
  */

@@ -1,6 +1,6 @@
 /*
  * floors.h
- *	  Between horizon.c and floors.c.
+ *	  Floors: between floors.c and pace.c.
  */
 #ifndef PGMQ_FLOORS_H
 #define PGMQ_FLOORS_H

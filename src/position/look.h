@@ -27,6 +27,17 @@ typedef struct DueLeaf
 	bool		stale;			/* something was taken since the look */
 } DueLeaf;
 
+/* ---- table.c ---- */
+
+extern bool position_open_table(const QueueName *name, char prefix, LOCKMODE lockmode, QueueTable *table);
+extern uint64 position_partitioned_key(Oid relid);
+extern bool position_holds_lock(Oid relid, LOCKMODE lockmode, bool orstronger);
+extern void position_let_go(Oid relid, LOCKMODE lockmode);
+extern bool position_locked_indexes(const QueueTable *table);
+extern bool position_runs_code_of_others(Relation rel);
+
+/* ---- look.c ---- */
+
 extern bool look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
 							  int64 from, int64 until, int64 *msg_id);
 extern bool look_earliest_due(const QueueTable *table, Snapshot snapshot,

@@ -1,0 +1,357 @@
+/*
+ * take.c
+ *	  Take the messages of a group, or say in its notes when to look at it again.
+ *
+ * What a look finds about a group goes into its notes: handed out, look again
+ * when the lease ends; to be had later, then; blocked by an open transaction,
+ * soon; empty, the notes go.  All are written at the end.  A note that another
+ * transaction has locked is passed by, and its group is looked at, without it, only
+ * when there is nothing else: so a transaction that stays open keeps no group from
+ * the others.  What is taken of a group front.c argues.
+ */
+#include "pgmq.h"
+
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/hsearch.h"
+
+#include "base/base.h"
+#include "group/request.h"
+
+/* How many groups, at most, are looked at whose notes are not to be had, on top of what is wanted */
+#define MOST_CLAIMED 256
+
+/* When who waits looks at others of them: microseconds */
+#define LOOK_AT_OTHERS_IN 100000
+
+/* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s */
+#define BUSY_PAUSE 10000
+#define BUSY_DOUBLINGS 7
+
+/* ---- one group ---- */
+
+void
+front_add(Front *front, const Peeked *peeked)
+{
+	if (front->ids == NULL)
+		front->ids = palloc(sizeof(int64) * (front->max = 4));
+	else if (front->count == front->max)
+		front->ids = repalloc_huge(front->ids, sizeof(int64) * (front->max *= 2));
+	if (front->count == 0)
+		front->first = *peeked;
+	front->ids[front->count++] = peeked->msg_id;
+}
+
+void
+front_pause(Front *front)
+{
+	if (front->scan)
+		front_end(front->scan);
+	front->scan = NULL;
+}
+
+/* The first message of a group, as a look finds it; false if there is none */
+bool
+request_look_for_first(Request *request, const text *key, Peeked *first)
+{
+	GroupStart	start;
+	GroupScan  *scan;
+	bool		found;
+
+	starts_find(&request->queue, key, &start);
+	scan = front_begin(&request->queue, key, start.from);
+	found = front_next(scan, first);
+	/* What we have deleted ourselves may come back */
+	if (found)
+		starts_advance(&start, first->msg_id, request->queue.locked_before);
+	front_end(scan);
+	return found;
+}
+
+/* R3: take the message that was found to be the first of its group.  Only its lock makes sure. */
+static bool
+take_first(Request *request, Front *front, const Peeked *first)
+{
+	GroupStart	start;
+	Peeked		again;
+
+	if (!front_lock(&request->queue, first))
+		return false;
+	starts_find(&request->queue, front->key, &start);
+	front->scan = front_begin(&request->queue, front->key, start.from);
+	if (!front_next(front->scan, &again) || again.msg_id != first->msg_id || peeked_is_busy(&again))
+	{
+		front_pause(front);
+		return false;
+	}
+	front_add(front, first);
+	return true;
+}
+
+/* Take one more. */
+static bool
+take_next(Request *request, Front *front)
+{
+	Peeked		peeked;
+	bool		found;
+
+	if (front->ended)
+		return false;
+	if (front->scan == NULL)
+		front->scan = front_begin(&request->queue, front->key, front->ids[front->count - 1] + 1);
+	found = front_next(front->scan, &peeked);
+	front->ended = !found || !peeked_is_available(&peeked, request->moment) ||
+		!front_lock(&request->queue, &peeked);
+	if (front->ended)
+	{
+		front_pause(front);
+		return false;
+	}
+	front_add(front, &peeked);
+	request->total++;
+	return true;
+}
+
+/* ---- all groups of a call ---- */
+
+bool
+request_wants(const Request *request)
+{
+	if (request->unlimited)
+		return true;
+	return (request->policy == FILL ? request->total : request->nfronts) < request->quantity;
+}
+
+/* The group's first message is taken; go on as the policy says. */
+void
+request_add_front(Request *request, Front *front)
+{
+	if (request->nfronts == request->max_fronts)
+	{
+		request->max_fronts *= 2;
+		request->fronts = repalloc_huge(request->fronts, sizeof(Front *) * request->max_fronts);
+	}
+	request->fronts[request->nfronts++] = front;
+	request->total++;
+	if (request->policy == FILL)
+	{
+		while (request->total < request->quantity && take_next(request, front))
+			;
+	}
+	front_pause(front);
+}
+
+int
+compare_fronts(const void *a, const void *b)
+{
+	int64		head_a = (*(Front *const *) a)->ids[0];
+	int64		head_b = (*(Front *const *) b)->ids[0];
+
+	return head_a < head_b ? -1 : head_a > head_b;
+}
+
+/*
+ * Round robin: every group has given one message.  As long as there is room
+ * for a whole round each gives as many more as there is room for rounds; then
+ * the groups with the oldest first messages give one more each.
+ */
+void
+request_go_round(Request *request)
+{
+	int			active = request->nfronts;
+
+	qsort(request->fronts, request->nfronts, sizeof(Front *), compare_fronts);
+	while (active > 0 && request->total < request->quantity)
+	{
+		int64		rounds = Max((request->quantity - request->total) / active, 1);
+		int			i;
+
+		active = 0;
+		for (i = 0; i < request->nfronts && request->total < request->quantity; i++)
+		{
+			Front	   *front = request->fronts[i];
+			int64		n;
+
+			for (n = 0; n < rounds && take_next(request, front); n++)
+				;
+			front_pause(front);
+			active += !front->ended;
+		}
+	}
+}
+
+/* ---- notes ---- */
+
+void
+request_forget_seen(Request *request)
+{
+	HASHCTL		ctl;
+
+	ctl.keysize = sizeof(((Seen *) NULL)->what);
+	ctl.entrysize = sizeof(Seen);
+	ctl.hcxt = CurrentMemoryContext;
+	request->seen = hash_create("pgmq groups and notes seen", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static Seen *
+see(Request *request, uint64 high, uint64 low, bool *before)
+{
+	uint64		what[2] = {high, low};
+	Seen	   *seen = hash_search(request->seen, what, HASH_ENTER, before);
+
+	if (!*before)
+		seen->done = false;
+	return seen;
+}
+
+Seen *
+request_see_group(Request *request, const text *key)
+{
+	const unsigned char *data = (const unsigned char *) VARDATA_ANY(key);
+	int			len = VARSIZE_ANY_EXHDR(key);
+	bool		before;
+
+	return see(request, hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1), &before);
+}
+
+Seen *
+request_see_note(Request *request, const Note *note, bool *before)
+{
+	return see(request, ItemPointerGetBlockNumber(&note->tid), ItemPointerGetOffsetNumber(&note->tid), before);
+}
+
+static void
+claim(Request *request, const text *key, const Note *told, Claim *claim)
+{
+	ListCell   *lc;
+	bool		before;
+
+	notes_claim(&request->queue, key, told, claim);
+	foreach(lc, claim->notes)
+		request_see_note(request, lfirst(lc), &before)->done = true;
+}
+
+/* A group is not to be had before that; or, if that is not to come, it is blocked by an open transaction. */
+static void
+postpone(Request *request, const Claim *claim, const text *key, TimestampTz until, int64 head, bool late)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int32		tries = 0;
+
+	if (until <= now)
+	{
+		until = now + (BUSY_PAUSE << Min(claim->tries, BUSY_DOUBLINGS));
+		tries = claim->tries + 1;
+	}
+	notes_replace(&request->notes, claim, key, until, head, late, tries);
+}
+
+/* R2: the group was not taken.  Look, and write the verdict.  False if the notes are right as they are. */
+static bool
+judge(Request *request, const Claim *claim, const text *key, bool late)
+{
+	Verdict		verdict;
+
+	if (claim->notes == NIL)
+		return false;
+	front_judge(&request->queue, key, request->queue.locked_before, &verdict);
+	if (verdict.unseen && verdict.until <= request->moment)
+		return false;
+	if (!verdict.found)
+		notes_drop(&request->notes, claim);
+	else
+		postpone(request, claim, key, verdict.until, verdict.head, late);
+	return true;
+}
+
+/* Its first message came late, and another consumer holds others behind it. */
+void
+request_let_go(Request *request, Front *front, TimestampTz until)
+{
+	front_pause(front);
+	if (front->claim.notes != NIL)
+		postpone(request, &front->claim, front->key, until, front->ids[0], true);
+	front->count = 0;
+}
+
+static bool
+group_is_late(Request *request, const text *key)
+{
+	return request->any_late && notes_any_late(&request->queue, key);
+}
+
+/*
+ * Look at the group of a note; "first" is its first message as it was a moment ago,
+ * NULL if there was none.  A note that others have locked is put aside, unless the group
+ * is wanted "anyway": then it gets a note of its own if it is taken.  False if the note is
+ * left as it is, and due.
+ */
+bool
+request_consider(Request *request, const Note *note, const Peeked *first, bool anyway)
+{
+	GroupQueue *queue = &request->queue;
+	Front	   *front = palloc0(sizeof(Front));
+	bool		available = first != NULL && peeked_is_available(first, request->moment);
+	bool		late = note->late || group_is_late(request, note->key);
+	bool		seen_to = false;
+	TimestampTz until;
+
+	front->key = note->key;
+	if (request->peek && available &&
+		!(late && front_is_held_behind(queue, note->key, first, request->moment, &until)))
+		front_add(front, first);
+	else if (request->quiet)
+		request->in_vain += !anyway;
+	else
+	{
+		claim(request, note->key, anyway ? NULL : note, &front->claim);
+		late |= front->claim.late;
+		seen_to = true;
+		if (front->claim.notes == NIL && !anyway)
+			request->claimed = lappend(request->claimed, (void *) note);
+		else if (request->peek || !available || !take_first(request, front, first))
+			seen_to = judge(request, &front->claim, note->key, late);
+		else if (late && front_is_held_behind(queue, note->key, first, request->moment, &until))
+			request_let_go(request, front, until);
+	}
+	if (front->count > 0)
+	{
+		request_see_group(request, note->key)->done = true;
+		request_add_front(request, front);
+	}
+	return seen_to;
+}
+
+/* The same for a group whose notes are not to be had, or are not there */
+void
+request_consider_anyway(Request *request, const Note *note)
+{
+	Peeked		first;
+
+	if (!request_see_group(request, note->key)->done && request_look_for_first(request, note->key, &first))
+		(void) request_consider(request, note, &first, true);
+}
+
+/*
+ * Look at the groups whose notes are not to be had.  Mostly they are not, either:
+ * who has locked thousands of them must not make each of our reads look at them all.
+ * So a read looks at some of them, the next read at others.
+ */
+void
+request_consider_claimed(Request *request)
+{
+	int			count = list_length(request->claimed);
+	int64		most = request->unlimited ? count : Min(count, request->quantity + MOST_CLAIMED);
+	int			first = most < count ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, count - 1) : 0;
+	int			i;
+
+	if (most < count)
+		request->look_in = LOOK_AT_OTHERS_IN;
+	for (i = 0; i < most && request_wants(request); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		request_consider_anyway(request, list_nth(request->claimed, (first + i) % count));
+	}
+}

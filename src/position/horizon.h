@@ -1,0 +1,56 @@
+/*
+ * horizon.h
+ *	  One read: between horizon.c, pace.c and table.c.
+ */
+#ifndef PGMQ_HORIZON_H
+#define PGMQ_HORIZON_H
+
+#include "position/look.h"
+#include "position/slots.h"
+
+/* An empty read needs a partition or two */
+#define LEAVES 4
+
+struct Horizon
+{
+	QueueTable	table;			/* rel is NULL if there is nothing to know */
+	bool		indexes_locked_before;
+	bool		likely;			/* uses marks and moves them */
+	HorizonLook look;
+	uint32		generation;
+	uint32		setbacks;		/* of the slot, when the look began */
+	Floors		floors;			/* as they were known when the read began */
+	TimestampTz start_due;
+	int64		start_fresh;	/* for a look from the marks only once it has begun */
+	int64		look_began;		/* by ticks() */
+	bool		doubted;		/* as the slot said then */
+	int64		work_before;	/* work_done() then */
+	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
+	uint64		ended;			/* transactions_ended(), before the read */
+	TimestampTz empty_until;	/* no message is available until then; or DT_NOBEGIN */
+	bool		all_due;		/* look for what is due in all partitions */
+	bool		rescans;		/* looks also where only rows written by hand can be */
+
+	/* What this look has to look at */
+	bool		due_begun;
+	bool		fresh_begun;
+	DueLeaf    *due;			/* of a partitioned queue */
+	int			ndue;
+	int			due_turns;
+	IdRange    *ranges;
+	int			nranges;
+	bool		stated;			/* this read has run a statement for what is fresh */
+
+	/* Which partitions had a statement, for their locks */
+	Leaf	   *leaves[LEAVES];
+	int			nleaves;		/* more than LEAVES: not all are known, or one was locked before */
+};
+
+/* table.c */
+extern void horizon_let_go_of_partitions(Horizon *h);
+
+/* pace.c */
+extern void pace_move_floors(Horizon *h);
+extern void pace_choose_start(Horizon *h);
+
+#endif							/* PGMQ_HORIZON_H */

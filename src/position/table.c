@@ -1,0 +1,177 @@
+/*
+ * table.c
+ *	  A queue's table: opened for a look, and its locks released again.
+ *
+ * A read takes the locks that its statement will take, and no others.  If it
+ * finds nothing it releases them.  Otherwise a session that polls inside a
+ * transaction would keep the floors from moving (horizon_end()).
+ */
+#include "pgmq.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "storage/lock.h"
+#include "utils/acl.h"
+#include "utils/rel.h"
+
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/horizon.h"
+
+/*
+ * Whether the caller may take messages.  A caller that may not must not move
+ * marks or use up sweeps: a call that fails costs the others nothing.
+ */
+bool
+horizon_may_take(Oid relid)
+{
+	AclMode		taking = ACL_UPDATE | ACL_DELETE;
+
+	return pg_class_aclcheck(relid, GetUserId(), taking) == ACLCHECK_OK ||
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK;
+}
+
+bool
+position_holds_lock(Oid relid, LOCKMODE lockmode, bool orstronger)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, lockmode, orstronger);
+}
+
+/* Release a lock that was taken since horizon_begin() */
+void
+position_let_go(Oid relid, LOCKMODE lockmode)
+{
+	LOCKTAG		tag;
+	bool		released = true;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	while (released && position_holds_lock(relid, lockmode, false))
+		released = LockRelease(&tag, lockmode, false);
+}
+
+/* Such a table has no file, and no file has this key. */
+uint64
+position_partitioned_key(Oid relid)
+{
+	return ~(((uint64) MyDatabaseId << 32) | relid);
+}
+
+/* False if a look into it is not possible */
+static bool
+describe_table(QueueTable *table)
+{
+	Relation	rel = table->rel;
+
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
+		table->key = position_partitioned_key(RelationGetRelid(rel));
+		table->parts = partitions_open(rel);
+		if (table->parts == NULL || !table->parts->looks)
+			return false;
+		/* A look sets this for itself; the floors cover everything that is sent until then */
+		table->parts->reach = KEY_MAX;
+		return true;
+	}
+	table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(rel);
+	/* Rows in inheritance children cannot be seen here */
+	return relcheck_is_heap(rel) && !rel->rd_rel->relhassubclass &&
+		place_describe(rel, &table->place);
+}
+
+/*
+ * Open the table; false if it cannot have floors.  A read takes the lock of its
+ * statement here already.  With a weaker lock first it would hold that while it
+ * waits, and deadlock with a session that waits for a stronger one.
+ */
+bool
+position_open_table(const QueueName *name, char prefix, LOCKMODE lockmode, QueueTable *table)
+{
+	Oid			relid = name_relid(name, prefix);
+	Oid			queue = prefix == QUEUE_TABLE ? relid : name_relid(name, QUEUE_TABLE);
+
+	memset(table, 0, sizeof(*table));
+	table->name = *name;
+	table->prefix = prefix;
+	if (!OidIsValid(relid))
+		return false;
+	table->locked_before = position_holds_lock(relid, RowExclusiveLock, true);
+	table->rel = try_table_open(relid, lockmode);
+	if (table->rel == NULL)
+		return false;
+	if (horizon_may_take(queue) && describe_table(table))
+		return true;
+	table_close(table->rel, lockmode);
+	table->rel = NULL;
+	table->parts = NULL;
+	return false;
+}
+
+/* Whether there are such locks on the table and its indexes as our sub-selects take and keep */
+bool
+position_locked_indexes(const QueueTable *table)
+{
+	return position_holds_lock(RelationGetRelid(table->rel), RowShareLock, false) ||
+		position_holds_lock(table->place.id_index, RowShareLock, false) ||
+		position_holds_lock(table->place.id_index, RowExclusiveLock, false) ||
+		position_holds_lock(table->place.vt_index, RowShareLock, false) ||
+		position_holds_lock(table->place.vt_index, RowExclusiveLock, false);
+}
+
+/* Whether a statement that touches no row may call functions of the users'; that of groups does nothing then */
+bool
+position_runs_code_of_others(Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (!TRIGGER_FOR_ROW(trigger->tgtype) &&
+			(TRIGGER_FOR_UPDATE(trigger->tgtype) || TRIGGER_FOR_DELETE(trigger->tgtype)) &&
+			strcmp(trigger->tgname, TRIGGER_REMOVED) != 0)
+			return true;
+	}
+	return rel->rd_rel->relrowsecurity;
+}
+
+static void
+let_go_of_indexes(Relation rel)
+{
+	List	   *oids = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, oids)
+	{
+		position_let_go(lfirst_oid(lc), RowShareLock);
+		position_let_go(lfirst_oid(lc), RowExclusiveLock);
+	}
+	list_free(oids);
+}
+
+void
+horizon_let_go_of_partitions(Horizon *h)
+{
+	int			i;
+
+	for (i = 0; i < h->nleaves; i++)
+	{
+		Relation	rel = try_table_open(h->leaves[i]->relid, AccessShareLock);
+
+		if (rel == NULL)
+			continue;
+		let_go_of_indexes(rel);
+		position_let_go(RelationGetRelid(rel), RowShareLock);
+		position_let_go(RelationGetRelid(rel), RowExclusiveLock);
+		table_close(rel, AccessShareLock);
+	}
+	let_go_of_indexes(h->table.rel);
+}
