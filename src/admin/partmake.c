@@ -178,16 +178,8 @@ make_first_by_id(const PartSet *set, const PartStep *step, const PartmanSet *wan
 	}
 }
 
-/* The unit that pg_partman has the first partition begin with */
 #define BEGINNING_SQL \
-	"SELECT pg_catalog.date_trunc(CASE WHEN i OPERATOR(pg_catalog.<) '1 minute' THEN 'minute'" \
-	" WHEN i OPERATOR(pg_catalog.<) '1 day' THEN 'hour'" \
-	" WHEN i OPERATOR(pg_catalog.<) '1 month' THEN 'day'" \
-	" WHEN i OPERATOR(pg_catalog.<) '1 year' THEN 'month'" \
-	" WHEN i OPERATOR(pg_catalog.<) '10 years' THEN 'year'" \
-	" WHEN i OPERATOR(pg_catalog.<) '100 years' THEN 'decade'" \
-	" WHEN i OPERATOR(pg_catalog.<) '1000 years' THEN 'century'" \
-	" ELSE 'millennium' END, $2::pg_catalog.timestamptz) FROM (SELECT $1::interval AS i) AS s"
+	"SELECT pg_catalog.date_trunc(" UNIT_OF("$1::interval") ", $2::pg_catalog.timestamptz)"
 
 static int64
 beginning(const char *interval, int64 time)
@@ -304,8 +296,6 @@ table_columns(const char *table)
 void
 partmake_move(const PartSet *set, const char *target, int64 lower, int64 upper)
 {
-	const char *type = set->by_time ? "timestamp with time zone" : "bigint";
-	const char *args[] = {partset_key_text(set, lower), partset_key_text(set, upper)};
 	const char *columns = table_columns(set->parent);
 	uint64		inserted;
 	uint64		deleted;
@@ -314,10 +304,9 @@ partmake_move(const PartSet *set, const char *target, int64 lower, int64 upper)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the default partition of %s was replaced concurrently", set->parent)));
-	inserted = run_with_texts(psprintf("INSERT INTO %s (%s) SELECT %s FROM ONLY %s"
-									   " WHERE %s OPERATOR(pg_catalog.>=) $1::%s AND %s OPERATOR(pg_catalog.<) $2::%s",
+	inserted = run_with_texts(psprintf("INSERT INTO %s (%s) SELECT %s FROM ONLY %s WHERE %s",
 									   target, columns, columns, partset_relation(set->default_relid),
-									   set->column, type, set->column, type), 2, args);
+									   partset_within(set, lower, upper)), 0, NULL);
 	deleted = delete_range(set, lower, upper);
 	if (inserted != deleted)
 		ereport(ERROR,

@@ -196,6 +196,17 @@ partset_key_text(const PartSet *set, int64 key)
 	return OidOutputFunctionCall(output, Int64GetDatum(key));
 }
 
+/* The condition for keys from "lower" on and below "upper", which are no ends; palloc'd */
+char *
+partset_within(const PartSet *set, int64 lower, int64 upper)
+{
+	const char *type = set->by_time ? "timestamp with time zone" : "bigint";
+
+	return psprintf("%s OPERATOR(pg_catalog.>=) '%s'::%s AND %s OPERATOR(pg_catalog.<) '%s'::%s",
+					set->column, partset_key_text(set, lower), type,
+					set->column, partset_key_text(set, upper), type);
+}
+
 /* A key as SQL has written it; an error for NULL */
 int64
 partset_key(bool by_time, const char *value)

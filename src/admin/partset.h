@@ -45,6 +45,7 @@ extern const char *partset_relation(Oid relid);
 extern const Partition *partset_find(const PartSet *set, int64 key);
 extern void partset_gap(const PartSet *set, int64 key, int64 *lower, int64 *upper);
 extern char *partset_key_text(const PartSet *set, int64 key);
+extern char *partset_within(const PartSet *set, int64 lower, int64 upper);
 extern int64 partset_key(bool by_time, const char *value);
 extern void partset_step(bool by_time, const char *what, const char *value, bool zero_too,
 						 PartStep *step);

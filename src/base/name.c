@@ -274,9 +274,12 @@ name_require_queue(const QueueName *name)
 			 errhint("Create the queue first using pgmq.create().")));
 }
 
-/* Put the names in place of {queue}, {archive}, {notes} and {sequence}; palloc'd */
+/*
+ * Put the names in place of {queue}, {archive}, {notes} and {sequence}, and a
+ * condition in place of {leaf}; palloc'd.  What was put in is not looked at again.
+ */
 char *
-name_expand(const char *sql_template, const QueueName *name)
+name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf)
 {
 	const struct
 	{
@@ -286,7 +289,8 @@ name_expand(const char *sql_template, const QueueName *name)
 		{"{queue}", name_table(name, QUEUE_TABLE)},
 		{"{archive}", name_table(name, ARCHIVE_TABLE)},
 		{"{notes}", name_table(name, NOTES_TABLE)},
-		{"{sequence}", name_sequence(name)}
+		{"{sequence}", name_sequence(name)},
+		{"{leaf}", leaf}
 	};
 	StringInfoData sql;
 	const char *p = sql_template;
@@ -311,6 +315,13 @@ name_expand(const char *sql_template, const QueueName *name)
 			appendStringInfoChar(&sql, *p++);
 	}
 	return sql.data;
+}
+
+/* The same for all of the queue: {leaf} restricts nothing */
+char *
+name_expand(const char *sql_template, const QueueName *name)
+{
+	return name_expand_leaf(sql_template, name, "");
 }
 
 /*

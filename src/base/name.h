@@ -33,6 +33,7 @@ extern const char *name_unquoted(const QueueName *name, char prefix);
 extern const char *name_sequence(const QueueName *name);
 extern char *name_object(const QueueName *name, const char *prefix, const char *suffix);
 extern char *name_expand(const char *sql_template, const QueueName *name);
+extern char *name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf);
 extern bool name_lock_queue(const QueueName *name);
 extern void name_require_queue(const QueueName *name);
 

@@ -223,34 +223,13 @@ get_generic_plan(SPIPlanPtr plan)
 	return cplan;
 }
 
-/* Replace {leaf} by the condition; palloc'd */
-static char *
-put_condition(const char *sql, const char *condition)
-{
-	static const char token[] = "{leaf}";
-	StringInfoData result;
-	const char *at;
-
-	initStringInfo(&result);
-	while ((at = strstr(sql, token)) != NULL)
-	{
-		appendBinaryStringInfo(&result, sql, (int) (at - sql));
-		appendStringInfoString(&result, condition);
-		sql = at + strlen(token);
-	}
-	appendStringInfoString(&result, sql);
-	return result.data;
-}
-
 static SPIPlanPtr
 prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
 {
-	char	   *sql = put_condition(spec->sql, leaf ? leaf_condition(leaf) : "");
+	char	   *sql = name_expand_leaf(spec->sql, name, leaf ? leaf_condition(leaf) : "");
 	SPIPlanPtr	plan;
 
-	plan = SPI_prepare_cursor(name_expand(sql, name), spec->nargs,
-							  (Oid *) spec->argtypes,
-							  CURSOR_OPT_GENERIC_PLAN);
+	plan = SPI_prepare_cursor(sql, spec->nargs, (Oid *) spec->argtypes, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare_cursor failed: %s", SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);

@@ -42,7 +42,7 @@ typedef enum PlanKind
 #define PLAN_MAX_ARGS 6
 
 /*
- * A statement as it stands beside the function that runs it.  name_expand()
+ * A statement as it stands beside the function that runs it.  name_expand_leaf()
  * puts the queue's names in; {leaf} is for the condition that restricts it to
  * one partition, and empty where there is none.
  */

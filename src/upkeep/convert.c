@@ -111,11 +111,8 @@ prepare_old(const PartSet *set, const char *old, int64 lower, int64 upper)
 			run_ddl("ALTER TABLE %s DROP CONSTRAINT %s", old, primary_key);
 		run_ddl("ALTER TABLE %s ADD PRIMARY KEY (msg_id, archived_at)", old);
 	}
-	run_ddl("ALTER TABLE %s ADD CONSTRAINT " READY " CHECK (%s IS NOT NULL"
-			" AND %s OPERATOR(pg_catalog.>=) '%s'::%s AND %s OPERATOR(pg_catalog.<) '%s'::%s)",
-			old, set->column,
-			set->column, partset_key_text(set, lower), set->by_time ? "timestamp with time zone" : "bigint",
-			set->column, partset_key_text(set, upper), set->by_time ? "timestamp with time zone" : "bigint");
+	run_ddl("ALTER TABLE %s ADD CONSTRAINT " READY " CHECK (%s IS NOT NULL AND %s)",
+			old, set->column, partset_within(set, lower, upper));
 }
 
 /*
@@ -495,14 +492,7 @@ first_start(const Conversion *c)
 	}
 	return run_for_text("SELECT pg_catalog.date_trunc(u, pg_catalog.clock_timestamp())"
 						" OPERATOR(pg_catalog.+) ('1 ' OPERATOR(pg_catalog.||) u)::interval"
-						" FROM (SELECT CASE WHEN $1::interval OPERATOR(pg_catalog.<) '1 minute' THEN 'minute'"
-						" WHEN $1::interval OPERATOR(pg_catalog.<) '1 day' THEN 'hour'"
-						" WHEN $1::interval OPERATOR(pg_catalog.<) '1 month' THEN 'day'"
-						" WHEN $1::interval OPERATOR(pg_catalog.<) '1 year' THEN 'month'"
-						" WHEN $1::interval OPERATOR(pg_catalog.<) '10 years' THEN 'year'"
-						" WHEN $1::interval OPERATOR(pg_catalog.<) '100 years' THEN 'decade'"
-						" WHEN $1::interval OPERATOR(pg_catalog.<) '1000 years' THEN 'century'"
-						" ELSE 'millennium' END AS u) AS s", 1, args);
+						" FROM (SELECT " UNIT_OF("$1::interval") " AS u) AS s", 1, args);
 }
 
 static void

@@ -122,18 +122,12 @@ name_partition(const Upkeep *upkeep, int64 lower)
 	return relname;
 }
 
-#define WITHIN "%s OPERATOR(pg_catalog.>=) $1::%s AND %s OPERATOR(pg_catalog.<) $2::%s"
-
 /* How many rows of a table lie in a range, counted up to "most" */
 static uint64
 rows_within(const Upkeep *upkeep, const char *table, int64 lower, int64 upper, int most)
 {
-	const char *column = upkeep->set->column;
-	const char *type = upkeep->set->by_time ? "timestamp with time zone" : "bigint";
-	const char *args[] = {partset_key_text(upkeep->set, lower), partset_key_text(upkeep->set, upper)};
-
-	return run_with_texts(psprintf("SELECT FROM ONLY %s WHERE " WITHIN " LIMIT %d",
-								   table, column, type, column, type, most), lengthof(args), args);
+	return run_with_texts(psprintf("SELECT FROM ONLY %s WHERE %s LIMIT %d",
+								   table, partset_within(upkeep->set, lower, upper), most), 0, NULL);
 }
 
 /*
