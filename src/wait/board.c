@@ -506,12 +506,9 @@ announce(const WakeBucket *bucket, const WakeKey *key, int64 messages, Timestamp
 		announce_due(queue, due, calls);
 }
 
-/*
- * Tell the sessions that wait for a queue how many more messages it has, or
- * WAKE_UNKNOWN, and when others become due.  Cannot fail.
- */
-void
-board_announce(const WakeKey *key, int64 messages, TimestampTz due)
+/* "of_groups" is NULL if it is not about groups */
+static void
+announce_both(const WakeKey *key, int64 messages, const WakeKey *of_groups, int64 groups, TimestampTz due)
 {
 	WakeBucket *bucket;
 	Calls		calls = {0};
@@ -520,8 +517,20 @@ board_announce(const WakeKey *key, int64 messages, TimestampTz due)
 		return;
 	bucket = board_lock(key);
 	announce(bucket, key, messages, due, &calls);
+	if (of_groups != NULL)
+		announce(bucket, of_groups, groups, due, &calls);
 	LWLockRelease(&bucket->lock);
 	board_make_calls(&calls);
+}
+
+/*
+ * Tell the sessions that wait for a queue how many more messages it has, or
+ * WAKE_UNKNOWN, and when others become due.  Cannot fail.
+ */
+void
+board_announce(const WakeKey *key, int64 messages, TimestampTz due)
+{
+	announce_both(key, messages, NULL, 0, due);
 }
 
 /*
@@ -533,16 +542,8 @@ void
 board_announce_queue(const WakeKey *key, int64 messages, int64 groups, TimestampTz due)
 {
 	WakeKey		of_groups = board_grouped(key);
-	WakeBucket *bucket;
-	Calls		calls = {0};
 
-	if (TheBoard == NULL || nobody_waits(bucket_of(key)))
-		return;
-	bucket = board_lock(key);
-	announce(bucket, key, messages, due, &calls);
-	announce(bucket, &of_groups, groups, due, &calls);
-	LWLockRelease(&bucket->lock);
-	board_make_calls(&calls);
+	announce_both(key, messages, &of_groups, groups, due);
 }
 
 /* Tell the sessions that wait for any queue of this database.  Cannot fail. */
