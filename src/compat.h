@@ -96,6 +96,23 @@ lock_held_by_me(const LOCKTAG *locktag, LOCKMODE lockmode, bool orstronger)
 #define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
 #endif
 
+/* 17 brought comparisons for qsort(). */
+#if PG_VERSION_NUM < 170000
+static inline int
+pg_cmp_s64(int64 a, int64 b)
+{
+	return (a > b) - (a < b);
+}
+
+static inline int
+pg_cmp_u32(uint32 a, uint32 b)
+{
+	return (a > b) - (a < b);
+}
+#else
+#include "common/int.h"
+#endif
+
 /* 17 brought infinite intervals. */
 #if PG_VERSION_NUM < 170000
 #define INTERVAL_NOT_FINITE(interval) false

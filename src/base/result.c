@@ -185,10 +185,7 @@ typedef struct Place
 static int
 compare_places(const void *a, const void *b)
 {
-	int64		id_a = ((const Place *) a)->msg_id;
-	int64		id_b = ((const Place *) b)->msg_id;
-
-	return id_a < id_b ? -1 : id_a > id_b;
+	return pg_cmp_s64(((const Place *) a)->msg_id, ((const Place *) b)->msg_id);
 }
 
 /* All rows were received: give them this order instead of that of their msg_ids. */

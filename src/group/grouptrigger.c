@@ -147,7 +147,7 @@ compare_changes(const void *a, const void *b)
 
 	if (order != 0)
 		return order;
-	return change_a->msg_id < change_b->msg_id ? -1 : change_a->msg_id > change_b->msg_id;
+	return pg_cmp_s64(change_a->msg_id, change_b->msg_id);
 }
 
 /* How many messages of a statement are seen to at a time: it may be a COPY of millions */

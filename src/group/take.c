@@ -146,10 +146,7 @@ request_add_front(Request *request, Front *front)
 int
 compare_fronts(const void *a, const void *b)
 {
-	int64		head_a = (*(Front *const *) a)->ids[0];
-	int64		head_b = (*(Front *const *) b)->ids[0];
-
-	return head_a < head_b ? -1 : head_a > head_b;
+	return pg_cmp_s64((*(Front *const *) a)->ids[0], (*(Front *const *) b)->ids[0]);
 }
 
 /*

@@ -30,7 +30,7 @@ compare_notes(const void *a, const void *b)
 
 	if (note_a->place != note_b->place)
 		return note_a->place < note_b->place ? -1 : 1;
-	return note_a->id < note_b->id ? -1 : note_a->id > note_b->id;
+	return pg_cmp_s64(note_a->id, note_b->id);
 }
 
 /* Notes of both kinds, as many as are put in order at once */

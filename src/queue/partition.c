@@ -64,10 +64,7 @@ static bool MadeInVain = false;
 static int
 compare_oids(const void *a, const void *b)
 {
-	Oid			x = (*(Leaf *const *) a)->relid;
-	Oid			y = (*(Leaf *const *) b)->relid;
-
-	return x < y ? -1 : x > y;
+	return pg_cmp_u32((*(Leaf *const *) a)->relid, (*(Leaf *const *) b)->relid);
 }
 
 /* The leaf that is this table, or NULL */

@@ -480,10 +480,7 @@ new_epoch(PatternTree *tree)
 static int
 compare_values(const void *a, const void *b)
 {
-	uint32		left = *(const uint32 *) a;
-	uint32		right = *(const uint32 *) b;
-
-	return left < right ? -1 : left > right;
+	return pg_cmp_u32(*(const uint32 *) a, *(const uint32 *) b);
 }
 
 /*
