@@ -63,13 +63,10 @@
 #include "pgmq.h"
 
 #include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_sequence.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -117,41 +114,20 @@ candidate_drop(Candidate *candidate)
 	memset(candidate, 0, sizeof(*candidate));
 }
 
-/* The last msg_id that was drawn; false if the column has no sequence of its own */
+/*
+ * The last msg_id that was drawn; false if the column has no sequence of its own.
+ * It does not wait for the sequence, for this is no more than a hint.
+ */
 bool
 floors_last_id(const QueueTable *table, int64 *last_id)
 {
-	Oid			seqid = relcheck_sequence(table->rel);
-	Relation	seq;
-	Buffer		buffer;
-	HeapTupleHeader tuple;
-	Form_pg_sequence_data data;
+	Oid			sequence = relcheck_sequence(table->rel);
+	bool		is_called;
 
-	/*
-	 * Not through SQL: a reader needs no right on the sequence.  It does not wait
-	 * for the sequence either, because this is no more than a hint.
-	 */
-	if (!OidIsValid(seqid) || !ConditionalLockRelationOid(seqid, AccessShareLock))
+	if (!OidIsValid(sequence) || !sequence_read(sequence, false, last_id, &is_called))
 		return false;
-	seq = try_relation_open(seqid, NoLock);
-	if (seq == NULL)
-	{
-		UnlockRelationOid(seqid, AccessShareLock);
-		return false;
-	}
-	if (seq->rd_rel->relkind != RELKIND_SEQUENCE)
-	{
-		relation_close(seq, AccessShareLock);
-		return false;
-	}
-	buffer = ReadBuffer(seq, 0);
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer),
-										  PageGetItemId(BufferGetPage(buffer), FirstOffsetNumber));
-	data = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
-	*last_id = data->is_called ? data->last_value : data->last_value - 1;
-	UnlockReleaseBuffer(buffer);
-	relation_close(seq, AccessShareLock);
+	if (!is_called)
+		(*last_id)--;
 	return true;
 }
 

@@ -24,9 +24,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
@@ -35,6 +33,7 @@
 
 #include "base/base.h"
 #include "queue/count.h"
+#include "queue/sequence.h"
 
 /* Whether policies decide which rows the current role sees */
 bool
@@ -163,23 +162,12 @@ count_messages(Oid relid, bool times, Counts *counts)
 int64
 count_drawn(Oid sequence)
 {
-	Relation	seq = try_relation_open(sequence, AccessShareLock);
-	Buffer		buffer;
-	HeapTupleHeader tuple;
-	Form_pg_sequence_data data;
-	int64		drawn;
+	int64		last_value;
+	bool		is_called;
 
-	if (seq == NULL)
+	if (!sequence_read(sequence, true, &last_value, &is_called))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the sequence of a queue was dropped concurrently")));
-	buffer = ReadBuffer(seq, 0);
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer),
-										  PageGetItemId(BufferGetPage(buffer), FirstOffsetNumber));
-	data = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
-	drawn = data->is_called ? data->last_value : 0;
-	UnlockReleaseBuffer(buffer);
-	relation_close(seq, AccessShareLock);
-	return drawn;
+	return is_called ? last_value : 0;
 }

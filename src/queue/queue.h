@@ -10,6 +10,7 @@
  * plan			The prepared statements of a queue in this backend.  A statement is planned once,
  *				and again when one of its objects has changed.
  * count		Count messages without running any code of the table's owner.
+ * sequence		How far the ids of a queue have come.  The caller checks the privilege, if one is needed.
  * tuple		Which transactions are at work on a row version.
  */
 #ifndef PGMQ_QUEUE_H
@@ -21,6 +22,7 @@
 #include "queue/place.h"
 #include "queue/plan.h"
 #include "queue/registry.h"
+#include "queue/sequence.h"
 #include "queue/tuple.h"
 
 /*

@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "queue/queue.h"
 #include "admin/admin.h"
 #include "upkeep/maintain.h"
 
@@ -61,8 +62,8 @@ queue_last_id(const QueueName *name)
 	Oid			relid = name_relid(name, QUEUE_TABLE);
 	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 	Oid			sequence;
-	const char *args[1];
-	char	   *id;
+	int64		last_value;
+	bool		is_called;
 
 	if (rel == NULL)
 		return 0;
@@ -70,11 +71,9 @@ queue_last_id(const QueueName *name)
 	relation_close(rel, NoLock);
 	if (!OidIsValid(sequence))
 		return 0;
-	/* From 18 on the server answers NULL, as for a sequence that was never used */
+	/* As pg_sequence_last_value() does */
 	rights_require_table(sequence, ACL_SELECT | ACL_USAGE);
-	args[0] = psprintf("%u", sequence);
-	id = run_for_text("SELECT pg_catalog.pg_sequence_last_value($1::pg_catalog.oid)", 1, args);
-	return id ? partset_key(false, id) : 0;
+	return sequence_read(sequence, true, &last_value, &is_called) && is_called ? last_value : 0;
 }
 
 /*
