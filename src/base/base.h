@@ -15,11 +15,13 @@
  * planner	The settings that plans are made under, whatever those of the session are.
  * result	Rows from the executor into the set that a function returns, in msg_id order.
  * shared	Shared memory for modules that have registered; or NULL, and they work without it.
+ * bgworker	What all background workers of this library are registered with.
  * inline	Clocks and arguments.
  */
 #ifndef PGMQ_BASE_H
 #define PGMQ_BASE_H
 
+#include "base/bgworker.h"
 #include "base/inline.h"
 #include "base/name.h"
 #include "base/owner.h"

@@ -24,7 +24,6 @@
 #include "commands/async.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -87,14 +86,7 @@ register_announcer(int64 id)
 	assignment.db = MyDatabaseId;
 	assignment.id = id;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = RESTART_AFTER;
-	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "pgmq");
-	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pgmq_announcer_main");
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "pgmq announcer");
-	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "pgmq announcer");
+	bgworker_describe(&worker, "pgmq_announcer_main", "pgmq announcer", RESTART_AFTER);
 	memcpy(worker.bgw_extra, &assignment, sizeof(assignment));
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
 		return true;

@@ -37,7 +37,6 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -130,13 +129,7 @@ register_launcher(void)
 {
 	BackgroundWorker worker = {0};
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = RESTART_SECONDS;
-	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "pgmq");
-	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pgmq_launcher_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "pgmq launcher");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "pgmq launcher");
+	bgworker_describe(&worker, "pgmq_launcher_main", "pgmq launcher", RESTART_SECONDS);
 	RegisterBackgroundWorker(&worker);
 }
 
@@ -413,13 +406,7 @@ run_worker(Attended *database, WorkerArea *area)
 		maintain_step_timeout * INT64CONST(2000);
 
 	number++;
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "pgmq");
-	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pgmq_worker_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "pgmq maintenance");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "pgmq maintenance");
+	bgworker_describe(&worker, "pgmq_worker_main", "pgmq maintenance", BGW_NEVER_RESTART);
 	worker.bgw_main_arg = ObjectIdGetDatum(database->turn.oid);
 	give_orders(database, number, &orders);
 	StaticAssertStmt(sizeof(orders) <= BGW_EXTRALEN, "orders must fit into bgw_extra");
