@@ -19,6 +19,5 @@
 
 extern void require_no_partition(const QueueName *name, char prefix);
 extern void require_no_default(const QueueName *name, char prefix);
-extern void check_interval(const char *argument, const char *value, bool by_time, bool zero_too);
 
 #endif							/* PGMQ_ADMIN_H */

@@ -331,7 +331,7 @@ pgmq_create_unlogged(PG_FUNCTION_ARGS)
 typedef struct PartitionedQueue
 {
 	PartmanSet	set;			/* control and retention are each table's own */
-	char	   *retention;		/* NULL: for ever */
+	const char *retention;		/* NULL: for ever */
 	bool		drop_unread;
 	bool		drop_consumed;
 	bool		is_new;			/* it had neither table nor archive */
@@ -517,15 +517,6 @@ create_partitioned_tables(const Partman *pm, const QueueName *name, const char *
 	partition_table(pm, name, ARCHIVE_TABLE, queue, queue->retention);
 }
 
-/* Check an argument that is an interval of ids or of time */
-void
-check_interval(const char *argument, const char *value, bool by_time, bool zero_too)
-{
-	PartStep	step;
-
-	partset_step(by_time, argument, value, zero_too, &step);
-}
-
 /* The arguments of create_partitioned(), checked; the caller has connected to SPI */
 static void
 partitioned_from_args(FunctionCallInfo fcinfo, PartitionedQueue *queue)
@@ -539,15 +530,9 @@ partitioned_from_args(FunctionCallInfo fcinfo, PartitionedQueue *queue)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("partition_interval must not be NULL")));
-	queue->set.interval = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	queue->set.premake = PG_GETARG_INT32(3);
-	queue->set.by_time = partman_by_time(queue->set.interval);
-	queue->retention = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	queue->drop_unread = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
 	queue->drop_consumed = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
-	check_interval("partition_interval", queue->set.interval, queue->set.by_time, false);
-	if (queue->retention)
-		check_interval("retention_interval", queue->retention, queue->set.by_time, true);
+	partman_wanted(fcinfo, &queue->set, &queue->retention);
 }
 
 /*

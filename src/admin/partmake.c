@@ -39,9 +39,9 @@
 void
 partmake_settings(void)
 {
-	owner_set_option("timezone", "UTC");
-	owner_set_option("datestyle", "ISO");
-	owner_set_option("intervalstyle", "postgres");
+	set_option("timezone", "UTC");
+	set_option("datestyle", "ISO");
+	set_option("intervalstyle", "postgres");
 }
 
 /* ---- names ---- */

@@ -198,7 +198,7 @@ run_on_config(const Partman *pm, LOCKMODE lockmode, const char *sql, int nargs, 
 	uint64		rows;
 
 	owner_begin(lock_config(pm, lockmode, &relid), &scope);
-	owner_set_option("intervalstyle", "postgres");
+	set_option("intervalstyle", "postgres");
 	rows = run_with_texts(psprintf(sql, quote_qualified_identifier(pm->schema, "part_config")),
 						  nargs, args);
 	owner_end(&scope);
@@ -475,6 +475,25 @@ bool
 partman_by_time(const char *partition_interval)
 {
 	return !is_integer(partition_interval);
+}
+
+/*
+ * What create_partitioned() and convert_archive_partitioned() are asked for by
+ * their arguments partition_interval (1), retention_interval (2) and the
+ * number of partitions ahead (3).  The caller has refused NULL for the first and the last.
+ */
+void
+partman_wanted(FunctionCallInfo fcinfo, PartmanSet *set, const char **retention)
+{
+	PartStep	step;
+
+	set->interval = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	set->by_time = partman_by_time(set->interval);
+	set->premake = PG_GETARG_INT32(3);
+	*retention = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	partset_step(set->by_time, "partition_interval", set->interval, false, &step);
+	if (*retention)
+		partset_step(set->by_time, "retention_interval", *retention, true, &step);
 }
 
 /* pgmq._get_partition_col(partition_interval text) -> text: the column to partition by */

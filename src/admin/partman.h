@@ -36,6 +36,7 @@ typedef struct PartmanConfig
 } PartmanConfig;
 
 extern bool partman_by_time(const char *partition_interval);
+extern void partman_wanted(FunctionCallInfo fcinfo, PartmanSet *set, const char **retention);
 extern bool partman_find(Partman *pm);
 extern void partman_require(Partman *pm);
 extern Oid	partman_config_relid(const Partman *pm);

@@ -1,9 +1,15 @@
 /*
  * partset.c
- *	  The partitions of a table as they are in the catalog now.
+ *	  The partitions of a table as they are in the catalog now, and the steps
+ *	  from one to the next.
  *
  * Nothing is locked: a caller that wants to change a partition locks it and
  * asks again.
+ *
+ * queue/partition.c has another list, for calls that hand out messages.  It
+ * needs the lock on the queue's table, and it is kept in the session.  It knows
+ * queues only: an archive by time is partitioned by archived_at.  That list says
+ * where messages are.  This one is for changing what partitions there are.
  */
 #include "pgmq.h"
 
@@ -82,10 +88,7 @@ get_bounds(Oid relid, Partition *partition, bool *is_default)
 static int
 by_lower(const void *a, const void *b)
 {
-	int64		x = ((const Partition *) a)->lower;
-	int64		y = ((const Partition *) b)->lower;
-
-	return x < y ? -1 : x > y;
+	return pg_cmp_s64(((const Partition *) a)->lower, ((const Partition *) b)->lower);
 }
 
 /* NULL unless the key is one that we use: one column, a number of 64 bits or a time */

@@ -26,6 +26,7 @@
 #include "utils/syscache.h"
 
 #include "base/owner.h"
+#include "base/sql.h"
 
 /* InvalidOid if there is no such relation */
 Oid
@@ -40,14 +41,6 @@ owner_of(Oid relid)
 		ReleaseSysCache(tuple);
 	}
 	return owner;
-}
-
-/* Set the owner as current user until owner_end() */
-void
-owner_set_option(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
 }
 
 /*
@@ -102,9 +95,9 @@ owner_begin(Oid owner, OwnerScope *scope)
 {
 	owner_begin_bare(owner, scope);
 	scope->guc_nest_level = NewGUCNestLevel();
-	owner_set_option("search_path", "pg_catalog, pg_temp");
-	owner_set_option("datestyle", "ISO");
-	owner_set_option("standard_conforming_strings", "on");
+	set_option("search_path", "pg_catalog, pg_temp");
+	set_option("datestyle", "ISO");
+	set_option("standard_conforming_strings", "on");
 }
 
 void
@@ -113,4 +106,33 @@ owner_end(const OwnerScope *scope)
 	if (scope->guc_nest_level > 0)
 		AtEOXact_GUC(false, scope->guc_nest_level);
 	SetUserIdAndSecContext(scope->user, scope->sec_context);
+}
+
+/*
+ * Until the scope ends, no policy counts for the current user on its own tables
+ * (FORCE ROW LEVEL SECURITY), as in a referential action.
+ */
+void
+owner_pass_policies(void)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+}
+
+/* A statement as the owner, as run_with_texts() runs it; "all_rows": no policy counts */
+uint64
+owner_run(Oid owner, bool all_rows, const char *sql, int nargs, const char *const *args)
+{
+	OwnerScope	scope;
+	uint64		rows;
+
+	owner_begin(owner, &scope);
+	if (all_rows)
+		owner_pass_policies();
+	rows = run_with_texts(sql, nargs, args);
+	owner_end(&scope);
+	return rows;
 }

@@ -38,6 +38,7 @@
 #include "base/ownread.h"
 #include "base/relcheck.h"
 #include "base/rights.h"
+#include "base/sql.h"
 
 typedef struct Reading
 {
@@ -109,7 +110,6 @@ static void
 select_rows(Reading *reading, Snapshot snapshot)
 {
 	StringInfoData sql;
-	SPIPlanPtr	plan;
 	uint64		row;
 	int			i;
 
@@ -118,11 +118,7 @@ select_rows(Reading *reading, Snapshot snapshot)
 		appendStringInfo(&sql, "%s %s", i == 0 ? "SELECT" : ",", reading->columns[i]);
 	appendStringInfo(&sql, " FROM " PGMQ_SCHEMA ".%s", get_rel_name(reading->relid));
 	SPI_connect();
-	plan = SPI_prepare(sql.data, 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	if (SPI_execute_snapshot(plan, NULL, NULL, snapshot, InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(SPI_result));
+	(void) run_prepared(run_prepare(sql.data, 0, NULL), NULL, NULL, snapshot, true);
 	for (row = 0; row < SPI_processed; row++)
 	{
 		Datum		values[OWN_READ_MAX];

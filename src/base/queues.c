@@ -29,6 +29,7 @@
 #include "base/inline.h"
 #include "base/name.h"
 #include "base/owner.h"
+#include "base/sql.h"
 #include "base/ownread.h"
 #include "base/queues.h"
 #include "base/relcheck.h"
@@ -124,7 +125,7 @@ static void
 limit_lock_waits(int ms)
 {
 	if (LockTimeout == 0 || LockTimeout > ms)
-		owner_set_option("lock_timeout", psprintf("%dms", ms));
+		set_lock_timeout(ms);
 }
 
 /* Visit a queue in a subtransaction; returns its error, or NULL */

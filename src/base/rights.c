@@ -183,20 +183,11 @@ rights_write_row(OwnTable table, const QueueName *name, bool owns,
 				 const char *sql, int nargs, const char *const *args)
 {
 	Oid			relid = relcheck_own_table(table, RowExclusiveLock);
-	OwnerScope	scope;
-	Oid			user;
-	int			context;
-	uint64		rows;
 
 	rights_require_queue_owner(name);
 	if (!owns)
 		return run_with_texts(sql, nargs, args);
-	owner_begin(owner_of(relid), &scope);
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
-	rows = run_with_texts(sql, nargs, args);
-	owner_end(&scope);
-	return rows;
+	return owner_run(owner_of(relid), true, sql, nargs, args);
 }
 
 /* ---- the trigger ---- */

@@ -2,7 +2,8 @@
  * sql.c
  *	  Run statements that are not kept: DDL, and statements on text parameters.
  *
- * All of them run with the rights of the current user.
+ * All of them run with the rights of the current user.  owner.c runs them with
+ * those of an owner.
  */
 #include "pgmq.h"
 
@@ -41,6 +42,21 @@ run_ddl(const char *fmt,...)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
 }
 
+/* Until the nest level of settings ends that the caller has begun */
+void
+set_option(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* The same of lock_timeout */
+void
+set_lock_timeout(int ms)
+{
+	set_option("lock_timeout", psprintf("%dms", ms));
+}
+
 /*
  * The server makes no partitioned table where default_tablespace names the
  * tablespace that it would take anyway.  Returns the nest level of settings, for
@@ -52,9 +68,34 @@ begin_partitioned_ddl(void)
 	int			nest = NewGUCNestLevel();
 
 	if (!OidIsValid(GetDefaultTablespace(RELPERSISTENCE_PERMANENT, false)))
-		(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+		set_option("default_tablespace", "");
 	return nest;
+}
+
+/* A statement for run_prepared(); this locks its tables, so the snapshot comes later */
+SPIPlanPtr
+run_prepare(const char *sql, int nargs, Oid *types)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, nargs, types);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+/*
+ * Run it on what a snapshot shows, or (InvalidSnapshot) on what the transaction
+ * sees; how many rows it processed.
+ */
+uint64
+run_prepared(SPIPlanPtr plan, Datum *values, const char *nulls, Snapshot snapshot, bool read_only)
+{
+	int			rc = SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, read_only, true, 0);
+
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+	SPI_freeplan(plan);
+	return SPI_processed;
 }
 
 /*
@@ -71,7 +112,6 @@ run_with_texts(const char *sql, int nargs, const char *const *args)
 	Datum		values[RUN_MAX_ARGS];
 	char		nulls[RUN_MAX_ARGS];
 	SPIPlanPtr	plan;
-	int			rc;
 	int			i;
 
 	if (nargs > RUN_MAX_ARGS)
@@ -82,14 +122,8 @@ run_with_texts(const char *sql, int nargs, const char *const *args)
 		values[i] = args[i] ? CStringGetTextDatum(args[i]) : (Datum) 0;
 		nulls[i] = args[i] ? ' ' : 'n';
 	}
-	plan = SPI_prepare(sql, nargs, types);
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	rc = SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(),
-							  InvalidSnapshot, false, true, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
-	return SPI_processed;
+	plan = run_prepare(sql, nargs, types);
+	return run_prepared(plan, values, nulls, GetLatestSnapshot(), false);
 }
 
 /* The first column of the first row, palloc'd; NULL if there is none */

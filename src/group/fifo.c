@@ -20,7 +20,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 #include "base/base.h"
 #include "queue/queue.h"
@@ -170,48 +169,15 @@ is_in_place(const QueueName *name)
 }
 
 /*
- * Who may make all this is the owner.  He may have let policies hide messages
- * from himself (FORCE ROW LEVEL SECURITY): they need notes as well, for others
- * who read them.  For a while, no policy counts for owners; what was before.
- */
-static int
-see_all_messages(void)
-{
-	Oid			user;
-	int			context;
-
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
-	return context;
-}
-
-static void
-see_as_before(int context)
-{
-	SetUserIdAndSecContext(GetUserId(), context);
-}
-
-/*
  * All committed messages must get their notes, whatever this transaction's
  * snapshot sees.  As the owner: the planner may run functions of the owner's.
+ * Policies can hide messages from the owner (FORCE ROW LEVEL SECURITY).  These
+ * need notes as well, for other roles that read them.
  */
 static void
 fill_notes(const QueueName *name)
 {
-	OwnerScope	scope;
-	SPIPlanPtr	plan;
-	int			rc;
-
-	owner_begin(owner_of(name_relid(name, QUEUE_TABLE)), &scope);
-	(void) see_all_messages();
-	plan = SPI_prepare(name_expand(FILL_NOTES, name), 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	CommandCounterIncrement();
-	rc = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
-	owner_end(&scope);
+	(void) owner_run(owner_of(name_relid(name, QUEUE_TABLE)), true, name_expand(FILL_NOTES, name), 0, NULL);
 }
 
 /* Asked before anything is locked: a refused call keeps nobody waiting */
@@ -238,15 +204,18 @@ replaces_something(const QueueName *name)
 static void
 create_fifo_index(const QueueName *name)
 {
+	Oid			user;
 	int			context;
 	bool		in_place;
 
 	require_own_queue(name);
 	lock_queue(name);
 	require_own_queue(name);
-	context = see_all_messages();
+	/* A queue whose policies hide messages from its owner has all of this as well */
+	GetUserIdAndSecContext(&user, &context);
+	owner_pass_policies();
 	in_place = is_in_place(name);
-	see_as_before(context);
+	SetUserIdAndSecContext(user, context);
 	if (in_place)
 		return;
 	/* The strongest lock comes first: a reader that has looked would wait for the weaker one, and we for the reader */

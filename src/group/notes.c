@@ -556,14 +556,7 @@ notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end
 static void
 run_as_owner(const QueueName *name, Oid owner, const char *sql)
 {
-	OwnerScope	scope;
-	int			rc;
-
-	owner_begin(owner, &scope);
-	rc = SPI_execute(name_expand(sql, name), false, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
-	owner_end(&scope);
+	(void) owner_run(owner, false, name_expand(sql, name), 0, NULL);
 }
 
 /*

@@ -71,10 +71,7 @@ static const char *const find_messages[] = {
 static int
 compare_ids(const void *a, const void *b)
 {
-	int64		id_a = *(const int64 *) a;
-	int64		id_b = *(const int64 *) b;
-
-	return id_a < id_b ? -1 : id_a > id_b;
+	return pg_cmp_s64(*(const int64 *) a, *(const int64 *) b);
 }
 
 static int
@@ -84,8 +81,8 @@ compare_messages(const void *a, const void *b)
 	const SlowMessage *message_b = b;
 
 	if (message_a->head != message_b->head)
-		return message_a->head < message_b->head ? -1 : 1;
-	return compare_ids(&message_a->msg_id, &message_b->msg_id);
+		return pg_cmp_s64(message_a->head, message_b->head);
+	return pg_cmp_s64(message_a->msg_id, message_b->msg_id);
 }
 
 static Datum
@@ -122,18 +119,12 @@ array_of(const IdList *list)
 	return PointerGetDatum(construct_array(list->ids, list->count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* On what "snapshot" shows, or (NULL) on what the transaction sees */
+/* On what "snapshot" shows, or (InvalidSnapshot) on what the transaction sees */
 static void
 run(const char *statement, const QueueName *name, int nargs, Oid *argtypes, Datum *values, const char *nulls,
 	Snapshot snapshot)
 {
-	SPIPlanPtr	plan = SPI_prepare(name_expand(statement, name), nargs, argtypes);
-
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	if (SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(SPI_result));
-	SPI_freeplan(plan);
+	(void) run_prepared(run_prepare(name_expand(statement, name), nargs, argtypes), values, nulls, snapshot, false);
 }
 
 /* Those of the messages that could be locked, sorted */

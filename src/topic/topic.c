@@ -65,14 +65,10 @@ run_on_binding(const char *sql, const char *pattern, const char *queue_name)
 {
 	Oid			types[2] = {TEXTOID, TEXTOID};
 	Datum		values[2];
-	int			rc;
 
 	values[0] = CStringGetTextDatum(pattern);
 	values[1] = CStringGetTextDatum(queue_name);
-	rc = SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
-	return SPI_processed;
+	return run_prepared(run_prepare(sql, lengthof(types), types), values, NULL, InvalidSnapshot, false);
 }
 
 /* The text of an argument; NULL is as good as empty */

@@ -188,16 +188,11 @@ attach_old(const char *datetime_string, const PartSet *set, const char *old, int
 static bool
 is_of_a_queue(const char *relname)
 {
-	OwnerScope	scope;
-	bool		found;
-
-	owner_begin(owner_of(relcheck_own_table(OWN_META, AccessShareLock)), &scope);
-	found = run_with_texts("SELECT FROM ONLY pgmq.meta WHERE $1 OPERATOR(pg_catalog.=) ANY (ARRAY["
-						   " 'q_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
-						   " 'a_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
-						   " 'g_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name)])", 1, &relname) > 0;
-	owner_end(&scope);
-	return found;
+	return owner_run(owner_of(relcheck_own_table(OWN_META, AccessShareLock)), false,
+					 "SELECT FROM ONLY pgmq.meta WHERE $1 OPERATOR(pg_catalog.=) ANY (ARRAY["
+					 " 'q_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
+					 " 'a_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
+					 " 'g_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name)])", 1, &relname) > 0;
 }
 
 static bool
@@ -337,8 +332,7 @@ lock_patiently(const char *table)
 	int			nest = NewGUCNestLevel();
 	int			attempt;
 
-	(void) set_config_option("lock_timeout", psprintf("%dms", maintain_lock_timeout),
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	set_lock_timeout(maintain_lock_timeout);
 	for (attempt = 1; !try_lock(table); attempt++)
 	{
 		if (attempt == LOCK_ATTEMPTS)
@@ -429,7 +423,7 @@ rights_statements(const char *table)
 	int			nest = NewGUCNestLevel();
 	int			i;
 
-	owner_set_option("search_path", "pg_catalog, pg_temp");
+	set_option("search_path", "pg_catalog, pg_temp");
 	for (i = 0; i < lengthof(sources); i++)
 	{
 		uint64		count = run_with_texts(sources[i], 1, &table);
@@ -585,14 +579,8 @@ conversion_from_args(FunctionCallInfo fcinfo, Conversion *c)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("leading_partition must be at least 1, got %s",
 						PG_ARGISNULL(3) ? "<NULL>" : psprintf("%d", PG_GETARG_INT32(3)))));
-	c->set.interval = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	c->set.by_time = partman_by_time(c->set.interval);
+	partman_wanted(fcinfo, &c->set, &c->retention);
 	c->set.control = c->set.by_time ? "archived_at" : "msg_id";
-	c->set.premake = PG_GETARG_INT32(3);
-	c->retention = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	check_interval("partition_interval", c->set.interval, c->set.by_time, false);
-	if (c->retention)
-		check_interval("retention_interval", c->retention, c->set.by_time, true);
 }
 
 /*

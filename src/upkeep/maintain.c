@@ -354,7 +354,7 @@ run_step(Maintenance *m, Task *task)
 		/* The background worker has no portal that would give one */
 		PushActiveSnapshot(GetTransactionSnapshot());
 		SPI_connect();
-		owner_set_option("lock_timeout", psprintf("%dms", maintain_lock_timeout));
+		set_lock_timeout(maintain_lock_timeout);
 		result = run_locked(task);
 		SPI_finish();
 		PopActiveSnapshot();

@@ -47,15 +47,11 @@ static bool
 find_wishes(const QueueName *name)
 {
 	const char *canonical = name->canonical;
-	OwnerScope	scope;
-	bool		known;
 
-	owner_begin(owner_of(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock)), &scope);
-	known = run_with_texts("SELECT retention_interval, drop_unread, drop_consumed, converted_archive"
-						   " FROM ONLY pgmq.partition_config"
-						   " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical) > 0;
-	owner_end(&scope);
-	return known;
+	return owner_run(owner_of(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock)), false,
+					 "SELECT retention_interval, drop_unread, drop_consumed, converted_archive"
+					 " FROM ONLY pgmq.partition_config"
+					 " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical) > 0;
 }
 
 static bool
