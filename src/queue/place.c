@@ -10,19 +10,16 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/multixact.h"
 #include "access/stratnum.h"
-#include "access/transam.h"
-#include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
-#include "storage/procarray.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
 #include "queue/place.h"
+#include "queue/tuple.h"
 
 static bool
 find_columns(Relation rel, Place *place)
@@ -89,34 +86,6 @@ place_describe(Relation rel, Place *place)
 	return find_columns(rel, place) && find_indexes(rel, place);
 }
 
-/*
- * Whether a reader that skips locked rows would take this one, as far as that
- * is known without locking it: no other transaction has locked or changed it,
- * and it is the newest version.
- */
-static bool
-is_takeable(HeapTupleHeader tuple)
-{
-	TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple);
-
-	if (tuple->t_infomask & HEAP_XMAX_INVALID)
-		return true;
-	if (tuple->t_infomask & HEAP_XMAX_IS_MULTI)
-	{
-		bool		lock_only = HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask);
-
-		if (MultiXactIdIsRunning(xmax, lock_only))
-			return false;
-		if (lock_only)
-			return true;
-		xmax = HeapTupleGetUpdateXid(tuple);
-	}
-	if (TransactionIdIsInProgress(xmax))
-		return TransactionIdIsCurrentTransactionId(xmax) &&
-			HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask);
-	return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask) || !TransactionIdDidCommit(xmax);
-}
-
 /* What a scan of an index looks for, and what it found */
 typedef struct Walk
 {
@@ -146,7 +115,7 @@ walk_rows(Relation rel, const Place *place, Relation index, AttrNumber key,
 		CHECK_FOR_INTERRUPTS();
 		if (isnull[0] || isnull[1] || isnull[2] ||
 			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != walk->fresh ||
-			(walk->takeable && !is_takeable(tuple->t_data)))
+			(walk->takeable && !slot_is_takeable(scan->slot)))
 			continue;
 		if (walk->found++ == 0)
 			walk->first = value;

@@ -64,20 +64,26 @@ header_is_claimed(HeapTupleHeader header, TransactionId *changer)
 	return claimed;
 }
 
+/* The transaction that has updated or deleted the version, whatever has become of it; or invalid */
+static TransactionId
+header_changer(HeapTupleHeader header)
+{
+	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) ||
+		HEAP_LOCKED_UPGRADED(header->t_infomask))
+		return InvalidTransactionId;
+	return HeapTupleHeaderGetUpdateXid(header);
+}
+
 /*
- * The transaction that has updated or deleted a version and has committed; or
- * invalid.  A transaction may have written this version, and deleted it again.  It
- * may have been open when the snapshot looked at the version, and have ended since.
+ * The same if it has committed.  A transaction may have written this version, and
+ * deleted it again.  It may have been open when the snapshot looked at the version,
+ * and have ended since.
  */
 TransactionId
 header_committed_changer(HeapTupleHeader header)
 {
-	TransactionId xid;
+	TransactionId xid = header_changer(header);
 
-	if ((header->t_infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) ||
-		HEAP_LOCKED_UPGRADED(header->t_infomask))
-		return InvalidTransactionId;
-	xid = HeapTupleHeaderGetUpdateXid(header);
 	return TransactionIdIsValid(xid) && TransactionIdDidCommit(xid) ? xid : InvalidTransactionId;
 }
 
@@ -103,6 +109,26 @@ slot_is_claimed(TupleTableSlot *slot)
 
 	header_copy(slot, &header);
 	return header_is_claimed(&header, &changer);
+}
+
+/*
+ * Whether a reader that skips locked rows would take this one, as far as that
+ * is known without locking it: no other transaction has locked or changed it,
+ * and it is the newest version.
+ */
+bool
+slot_is_takeable(TupleTableSlot *slot)
+{
+	HeapTupleHeaderData header;
+	TransactionId changer;
+
+	header_copy(slot, &header);
+	if (header_is_claimed(&header, &changer))
+		return false;
+	/* Only of a transaction that has ended is it final whether it has committed */
+	changer = header_changer(&header);
+	return !TransactionIdIsValid(changer) ||
+		(!TransactionIdIsCurrentTransactionId(changer) && !TransactionIdDidCommit(changer));
 }
 
 /* Whether a dead version was replaced or deleted after a snapshot was taken, by another transaction */

@@ -16,6 +16,7 @@ extern void header_copy(TupleTableSlot *slot, HeapTupleHeader copy);
 extern bool header_is_claimed(HeapTupleHeader header, TransactionId *changer);
 extern TransactionId header_committed_changer(HeapTupleHeader header);
 extern bool slot_is_claimed(TupleTableSlot *slot);
+extern bool slot_is_takeable(TupleTableSlot *slot);
 extern bool entry_ended_since(IndexScanDesc scan, Snapshot before, TupleTableSlot *slot);
 
 #endif							/* PGMQ_TUPLE_H */
