@@ -32,18 +32,85 @@ struct MessageSet
 	DestReceiver pub;			/* must be first */
 	DestReceiver *store;		/* writes to rsinfo->setResult */
 	ReturnSetInfo *rsinfo;
+	TupleTableSlot *reordered;	/* if the type has the old order, else NULL */
 	int64		last_id;
 	int64		highest;		/* since result_highest() was called */
 	TimestampTz earliest;		/* of all vt */
 	bool		ordered;
 };
 
+/* What a statement returns: MESSAGE_COLUMNS */
+static const Oid message_types[] = {INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+JSONBOID, JSONBOID};
+
+/*
+ * Types of versions before 1.10 lacked last_read_at.  An update adds it as the last
+ * attribute, because views and clients know the others by their places.
+ */
+static const int old_order[] = {0, 1, 2, 4, 5, 6, 3};
+
+static bool
+has_old_order(TupleDesc desc)
+{
+	int			i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && strcmp(NameStr(att->attname), "vt") == 0)
+			return true;
+		if (!att->attisdropped && strcmp(NameStr(att->attname), "last_read_at") == 0)
+			return false;
+	}
+	return false;
+}
+
+/* A tuplestore would put a column of another type into the place of ours */
+static void
+require_message_columns(TupleDesc typeinfo)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(message_types); i++)
+	{
+		if (i >= typeinfo->natts || TupleDescAttr(typeinfo, i)->atttypid != message_types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("the queue's table does not have the columns of a queue")));
+	}
+}
+
 static void
 message_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
 {
 	MessageSet *set = (MessageSet *) self;
 
+	if (set->reordered != NULL)
+	{
+		require_message_columns(typeinfo);
+		typeinfo = set->rsinfo->setDesc;
+	}
 	set->store->rStartup(set->store, operation, typeinfo);
+}
+
+static TupleTableSlot *
+reorder(MessageSet *set, TupleTableSlot *slot)
+{
+	TupleDesc	desc = set->rsinfo->setDesc;
+	TupleTableSlot *result = ExecClearTuple(set->reordered);
+	int			live = 0;
+	int			i;
+
+	slot_getallattrs(slot);
+	for (i = 0; i < desc->natts; i++)
+	{
+		int			from = TupleDescAttr(desc, i)->attisdropped ? -1 : old_order[live++];
+
+		result->tts_values[i] = from < 0 ? (Datum) 0 : slot->tts_values[from];
+		result->tts_isnull[i] = from < 0 || slot->tts_isnull[from];
+	}
+	return ExecStoreVirtualTuple(result);
 }
 
 static bool
@@ -63,6 +130,8 @@ message_receive(TupleTableSlot *slot, DestReceiver *self)
 	vt = slot_getattr(slot, 5, &isnull);
 	if (!isnull)
 		set->earliest = Min(set->earliest, DatumGetTimestampTz(vt));
+	if (set->reordered != NULL)
+		slot = reorder(set, slot);
 	return set->store->receiveSlot(slot, set->store);
 }
 
@@ -100,13 +169,24 @@ tuplestore_dest(ReturnSetInfo *rsinfo)
 MessageSet *
 result_messages(FunctionCallInfo fcinfo)
 {
-	static const Oid types[] = {INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	JSONBOID, JSONBOID};
 	MessageSet *set = palloc0(sizeof(MessageSet));
+	TupleDesc	desc;
 
 	InitMaterializedSRF(fcinfo, 0);
 	set->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	relcheck_row_type(set->rsinfo->setDesc, types, lengthof(types), "message_record");
+	desc = set->rsinfo->setDesc;
+	if (has_old_order(desc))
+	{
+		Oid			types[lengthof(message_types)];
+		int			i;
+
+		for (i = 0; i < lengthof(types); i++)
+			types[i] = message_types[old_order[i]];
+		relcheck_row_type(desc, types, lengthof(types), "message_record");
+		set->reordered = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	}
+	else
+		relcheck_row_type(desc, message_types, lengthof(message_types), "message_record");
 	set->store = tuplestore_dest(set->rsinfo);
 	set->pub.rStartup = message_startup;
 	set->pub.receiveSlot = message_receive;
