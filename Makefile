@@ -7,6 +7,11 @@ MODULE_big = pgmq
 OBJS = $(patsubst $(srcdir)/%.c,%.o,$(sort $(wildcard $(srcdir)/src/*.c $(srcdir)/src/*/*.c)))
 # PGXS puts $(srcdir) in front of these itself
 DATA = $(sort $(patsubst $(srcdir)/%,%,$(wildcard $(srcdir)/sql/pgmq--*.sql)))
+# What takes over the PL/pgSQL extension.  Each of its versions leads to one that it never has, so that
+# scripts it has left in the directory are no part of our path; from there one script leads to 2.0.0.
+TAKEN_OVER = 1.4.4 1.4.5 1.5.0 1.5.1 1.5.2 1.6.0 1.6.1 1.7.0 1.7.1 1.8.0 1.8.1 1.9.0 \
+	1.10.0 1.10.1 1.11.0 1.11.1 1.11.2 1.12.0 1.13.0 1.13.1 unpackaged
+DATA_built = pgmq--unpackaged.sql pgmq--takeover--2.0.0.sql $(TAKEN_OVER:%=pgmq--%--takeover.sql)
 PRIVATE_HEADERS = $(sort $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h))
 
 # pg_regress and the isolation tester share expected/ and test/; PGXS would give
@@ -39,6 +44,21 @@ $(OBJS): $(PRIVATE_HEADERS) | $(OBJECT_DIRS)
 
 $(OBJECT_DIRS):
 	mkdir -p $@
+
+pgmq--unpackaged.sql: $(srcdir)/sql/takeover/unpackaged.sql
+	cp $< $@
+
+$(TAKEN_OVER:%=pgmq--%--takeover.sql): $(srcdir)/sql/takeover/step.sql
+	cp $< $@
+
+pgmq--takeover--2.0.0.sql: $(addprefix $(srcdir)/sql/, takeover/begin.sql takeover/replace.sed pgmq--2.0.0.sql takeover/end.sql)
+	cat $(srcdir)/sql/takeover/begin.sql >$@
+	sed -E -f $(srcdir)/sql/takeover/replace.sed $(srcdir)/sql/pgmq--2.0.0.sql >>$@
+	cat $(srcdir)/sql/takeover/end.sql >>$@
+
+.PHONY: list-takeover
+list-takeover:
+	@echo $(DATA_built)
 
 # With VPATH builds: pg_regress looks for expected/ where it runs.
 .PHONY: link-expected

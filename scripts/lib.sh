@@ -190,7 +190,8 @@ build_extension() {
 	fi
 	"${make[@]}" -j"$(nproc)" "$@" >"$WORK/build.log" 2>&1 && "${make[@]}" install >>"$WORK/build.log" 2>&1 ||
 		{ cat "$WORK/build.log" >&2; die "the build failed"; }
-	[ "$(id -u)" -ne 0 ] || chown -R postgres: "$WORK/build"
+	# A test puts scripts of the PL/pgSQL extension beside ours
+	[ "$(id -u)" -ne 0 ] || chown -R postgres: "$WORK/build" "$("$PG_CONFIG" --sharedir)/extension"
 }
 
 # make_template: the tests of test/t copy it for each of their servers.  From 17 on they do so by themselves;

@@ -59,3 +59,11 @@ refuse_writes() {
 for file in $(cd "$WORK/build" && ls sql/*.sql); do
 	lint "no writes" "$file" refuse_writes "$file"
 done
+
+# Those that take over have to replace what there is, and ask the catalogs first
+refuse_row_work() {
+	! grep -nE '^[[:space:]]*(INSERT|UPDATE|DELETE|COPY|TRUNCATE|MERGE|CALL)\b|(FROM|JOIN|CLUSTER|REINDEX|VACUUM) (ONLY )?pgmq\.[a-z_]' "$1"
+}
+for file in $(cd "$WORK/build" && ls sql/takeover/*.sql); do
+	lint "no work on rows" "$file" refuse_row_work "$file"
+done

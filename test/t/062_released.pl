@@ -1,0 +1,120 @@
+# The same with what was really released: version 1.11.1 of the PL/pgSQL extension, which is fetched from npm and is no
+# part of this project.  Without it, or where extensions cannot be put beside ours, there is nothing to test.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use OldPgmq;
+
+chomp(my $sharedir = `pg_config --sharedir`);
+plan skip_all => 'the directory of extensions cannot be written' unless -w "$sharedir/extension";
+plan skip_all => 'there is no pg_partman' unless -e "$sharedir/extension/pg_partman.control";
+my $dir = PostgreSQL::Test::Utils::tempdir();
+plan skip_all => 'version 1.11.1 cannot be fetched'
+	if system("cd $dir && npm_config_cache=$dir/cache npm_config_update_notifier=false npm_config_fetch_retries=0 "
+		. 'npm pack --silent @electric-sql/pglite-pgmq@0.0.6 >npm.log 2>&1 && tar xzf *.tgz && tar xzf package/dist/pgmq.tar.gz') != 0;
+my $script = slurp_file("$dir/share/postgresql/extension/pgmq--1.11.1.sql");
+my $installed = "$sharedir/extension/pgmq--1.11.1.sql";
+append_to_file($installed, $script) unless -e $installed;
+END { unlink $installed if $installed }
+
+my $node = PostgreSQL::Test::Cluster->new('released');
+$node->init;
+$node->append_conf('postgresql.conf', 'fsync = off');
+$node->start;
+
+my $QUEUES = q{
+	SELECT pgmq.create('Orders');
+	SELECT pgmq.create('orders');
+	SELECT pgmq.create_unlogged('scratch');
+	SELECT pgmq.create('told');
+	SELECT pgmq.create('converted');
+	SELECT pgmq.create_partitioned('part', '10', '100');
+	SELECT pgmq.create_partitioned('timed', '1 day', '7 days');
+	SELECT pgmq.create_fifo_index('orders');
+	SELECT pgmq.enable_notify_insert('told', 0);
+	SELECT pgmq.bind_topic('logs.*', 'told'), pgmq.bind_topic('#', 'part');
+	SELECT pgmq.send_batch(q, ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 25) AS i),
+		ARRAY(SELECT jsonb_build_object('x-pgmq-group', i % 3) FROM generate_series(1, 25) AS i))
+	  FROM unnest('{orders,scratch,told,converted,part,timed}'::text[]) AS q;
+	SELECT pgmq.send(q, '"later"', 3600) FROM unnest('{orders,scratch,told,converted,part,timed}'::text[]) AS q;
+	SELECT pgmq.read(q, 3600, 2) FROM unnest('{orders,scratch,told,converted,part,timed}'::text[]) AS q;
+	SELECT pgmq.archive(q, 3) FROM unnest('{orders,scratch,told,converted,part,timed}'::text[]) AS q;
+	SELECT pgmq.convert_archive_partitioned('converted', '10', '100');
+	CREATE VIEW public.orders AS SELECT msg_id, vt, message FROM pgmq.read('orders', 0, 3);
+	CREATE VIEW public.lengths AS SELECT queue_name, queue_length FROM pgmq.metrics_all()};
+my @QUEUES = qw(orders scratch told converted part timed);
+
+sub contents
+{
+	my ($db) = @_;
+
+	return $node->safe_psql($db, join('; ', map { "SELECT to_jsonb(q) FROM pgmq.q_$_ AS q ORDER BY msg_id; SELECT to_jsonb(a) FROM pgmq.a_$_ AS a ORDER BY msg_id" } @QUEUES)
+		. '; SELECT * FROM pgmq.meta ORDER BY 1; SELECT * FROM pgmq.topic_bindings ORDER BY 1; SELECT * FROM pgmq.notify_insert_throttle');
+}
+
+sub check_queues
+{
+	my ($db, $how) = @_;
+
+	# Its conversion has left what was in the archive in another table
+	foreach my $queue (@QUEUES)
+	{
+		is($node->safe_psql($db, qq{
+			SELECT msg_id, read_ct FROM pgmq.read('$queue', 60, 2);
+			SELECT pgmq.send('$queue', '"new"', '{"x-pgmq-group": "n"}'::jsonb);
+			SELECT msg_id FROM pgmq.pop('$queue', 2);
+			SELECT pgmq.archive('$queue', 4), pgmq.delete('$queue', 5), vt > now() FROM pgmq.set_vt('$queue', 8, 60);
+			SELECT array_agg(msg_id) FROM pgmq.read_grouped_head('$queue', 60, 3);
+			SELECT queue_length, total_messages FROM pgmq.metrics('$queue');
+			SELECT count(*) FROM pgmq.a_$queue}),
+			"4|1\n5|1\n27\n6\n7\nt|t|t\n{9,27}\n22|27\n" . ($queue eq 'converted' ? 1 : 2), "$how: $queue");
+	}
+	is($node->safe_psql($db, q{SELECT count(*) FROM public.lengths; SELECT count(*) FROM public.orders}), "7\n3", "$how: views");
+	is($node->safe_psql($db, q{SELECT pgmq.send_topic('logs.x', '"topic"')}), '2', "$how: topics");
+	like($node->safe_psql($db, q{LISTEN "pgmq.q_told.INSERT"; SELECT pgmq.send('told', '1') > 0}),
+		qr/Asynchronous notification "pgmq.q_told.INSERT"/, "$how: notifications");
+	# create_partitioned completes the indexes
+	is($node->safe_psql($db, q{
+		SELECT pgmq.create_partitioned('part', '10', '100'), pgmq.create_partitioned('timed', '1 day', '7 days');
+		SELECT count(*) FROM pg_index WHERE indrelid IN ('pgmq.q_part'::regclass, 'pgmq.q_timed'::regclass) AND indisvalid;
+		SELECT count(*) FROM pgmq.read('timed', 0, 1)}), "|\n5\n1", "$how: indexes");
+	# From then on partitions with messages in them are kept
+	is($node->safe_psql($db, q{CALL pgmq.maintain(); SELECT count(*) FROM generate_series(1, 100) AS i, pgmq.send('part', to_jsonb(i));
+		CALL pgmq.maintain(); SELECT sum(messages) FROM pgmq.list_partitions('part') WHERE partition ~ 'q_part'}),
+		"100\n123", "$how: maintain");
+	is($node->safe_psql($db, 'SELECT bool_and(pgmq.drop_queue(q)) FROM unnest($$' . '{' . join(',', @QUEUES) . '}$$::text[]) AS q;
+		SELECT count(*) FROM pgmq.list_queues(); SELECT relname FROM pg_class WHERE relnamespace = $$pgmq$$::regnamespace AND relname ~ $$^([qag]_|template)$$
+		 UNION ALL SELECT parent_table FROM part_config'), "t\n0", "$how: queues are dropped, and nothing is left");
+}
+
+# As an extension, and by SQL only
+foreach my $db (qw(extension sql_only))
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, 'CREATE EXTENSION pg_partman');
+	(my $plain = $script) =~ s/^\\.*$//mg;
+	$node->safe_psql($db, $db eq 'extension' ? "CREATE EXTENSION pgmq VERSION '1.11.1'" : $plain);
+	$node->safe_psql($db, $QUEUES);
+	my $before = contents($db);
+
+	$node->safe_psql($db, ($db eq 'extension' ? '' : "CREATE EXTENSION pgmq VERSION 'unpackaged'; ") . 'ALTER EXTENSION pgmq UPDATE');
+	is(contents($db), $before, "$db: everything is as it was");
+	check_queues($db, $db);
+}
+
+# Fresh and updated
+$node->safe_psql('postgres', 'CREATE DATABASE fresh');
+$node->safe_psql('fresh', 'CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq');
+my %fresh = map { $_ => 1 } split /\n/, catalogs($node, 'fresh');
+is(join("\n", grep { !$fresh{$_} && !/^column.*compiled_regex/ } split /\n/, catalogs($node, $_)), '', "$_: the catalogs are those of a fresh installation")
+	foreach qw(extension sql_only);
+
+$node->stop;
+done_testing();
