@@ -18,6 +18,12 @@ result $? "no file but compat.h asks for the server's version"
 (cd "$TOP" && python3 test/includes.py src) >"$WORK/includes" || { sed 's/^/# /' "$WORK/includes"; false; }
 result $? "a file includes its own folder, and the headers of folders above it"
 
+misnamed=$(cd "$TOP" && ls test/sql/*.sql test/specs/*.spec |
+	grep -vE "/($(find src -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | paste -sd '|'))[^/]*$")
+[ -z "$misnamed" ] || printf '# %s\n' $misnamed
+[ -z "$misnamed" ]
+result $? "the name of a test begins with a folder of src/"
+
 # What is longer has more than one idea
 long=$(cd "$TOP" && awk 'FNR == 1 { start = 0 }
 	FNR == 701 { print "# " FILENAME ": more than 700 lines" }
@@ -99,7 +105,7 @@ rm -rf "$WORK/vpath/build/stage"
 # One test of each kind is enough here: the suites run all of them
 start_server running
 make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" installcheck \
-	REGRESS=send ISOLATION=recheck PROVE_TESTS=test/t/005_dump.pl >"$WORK/vpath.log" 2>&1
+	REGRESS=message_send ISOLATION=message_recheck PROVE_TESTS=test/t/005_dump.pl >"$WORK/vpath.log" 2>&1
 status=$?
 [ "$status" -eq 0 ] || sed 's/^/# /' "$WORK/vpath.log"
 result "$status" "VPATH: make installcheck against a running server"
