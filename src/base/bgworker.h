@@ -1,6 +1,6 @@
 /*
  * bgworker.h
- *	  What all background workers of this library are registered with.
+ *	  The common part of the registration of all background workers.
  */
 #ifndef PGMQ_BGWORKER_H
 #define PGMQ_BGWORKER_H

@@ -1,15 +1,15 @@
 /*
  * fifo.c
- *	  Make what reading by groups needs: create_fifo_index.
+ *	  create_fifo_index: make the objects that grouped reads need.
  *
- * That is an index on the queue by group and msg_id, the table of notes
- * (notes.c) with a note for each group, and the triggers that keep it.  All are
- * made under a lock that keeps writers out, so that the notes are complete.
+ * They are an index on the queue by group and msg_id, the table of notes
+ * (notes.c), and the triggers that write to it.  Each group gets a note.  All
+ * are made under a lock that keeps writers out, so that the notes are complete.
  *
- * Only built-in functions are in the index: it must survive DROP EXTENSION as
- * the queue does.  A long group name would not fit in an index entry, and a
- * send of one would fail; its beginning and two hashes of it stand for it.  If
- * two names ever became one key, their messages would form one group, which
+ * The index contains only built-in functions: it must survive DROP EXTENSION as
+ * the queue does.  A long group name would not fit in an index entry, and its
+ * send would fail.  So its beginning and two hashes of it replace it.  If two
+ * names ever had the same key, their messages would form one group, which
  * breaks no order.
  */
 #include "pgmq.h"
@@ -31,10 +31,10 @@ PG_FUNCTION_INFO_V1(pgmq_create_fifo_index);
 PG_FUNCTION_INFO_V1(pgmq_create_fifo_indexes_all);
 
 /*
- * A note for each group, in the order of their first messages.  It says that
- * the first one came late if it was never handed out and somebody holds others
- * of the group; by now(), which may be earlier: then it says so too often, and
- * readers find out.
+ * A note for each group, in the order of their first messages.  It is late if
+ * the first message was never handed out and a consumer holds others of the
+ * group.  That is judged by now(), which may be too early.  Then a note is late
+ * without need, and readers find out.
  */
 #define FILL_NOTES \
 	"INSERT INTO {notes} (enqueued_at, vt, grp, head, late)" \
@@ -55,7 +55,7 @@ run_expanded(const char *sql, const QueueName *name)
 	run_ddl("%s", name_expand(sql, name));
 }
 
-/* An index of our name that is none of ours, as older versions made it, makes way. */
+/* An index of that name that is not ours, as the PL/pgSQL extension makes it, is replaced. */
 static void
 make_index(const QueueName *name)
 {
@@ -78,11 +78,12 @@ make_index(const QueueName *name)
 }
 
 /*
- * A new table of notes, as durable as the queue is and of the same owner.  What
- * was there before is not kept: it may have been made for another table.
+ * A new table of notes, as durable as the queue and of the same owner.  Earlier
+ * notes are not kept: they may have been made for another table.
  *
- * Ids need not be unique: where the notes are restored before the messages, the
- * triggers draw ids that are there already.  With its time each is.
+ * Ids need not be unique: if the notes are restored before the messages, the
+ * triggers draw ids that exist already.  Together with its time each id is
+ * unique.
  */
 static void
 make_notes(const QueueName *name)
@@ -129,8 +130,8 @@ make_trigger(const QueueName *name, const char *trigger, const char *when, const
 }
 
 /*
- * By any statement: a trigger of the users' may write what the statement doesn't.
- * It is the names that tell: headers that are equal in jsonb may name two groups, 5 and 5.0.
+ * For any UPDATE: a trigger of a user may write what the statement does not.  Names are
+ * compared as text: headers that are equal as jsonb may name two groups, 5 and 5.0.
  */
 #define MOVED \
 	"NEW.msg_id OPERATOR(pg_catalog.<>) OLD.msg_id" \
@@ -151,7 +152,7 @@ make_triggers(const QueueName *name)
 				 "FOR EACH STATEMENT", "_group_truncated");
 }
 
-/* Whether all is there, and can be used */
+/* Whether all objects exist and are usable */
 static bool
 is_in_place(const QueueName *name)
 {
@@ -169,10 +170,10 @@ is_in_place(const QueueName *name)
 }
 
 /*
- * All committed messages must get their notes, whatever this transaction's
- * snapshot sees.  As the owner: the planner may run functions of the owner's.
- * Policies can hide messages from the owner (FORCE ROW LEVEL SECURITY).  These
- * need notes as well, for other roles that read them.
+ * All committed messages must get their notes, at any isolation level.  As the
+ * owner: the planner may run the owner's functions.  Policies can hide messages
+ * from the owner (FORCE ROW LEVEL SECURITY).  These need notes as well, for
+ * other roles that read them.
  */
 static void
 fill_notes(const QueueName *name)
@@ -180,7 +181,7 @@ fill_notes(const QueueName *name)
 	(void) owner_run(owner_of(name_relid(name, QUEUE_TABLE)), true, name_expand(FILL_NOTES, name), 0, NULL);
 }
 
-/* Asked before anything is locked: a refused call keeps nobody waiting */
+/* Checked before anything is locked: a refused call makes no other session wait */
 static void
 require_own_queue(const QueueName *name)
 {
@@ -272,8 +273,9 @@ create_listed(const ListedQueue *queue, void *arg)
 /*
  * pgmq.create_fifo_indexes_all() -> void
  *
- * In the order of the names, so that two of these don't deadlock.  A queue
- * that is recorded but has no table must not keep the others from theirs.
+ * In the order of the names, so that two such calls do not deadlock.  A queue
+ * that is recorded but has no table must not prevent the others from getting
+ * their index.
  */
 Datum
 pgmq_create_fifo_indexes_all(PG_FUNCTION_ARGS)

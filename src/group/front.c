@@ -3,31 +3,32 @@
  *	  SAFETY: the messages of a group are handed out in order, and to one consumer at a
  *	  time.
  *
- * A message is handed out only when every earlier one of its group is gone or handed
- * out by the same call before it: also when an earlier one is delayed, leased, locked,
- * being sent or being removed by an open transaction.  Earlier means a lower msg_id, of a
- * message whose send had returned when the call looked.  Notes have no part in this, but
- * for R4.
+ * A message is handed out only when every earlier one of its group is gone, or was handed
+ * out earlier in the same call.  An earlier one that is delayed, leased or locked is not
+ * gone.  Neither is one that an open transaction is sending or removing.  Earlier means a
+ * lower msg_id, of a message whose send had returned when the call looked.  Notes have no
+ * part in this, except in R4.
  *
  * R3	The first message is the mutex.  A reader locks it, then looks again whether it
  *		is the first in all transactions.  Its lock, then its lease, make it unavailable
- *		to others until it is gone, and they take nothing behind it.  The next ones are
+ *		to others until it is gone, and they take nothing after it.  The next messages are
  *		taken one by one, as far as each is available and can be locked at once.
  * R4	A message may come late: its msg_id was drawn before that of another message which
- *		somebody holds by now.  Its sender adds a note that says so (grouptrigger.c),
+ *		a consumer holds by now.  Its sender adds a note that says so (grouptrigger.c),
  *		and a reader looks at all of such a group before it takes anything.
  *
- * THE LOOK.  A snapshot does not tell what is on its way in a transaction that has not
- * committed, or on its way out in one that may be rolled back.  So looks go to the group
- * index with a dirty snapshot, which shows every version that is not dead for good, and
- * say of each what other open transactions do to it.  A version that dies between the
- * reading of its index page and the visit of its row counts as being changed
- * (changed_meanwhile).  Everybody writes first and looks then: index page and heap page
- * are each changed under the exclusive lock of their buffer, so of two sessions that do
- * this at the same time at least one sees the other.  Nobody waits for that.
+ * THE LOOK.  A snapshot does not show what an open transaction has inserted, nor that it
+ * has deleted a row.  So looks scan the group index with a dirty snapshot, which shows
+ * every version that is not dead for good.  They tell for each what other open transactions
+ * do to it.  A version that dies between the reading of its index page and the visit of its
+ * row counts as being changed (changed_meanwhile).  Every session writes first and looks
+ * then.  Index page and heap page are each changed under the exclusive lock of their
+ * buffer.  So of two sessions that do this at the same time at least one sees the other.
+ * No session waits for that.
  *
- * A look starts where starts.c says.  That is provable: below lies nothing, and never will.
- * What was written past the triggers may lie below, until the sweep finds it.
+ * A look starts where starts.c says.  That is proved there: below it there is no message,
+ * now or later.  Messages that were written without the triggers may be below, until the
+ * sweep finds them.
  */
 #include "pgmq.h"
 
@@ -47,7 +48,7 @@
 /* How many partitions are near */
 #define NEAR_TABLES 2
 
-/* What a dirty snapshot has just found; NULL columns stand for nothing that could be handed out */
+/* Describe what a dirty snapshot has just found; a row with NULL columns cannot be handed out */
 void
 front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 		   const SnapshotData *dirty, Peeked *peeked)
@@ -74,7 +75,7 @@ front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 	claimed = header_is_claimed(&header, &changer);
 	peeked->mine = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(&header));
 	peeked->arriving = TransactionIdIsValid(dirty->xmin);
-	/* Of a version that is arriving the snapshot does not say what has become of it since */
+	/* For a version that is arriving, the snapshot does not say what happened to it since */
 	if (TransactionIdIsValid(dirty->xmax))
 		changer = dirty->xmax;
 	else if (peeked->arriving && !TransactionIdIsValid(changer))
@@ -88,7 +89,7 @@ front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 		!table_tuple_satisfies_snapshot(table->rel, slot, queue->fixed);
 }
 
-/* One index of a walk, with the entry that it stands at */
+/* One index of a scan, with its current entry */
 typedef struct LeafScan
 {
 	GroupTable *table;
@@ -105,20 +106,20 @@ struct GroupScan
 	int64		from;
 	SnapshotData dirty;
 	Snapshot	before;
-	GroupRange *ranges;			/* of the queue, when the walk began */
+	GroupRange *ranges;			/* of the queue, when the scan began */
 	int			nranges;
 	int			next;			/* the next one */
-	int			first;			/* of those whose ids are known the first that is walked */
-	List	   *leaves;			/* that are walked: of LeafScan */
+	int			first;			/* the first scanned range of those whose ids are known */
+	List	   *leaves;			/* that are scanned: of LeafScan */
 };
 
 /*
- * An index page is read at once and its rows are visited one by one.  If a
- * message is changed in between, its old version is dead by the time of the
- * visit, and the entry of its new one is not among those we have read.  The
- * snapshot from before the walk still sees the old one: then it is as if the
- * change were still under way.  So it is if the snapshot does not see it
- * because it was being sent then: it may have been sent and changed since.
+ * An index page is read at once and its rows are visited one by one.  Suppose
+ * that a message is changed in between.  Its old version is dead at the visit,
+ * and the entry of its new version is not among those that were read.  The
+ * snapshot from before the scan still sees the old version: then the change
+ * counts as still open.  If the snapshot does not see it because it was being
+ * sent then, it may have been sent and changed since: that counts as open, too.
  */
 static bool
 changed_meanwhile(GroupScan *scan, LeafScan *leaf)
@@ -132,7 +133,7 @@ changed_meanwhile(GroupScan *scan, LeafScan *leaf)
 	leaf->scan->xs_heap_continue = false;
 	if (!seen)
 		return entry_ended_since(leaf->scan, scan->before, leaf->slot);
-	/* What the current command has changed is as it left it */
+	/* A row that the current command has changed is as the command has left it */
 	header_copy(leaf->slot, &header);
 	return !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(&header));
 }
@@ -165,7 +166,7 @@ leaf_next(GroupScan *scan, LeafScan *leaf)
 	}
 }
 
-/* An order of groups, for sorting; not that of the index */
+/* An order of groups, for sorting; not the order of the index */
 int
 front_compare_keys(const text *a, const text *b)
 {
@@ -176,7 +177,7 @@ front_compare_keys(const text *a, const text *b)
 	return order != 0 ? order : len_a - len_b;
 }
 
-/* Walk one table more. */
+/* Scan one more table. */
 static void
 add_leaf_scan(GroupScan *scan, GroupTable *table)
 {
@@ -190,7 +191,7 @@ add_leaf_scan(GroupScan *scan, GroupTable *table)
 	leaf_next(scan, added);
 }
 
-/* The walk that stands at the lowest id, or NULL */
+/* The scan with the lowest current id, or NULL */
 static LeafScan *
 lowest_leaf(const GroupScan *scan)
 {
@@ -207,7 +208,7 @@ lowest_leaf(const GroupScan *scan)
 	return lowest;
 }
 
-/* The same when all tables are being walked that may have a lower one */
+/* The same, after opening all tables that may have a lower id */
 static LeafScan *
 walk_on(GroupScan *scan)
 {
@@ -231,7 +232,7 @@ walk_on(GroupScan *scan)
 	return lowest;
 }
 
-/* Walk a group's messages in msg_id order, in every version that is not dead for good. */
+/* Scan a group's messages in msg_id order, in every version that is not dead for good. */
 GroupScan *
 front_begin(GroupQueue *queue, const text *key, int64 from)
 {
@@ -257,7 +258,7 @@ front_begin(GroupQueue *queue, const text *key, int64 from)
 
 /*
  * The same, but of the partitions that may have messages up to "until" only the
- * last few are walked: for who would like to find one, but need not.
+ * last few are scanned: for callers that may miss a message.
  */
 GroupScan *
 front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until)
@@ -285,9 +286,9 @@ front_next(GroupScan *scan, Peeked *peeked)
 }
 
 /*
- * The next message, all of its versions taken together: anything that is said
- * of one of them is said of it, and its vt is the earliest.  It is settled if there
- * is a version that nobody is at work on: locks of rows do not count.
+ * The next message, all of its versions taken together.  A flag of one version is a
+ * flag of the message, and its vt is the earliest.  It is settled if one version is
+ * settled: no other transaction is changing it.  Row locks do not count.
  */
 bool
 front_next_message(GroupScan *scan, Peeked *peeked)
@@ -331,13 +332,13 @@ front_end(GroupScan *scan)
 	pfree(scan);
 }
 
-/* How many messages that open transactions are at work on a look goes past */
+/* How many messages of open transactions a look skips at most */
 #define MOST_PASSED 32
 
 /*
- * Whether there is an earlier message of the group that is settled: whoever removes it
- * will look at the group after that.  Not all partitions are searched for one.
- * "doubtful": it may have been handed out, and others behind it.
+ * Whether there is an earlier message of the group that is settled: the session that
+ * removes it will look at the group after that.  Not all partitions are searched.
+ * "doubtful": it may have been handed out, and others after it.
  */
 bool
 front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful)
@@ -365,9 +366,9 @@ front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful)
 
 /*
  * The look of a claimer (notes.c), after which it writes a verdict.  Messages that open
- * transactions are sending, removing or changing may be there in the end or not: the
- * look goes past them, and the verdict is the earliest time of all versions that it
- * has come by, up to the first message that is settled.
+ * transactions are sending, removing or changing may exist in the end or not, so the
+ * look goes on after them.  The verdict is the earliest time of all versions up to the
+ * first message that is settled.
  */
 void
 front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict)
@@ -398,9 +399,9 @@ front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict)
 }
 
 /*
- * Whether another consumer holds messages behind the first one of a group, which
- * has never been handed out: then it came late (grouptrigger.c).  Until when, or
- * DT_NOBEGIN: an open transaction is at work on them.
+ * Whether another consumer holds messages after the first one of a group, which
+ * has never been handed out: then it came late (grouptrigger.c).  "until" is
+ * the end of that, or DT_NOBEGIN if an open transaction has them locked.
  */
 bool
 front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
@@ -411,7 +412,7 @@ front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
 	bool		busy = false;
 	bool		held = false;
 
-	/* One that was handed out before was given back, by hand or by time */
+	/* A message that was handed out before became visible again, by set_vt or by time */
 	if (first->read_ct > 0)
 		return false;
 	scan = front_begin(queue, key, first->msg_id + 1);
@@ -426,7 +427,7 @@ front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
 	return busy || held;
 }
 
-/* Lock this version of a message, if that can be done at once and it is still the newest. */
+/* Lock this version of a message, if that is possible at once and it is still the newest. */
 bool
 front_lock(GroupQueue *queue, const Peeked *peeked)
 {

@@ -3,16 +3,15 @@
  *	  Hand out messages by groups: read_grouped, read_grouped_rr,
  *	  read_grouped_head and their waiting forms; and wait_grouped.
  *
- * Which groups to look at is told by notes (notes.c), of which a read takes
- * those that are due and the oldest fresh ones, from where horizon.c says.  So
- * neither blocked groups, whose notes are for later, nor the messages behind
- * their first ones are ever touched.  turns.c says which group comes first, and
- * take.c takes its messages.
+ * Notes say which groups to look at (notes.c).  A read takes those that are due and the
+ * oldest fresh ones, from where horizon.c says.  So it touches neither blocked groups,
+ * whose notes are deferred, nor the messages after their first ones.  turns.c says which
+ * group comes first, and take.c takes its messages.
  *
- * A session that waits would hold what it has written to the end of its wait: locks on
- * the queue and its notes, which keep their floors where they are and DDL waiting, and
- * notes that nobody else can see.  So it looks first whether there is a group to be had,
- * and reads only then.
+ * A waiting session would keep its writes to the end of its wait.  Its locks on the
+ * queue and its notes would hold back their floors, and make DDL wait.  No other session
+ * could see the notes that it has written.  So it looks first whether a group is
+ * available, and reads only then.
  *
  * Without a group index statements on the whole queue do it (slowgroup.c).
  */
@@ -41,7 +40,7 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head);
 PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 PG_FUNCTION_INFO_V1(pgmq_wait_grouped);
 
-/* With more notes than this whose groups are not to be had, to look at them every time costs more than to write */
+/* With more notes of unavailable groups than this, looking at them every time costs more than writing */
 #define MOST_IN_VAIN 64
 
 /* $1 the messages, all locked; $2 now, $3 the end of the lease */
@@ -54,8 +53,8 @@ static const PlanSpec lease_messages = {
 };
 
 /*
- * A message that came late may have been committed, and its note with it, after
- * we asked whether there are such notes, at all or of its group.  Let go of it.
+ * A late message may have been committed, together with its note, after we
+ * checked for late notes.  Release its group.
  */
 static void
 check_late(Request *request)
@@ -82,9 +81,7 @@ check_late(Request *request)
 	request->nfronts = kept;
 }
 
-/*
- * Groups that no note told of: take them, or else add notes for the next reads.
- */
+/* Groups without a note: take them, or add notes for the next reads. */
 static void
 take_overlooked(Request *request, List *overlooked)
 {
@@ -105,14 +102,14 @@ take_overlooked(Request *request, List *overlooked)
 	}
 }
 
-/* Go on with the sweep over all groups, if it is time */
+/* Continue the sweep over all groups, if it is time */
 static void
 sweep(Request *request)
 {
 	SweepOccasion occasion = SWEEP_AFTER_FULL_READ;
 	int64		enough = PG_INT32_MAX;
 
-	/* What this transaction can't see it can't take, and its notes would be hidden by its age */
+	/* This transaction cannot take what it does not see, and would hide its notes while it stays open */
 	if (request->queue.fixed != NULL || XactReadOnly)
 		return;
 	if (request_wants(request))
@@ -181,10 +178,10 @@ arrange(Request *request)
 }
 
 /*
- * Lease what was taken.  One reading of the clock, made after the queue's table
- * was locked (floors.c), is for all messages, so that the leases of a group's
- * messages end together.  False if a policy or a trigger of the users' has kept
- * a message from it, or has made a lease shorter.
+ * Lease what was taken.  One reading of the clock is used for all messages, so
+ * that the leases of a group's messages end together.  It is made after the
+ * queue's table was locked (floors.c).  False if a policy or a trigger of a
+ * user has excluded a message, or has shortened a lease.
  */
 static bool
 lease(Request *request, TimestampTz now)
@@ -221,14 +218,14 @@ hand_out(Request *request)
 
 	if (request->queue.notes == NULL)
 		return;
-	/* If not, the notes as they are say to look at these groups again */
+	/* If not, the unchanged notes say to look at these groups again */
 	for (i = 0; leased && i < request->nfronts; i++)
 		notes_lease(&request->notes, &request->fronts[i]->claim, request->fronts[i]->key, now + request->lease,
 					request->fronts[i]->ids[0]);
 	notes_write(&request->queue, &request->notes, now + request->lease);
 }
 
-/* False, and nothing is done, if the notes don't have the indexes that they are found by */
+/* False, and nothing is done, if an index of the notes is missing */
 static bool
 read_by_notes(Request *request)
 {
@@ -258,7 +255,7 @@ read_by_notes(Request *request)
 	return true;
 }
 
-/* What an attempt has, anew */
+/* Reset the state of an attempt */
 static void
 begin_attempt(Request *request)
 {
@@ -270,14 +267,14 @@ begin_attempt(Request *request)
 	request->in_vain = 0;
 	request->quiet |= XactReadOnly;
 	memset(&request->notes, 0, sizeof(request->notes));
-	/* The row versions that this transaction has written before are there to be locked */
+	/* Row versions that this transaction has written before can be locked */
 	CommandCounterIncrement();
 	request->moment = GetCurrentTimestamp() - 1;
 }
 
 /*
- * Who may not take messages must not lock any, either; the statement reports
- * what is in the way, without any message to take.
+ * A caller that may not take messages must not lock any.  The statement,
+ * without any message to take, raises the error.
  */
 static bool
 may_read(const Request *request)
@@ -287,9 +284,9 @@ may_read(const Request *request)
 }
 
 /*
- * When there is a reason for another attempt, as far as the clock goes.  What a
- * delay or a lease makes available is in the queue's own index; notes that wait
- * for an open transaction are looked at again at intervals, and when it ends.
+ * When the clock gives a reason for another attempt.  Messages whose delay or
+ * lease ends are in the queue's own index.  Notes that wait for an open
+ * transaction are looked at again at intervals, and when it ends.
  */
 static void
 tell_outlook(Request *request, Outlook *outlook)
@@ -306,7 +303,7 @@ tell_outlook(Request *request, Outlook *outlook)
 	horizon_end(h, 0);
 }
 
-/* One attempt: how many messages it got, or how many groups it saw.  "outlook" may be NULL. */
+/* One attempt; returns how many messages it got, or how many groups it saw.  "outlook" may be NULL. */
 static int64
 request_run(Request *request, Outlook *outlook)
 {
@@ -336,7 +333,7 @@ request_run(Request *request, Outlook *outlook)
 	else if (request_wants(request) &&
 			 (request->queue.notes == NULL || !read_by_notes(request)))
 	{
-		/* To find the messages is all the work there is */
+		/* Finding the messages is all the work */
 		if (request->quiet && request->waiting)
 			request->in_vain = PG_INT32_MAX;
 		else
@@ -352,7 +349,7 @@ request_run(Request *request, Outlook *outlook)
 		wake_mark_due(&request->name, GetCurrentTimestamp() + request->lease);
 	if (request->policy == ROUND_ROBIN && request->total > 0)
 		arrange(request);
-	/* An empty read lets go of its lock, so that it holds up no floors (horizon.c) */
+	/* An empty read releases its lock, so that it holds up no floors (horizon.c) */
 	written = request->queue.locked_before || TransactionIdIsValid(GetTopTransactionIdIfAny());
 	group_close(&request->queue, written);
 	got = request->peek ? request->total : request->handed_out;
@@ -362,7 +359,7 @@ request_run(Request *request, Outlook *outlook)
 	return got;
 }
 
-/* Whether to look first: to read might be the transaction's first write, while it goes on to wait */
+/* Whether to look first: a read might be the transaction's first write, and the session then goes on waiting */
 static bool
 looks_first(const Request *request)
 {
@@ -389,12 +386,12 @@ attempt(void *arg, int queue, Outlook *outlook)
 	return 0;
 }
 
-/* How many groups a look counts: who sees more wakes no more others. */
+/* How many groups a look counts: a session that sees more does not wake more sessions. */
 #define PEEK_LIMIT 16
 
 /*
- * How many groups could be handed out now, up to a limit.  The notes of others are
- * seen to as by a read.
+ * How many groups could be handed out now, up to a limit.  Notes that others
+ * have locked are handled as by a read.
  */
 static int64
 group_peek(const QueueName *name, Outlook *outlook)
@@ -460,7 +457,7 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait.picky = rights_hide_rows(&request.name);
 	wait.unwakeable = IsolationUsesXactSnapshot() || !request_wants(&request);
 	request.waiting = wait.timeout_ms > 0;
-	/* Notes that were left as they are must not be in the way of all reads */
+	/* Notes that were left as they are must not slow down all reads */
 	if (!wait_for(&wait) && request.in_vain > 0)
 	{
 		request.waiting = false;

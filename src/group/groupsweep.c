@@ -3,32 +3,35 @@
  *	  LIVENESS: every group that has an available message is found within a
  *	  bounded time, whatever has happened to notes, triggers and shared memory.
  *
- * Readers walk the group index from group to group, a little in each call, with
- * a cursor that all sessions share.  A partitioned queue is walked leaf by leaf.
- * The walk needs the index and nothing else: neither notes nor starts.
+ * Readers scan the group index from group to group, a little in each call, with
+ * a cursor that all sessions share.  A partitioned queue is scanned leaf by
+ * leaf.  The scan needs the index and nothing else: neither notes nor starts.
  *
- * 1. The first message of the group in this leaf is looked at.  If nobody can
- *	  have it now, somebody will write a note, or the next lap comes by.
- * 2. If the notes tell of the group, now or soon, the reader that comes by the
- *	  note finds it.  A note that another transaction has locked or replaced
- *	  counts: it is told by what becomes of it.  A note that another transaction
+ * 1. The sweep looks at the first message of the group in this leaf.  If it is
+ *	  not available now, some session will write a note, or the next lap finds
+ *	  it.
+ * 2. If the group has a note for now or soon, the reader of that note finds it.
+ *	  A note that another transaction has locked or replaced counts: its
+ *	  transaction decides what becomes of it.  A note that another transaction
  *	  has only added does not count.
- * 3. Else the group was overlooked.  The reader takes it, or adds a note.
+ * 3. Otherwise the group was overlooked.  The reader takes it, or adds a note.
  *
- * So a lost note is a late message.  How late: a lap costs about one index
- * entry for each dead one, and some ten for each group and leaf.  One part in
- * BUSY_SHARE of the time is for that, and one in SHORT_SHARE after a read that
- * came back short, as long as somebody reads.
+ * So a lost note makes a message late.  A lap costs about one index entry for
+ * each dead one, and some ten for each group and leaf.  It gets one part in
+ * BUSY_SHARE of the time, and one in SHORT_SHARE after a short read, while any
+ * session reads.
  *
- * A case counts as overlooked (see pgmq._groups_healed) only if the head was
- * available and no note tells of it, at two looks at the same version of the
- * head.  A note for the next MOST_BUSY_PAUSE tells of it: an open transaction
- * blocked the group, and the reader that found this will look again.
+ * A group counts as overlooked (see pgmq._groups_healed) only if its head was
+ * available and it had no note.  Both must be true at two looks at the same
+ * version of the head.  A note for the next MOST_BUSY_PAUSE is enough: an open
+ * transaction blocked the group, and the reader that found this will look
+ * again.
  *
- * LATE MESSAGES are told apart by notes only (grouptrigger.c).  If the table of
- * notes was emptied or made anew it has no marker (notes.c), and readers treat
- * each group as one of which a message came late.  The sweep then begins at the
- * front, without a budget, and sets the marker at the end of its lap.
+ * LATE MESSAGES are known by their notes only (grouptrigger.c).  If the table
+ * of notes was emptied or made anew it has no marker (notes.c).  Then readers
+ * treat each group as one with a late message.  The sweep then begins at the
+ * start of the index, without a budget, and sets the marker at the end of its
+ * lap.
  */
 #include "pgmq.h"
 
@@ -56,12 +59,12 @@ PG_FUNCTION_INFO_V1(pgmq__groups_healed);
 #define BUSY_SHARE 100
 #define SHORT_SHARE 10
 
-/* Microseconds: a step is not worth its beginning, or takes no longer in a call, or while a reader waits */
+/* Microseconds: the shortest step that is worth beginning, and the longest one in a call, and while a reader waits */
 #define SHORTEST_STEP 50
 #define LONGEST_STEP 1000
 #define LONGEST_STEP_IN_WAIT 10000
 
-/* The same when there is no marker, for a read that has what it wanted, and for one that is short */
+/* The same without a marker, for a read that has what it wanted, and for a short one */
 #define STEP_WITHOUT_BUDGET 10000
 #define STEP_OF_SHORT_READ 100000
 
@@ -71,12 +74,12 @@ PG_FUNCTION_INFO_V1(pgmq__groups_healed);
 #define VISIT_WORK 6
 #define MOST_PASSED_BY 6
 
-/* After so long nobody is at work on a step that has not ended: microseconds */
+/* After so long a step that has not ended is considered lost: microseconds */
 #define STEP_LOST 10000000
 
 /* ---- the cursor ---- */
 
-/* In a leaf: in front of all, in a group, or behind one */
+/* Position in a leaf: before all groups, in a group, or after one */
 typedef enum Stand
 {
 	AT_FRONT,
@@ -189,7 +192,7 @@ typedef struct Sweep
 	Cursor		cursor;
 } Sweep;
 
-/* How much work this call may do; 0 if it is not time, or another session is at it */
+/* How much work this call may do; 0 if it is not time, or another session is sweeping */
 static int64
 begin_step(Sweep *sweep, SweepOccasion occasion)
 {
@@ -242,7 +245,7 @@ end_step(const Sweep *sweep)
 
 /* ---- one group ---- */
 
-/* The group's first message, by a walk from its front */
+/* The group's first message, by a scan from its beginning */
 static bool
 find_head(Sweep *sweep, const text *key, Peeked *head)
 {
@@ -276,7 +279,7 @@ visit(Sweep *sweep, text *key, const Peeked *first)
 	if (!peeked_is_available(first, sweep->moment) || notes_tell(queue, key, soon) ||
 		!find_head(sweep, key, &head))
 		return;
-	/* A reader may have had it between the first look and the one at the notes */
+	/* A reader may have taken it between the first look and the look at the notes */
 	if (notes_tell(queue, key, soon) || !find_head(sweep, key, &again) || !is_same_version(&head, &again))
 		return;
 	held = front_is_held_behind(queue, key, &head, sweep->moment, &until);
@@ -285,11 +288,11 @@ visit(Sweep *sweep, text *key, const Peeked *first)
 	found = palloc(sizeof(Overlooked));
 	*found = (Overlooked) {key, head.msg_id, held, until};
 	sweep->found = lappend(sweep->found, found);
-	/* Triggers of the very statement that this is a part of may be about to write the note */
+	/* Triggers of the statement that contains this call may be about to write the note */
 	sweep->healed += !held && !queue->locked_before;
 }
 
-/* ---- the walk ---- */
+/* ---- the scan ---- */
 
 static void
 set_position(Cursor *cursor, IndexScanDesc scan, TupleDesc desc)
@@ -302,7 +305,7 @@ set_position(Cursor *cursor, IndexScanDesc scan, TupleDesc desc)
 	cursor->msg_id = DatumGetInt64(index_getattr(scan->xs_itup, 2, desc, &isnull));
 }
 
-/* Whether the entry that the scan stands at is one of our make, and of the cursor's group */
+/* Whether the current entry of the scan is valid, and of the cursor's group */
 static bool
 is_readable(IndexScanDesc scan, TupleDesc desc)
 {
@@ -338,10 +341,10 @@ go_to_front(Cursor *cursor, Oid leaf)
 {
 	cursor->leaf = leaf;
 	cursor->stand = AT_FRONT;
-	cursor->key_len = 0;		/* no key is less: see descend() */
+	cursor->key_len = 0;		/* no key is lower: see descend() */
 }
 
-/* Go on behind the cursor */
+/* Continue after the cursor */
 static void
 descend(Sweep *sweep, IndexScanDesc scan)
 {
@@ -364,8 +367,8 @@ descend(Sweep *sweep, IndexScanDesc scan)
 }
 
 /*
- * Look at an entry.  Those of a group that was visited, which are behind its first
- * message, are passed by: a few of them one by one.
+ * Look at an entry.  Entries of a group that was visited already, after its
+ * first message, are skipped: a few of them one by one.
  */
 static void
 look_at_entry(Sweep *sweep, GroupTable *table, IndexScanDesc scan, TupleTableSlot *slot, int *passed)
@@ -390,7 +393,7 @@ look_at_entry(Sweep *sweep, GroupTable *table, IndexScanDesc scan, TupleTableSlo
 	*passed = 0;
 }
 
-/* Walk the rest of a leaf, as far as the work goes; whether that was all. */
+/* Scan the rest of a leaf, as far as the budget allows; true if that was all. */
 static bool
 walk_leaf(Sweep *sweep, GroupTable *table)
 {
@@ -427,7 +430,7 @@ walk_leaf(Sweep *sweep, GroupTable *table)
 	return all;
 }
 
-/* The next leaf in the order of their oids, which is where the cursor stands or behind; NULL if there is none */
+/* The leaf of the cursor, or the next one in the order of their oids; NULL if there is none */
 static GroupTable *
 next_leaf(const Sweep *sweep)
 {
@@ -445,7 +448,7 @@ next_leaf(const Sweep *sweep)
 	return next;
 }
 
-/* Walk as much of it as the work goes; whether nothing is left to be walked. */
+/* Scan as far as the budget allows; true if the lap is complete. */
 static bool
 sweep_leaf(Sweep *sweep, GroupTable *table)
 {
@@ -466,9 +469,9 @@ sweep_leaf(Sweep *sweep, GroupTable *table)
 }
 
 /*
- * Go on with the sweep, if it is time.  Returns groups that have an available
- * message and no note that tells of them (Overlooked); "enough" is how many the
- * caller can make use of at once.  The caller takes them, or adds notes.
+ * Continue the sweep, if it is time.  Returns groups that have an available
+ * message and no note (Overlooked); "enough" is how many the caller can use at
+ * once.  The caller takes them, or adds notes.
  */
 List *
 sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough)
@@ -496,8 +499,8 @@ sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough)
 /*
  * pgmq._groups_healed(queue_name text) -> bigint
  *
- * How many groups the sweep found that a note should have told of, since the
- * server was started.  For tests: in normal operation it stays 0.
+ * How many groups without a note the sweep has found since the server was
+ * started.  For tests: in normal operation it stays 0.
  */
 Datum
 pgmq__groups_healed(PG_FUNCTION_ARGS)

@@ -1,19 +1,18 @@
 /*
  * grouptrigger.c
- *	  What keeps the notes of a queue: triggers on its table.
+ *	  The triggers on a queue's table that write its notes.
  *
- * A trigger runs after the change: the message stands in the index, or is marked
- * as deleted.  Only then it looks at the group (front.c says why).  It neither
- * locks messages nor waits.
+ * A trigger runs after the change: the message is in the index, or its row is
+ * marked as deleted.  Only then it looks at the group (front.c says why).  It
+ * neither locks messages nor waits.
  *
  * A sender follows R1 of notes.c, a remover and a re-timer R2.
  *
- * MESSAGES THAT COME LATE.  A msg_id is drawn before the message stands in the
- * index.  In between, another message with a higher one can be sent and be
- * handed out.  The sender then finds it behind his own, held by somebody: he
- * adds a note that says so (late), and while it is there, readers look at all of
- * the group before they take its first message, so that no two of them hold
- * the group.
+ * MESSAGES THAT COME LATE.  A msg_id is drawn before the message is in the
+ * index.  In between, another message with a higher msg_id can be sent and be
+ * handed out.  The sender of the lower one finds it, held by a consumer, and
+ * adds a late note.  While there is a late note, readers look at all of the
+ * group before they take its first message.  So no two of them hold the group.
  */
 #include "pgmq.h"
 
@@ -43,7 +42,7 @@ PG_FUNCTION_INFO_V1(pgmq__group_retimed);
 PG_FUNCTION_INFO_V1(pgmq__group_moved);
 PG_FUNCTION_INFO_V1(pgmq__group_truncated);
 
-/* How many messages of open transactions a sender goes past that looks whether it comes late */
+/* How many messages of open transactions a sender skips at most when it checks for coming late */
 #define MOST_PASSED 32
 
 /* A message that was sent or removed */
@@ -55,19 +54,19 @@ typedef struct Change
 	TimestampTz enqueued_at;
 } Change;
 
-/* What one call of a trigger works with */
+/* The state of one call of a trigger */
 typedef struct Work
 {
 	GroupQueue	queue;
 	TimestampTz now;
 	NoteChanges notes;
-	int			any_late;		/* whether there are late notes, or -1: nobody has asked */
-	int			ready;			/* how many groups have something now */
+	int			any_late;		/* whether there are late notes; -1: not known */
+	int			ready;			/* how many groups have an available message now */
 } Work;
 
 /* ---- messages to changes ---- */
 
-/* Where the messages of a table or a transition table are read */
+/* Reads the messages of a table or a transition table */
 typedef struct Reader
 {
 	GroupTable	columns;
@@ -115,7 +114,7 @@ key_of(Datum headers, bool isnull)
 									(long long) DatumGetInt64(hash_any_extended((const unsigned char *) data, len, 1))));
 }
 
-/* The message in the reader's slot; false if it is none */
+/* The message in the reader's slot; false if the row is no message */
 static bool
 make_change(Reader *reader, Change *change)
 {
@@ -150,14 +149,14 @@ compare_changes(const void *a, const void *b)
 	return pg_cmp_s64(change_a->msg_id, change_b->msg_id);
 }
 
-/* How many messages of a statement are seen to at a time: it may be a COPY of millions */
+/* How many messages of a statement are handled at a time: it may be a COPY of millions */
 #define MESSAGES_AT_A_TIME 5000
 
 /*
- * The next messages of a transition table, sorted, in a context that is reset
- * before the ones after them; none at its end.  The slot keeps its last row for
- * longer, so it must not be filled in that context: a row that comes from disk
- * is allocated in the current one, and freed when the slot gets the next row.
+ * The next messages of a transition table, sorted; none at its end.  They are
+ * in a context that is reset before the next batch.  The slot keeps its last
+ * row for longer, so it must not be filled in that context.  A row from disk is
+ * allocated in the current context, and freed when the slot gets the next row.
  */
 static Change *
 next_changes(Reader *reader, Tuplestorestate *store, MemoryContext context, int *count)
@@ -180,7 +179,7 @@ next_changes(Reader *reader, Tuplestorestate *store, MemoryContext context, int 
 /* ---- what a change asks for ---- */
 
 /*
- * Whether there is no group index to look into: it is being made, or was dropped.
+ * Whether there is no usable group index: it is being made, or was dropped.
  * Then each change leaves a note, which is never wrong.
  */
 static bool
@@ -189,7 +188,7 @@ is_blind(const Work *work)
 	return work->queue.fifo == NULL;
 }
 
-/* Somebody may hold a message behind ours: see "late" above. */
+/* A consumer may hold a message after ours: see "late" above. */
 static bool
 comes_late(Work *work, const Change *first, int count)
 {
@@ -202,7 +201,7 @@ comes_late(Work *work, const Change *first, int count)
 
 	while (!late && front_next(scan, &peeked))
 	{
-		/* What we have sent ourselves nobody else can hold; what we have read, we do */
+		/* No other session can hold what this transaction has sent; what it has read, it holds itself */
 		if (peeked.mine && !peeked_is_held(&peeked, work->now))
 			continue;
 		if (peeked.leaving || peeked.changing || peeked.locked ||
@@ -210,13 +209,13 @@ comes_late(Work *work, const Change *first, int count)
 			(peeked.arriving && ++passed > MOST_PASSED))
 			late = true;
 		else if (!peeked.arriving)
-			break;				/* what is behind a message that nobody holds was not handed out */
+			break;				/* messages after one that is not held were not handed out */
 	}
 	front_end(scan);
 	return late;
 }
 
-/* R1: these messages of one group have come. */
+/* R1: these messages of one group were inserted. */
 static void
 group_sent(Work *work, const Change *first, int count)
 {
@@ -244,9 +243,10 @@ group_is_late(Work *work, const text *key)
 }
 
 /*
- * R2: a message of the group has gone, and perhaps others behind it in the same
- * statement, or it became visible earlier.  If it was not the first one of its group
- * nothing needs to be done, unless the first one came late and has waited for this.
+ * R2: a message of the group was deleted, and perhaps others after it in the
+ * same statement, or it became visible earlier.  If it was not the first one of
+ * its group, there is usually nothing to do.  The exception is a first message
+ * that came late and has waited for this.
  */
 static void
 group_changed(Work *work, const Change *lowest)
@@ -294,7 +294,8 @@ trigger_data(FunctionCallInfo fcinfo)
 
 /*
  * The queue that the trigger names.  False if it is not on that queue's table:
- * anybody may make a trigger of ours on a table of his own, and say any name.
+ * any role may make a trigger of ours on its own table, with any name as the
+ * argument.
  */
 static bool
 queue_of_trigger(const TriggerData *data, QueueName *name)
@@ -308,7 +309,7 @@ queue_of_trigger(const TriggerData *data, QueueName *name)
 		 list_member_oid(get_partition_ancestors(RelationGetRelid(data->tg_relation)), queue));
 }
 
-/* False if the queue has no notes to be kept: create_fifo_index() writes them all. */
+/* False if there are no notes to write: create_fifo_index() writes them all. */
 static bool
 work_begin(Work *work, const TriggerData *data)
 {
@@ -335,7 +336,7 @@ write_notes(Work *work)
 	SPI_finish();
 }
 
-/* Where messages have gone those who wait for groups may have the next ones. */
+/* After a delete, sessions that wait for groups may take the next messages. */
 static void
 work_end(Work *work)
 {
@@ -346,9 +347,9 @@ work_end(Work *work)
 }
 
 /*
- * What was written by hand may be in a partition that is known to get no more
- * messages: then nobody must trust what he knows of partitions.  False if the queue
- * can't be looked into any more: somebody has attached a table of another kind.
+ * A row that was written by hand may be in a closed partition.  Then no session may
+ * trust what it knows of partitions.  False if a look into the queue is not
+ * possible any more, because a table of another kind was attached.
  */
 static bool
 note_backdated(Work *work, const TriggerData *data, const Change *changes, int count)
@@ -367,7 +368,7 @@ note_backdated(Work *work, const TriggerData *data, const Change *changes, int c
 	return work_begin(work, data);
 }
 
-/* Of the changes, those of the group of the first one */
+/* How many of the changes are of the same group as the first one */
 static int
 count_of_group(const Change *changes, int count)
 {
@@ -378,7 +379,7 @@ count_of_group(const Change *changes, int count)
 	return n;
 }
 
-/* See to all messages of a statement, so many at a time, group by group; false if the queue is closed already */
+/* Handle all messages of a statement, so many at a time, group by group; false if the queue is closed already */
 static bool
 see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bool sent)
 {
@@ -465,7 +466,7 @@ changes_of_row(const TriggerData *data, Change *old, Change *new)
 	return good;
 }
 
-/* A message was updated: it stands at another place, or became visible earlier. */
+/* A message was updated: its place in the index changed, or it became visible earlier. */
 static Datum
 see_to_update(FunctionCallInfo fcinfo)
 {
@@ -482,7 +483,7 @@ see_to_update(FunctionCallInfo fcinfo)
 		if (compare_changes(&old, &new) != 0)
 			group_sent(&work, &new, 1);
 		else
-			work.ready = 0;		/* set_vt() tells those who wait itself */
+			work.ready = 0;		/* set_vt() itself tells waiting sessions */
 	}
 	work_end(&work);
 	return PointerGetDatum(NULL);

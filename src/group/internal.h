@@ -17,9 +17,9 @@
 #include "group/group.h"
 
 /*
- * A group is known by its key: the text that the first column of the queue's
- * group index holds, which is the group's name, or if that is long its
- * beginning and two hashes of it.
+ * A group is identified by its key: the text in the first column of the queue's
+ * group index.  It is the group's name, or for a long name its beginning and
+ * two hashes of it.
  */
 #define GROUP_HEADER "x-pgmq-group"
 #define DEFAULT_GROUP "_default_fifo_group"
@@ -27,11 +27,11 @@
 	"COALESCE(" headers " OPERATOR(pg_catalog.->>) '" GROUP_HEADER "'::pg_catalog.text, '" DEFAULT_GROUP "'::pg_catalog.text)"
 #define GROUP_NAME GROUP_NAME_OF("headers")
 
-/* In bytes: of a name that is its own key, which is much less than what fits in an index entry.  And how a longer one begins. */
+/* Longest name in bytes that is its own key, much less than fits in an index entry; and the format of longer ones */
 #define LONGEST_GROUP_KEY 256
 #define LONG_KEY_CHARACTERS 32
 
-/* An open transaction that blocks a group is looked at again after this, in microseconds, at the latest */
+/* A group that an open transaction blocks is looked at again after this time at the latest, in microseconds */
 #define MOST_BUSY_PAUSE (2 * USECS_PER_SEC)
 
 #define STRING_OF(number) #number
@@ -55,7 +55,7 @@
 typedef struct GroupTable
 {
 	Oid			relid;
-	Leaf	   *part;			/* NULL unless it is a partition that partition.c knows */
+	Leaf	   *part;			/* NULL unless it is a partition of a kind that partition.c knows */
 
 	/* If it is open: */
 	Relation	rel;			/* else NULL */
@@ -68,7 +68,7 @@ typedef struct GroupTable
 	AttrNumber	headers_attno;
 } GroupTable;
 
-/* One of them, and between which ids it may have messages */
+/* One of them, and the range of its ids */
 typedef struct GroupRange
 {
 	int64		lowest;
@@ -81,7 +81,7 @@ typedef struct GroupQueue
 	QueueName	name;
 	Relation	queue;
 	bool		locked_before;	/* this transaction had written to the queue */
-	Relation	fifo;			/* the group index; NULL if there is none that can be used */
+	Relation	fifo;			/* the group index; NULL if there is no usable one */
 	Relation	notes;			/* its table of notes; for reading, NULL with it */
 	bool		notes_locked_before;	/* this transaction had written to them */
 	uint64		key;			/* database and file of the notes */
@@ -119,10 +119,10 @@ typedef struct Peeked
 	int32		read_ct;
 	bool		mine;			/* written by this transaction */
 	bool		arriving;		/* a version that one of them has written */
-	bool		leaving;		/* deleted by one */
-	bool		changing;		/* updated by one */
-	bool		locked;			/* locked by one */
-	bool		settled;		/* front_next_message() only: a version that nobody is at work on */
+	bool		leaving;		/* deleted by one of them */
+	bool		changing;		/* updated by one of them */
+	bool		locked;			/* locked by one of them */
+	bool		settled;		/* front_next_message() only: a version that no other transaction is changing */
 	bool		unseen;			/* not in the fixed snapshot */
 	GroupTable *table;
 	ItemPointerData tid;
@@ -134,7 +134,7 @@ peeked_is_busy(const Peeked *peeked)
 	return peeked->arriving || peeked->leaving || peeked->changing;
 }
 
-/* Nobody is at work on it, and its time has come */
+/* No other transaction has locked or changed it, and it is visible */
 static inline bool
 peeked_is_available(const Peeked *peeked, TimestampTz moment)
 {
@@ -149,13 +149,13 @@ peeked_is_held(const Peeked *peeked, TimestampTz moment)
 	return !peeked->fresh && peeked->read_ct > 0 && peeked->vt > moment;
 }
 
-/* What a claimer says of a group when it has looked */
+/* What a claimer finds about a group */
 typedef struct Verdict
 {
 	bool		found;			/* anything, open or not */
-	bool		unseen;			/* what others could have is not in the fixed snapshot */
+	bool		unseen;			/* what other sessions could take is not in the fixed snapshot */
 	int64		head;			/* the first of what was found */
-	TimestampTz until;			/* nothing can be had before */
+	TimestampTz until;			/* nothing is available before */
 } Verdict;
 
 typedef struct GroupScan GroupScan;
@@ -179,7 +179,7 @@ extern void front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slo
 typedef struct GroupStart
 {
 	uint64		hash[2];
-	int64		from;			/* below lies nothing, and never will */
+	int64		from;			/* below it there is no message, now or later */
 	uint64		serial;			/* of the slot; 0: there is none */
 	uint64		arrived;
 	bool		own;			/* only the current transaction knows */
@@ -190,7 +190,7 @@ extern void starts_find(const GroupQueue *queue, const text *key, GroupStart *st
 extern void starts_advance(const GroupStart *start, int64 to, bool ours);
 extern void starts_lower(const GroupQueue *queue, const text *key, int64 msg_id, bool only_if_below);
 
-/* ---- notes.c: notes, each of which says to look at a group from some time on ---- */
+/* ---- notes.c: a note says from what time on to look at a group ---- */
 
 /* The id of a row that is no note: see notes_set_marker() */
 #define MARKER_ID 0
@@ -215,7 +215,7 @@ typedef struct Note
 	int32		tries;			/* how often the group was found busy in a row */
 	bool		due;			/* deferred, and its time has come; else fresh */
 	bool		claimed;		/* another transaction has locked or changed it */
-	int64		place;			/* in the order of a look: the group's first message, as far as we know */
+	int64		place;			/* where it comes in a look: the group's first message, as far as known */
 	ItemPointerData tid;
 } Note;
 
@@ -227,7 +227,7 @@ typedef struct Claim
 	int32		tries;			/* the highest */
 } Claim;
 
-/* What is to be written, all in one go: lists of Note */
+/* What is to be written, all at once: lists of Note */
 typedef struct NoteChanges
 {
 	List	   *leased;			/* those whose groups were handed out */
@@ -256,9 +256,9 @@ extern void notes_lease(NoteChanges *changes, const Claim *claim, const text *ke
 extern void notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end);
 extern void notes_truncate(const QueueName *name);
 
-/* ---- groupsweep.c: groups that no note tells of ---- */
+/* ---- groupsweep.c: groups without a note ---- */
 
-/* Who goes on with the sweep */
+/* The kind of read that continues the sweep */
 typedef enum SweepOccasion
 {
 	SWEEP_AFTER_FULL_READ,
@@ -266,13 +266,13 @@ typedef enum SweepOccasion
 	SWEEP_IN_WAIT				/* after a short one, of a reader that waits */
 } SweepOccasion;
 
-/* A group that has an available message, and no note that tells of it */
+/* A group that has an available message and no note */
 typedef struct Overlooked
 {
 	text	   *key;
 	int64		head;
 	bool		held;			/* its first message came late, and another consumer holds others */
-	TimestampTz until;			/* which may be so until then */
+	TimestampTz until;			/* possibly until then */
 } Overlooked;
 
 extern void sweep_attach(void);
@@ -285,7 +285,7 @@ typedef enum Policy
 {
 	FILL,						/* from the oldest group, then the next */
 	ROUND_ROBIN,				/* one of each group in turn */
-	HEADS						/* one of each group, and no more */
+	HEADS						/* one of each group only */
 } Policy;
 
 /* A message, and the first one of its group */

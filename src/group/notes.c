@@ -2,47 +2,45 @@
  * notes.c
  *	  SPEED: notes say which groups to look at, and when.
  *
- * A queue with a group index has a table of them, pgmq.g_<queue>.  It is shaped
- * as a queue is: a note is fresh (vt = enqueued_at) when its group can be looked
- * at now, and deferred otherwise, so that the floors and marks of horizon.c
- * work for it as well.
+ * A queue with a group index has a table of them, pgmq.g_<queue>.  It is shaped as a queue
+ * is: a note is fresh (vt = enqueued_at) when its group can be looked at now, and deferred
+ * otherwise.  So the floors and marks of horizon.c work for it as well.
  *
- * A note that is missing, stale or there twice costs time, and nothing else: order
- * comes from the look (front.c), and what no note tells of the sweep finds
- * (groupsweep.c).  So nobody waits for a note.  What is aimed at: for each group that
- * has messages there is a note, committed or written by the very transaction that
- * makes it necessary, whose time is not later than the moment from which the group's
- * first message can be handed out.  Two rules see to that:
+ * A note that is missing, stale or duplicate costs time, and nothing else: order comes
+ * from the look (front.c), and the sweep finds groups without a note (groupsweep.c).  So
+ * no session waits for a note.  The aim: each group that has messages has a note.  It is
+ * committed, or written by the very transaction that makes it necessary.  Its time is not
+ * later than the moment from which the group's first message can be handed out.  Two rules
+ * achieve that:
  *
  * R1	A sender writes, then looks.  It adds a note unless an earlier message of the
  *		group is settled: written by a committed transaction, or its own, and not being
  *		updated or deleted.  A lock on the row does not count.
  * R2	A reader, a remover and a re-timer claim, then look, then write a verdict.  To
  *		claim is to lock the notes of the group that can be locked at once.  The look is
- *		front_judge().  The verdict takes the place of exactly the notes that were
- *		claimed; if there were none, one is added, unless the claimer has changed
- *		nothing.  A remover and a re-timer do none of this if R1 holds for them: an
- *		earlier message of the group is settled.
+ *		front_judge().  The verdict replaces exactly the notes that were claimed.
+ *		If there were none, one is added, unless the claimer has changed nothing.  A
+ *		remover and a re-timer do none of this if R1 holds for them: an earlier message
+ *		of the group is settled.
  *
- * Why no group is missed.  The index entry of a message, and the mark of its removal,
- * are each made under the exclusive lock of their page.  Say that M has no note because
- * it relies on an earlier message E.  Who removes E marked it after M's sender had
- * looked, so the remover's look comes after M's entry: it relies on a still earlier one,
- * or its verdict is not later than M's time.  Say that M has a note.  Who takes that away
- * has claimed it before its look, which comes after M's entry, and which ends at M or at
- * an earlier message that is settled then.
+ * Why no group is missed.  The index entry of a message, and the deletion of its row, are
+ * each written under the exclusive lock of their page.  Suppose that M has no note because
+ * it relies on an earlier message E.  The remover of E deleted it after M's sender had
+ * looked, so the remover's look comes after M's entry.  It relies on a still earlier
+ * message, or its verdict is not later than M's time.  Suppose that M has a note.  A
+ * session that replaces this note has claimed it before its look.  The look comes after
+ * M's entry, and ends at M or at an earlier message that is settled then.
  *
  * The verdict counts all versions.  Messages 1 and 2 are leased for an hour, 3 is fresh.
  * X deletes 1, claims the note, sees that 2 is leased, and writes "in an hour".  Y deletes
- * 2, can't claim the note, and sees that 1 is being removed: "in an hour", the time of
- * 1, would be wrong, for both may commit.  Y sees 3 as well, and says "now".
+ * 2, cannot claim the note, and sees that 1 is being removed.  "In an hour", the time of
+ * 1, would be wrong, because both may commit.  Y sees 3 as well, and writes "now".
  *
- * A transaction's own changes count as made.  What is rolled back later takes with it
- * what was written after it, so the verdict too.
+ * A transaction's own changes count as made.  If they are rolled back later, everything
+ * that was written after them is rolled back, too, including the verdict.
  *
- * Notes are found and locked as they are now, whatever the caller's snapshot shows, and
- * are written with the rights of the table's owner: who may send to a queue need not know
- * of them.
+ * Notes are found and locked by the latest snapshot, at any isolation level.  They are
+ * written with the rights of the table's owner, so a sender needs no rights on them.
  */
 #include "pgmq.h"
 
@@ -67,7 +65,7 @@
 
 /* ---- finding ---- */
 
-/* By shape: names lag behind for a moment when an index is replaced (REINDEX CONCURRENTLY) */
+/* By shape: names are out of date for a moment when an index is replaced (REINDEX CONCURRENTLY) */
 void
 notes_find_indexes(GroupQueue *queue)
 {
@@ -114,7 +112,7 @@ scan_begin(GroupQueue *queue, Relation index, ScanKey keys, int nkeys)
 	return scan;
 }
 
-/* Notes between two times if they are deferred ("due"), or else between two ids */
+/* Scan notes: deferred ones ("due") between two times, fresh ones between two ids */
 NoteScan *
 notes_scan(GroupQueue *queue, Oid index, bool due, int64 from, int64 until)
 {
@@ -179,7 +177,7 @@ notes_end(NoteScan *scan)
 	pfree(scan);
 }
 
-/* Lock a note, if that can be done at once and it is as we saw it. */
+/* Lock a note, if that is possible at once and it is as we saw it. */
 bool
 notes_lock(GroupQueue *queue, const Note *note)
 {
@@ -196,7 +194,7 @@ notes_lock(GroupQueue *queue, const Note *note)
 	return result == TM_Ok;
 }
 
-/* How many notes of a group, and dead versions of them, a claimer goes past; and how many it claims */
+/* How many notes of a group, and dead versions of them, a claimer visits; and how many it claims */
 #define MOST_VISITED 64
 #define MOST_CLAIMED 32
 
@@ -243,10 +241,10 @@ notes_claim(GroupQueue *queue, const text *key, const Note *told, Claim *claim)
 
 /*
  * Whether one of the notes in an index, or of those of a group, is as wanted.  They
- * are seen with a dirty snapshot, with what "other" says of each: that another
- * transaction has added it, or has locked, replaced or deleted it.  The last two are
- * still there for us, also if it has committed since our look began: the entry of what
- * has come instead may not be among those that were read.
+ * are read with a dirty snapshot.  "other" says what another transaction has done to a
+ * note: added, locked, replaced or deleted it.  A replaced or deleted note still
+ * exists for us, even if that transaction has committed since our look began.  The
+ * entry of its replacement may not be among those that were read.
  */
 typedef enum Other
 {
@@ -329,9 +327,9 @@ is_late(TupleTableSlot *slot, Other other, void *arg)
 }
 
 /*
- * Whether there are notes of messages that came late: of this group, or (NULL) at
- * all.  In the latter case this also sees whether the marker is there.  Where that
- * can't be told, a message of any group may have come late.
+ * Whether there are late notes: of this group, or (NULL) of any.  In the latter
+ * case this also checks that the marker exists.  If that is unknown, a message
+ * of any group may have come late.
  */
 bool
 notes_any_late(GroupQueue *queue, const text *key)
@@ -355,9 +353,10 @@ tells(TupleTableSlot *slot, Other other, void *arg)
 }
 
 /*
- * Whether a note tells of the group until then.  One that another transaction
- * has locked, replaced or deleted does: it stays, or something is told instead.  One
- * that another transaction has only added does not, for that may stay open.
+ * Whether the group has a note for that time or earlier.  A note that another
+ * transaction has locked, replaced or deleted counts: it stays, or that transaction
+ * writes another.  A note that another transaction has only added does not count,
+ * because it may stay open.
  */
 bool
 notes_tell(GroupQueue *queue, const text *key, TimestampTz until)
@@ -368,8 +367,8 @@ notes_tell(GroupQueue *queue, const text *key, TimestampTz until)
 /* ---- writing ---- */
 
 /*
- * $1 where the notes are, $2 when the lease ends.  They keep their ids, so they must
- * not become fresh again, not even by a lease of no time.
+ * $1 the places of the notes, $2 the end of the lease.  They keep their ids, so they
+ * must not become fresh again, not even by a lease of 0 seconds.
  */
 static const PlanSpec lease_notes = {
 	PLAN_NOTES_LEASE,
@@ -386,7 +385,7 @@ static const PlanSpec drop_notes = {
 	1, {TIDARRAYOID}
 };
 
-/* What is to be looked at by now is fresh */
+/* A note is fresh if its group is to be looked at by now */
 static const PlanSpec add_notes = {
 	PLAN_NOTES_ADD,
 	"INSERT INTO {notes} (enqueued_at, vt, grp, head, late, tries)"
@@ -410,7 +409,7 @@ notes_add(NoteChanges *changes, const text *key, TimestampTz time, int64 head, b
 	changes->added = lappend(changes->added, note);
 }
 
-/* There is nothing to look at. */
+/* The group is empty: drop its notes. */
 void
 notes_drop(NoteChanges *changes, const Claim *claim)
 {
@@ -418,8 +417,8 @@ notes_drop(NoteChanges *changes, const Claim *claim)
 }
 
 /*
- * The verdict takes the place of what was claimed.  One of these is kept if it says as
- * much: a look that comes too early does no harm.
+ * The verdict replaces the claimed notes.  One of them is kept if it says the same or
+ * an earlier time: a look that is too early does no harm.
  */
 void
 notes_replace(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz time, int64 head, bool late, int32 tries)
@@ -476,7 +475,7 @@ array_of(Datum *values, int count, Oid type)
 	return PointerGetDatum(construct_array(values, count, type, length, by_value, align));
 }
 
-/* Where the notes are */
+/* The places of notes in their table */
 static Datum
 tid_array(const List *notes)
 {
@@ -535,7 +534,7 @@ write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_
 		write_added(queue, changes->added);
 }
 
-/* Notes to be leased or dropped have been claimed.  The caller has connected to SPI. */
+/* Notes to be leased or dropped were claimed.  The caller has connected to SPI. */
 void
 notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
 {
@@ -560,8 +559,8 @@ run_as_owner(const QueueName *name, Oid owner, const char *sql)
 }
 
 /*
- * The marker is a row that says of the table: since it was there, or since a full
- * lap of the sweep, no note has been lost of a message that came late.
+ * The marker is a row that says: since the table was made, or since a full lap
+ * of the sweep, no late note was lost.
  */
 #define SET_MARKER \
 	"INSERT INTO {notes} (msg_id, enqueued_at, vt, grp, head, late) OVERRIDING SYSTEM VALUE" \
@@ -573,7 +572,7 @@ notes_set_marker(const QueueName *name)
 	run_as_owner(name, owner_of(name_relid(name, NOTES_TABLE)), SET_MARKER);
 }
 
-/* All messages are gone, and nobody else is at work on the queue. */
+/* All messages are gone, and no other session uses the queue. */
 void
 notes_truncate(const QueueName *name)
 {

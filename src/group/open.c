@@ -2,26 +2,24 @@
  * open.c
  *	  Open a queue for a look at its groups: its tables, its group index, its notes.
  *
- * PARTITIONS.  A queue may be partitioned; then a group's messages are in several indexes, which are
- * walked side by side.  Each is opened when the walk has come as far as the lowest id that
- * can be in it: where partitions go by msg_id that is their bound, where they go by time it
- * is what leaf.c knows of those to which nothing is sent any more.  A table without a
- * page is passed by; a sender has made its page before it looks.
+ * PARTITIONS.  In a partitioned queue a group's messages are in several indexes, which are scanned
+ * side by side.  Each is opened when the scan has reached the lowest id that can be in it.  By
+ * msg_id that is the partition's bound.  By time it is what leaf.c knows of closed partitions.  A
+ * table without a page is skipped: a sender has made its page before it looks.
  *
- * A walk must know of all partitions.  Who has sent to one had it locked, and whoever made
- * it announced it before letting go of that lock.  So it is enough to hear what was
- * announced before a walk.  Rows are moved to a new partition out of the default one,
- * under a lock that keeps us from opening that; so the default partition is opened first,
- * and then we ask again whether the list is still good.
+ * A scan must know of all partitions.  A session that has sent to a partition had it locked, and its
+ * maker sent the invalidation before it released its lock.  So it is enough to accept invalidations
+ * before a scan.  Rows are moved to a new partition out of the default one, under a lock that keeps
+ * us from opening that.  So the default partition is opened first, and then we check that the list
+ * is still valid.
  *
- * LOCKS ON PARTITIONS.  REINDEX CONCURRENTLY of a partitioned table locks all
- * partitions, SHARE, in the order of their oids, and lets writers pass at the
- * parent.  A call that waits for a writer's lock on one partition while it holds
- * another can deadlock with that.  So a scan takes LEAF_LOCK only, which does not
- * conflict with SHARE.  Writers' locks on several partitions
- * are taken in the order of the oids, before the first row is changed (route.c).
- * A plain REINDEX of a partition holds SHARE on it and waits for its indexes: so
- * these are closed before a writer's lock is taken.
+ * LOCKS ON PARTITIONS.  REINDEX CONCURRENTLY of a partitioned table locks all partitions, SHARE, in
+ * the order of their oids, and lets writers pass at the parent.  A call that waits for a writer's
+ * lock on one partition while it holds that on another can deadlock with it.  So a scan takes
+ * LEAF_LOCK only, which does not conflict with SHARE.  Writers' locks on several partitions are
+ * taken in the order of the oids, before the first row is changed (route.c).  A plain REINDEX of a
+ * partition holds SHARE on it and waits for its indexes: so these are closed before a writer's lock
+ * is taken.
  */
 #include "pgmq.h"
 
@@ -85,7 +83,7 @@ front_columns(GroupTable *table)
 		table->enqueued_attno && table->headers_attno;
 }
 
-/* One that is open is the same table again */
+/* A table that is open already is used again */
 static GroupTable *
 add_table(GroupQueue *queue, Oid relid, Leaf *part, int64 lowest, int64 highest)
 {
@@ -102,14 +100,14 @@ add_table(GroupQueue *queue, Oid relid, Leaf *part, int64 lowest, int64 highest)
 		table = palloc0(sizeof(GroupTable));
 	table->relid = relid;
 	table->part = part;
-	/* They come in order, or nearly so */
+	/* They are in order, or nearly so */
 	for (; i > 0 && queue->ranges[i - 1].lowest > lowest; i--)
 		queue->ranges[i] = queue->ranges[i - 1];
 	queue->ranges[i] = (GroupRange) {lowest, highest, table};
 	return table;
 }
 
-/* Add a table that is open, and may have any ids; false if it is of no kind we know. */
+/* Add a table that is open, and may have any ids; false if it is not of a known kind. */
 static bool
 add_opened(GroupQueue *queue, Relation rel)
 {
@@ -120,7 +118,7 @@ add_opened(GroupQueue *queue, Relation rel)
 	return relcheck_is_heap(rel) && front_columns(table);
 }
 
-/* Partitions that partition.c doesn't understand: all are opened */
+/* Partitions of a kind that partition.c does not know: all are opened */
 static bool
 add_all_tables(GroupQueue *queue)
 {
@@ -160,7 +158,7 @@ range_of_leaf(Leaf *leaf, int64 *lowest, int64 *highest)
 	return leaf->has_ids;
 }
 
-/* List the partitions there are now; those that are open stay so. */
+/* List the current partitions; those that are open stay open. */
 static void
 list_tables(GroupQueue *queue)
 {
@@ -185,7 +183,7 @@ list_tables(GroupQueue *queue)
 	}
 }
 
-/* Whether the list of partitions is that of this moment; if not it is made anew. */
+/* Whether the list of partitions is the current one; if not it is made anew. */
 bool
 front_is_current(GroupQueue *queue)
 {
@@ -203,11 +201,11 @@ front_is_current(GroupQueue *queue)
 	return partitions_same(old, queue->parts);
 }
 
-/* The tables that hold the messages; false if one of them is of no kind we know */
+/* The tables that messages are in; false if one of them is not of a known kind */
 static bool
 find_tables(GroupQueue *queue)
 {
-	/* relhassubclass stays when the last child has gone */
+	/* relhassubclass stays set when the last child is gone */
 	if (queue->queue->rd_rel->relkind == RELKIND_RELATION &&
 		(!queue->queue->rd_rel->relhassubclass ||
 		 find_inheritance_children(RelationGetRelid(queue->queue), NoLock) == NIL))
@@ -227,7 +225,7 @@ find_tables(GroupQueue *queue)
 	return true;
 }
 
-/* Of our make, not of an older version's */
+/* Whether it is our index, not that of the PL/pgSQL extension */
 static bool
 is_group_index(Relation table, Relation index)
 {
@@ -242,7 +240,7 @@ is_group_index(Relation table, Relation index)
 		(index->rd_rel->relispartition || relcheck_index_expression(index, table, GROUP_KEY));
 }
 
-/* The part of the group index that is on a table; which takes long to find out. */
+/* The part of the group index that is on a table.  Finding it takes long. */
 static Oid
 leaf_index_oid(GroupQueue *queue, GroupTable *table)
 {
@@ -260,14 +258,14 @@ leaf_index_oid(GroupQueue *queue, GroupTable *table)
 	return oid;
 }
 
-/* How often what the caches say is asked for again */
+/* How often the caches are asked again */
 #define MOST_RETRIES 10
 
 /*
- * When an index is replaced (REINDEX CONCURRENTLY) the new one gets the name of the
- * old one, and becomes valid, when the old one becomes invalid.  The catalogs say so
- * a moment before the caches are told.  So where the caches lead to an index that is
- * not valid, they are emptied.
+ * REINDEX CONCURRENTLY replaces an index.  The new one gets the name of the old one
+ * and becomes valid, at the moment when the old one becomes invalid.  The catalogs
+ * say so a moment before the caches are told.  So if the caches lead to an index
+ * that is not valid, they are emptied.
  */
 static void
 empty_caches(void)
@@ -285,7 +283,7 @@ open_leaf_index(GroupQueue *queue, GroupTable *table)
 {
 	int			tries;
 
-	/* It was valid a moment ago.  If it has been replaced since it is kept up until we let go of the table. */
+	/* It was valid a moment ago.  If it was replaced since, it is maintained until we release the table. */
 	if (table->rel == queue->queue)
 	{
 		table->index = index_open(RelationGetRelid(queue->fifo), AccessShareLock);
@@ -314,13 +312,13 @@ open_leaf_index(GroupQueue *queue, GroupTable *table)
 	return false;
 }
 
-/* Open a table, with its index if that is used; false if it has gone. */
+/* Open a table, with its index if that is used; false if it is gone. */
 bool
 front_open_table(GroupQueue *queue, GroupTable *table)
 {
 	if (table->rel == NULL)
 	{
-		/* Somebody may delete from the partition itself */
+		/* This transaction may have deleted from the partition itself */
 		queue->locked_before |= has_written(table->relid);
 		table->rel = try_table_open(table->relid, LEAF_LOCK);
 		if (table->rel == NULL)
@@ -342,8 +340,8 @@ front_open_table(GroupQueue *queue, GroupTable *table)
 }
 
 /*
- * Close a table again that was opened only for a look, so that it is not locked until
- * the transaction ends.
+ * Close a table that was opened only for a look, so that it does not stay locked
+ * until the transaction ends.
  */
 void
 front_close_table(GroupQueue *queue, GroupTable *table)
@@ -358,9 +356,9 @@ front_close_table(GroupQueue *queue, GroupTable *table)
 }
 
 /*
- * Open all tables, so that no rows are moved among them and a statement that is
- * planned now knows all.  The locks are those of a writer, and are kept unless
- * group_close() is told otherwise.
+ * Open all tables, so that no rows are moved between them and a statement that
+ * is planned now knows all of them.  The locks are those of a writer, and are
+ * kept unless group_close() is told otherwise.
  */
 void
 front_open_all(GroupQueue *queue)
@@ -379,8 +377,8 @@ front_open_all(GroupQueue *queue)
 }
 
 /*
- * Whether nothing can change the queue without its notes being told.  The
- * triggers of a queue that was renamed by hand still tell its old name's notes.
+ * Whether every change of the queue reaches its notes.  The triggers of a queue
+ * that was renamed by hand still write to the notes of its old name.
  */
 static bool
 has_triggers(Relation rel, const QueueName *name)
@@ -409,7 +407,7 @@ has_triggers(Relation rel, const QueueName *name)
 	return found == lengthof(needed);
 }
 
-/* The group index; NULL if there is none that can be used */
+/* The group index; NULL if there is no usable one */
 static Relation
 open_fifo(GroupQueue *queue)
 {
@@ -438,7 +436,7 @@ open_fifo(GroupQueue *queue)
 	return NULL;
 }
 
-/* Whether it is a table of notes, and not one of the users' that has its name */
+/* Whether it is a table of notes, and not a user's table with that name */
 static bool
 holds_notes(Relation rel)
 {
@@ -513,8 +511,9 @@ front_close_indexes(GroupQueue *queue)
 }
 
 /*
- * From here on the queue has neither group index nor notes.  Who reads it without
- * them does not know the keys of groups, and could write no note.
+ * From here on the queue counts as one without group index and notes.  A read
+ * without the index does not know the keys of groups, and could not write a
+ * note.
  */
 void
 group_forget_index(GroupQueue *queue)
@@ -528,8 +527,8 @@ group_forget_index(GroupQueue *queue)
 }
 
 /*
- * Open a queue for a look at its groups.  False if it can't be looked into at
- * all.  Locks are taken in one order: the queue's table, then its notes.
+ * Open a queue for a look at its groups.  False if no look into it is possible.
+ * Locks are taken in one order: the queue's table, then its notes.
  */
 bool
 group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
@@ -538,7 +537,7 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 
 	memset(queue, 0, sizeof(*queue));
 	queue->name = *name;
-	/* By the time of the lock the table may have been dropped, and made again */
+	/* Before the lock was granted the table may have been dropped and made again */
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -572,7 +571,7 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	return true;
 }
 
-/* Locks that are not kept go, unless the transaction has had them before. */
+/* Release locks that are not to be kept, unless the transaction had them before. */
 void
 group_close(GroupQueue *queue, bool keep_lock)
 {
@@ -581,7 +580,7 @@ group_close(GroupQueue *queue, bool keep_lock)
 	ListCell   *lc;
 
 	group_forget_index(queue);
-	/* Who has looked into the notes has let go of them already (horizon.c) */
+	/* A look into the notes has released them already (horizon.c) */
 	if (!keep_lock && OidIsValid(notes) && !queue->notes_locked_before && has_written(notes))
 		UnlockRelationOid(notes, RowExclusiveLock);
 	foreach(lc, queue->opened)
@@ -595,12 +594,12 @@ group_close(GroupQueue *queue, bool keep_lock)
 	}
 	foreach(lc, queue->locked)
 	{
-		/* It does not lock the queue's table itself */
+		/* The queue's own table was not locked by it */
 		if (!keep_lock && lfirst_oid(lc) != relid)
 			UnlockRelationOid(lfirst_oid(lc), RowExclusiveLock);
 	}
 	relation_close(queue->queue, NoLock);
-	/* Asking for the partitions has locked the queue again */
+	/* The look-up of partitions has locked the queue again */
 	while (!keep_lock && held_by_me(relid, false))
 		UnlockRelationOid(relid, RowExclusiveLock);
 }

@@ -17,12 +17,12 @@ typedef struct Front
 	int			count;
 	int			max;
 	Peeked		first;			/* as it was before */
-	bool		ended;			/* no more to be had */
+	bool		ended;			/* no more is available */
 	GroupScan  *scan;			/* open while the front is being taken from */
 	Claim		claim;			/* of its notes */
 } Front;
 
-/* What one call asks for, good for any number of attempts; and what an attempt has */
+/* The request of one call, which may take several attempts; and the state of an attempt */
 typedef struct Request
 {
 	QueueName	name;
@@ -39,19 +39,19 @@ typedef struct Request
 	int			nfronts;
 	int			max_fronts;
 	int64		total;			/* messages that were locked */
-	int64		handed_out;		/* of these; a trigger of the users' may keep some */
-	int64		look_in;		/* some notes were left out, to be looked at in so many microseconds; or 0 */
+	int64		handed_out;		/* of these; a trigger of a user may suppress some */
+	int64		look_in;		/* some notes were left out until so many microseconds from now; or 0 */
 	bool		any_late;
 	NoteChanges notes;
 	HTAB	   *seen;			/* notes, and groups that are taken */
 	List	   *claimed;		/* notes that others have locked */
-	bool		peek;			/* take nothing, only tell how many groups could be had */
+	bool		peek;			/* take nothing, only count available groups */
 	bool		quiet;			/* and write nothing about the others */
 	int			in_vain;		/* of which there were so many */
 	bool		waiting;		/* another attempt follows, in this transaction */
 } Request;
 
-/* A group or a note that this call has come by */
+/* A group or a note that this call has seen */
 typedef struct Seen
 {
 	uint64		what[2];

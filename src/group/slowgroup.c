@@ -1,25 +1,23 @@
 /*
  * slowgroup.c
- *	  Hand out messages by groups of a queue that has no group index, or none that
- *	  the role may use: by statements, which sort the whole queue, on disk if it is
- *	  large.
+ *	  Grouped reads of a queue without a group index, or with one that the role may
+ *	  not use: by statements, which sort the whole queue, on disk if it is large.
  *
- * What holds is less than with the index: order among messages that are committed
- * when the call begins, whatever the caller's snapshot shows.  A message is taken only if every earlier one of its group
- * that the statement sees is taken, too:
+ * The promise is weaker than with the index.  Order covers the messages that are committed when the call begins, at
+ * any isolation level.  A message is taken only if every earlier one of its group that the statement sees is taken,
+ * too:
  *
- * 1. One statement finds, in each group, the messages from the first one on that
- *	  are all visible.  A group whose first message was never handed out, while
- *	  others of it are held, is left out: that message came late.
- * 2. A group whose first message another open transaction has locked, updated or
- *	  deleted, or which the caller's snapshot does not show, is left out, too.  Then the first statement may have to find others.
- * 3. Another one locks them, and skips what it can't lock at once or what is not
- *	  visible any more.  Of a group everything behind the first one that was
- *	  skipped is let go of.  A caller that only asks whether there is something to
+ * 1. One statement finds, in each group, the messages from the first one on that are all visible.  A group is left
+ *	  out if its first message was never handed out while others of it are held: that message came late.
+ * 2. A group is also left out if another open transaction has locked, updated or deleted its first message.  The
+ *	  same is true if the caller's snapshot does not show that message.  Then the first statement may have to find
+ *	  others.
+ * 3. Another one locks them, and skips what it cannot lock at once or what is not visible any more.  Everything
+ *	  after the first skipped message of a group is released.  A caller that only asks whether there is something to
  *	  read locks nothing.
  *
- * So of two readers only one gets the first message, and the other none of its
- * group.  Row-level security holds for both statements, as for any other.
+ * So of two readers only one gets the first message, and the other gets none of its group.  Row-level security
+ * applies to both statements, as to any other.
  */
 #include "pgmq.h"
 
@@ -151,7 +149,7 @@ lock_messages(const QueueName *name, const SlowMessage *messages, int count, Tim
 	return locked;
 }
 
-/* Messages as (1) finds them, as the policy orders them */
+/* Messages as (1) finds them, in the order of the policy */
 static SlowMessage *
 find(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, const IdList *claimed, int *count)
 {
@@ -181,7 +179,7 @@ is_claimed(Oid relid, ItemPointer tid)
 	return claimed;
 }
 
-/* Add those first messages that another transaction is at work on, or that this one does not see (2). */
+/* Add the first messages that another transaction has claimed, or that this one does not see (2). */
 static void
 add_claimed(const QueueName *name, const SlowMessage *messages, int count, IdList *claimed)
 {
@@ -215,7 +213,7 @@ add_claimed(const QueueName *name, const SlowMessage *messages, int count, IdLis
 	qsort(claimed->ids, claimed->count, sizeof(Datum), compare_ids);
 }
 
-/* Keep those of groups whose first message is not claimed; how many. */
+/* Keep the messages of groups whose first message is not claimed; returns how many. */
 static int
 drop_claimed(SlowMessage *messages, int count, const IdList *claimed)
 {
@@ -232,17 +230,17 @@ drop_claimed(SlowMessage *messages, int count, const IdList *claimed)
 	return kept;
 }
 
-/* How many messages are found beyond those that are wanted, in case that some groups are claimed; and how many times more if so */
+/* How many messages are found beyond those wanted, in case that some groups are claimed; and the factor if they are */
 #define SPARE 16
 #define SPARE_FACTOR 8
 
-/* Messages that nobody is at work on, as the policy orders them */
+/* Messages that are not claimed, in the order of the policy */
 static SlowMessage *
 find_free(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, int *count)
 {
 	int64		most = limit < 0 ? -1 : limit + SPARE;
 	IdList		claimed = {0};
-	/* Column privileges do not cover where a row is: then (3) leaves out what is claimed */
+	/* Column privileges do not cover the place of a row; then (3) leaves out what is claimed */
 	bool		may_ask = pg_class_aclcheck(name_relid(name, QUEUE_TABLE), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 
 	for (;;)

@@ -2,44 +2,46 @@
  * starts.c
  *	  Where the look at a group may start.
  *
- * A group's messages stand in the group index in msg_id order, and what was
- * consumed stands in front until it is vacuumed.  A look that began at the
- * group's first entry would walk past all of that, every time.  So for the
- * groups that were looked at lately there is a slot in shared memory that says:
- * below this msg_id the group has no message, and never will.
+ * A group's messages are in the group index in msg_id order, and consumed ones stay
+ * at its beginning until they are vacuumed.  A look from the group's first entry
+ * would scan all of them, every time.  So groups that were looked at lately have a
+ * slot in shared memory that says: below this msg_id the group has no message, now
+ * or later.
  *
  * That is true, not only likely:
  *
- * - Who sets a start has walked the group from the start before up to there and
- *	 found nothing alive, nothing that an open transaction is writing or
- *	 deleting, and is not the one who deleted it: then all of it is dead for good.
- *	 A transaction that has written to the queue in an earlier command does not
- *	 set starts; what the same command has deleted or moved, front_ours() tells.
- * - A message can only come below a start by an INSERT (or an UPDATE of its
- *	 headers), and that lowers the start, in its trigger, after the message
- *	 stands in the index.  A walk that began before the message was there must
- *	 not undo this: a slot keeps the lowest messages that came lately, and a walk
- *	 raises the start no higher than the lowest that came since it began.  So
- *	 senders cost a walk nothing unless they send below what it has found.
+ * - A session that sets a start has scanned the group from the earlier start up to
+ *	 there.  It found nothing alive and nothing that an open transaction is writing
+ *	 or deleting, and it has not deleted any of it itself.  Then all of it is dead
+ *	 for good.  A transaction that has written to the queue in an earlier command
+ *	 does not set starts; front_ours() tells what the same command has deleted or
+ *	 moved.
+ * - Only an INSERT (or an UPDATE of headers) can put a message below a start.  Its
+ *	 trigger lowers the start after the message is in the index.  A scan that began
+ *	 before the message was there must not undo this.  So a slot keeps the lowest
+ *	 messages that came lately.  A scan raises the start no higher than the lowest
+ *	 that came since it began.  So senders cost a scan nothing unless they send
+ *	 below what it has found.
  *
- * What was written past the triggers may lie below a start.  The sweep
- * (groupsweep.c), which uses no starts, lowers the start when it finds that.
+ * Messages that were written without the triggers may be below a start.  The sweep
+ * (groupsweep.c), which uses no starts, lowers the start when it finds one.
  *
  * So a look that starts from here finds every message whose send has returned,
  * committed or not.
  *
- * A transaction that deletes message by message would walk past all that it has
- * deleted itself, every time.  So it has starts of its own as well, known to nobody
- * else: below lies nothing that it has not deleted itself.  They are forgotten when
- * a part of it is rolled back, and one is void as soon as a message comes below any
- * such start of the group.
+ * A transaction that deletes message by message would scan all that it has deleted
+ * itself, every time.  So it has starts of its own as well, which no other session
+ * knows: below them there is nothing that it has not deleted itself.  They are
+ * dropped when a part of it is rolled back.  One is void as soon as a message comes
+ * below any such start of the group.
  *
- * A slot is known by two 64-bit hashes of the group's key and the file of the
- * notes, and is lost when others need its place: the next look then walks from
- * the front.  With more groups in use than there are slots that happens all the
- * time, and a look takes the longer the more of the group was consumed since the
- * last vacuum.  So there are many, in a segment of their own.  Who can't have that
- * makes all others do without: a start that not everybody can lower is of no use.
+ * A slot is identified by two 64-bit hashes of the group's key and the file of the
+ * notes.  It is lost when another group needs its place; then the next look scans
+ * from the beginning.  With more groups in use than slots that happens all the
+ * time.  Then a look takes longer the more of the group was consumed since the last
+ * vacuum.  So there are many slots, in a segment of their own.  If a session cannot
+ * attach to it, no session uses starts: a start that not every session can lower is
+ * useless.
  */
 #include "pgmq.h"
 
@@ -54,7 +56,7 @@
 /* How many arrivals a slot tells apart */
 #define ARRIVALS 3
 
-/* A message that came: the lowest since the arrival before it in the list */
+/* A message that arrived: the lowest one since the previous arrival in the list */
 typedef struct Arrival
 {
 	int64		msg_id;
@@ -67,11 +69,11 @@ typedef struct StartSlot
 	uint64		serial;			/* changes when the slot gets another group */
 	uint64		used;			/* a number that grows with each use */
 	int64		from;
-	uint64		arrived;		/* how many messages have come */
-	Arrival		arrivals[ARRIVALS];	/* each is lower than those behind it, and came earlier */
+	uint64		arrived;		/* how many messages have arrived */
+	Arrival		arrivals[ARRIVALS];	/* each is lower than the next, and came earlier */
 	int			narrivals;
 	int64		own_highest;	/* of the starts that transactions have for themselves */
-	uint64		own_good;		/* a number: those are void that were set under another */
+	uint64		own_good;		/* a number; starts that were set under another number are void */
 } StartSlot;
 
 #define SLOTS_PER_BUCKET 4
@@ -86,7 +88,7 @@ typedef struct StartBucket
 /* For 65,536 groups: 8 MB */
 #define BUCKETS 16384
 
-/* What the current transaction has for itself.  Fixed size: what follows a rollback must not allocate. */
+/* The current transaction's own starts.  Fixed size: code after a rollback must not allocate. */
 typedef struct OwnStart
 {
 	uint64		hash[2];
@@ -115,8 +117,8 @@ init_buckets(void *area)
 }
 
 /*
- * Before the first look at a group.  Not in the midst of one: this makes what
- * the current command has done so far visible.
+ * Call this before the first look at a group, not during one: it makes visible
+ * what the current command has done so far.
  */
 void
 starts_attach(void)
@@ -130,7 +132,7 @@ starts_attach(void)
 	Attached = true;			/* or, after an error, at the next call */
 }
 
-/* Everybody has them, or nobody uses them. */
+/* All sessions have them, or no session uses them. */
 static bool
 have_starts(void)
 {
@@ -183,10 +185,10 @@ find_slot(StartBucket *bucket, const uint64 *hash, bool create)
 }
 
 /*
- * A message has come; the caller holds the mutex.  Those that came before and
- * are not lower need not be remembered: who must respect them must respect this
- * one.  When there are too many, the two oldest become one, which stands for more
- * walks than it should.
+ * A message has arrived; the caller holds the mutex.  Earlier arrivals that are
+ * not lower need not be kept: a scan that must respect them must respect this
+ * one.  If there are too many, the two oldest become one, which then limits
+ * more scans than necessary.
  */
 static void
 note_arrival(StartSlot *slot, int64 msg_id)
@@ -203,7 +205,7 @@ note_arrival(StartSlot *slot, int64 msg_id)
 	slot->arrivals[slot->narrivals++] = (Arrival) {msg_id, slot->arrived};
 }
 
-/* The lowest message that came since "arrived" was so many; the caller holds the mutex. */
+/* The lowest message that arrived since the counter was "arrived"; the caller holds the mutex. */
 static int64
 lowest_since(const StartSlot *slot, uint64 arrived)
 {
@@ -232,7 +234,7 @@ starts_forget_own(void)
 	HaveOwn = false;
 }
 
-/* From where to walk, and what it takes to say later how far it was in vain */
+/* Where to start the scan, and what is needed later to raise the start */
 void
 starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 {
@@ -264,8 +266,9 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 }
 
 /*
- * The walk that began with starts_find() has found that all below is dead for
- * good; or ("ours") dead for the current transaction, which may have deleted it.
+ * The scan that began with starts_find() has found that all below is dead for
+ * good; or ("ours") dead for the current transaction, which may have deleted
+ * it.
  */
 void
 starts_advance(const GroupStart *start, int64 to, bool ours)
@@ -274,7 +277,7 @@ starts_advance(const GroupStart *start, int64 to, bool ours)
 	StartBucket *bucket;
 	StartSlot  *slot;
 
-	/* A session that began at a start of its own has not seen what lies below */
+	/* A session that began at its own start has not seen what is below */
 	if (start->serial == 0 || to <= start->from || (start->own && !ours))
 		return;
 	bucket = bucket_of(start->hash);
@@ -297,7 +300,7 @@ starts_advance(const GroupStart *start, int64 to, bool ours)
 	SpinLockRelease(&bucket->mutex);
 }
 
-/* A message has come; or ("only_if_below") was found, which may have come past the triggers. */
+/* A message has arrived; or ("only_if_below") was found, and may have been written without the triggers. */
 void
 starts_lower(const GroupQueue *queue, const text *key, int64 msg_id, bool only_if_below)
 {

@@ -2,12 +2,12 @@
  * take.c
  *	  Take the messages of a group, or say in its notes when to look at it again.
  *
- * What a look finds about a group goes into its notes: handed out, look again
- * when the lease ends; to be had later, then; blocked by an open transaction,
- * soon; empty, the notes go.  All are written at the end.  A note that another
- * transaction has locked is passed by, and its group is looked at, without it, only
- * when there is nothing else: so a transaction that stays open keeps no group from
- * the others.  What is taken of a group front.c argues.
+ * A look at a group ends with a new time in its notes.  Handed out: when the lease
+ * ends.  Available later: then.  Blocked by an open transaction: soon.  Empty: the
+ * notes are dropped.  All are written at the end.  A note that another transaction
+ * has locked is skipped, and its group is looked at only when there is nothing
+ * else.  So a transaction that stays open does not withhold a group from the
+ * others.  front.c argues what may be taken of a group.
  */
 #include "pgmq.h"
 
@@ -20,10 +20,10 @@
 #include "base/base.h"
 #include "group/request.h"
 
-/* How many groups, at most, are looked at whose notes are not to be had, on top of what is wanted */
+/* How many groups whose notes are locked are looked at, at most, beyond what is wanted */
 #define MOST_CLAIMED 256
 
-/* When who waits looks at others of them: microseconds */
+/* When a waiting session looks at others of them: microseconds */
 #define LOOK_AT_OTHERS_IN 100000
 
 /* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s */
@@ -63,14 +63,14 @@ request_look_for_first(Request *request, const text *key, Peeked *first)
 	starts_find(&request->queue, key, &start);
 	scan = front_begin(&request->queue, key, start.from);
 	found = front_next(scan, first);
-	/* What we have deleted ourselves may come back */
+	/* What this transaction has deleted may come back */
 	if (found)
 		starts_advance(&start, first->msg_id, request->queue.locked_before);
 	front_end(scan);
 	return found;
 }
 
-/* R3: take the message that was found to be the first of its group.  Only its lock makes sure. */
+/* R3: take the message that was found to be the first of its group.  Only its lock makes that certain. */
 static bool
 take_first(Request *request, Front *front, const Peeked *first)
 {
@@ -150,9 +150,9 @@ compare_fronts(const void *a, const void *b)
 }
 
 /*
- * Round robin: every group has given one message.  As long as there is room
- * for a whole round each gives as many more as there is room for rounds; then
- * the groups with the oldest first messages give one more each.
+ * Round robin: every group has given one message.  While there is room for
+ * whole rounds, each gives one more for each round.  Then the groups with the
+ * oldest first messages give one more each.
  */
 void
 request_go_round(Request *request)
@@ -230,7 +230,7 @@ claim(Request *request, const text *key, const Note *told, Claim *claim)
 		request_see_note(request, lfirst(lc), &before)->done = true;
 }
 
-/* A group is not to be had before that; or, if that is not to come, it is blocked by an open transaction. */
+/* A group is not available before that time; without a time it is blocked by an open transaction. */
 static void
 postpone(Request *request, const Claim *claim, const text *key, TimestampTz until, int64 head, bool late)
 {
@@ -263,7 +263,7 @@ judge(Request *request, const Claim *claim, const text *key, bool late)
 	return true;
 }
 
-/* Its first message came late, and another consumer holds others behind it. */
+/* Its first message came late, and another consumer holds others after it. */
 void
 request_let_go(Request *request, Front *front, TimestampTz until)
 {
@@ -280,9 +280,9 @@ group_is_late(Request *request, const text *key)
 }
 
 /*
- * Look at the group of a note; "first" is its first message as it was a moment ago,
- * NULL if there was none.  A note that others have locked is put aside, unless the group
- * is wanted "anyway": then it gets a note of its own if it is taken.  False if the note is
+ * Look at the group of a note; "first" is its first message as it was a moment ago, NULL
+ * if there was none.  A note that others have locked is set aside, unless the group is
+ * wanted "anyway": then it gets a note of its own if it is taken.  False if the note is
  * left as it is, and due.
  */
 bool
@@ -321,7 +321,7 @@ request_consider(Request *request, const Note *note, const Peeked *first, bool a
 	return seen_to;
 }
 
-/* The same for a group whose notes are not to be had, or are not there */
+/* The same for a group whose notes are locked or missing */
 void
 request_consider_anyway(Request *request, const Note *note)
 {
@@ -332,9 +332,9 @@ request_consider_anyway(Request *request, const Note *note)
 }
 
 /*
- * Look at the groups whose notes are not to be had.  Mostly they are not, either:
- * who has locked thousands of them must not make each of our reads look at them all.
- * So a read looks at some of them, the next read at others.
+ * Look at the groups whose notes are locked.  Mostly the groups are locked as well:
+ * a transaction with thousands of them must not make each read look at them all.  So
+ * a read looks at some of them, the next read at others.
  */
 void
 request_consider_claimed(Request *request)

@@ -15,10 +15,10 @@
 #include "position/position.h"
 #include "group/request.h"
 
-/* How many notes of each kind are put in order at once, on top of what is wanted */
+/* How many notes of each kind are sorted at once, beyond what is wanted */
 #define WINDOW 64
 
-/* When a note that is left because others come first moves along: notes, and microseconds */
+/* A note that reads have left is moved to the end when it is so many notes, or microseconds, behind the others */
 #define FAR_BEHIND_NOTES 4096
 #define FAR_BEHIND_TIME (5 * USECS_PER_SEC)
 
@@ -33,7 +33,7 @@ compare_notes(const void *a, const void *b)
 	return pg_cmp_s64(note_a->id, note_b->id);
 }
 
-/* Notes of both kinds, as many as are put in order at once */
+/* Notes of both kinds, as many as are sorted at once */
 typedef struct Window
 {
 	NoteScan   *due;			/* NULL: no more */
@@ -47,9 +47,9 @@ typedef struct Window
 } Window;
 
 /*
- * Look at the next group in order.  If its first message has gone since the note was
- * written, and other groups come before it now, it is put behind those: without a
- * lock on its note, for it may not come to its turn at all.
+ * Look at the next group in order.  If its first message is gone since the note was
+ * written, and other groups come before it now, it is ordered after those.  Its note
+ * is not locked for that, because the group may not get its turn at all.
  */
 static void
 take_turn(Request *request, Window *window, int *next)
@@ -121,10 +121,10 @@ window_fill(Request *request, Window *window, NoteScan **scan)
 }
 
 /*
- * What was taken into the window and is not wanted any more stays for the next
- * read.  A group whose first message is among the newest may stay in front for
- * long, and every read would walk from it past all notes that have come and gone
- * behind it: so it moves along, to the end of the fresh ones.
+ * Notes that are in the window and not wanted any more stay for the next read.
+ * Many reads may leave a group whose first message is among the newest.  Each
+ * of them would scan from its note, including all dead notes after it.  So such
+ * a note is replaced by a new one at the end of the fresh ones.
  */
 static void
 leave_notes(Request *request, Window *window)

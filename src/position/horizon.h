@@ -25,7 +25,7 @@ struct Horizon
 	int64		look_began;		/* by ticks() */
 	bool		doubted;		/* as the slot said then */
 	int64		work_before;	/* work_done() then */
-	int64		sweep_in;		/* this read was spared a sweep, due in so many microseconds */
+	int64		sweep_in;		/* this read has left out a sweep, which is due in so many microseconds */
 	uint64		ended;			/* transactions_ended(), before the read */
 	TimestampTz empty_until;	/* no message is available until then; or DT_NOBEGIN */
 	bool		all_due;		/* look for what is due in all partitions */

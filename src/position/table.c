@@ -113,7 +113,7 @@ position_open_table(const QueueName *name, char prefix, LOCKMODE lockmode, Queue
 	return false;
 }
 
-/* Whether there are such locks on the table and its indexes as our sub-selects take and keep */
+/* Whether the table and its indexes have locks of the kind that our sub-selects take and keep */
 bool
 position_locked_indexes(const QueueTable *table)
 {
@@ -124,7 +124,7 @@ position_locked_indexes(const QueueTable *table)
 		position_holds_lock(table->place.vt_index, RowExclusiveLock, false);
 }
 
-/* Whether a statement that touches no row may call functions of the users'; that of groups does nothing then */
+/* Whether a statement that touches no row may call functions of users; the group triggers do nothing then */
 bool
 position_runs_code_of_others(Relation rel)
 {

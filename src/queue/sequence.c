@@ -20,7 +20,7 @@
 #include "queue/sequence.h"
 
 /*
- * The last value, and whether it was handed out.  False if there is no such
+ * The last value, and whether it was drawn.  False if there is no such
  * sequence, or if it cannot be read here; without "wait" also if it is locked.
  */
 bool
