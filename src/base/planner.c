@@ -8,7 +8,8 @@
  * plan depends on has a fixed value while a statement of plan.c is planned:
  *
  * - every scan of a queue goes through an index and takes its order from it,
- *	 whatever the statistics say;
+ *	 whatever the statistics say.  A queue of the PL/pgSQL extension has an index
+ *	 on vt alone, and an incremental sort adds the order of ids to it;
  * - JIT is off: the planner assumes that an unknown LIMIT is a tenth of the
  *	 table.  So a long queue would make it compile every read of ten rows;
  * - everything else is as the server has it by default.
@@ -37,7 +38,7 @@ static const struct
 	{&enable_seqscan, false},
 	{&enable_bitmapscan, false},
 	{&enable_sort, false},
-	{&enable_incremental_sort, false},
+	{&enable_incremental_sort, true},
 	{&jit_enabled, false},
 	{&enable_geqo, false},
 	{&enable_indexscan, true},

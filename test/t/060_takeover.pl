@@ -89,6 +89,26 @@ sub differences
 		((map { "-$_" } sort keys %lines), (map { "+$_" } @others));
 }
 
+###################################################### the statements of docs/migrating.md
+
+my ($left, $vt_indexes, $sequences) = map { my $start = $_; grep { /^\Q$start\E/ } slurp_file("$FindBin::RealBin/../../docs/migrating.md") =~ /^```sql\n(.*?)^```/msg }
+	('SELECT m.queue_name, c.relkind', "SELECT format('DROP INDEX", "SELECT format('ALTER SEQUENCE");
+
+sub upgrade_queues
+{
+	my ($db, $role, $version) = @_;
+	my $sequence = $node->safe_psql($db, q{SELECT relpersistence = 'u' FROM pg_class WHERE relname = 'q_unlogged_msg_id_seq'});
+
+	like($node->safe_psql($db, $left), qr/^orders\|f\|t\|.*^unlogged\|f\|t\|f\|$sequence$/ms, "$version: queues are left");
+	# An index that was not completed
+	$node->safe_psql($db, "CREATE INDEX q_mixed_vt_new ON pgmq.q_mixed (read_ct)");
+	as($role, $db, $_) foreach $vt_indexes, $sequences;
+	unlike($node->safe_psql($db, $left), qr/\|f\|[tf]\|[tf]\|t$|\|f\|t\|[tf]\|[tf]$/m, "$version: and fewer than that");
+	is($node->safe_psql($db, q{SELECT count(*) FROM pg_indexes WHERE schemaname = 'pgmq' AND indexdef ~ '\(vt' AND indexname !~ '_vt_idx$'}),
+		'0', "$version: under their names");
+	is($node->safe_psql($db, 'SELECT count(*) > 3 FROM pgmq.list_queues() AS l, pgmq.create(l.queue_name) WHERE NOT l.is_partitioned'), 't', "$version: create finds them");
+}
+
 ###################################################### what works afterwards
 
 sub check_queue
@@ -143,6 +163,8 @@ foreach my $version (@OLD_VERSIONS)
 		at_least($version, '1.10.0') ? '6|30' : '5|25', "$version: a view over metrics");
 	is($node->safe_psql($db, q{SELECT (message).msg_id, (message).vt = '2024-01-01Z', (message).message, (message).headers IS NULL,
 		(message).last_read_at IS NULL FROM public.kept}), '5|t|7|t|t', "$version: values of an old type");
+	# In half of the versions queues stay as they are
+	upgrade_queues($db, $role, $version) if $i % 4 < 2;
 	foreach my $queue (qw(mixed unlogged part timed), at_least($version, '1.10.0') ? 'aged' : ())
 	{
 		check_queue($db, $queue, at_least($version, '1.5.0'), $version);
@@ -169,6 +191,21 @@ foreach my $version (@OLD_VERSIONS)
 		SELECT count(*) > 0 FROM pgmq.read_grouped_rr('orders', 1, 5)}), "t\n\nbtree\nt", "$version: a group index");
 	$node->safe_psql('postgres', "DROP DATABASE $db");
 }
+
+###################################################### the old index on vt serves until there is the new one
+
+old_database('many', 'postgres', '1.13.1');
+$node->safe_psql('many', q{
+	INSERT INTO pgmq.q_mixed (vt, message) SELECT clock_timestamp() - interval '1 minute', '{}' FROM generate_series(1, 20000);
+	VACUUM ANALYZE pgmq.q_mixed;
+	ALTER EXTENSION pgmq UPDATE});
+# The first read learns that nothing is fresh
+$node->safe_psql('many', q{SELECT pgmq.read('mixed', 60, 10)});
+like($node->safe_psql('many', q{
+	BEGIN;
+	SELECT count(*) FROM pgmq.read('mixed', 60, 10);
+	SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'q_mixed';
+	COMMIT}), qr/^10\n\d{2,3}$/, 'a read does not scan the queue');
 
 $node->stop;
 done_testing();
