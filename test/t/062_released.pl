@@ -109,6 +109,36 @@ foreach my $db (qw(extension sql_only))
 	check_queues($db, $db);
 }
 
+# And back, by what docs/migrating.md says
+my ($back) = grep { /^BEGIN;\nLOCK/ } slurp_file("$FindBin::RealBin/../../docs/migrating.md") =~ /^```sql\n(.*?)^```/msg;
+$back =~ s/^CREATE EXTENSION pgmq;/CREATE EXTENSION pgmq VERSION '1.11.1';/m or die 'no CREATE EXTENSION';
+$node->safe_psql('postgres', 'CREATE DATABASE back');
+$node->safe_psql('back', "CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq VERSION '1.11.1'; $QUEUES; DROP VIEW public.orders, public.lengths;
+	ALTER EXTENSION pgmq UPDATE; SELECT pgmq.create('ours'); SELECT pgmq.create_fifo_indexes_all(); SELECT pgmq.enable_notify_insert('ours', 100);
+	SELECT pgmq.create_partitioned('part', '10', '100'); SELECT pgmq.read(q, 3600, 2) FROM unnest('{orders,scratch,told,converted,part,timed}'::text[]) AS q;
+	SELECT pgmq.send('ours', '1'), pgmq.send('ours', '2'); SELECT pgmq.send_topic('logs.y', '3')");
+push @QUEUES, 'ours';
+my $columns = 'msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers';
+my $rows = join('; ', map { "SELECT $columns FROM pgmq.q_$_ ORDER BY msg_id; SELECT $columns FROM pgmq.a_$_ ORDER BY msg_id" } @QUEUES)
+	. '; SELECT * FROM pgmq.meta ORDER BY 1; SELECT * FROM pgmq.topic_bindings ORDER BY 1; SELECT queue_name, throttle_interval_ms FROM pgmq.notify_insert_throttle ORDER BY 1';
+my $kept = $node->safe_psql('back', $rows);
+$node->safe_psql('back', $back);
+is($node->safe_psql('back', $rows), $kept, 'back: everything is as it was');
+foreach my $queue (@QUEUES)
+{
+	my $next = { ours => 3, part => 28, told => 28 }->{$queue} // 27;
+	is($node->safe_psql('back', qq{
+		SELECT pgmq.send('$queue', '"back"', '{"x-pgmq-group": "b"}'::jsonb);
+		SELECT count(*) FROM pgmq.read('$queue', 60, 2);
+		SELECT count(*) FROM pgmq.pop('$queue');
+		SELECT pgmq.archive('$queue', (SELECT min(msg_id) FROM pgmq.q_$queue));
+		SELECT total_messages FROM pgmq.metrics('$queue')}), "$next\n2\n1\nt\n$next", "back: $queue");
+}
+is($node->safe_psql('back', q{SELECT pgmq.send_topic('logs.x', '"topic"')}), '2', 'back: topics');
+like($node->safe_psql('back', q{LISTEN "pgmq.q_ours.INSERT"; SELECT pgmq.send('ours', '1') > 0}), qr/Asynchronous notification/, 'back: notifications');
+# and there again
+is($node->safe_psql('back', q{ALTER EXTENSION pgmq UPDATE; SELECT count(*) FROM pgmq.read('ours', 60, 1)}), '1', 'back, and there again');
+
 # Fresh and updated
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');
 $node->safe_psql('fresh', 'CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq');
