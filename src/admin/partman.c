@@ -11,8 +11,8 @@
  *	  schema, or write to that table, would have the rights of every caller.
  * 2. part_config is used only if it is a member of pg_partman, and an ordinary
  *	  table whose columns have the expected types.  A lock keeps it so.
- * 3. Statements on part_config run as its owner.  So no other role needs rights
- *	  on it.  The owner of the queue's table may have its record changed, if
+ * 3. The record of a table is read without a statement.  Statements on part_config
+ *	  run as its owner.  So no other role needs rights on it.  The owner of the queue's table may have its record changed, if
  *	  USAGE on pg_partman's schema was granted.
  * 4. Only the owner of part_config can have code in it: see check_triggers().
  * 5. What the record says is checked like an argument of a call, since roles
@@ -231,26 +231,24 @@ partman_knows(const Partman *pm, const QueueName *name, char prefix)
 	return run_on_config(pm, AccessShareLock, "SELECT FROM ONLY %s" OF_TABLE, 1, &parent) > 0;
 }
 
-#define READ_CONFIG \
-	"SELECT partition_interval, premake, retention, datetime_string FROM ONLY %s" OF_TABLE
-
-/* False if pg_partman does not know the table */
+/* False if pg_partman does not know the table.  No code of part_config's owner runs. */
 bool
 partman_config(const Partman *pm, const QueueName *name, char prefix, PartmanConfig *config)
 {
-	const char *parent = name_unquoted(name, prefix);
-	const char *premake;
+	static const char *const columns[] = {"partition_interval", "premake", "retention", "datetime_string"};
+	static const Oid types[] = {TEXTOID, INT4OID, TEXTOID, TEXTOID};
+	OwnRow		row;
 
-	if (run_on_config(pm, AccessShareLock, READ_CONFIG, 1, &parent) == 0)
+	if (!ownread_find(partman_config_relid(pm), "parent_table", TEXTOID, name_unquoted(name, prefix),
+					  columns, types, lengthof(columns), &row))
 		return false;
-	config->interval = row_text(0, 1);
-	premake = row_text(0, 2);
-	config->retention = row_text(0, 3);
-	config->datetime_string = row_text(0, 4);
-	if (config->interval == NULL || premake == NULL)
+	if (row.nulls[0] || row.nulls[1])
 		refuse_config(pm, psprintf("It says NULL where the partitions of %s are described.",
 								   name_table(name, prefix)));
-	config->premake = pg_strtoint32(premake);
+	config->interval = ownread_text(&row, 0);
+	config->premake = DatumGetInt32(row.values[1]);
+	config->retention = ownread_text(&row, 2);
+	config->datetime_string = ownread_text(&row, 3);
 	return true;
 }
 

@@ -14,9 +14,16 @@
  * 3. Where policies apply to the caller, a statement is run.  Policies are code of
  *	  the table's owner, and they run with the rights of the caller.  None applies to
  *	  a superuser.
+ * 4. What the extension itself must know about a queue, whatever the caller's rights
+ *	  are, is looked up by ownread_find().  It asks for no privilege, and no policy
+ *	  applies.
  */
 #include "pgmq.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -25,6 +32,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -164,6 +172,71 @@ ownread(OwnTable table, OwnView view, const char *const *columns, int ncolumns, 
 	UnregisterSnapshot(snapshot);
 	*rows = reading.rows;
 	return reading.count;
+}
+
+/* ---- one row, for the extension itself ---- */
+
+/* An index that finds rows by a text; InvalidOid if there is none */
+static Oid
+index_by(Relation rel, AttrNumber attno)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attno - 1);
+	const IndexKey key = {attno, att->atttypid, att->attcollation};
+	Oid			found = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (relcheck_index(index, RelationGetRelid(rel), &key, 1) && relcheck_index_is_whole(index))
+			found = lfirst_oid(lc);
+		index_close(index, AccessShareLock);
+	}
+	return found;
+}
+
+/*
+ * The row of a table in which a column of texts is "key"; false if there is none.
+ * The caller has locked the table, and knows that its columns have these types.
+ */
+bool
+ownread_find(Oid relid, const char *key_column, Oid key_type, const char *key,
+			 const char *const *columns, const Oid *types, int ncolumns, OwnRow *row)
+{
+	Relation	rel = table_open(relid, NoLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	Reading		reading = {.columns = columns, .ncolumns = ncolumns, .rows = row,
+	.context = CurrentMemoryContext, .room = 1};
+	AttrNumber	key_attno = relcheck_column(desc, key_column, key_type);
+	Snapshot	snapshot = RegisterSnapshot(take_snapshot(VIEW_OF_STATEMENT));
+	Oid			index = index_by(rel, key_attno);
+	ScanKeyData scan_key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyEntryInitialize(&scan_key, 0, key_attno, BTEqualStrategyNumber, InvalidOid,
+						   TupleDescAttr(desc, key_attno - 1)->attcollation,
+						   F_TEXTEQ, CStringGetTextDatum(key));
+	scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, 1, &scan_key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Datum		values[OWN_READ_MAX];
+		bool		nulls[OWN_READ_MAX];
+		int			i;
+
+		for (i = 0; i < ncolumns; i++)
+		{
+			reading.types[i] = types[i];
+			values[i] = heap_getattr(tuple, relcheck_column(desc, columns[i], types[i]), desc, &nulls[i]);
+		}
+		add_row(&reading, values, nulls);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	return reading.count > 0;
 }
 
 /* ---- using the rows ---- */

@@ -12,9 +12,9 @@
  * 3. Two sessions may call at the same time: each step takes a lock for the
  *	  table that it is for.  A session that does not get it at once goes on to
  *	  the next.
- * 4. The list of queues is read without a statement, see queues.c, other tables
- *	  of the extensions as their owners.  All are checked first.  Their contents
- *	  are data that any role may have written.
+ * 4. The list of queues, and what is to be done for each, are read without a
+ *	  statement, see queues.c and ownread.c.  The tables are checked first.  Their
+ *	  contents are data that any role may have written.
  * 5. A step runs as the owner of its table, in a security-restricted operation,
  *	  with a fixed search path and time zone.  So code of that owner never runs
  *	  with the rights of the caller or of the background worker.  And a

@@ -21,6 +21,7 @@
 
 #include "access/relation.h"
 #include "access/htup_details.h"
+#include "catalog/pg_type_d.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -42,22 +43,21 @@ PG_FUNCTION_INFO_V1(pgmq_set_retention);
 /* A current partition with less in it is not worth a truncation */
 #define TRUNCATE_BYTES "1048576"
 
-/* Any role may own the table: it is read as its owner, and NULLs are checked for */
+/* Any role may own the table and have code in it: none of that runs, and NULLs are checked for */
 static bool
-find_wishes(const QueueName *name)
+find_wishes(const QueueName *name, OwnRow *row)
 {
-	const char *canonical = name->canonical;
+	static const char *const columns[] = {"retention_interval", "drop_unread", "drop_consumed", "converted_archive"};
+	static const Oid types[] = {TEXTOID, BOOLOID, BOOLOID, TEXTOID};
 
-	return owner_run(owner_of(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock)), false,
-					 "SELECT retention_interval, drop_unread, drop_consumed, converted_archive"
-					 " FROM ONLY pgmq.partition_config"
-					 " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical) > 0;
+	return ownread_find(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock), "queue_name", VARCHAROID,
+						name->canonical, columns, types, lengthof(columns), row);
 }
 
 static bool
-is_true(const char *value)
+is_true(const OwnRow *row, int column)
 {
-	return value != NULL && strcmp(value, "t") == 0;
+	return !row->nulls[column] && DatumGetBool(row->values[column]);
 }
 
 /* What the owner wants for the table; the caller has set the rest of upkeep */
@@ -65,17 +65,18 @@ static void
 get_wishes(Upkeep *upkeep)
 {
 	bool		archive = upkeep->prefix == ARCHIVE_TABLE;
+	OwnRow		row;
 
 	upkeep->retention = NULL;
 	upkeep->drop_unread = archive;
 	upkeep->drop_consumed = false;
 	upkeep->converted = NULL;
-	if (find_wishes(upkeep->name))
+	if (find_wishes(upkeep->name, &row))
 	{
-		upkeep->retention = row_text(0, 1);
-		upkeep->drop_unread = archive || is_true(row_text(0, 2));
-		upkeep->drop_consumed = !archive && is_true(row_text(0, 3));
-		upkeep->converted = archive ? row_text(0, 4) : NULL;
+		upkeep->retention = ownread_text(&row, 0);
+		upkeep->drop_unread = archive || is_true(&row, 1);
+		upkeep->drop_consumed = !archive && is_true(&row, 2);
+		upkeep->converted = archive ? ownread_text(&row, 3) : NULL;
 	}
 	/* A queue of the PL/pgSQL extension has its retention in pg_partman only */
 	else if (upkeep->pm != NULL && upkeep->config.retention != NULL)
