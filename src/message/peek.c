@@ -57,8 +57,9 @@ check_rights(const QueueName *name)
 {
 	Oid			relid;
 
-	name_require_queue(name);
-	relid = name_relid(name, QUEUE_TABLE);
+	/* It can be renamed at any moment, and be back in the next one */
+	while (!OidIsValid(relid = name_relid(name, QUEUE_TABLE)))
+		name_require_queue(name);
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
 		!horizon_may_take(relid))
 		rights_refuse_table(relid);

@@ -24,15 +24,17 @@
 
 /*
  * Whether the caller may take messages.  A caller that may not must not move
- * marks or use up sweeps: a call that fails costs the others nothing.
+ * marks or use up sweeps: a call that fails costs the others nothing.  False of a
+ * queue that has been renamed: its statement says that it is missing.
  */
 bool
 horizon_may_take(Oid relid)
 {
 	AclMode		taking = ACL_UPDATE | ACL_DELETE;
 
-	return pg_class_aclcheck(relid, GetUserId(), taking) == ACLCHECK_OK ||
-		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK;
+	return OidIsValid(relid) &&
+		(pg_class_aclcheck(relid, GetUserId(), taking) == ACLCHECK_OK ||
+		 pg_attribute_aclcheck_all(relid, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK);
 }
 
 bool

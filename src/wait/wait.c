@@ -275,9 +275,7 @@ wait_loop(Wait *wait)
 static bool
 may_take(const QueueName *name)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
-
-	return OidIsValid(relid) && horizon_may_take(relid);
+	return horizon_may_take(name_relid(name, QUEUE_TABLE));
 }
 
 /*
