@@ -107,7 +107,7 @@ watch_prepared(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		TransactionStmtKind kind = ((TransactionStmt *) pstmt->utilityStmt)->kind;
 
 		if (kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED)
-			wake_mark_all();
+			effect_all();
 	}
 	if (next_utility_hook)
 		next_utility_hook(pstmt, query, read_only_tree, context, params, environment,

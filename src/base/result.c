@@ -256,16 +256,16 @@ result_finish(MessageSet *set)
 }
 
 /* Where a message stands in an order of msg_ids */
-typedef struct Place
+typedef struct Rank
 {
 	int64		msg_id;
 	int			position;
-} Place;
+} Rank;
 
 static int
-compare_places(const void *a, const void *b)
+compare_ranks(const void *a, const void *b)
 {
-	return pg_cmp_s64(((const Place *) a)->msg_id, ((const Place *) b)->msg_id);
+	return pg_cmp_s64(((const Rank *) a)->msg_id, ((const Rank *) b)->msg_id);
 }
 
 /* All rows were received: give them this order instead of that of their msg_ids. */
@@ -275,21 +275,21 @@ result_arrange(MessageSet *set, const int64 *ids, int64 count)
 	ReturnSetInfo *rsinfo = set->rsinfo;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
 	MinimalTuple *tuples = palloc0(sizeof(MinimalTuple) * Max(count, 1));
-	Place	   *places = palloc(sizeof(Place) * Max(count, 1));
+	Rank	   *ranks = palloc(sizeof(Rank) * Max(count, 1));
 	MemoryContext oldcontext;
 	int			i;
 
 	for (i = 0; i < count; i++)
-		places[i] = (Place) {ids[i], i};
-	qsort(places, count, sizeof(Place), compare_places);
+		ranks[i] = (Rank) {ids[i], i};
+	qsort(ranks, count, sizeof(Rank), compare_ranks);
 	while (tuplestore_gettupleslot(rsinfo->setResult, true, false, slot))
 	{
 		bool		isnull;
-		Place		key = {DatumGetInt64(slot_getattr(slot, 1, &isnull)), 0};
-		Place	   *place = bsearch(&key, places, count, sizeof(Place), compare_places);
+		Rank		key = {DatumGetInt64(slot_getattr(slot, 1, &isnull)), 0};
+		Rank	   *found = bsearch(&key, ranks, count, sizeof(Rank), compare_ranks);
 
-		if (place != NULL)
-			tuples[place->position] = ExecCopySlotMinimalTuple(slot);
+		if (found != NULL)
+			tuples[found->position] = ExecCopySlotMinimalTuple(slot);
 	}
 	tuplestore_clear(rsinfo->setResult);
 	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);

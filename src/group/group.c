@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(pgmq_read_grouped_head_with_poll);
 PG_FUNCTION_INFO_V1(pgmq_wait_grouped);
 
 /* With more notes of unavailable groups than this, looking at them every time costs more than writing */
-#define MOST_IN_VAIN 64
+#define MOST_UNAVAILABLE 64
 
 /* $1 the messages, all locked; $2 now, $3 the end of the lease */
 static const PlanSpec lease_messages = {
@@ -57,7 +57,7 @@ static const PlanSpec lease_messages = {
  * checked for late notes.  Release its group.
  */
 static void
-check_late(Request *request)
+check_late(GroupRequest *request)
 {
 	int			kept = 0;
 	int			i;
@@ -75,7 +75,7 @@ check_late(Request *request)
 		else
 		{
 			request->total -= front->count;
-			request_let_go(request, front, until);
+			request_release(request, front, until);
 		}
 	}
 	request->nfronts = kept;
@@ -83,7 +83,7 @@ check_late(Request *request)
 
 /* Groups without a note: take them, or add notes for the next reads. */
 static void
-take_overlooked(Request *request, List *overlooked)
+take_overlooked(GroupRequest *request, List *overlooked)
 {
 	ListCell   *lc;
 
@@ -104,7 +104,7 @@ take_overlooked(Request *request, List *overlooked)
 
 /* Continue the sweep over all groups, if it is time */
 static void
-sweep(Request *request)
+sweep(GroupRequest *request)
 {
 	SweepOccasion occasion = SWEEP_AFTER_FULL_READ;
 	int64		enough = PG_INT32_MAX;
@@ -124,7 +124,7 @@ sweep(Request *request)
 /* ---- without a group index ---- */
 
 static void
-read_slowly(Request *request)
+read_slowly(GroupRequest *request)
 {
 	SlowMessage *messages;
 	Front	   *front = NULL;
@@ -158,7 +158,7 @@ read_slowly(Request *request)
 
 /* The result of a round robin is in its order: all first messages, then all second ones ... */
 static void
-arrange(Request *request)
+arrange(GroupRequest *request)
 {
 	int64	   *ids = palloc_extended(sizeof(int64) * (request->total + 1), MCXT_ALLOC_HUGE);
 	int64		count = 0;
@@ -184,7 +184,7 @@ arrange(Request *request)
  * user has excluded a message, or has shortened a lease.
  */
 static bool
-lease(Request *request, TimestampTz now)
+lease(GroupRequest *request, TimestampTz now)
 {
 	Datum	   *ids = palloc_extended(sizeof(Datum) * (request->total + 1), MCXT_ALLOC_HUGE);
 	Datum		values[3];
@@ -210,7 +210,7 @@ lease(Request *request, TimestampTz now)
 }
 
 static void
-hand_out(Request *request)
+hand_out(GroupRequest *request)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		leased = request->nfronts > 0 && !request->peek && lease(request, now);
@@ -227,7 +227,7 @@ hand_out(Request *request)
 
 /* False, and nothing is done, if an index of the notes is missing */
 static bool
-read_by_notes(Request *request)
+read_by_notes(GroupRequest *request)
 {
 	Horizon    *h = horizon_begin(&request->name, NOTES_TABLE, true,
 								!request->queue.notes_locked_before);
@@ -257,14 +257,14 @@ read_by_notes(Request *request)
 
 /* Reset the state of an attempt */
 static void
-begin_attempt(Request *request)
+begin_attempt(GroupRequest *request)
 {
 	request->max_fronts = 16;
 	request->fronts = palloc(sizeof(Front *) * request->max_fronts);
 	request->nfronts = 0;
 	request->total = request->handed_out = request->look_in = 0;
 	request->claimed = NIL;
-	request->in_vain = 0;
+	request->unavailable = 0;
 	request->quiet |= XactReadOnly;
 	memset(&request->notes, 0, sizeof(request->notes));
 	/* Row versions that this transaction has written before can be locked */
@@ -277,7 +277,7 @@ begin_attempt(Request *request)
  * without any message to take, raises the error.
  */
 static bool
-may_read(const Request *request)
+may_read(const GroupRequest *request)
 {
 	return !XactReadOnly && !RecoveryInProgress() &&
 		horizon_may_take(RelationGetRelid(request->queue.queue));
@@ -289,7 +289,7 @@ may_read(const Request *request)
  * transaction are looked at again at intervals, and when it ends.
  */
 static void
-tell_outlook(Request *request, Outlook *outlook)
+tell_outlook(GroupRequest *request, Outlook *outlook)
 {
 	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, false, false);
 
@@ -305,7 +305,7 @@ tell_outlook(Request *request, Outlook *outlook)
 
 /* One attempt; returns how many messages it got, or how many groups it saw.  "outlook" may be NULL. */
 static int64
-request_run(Request *request, Outlook *outlook)
+request_run(GroupRequest *request, Outlook *outlook)
 {
 	bool		written;
 	int64		got;
@@ -323,7 +323,7 @@ request_run(Request *request, Outlook *outlook)
 				 errdetail("Groups are read from ordinary tables of the access method heap, and their partitions.")));
 	}
 	if (!request->peek)
-		wake_mark_taking(&request->name, PG_INT32_MAX);
+		effect_taking(&request->name, PG_INT32_MAX);
 	if (!request->peek && !may_read(request))
 		(void) lease(request, request->moment);
 	else if (request->quantity < 0 && request->policy != ROUND_ROBIN)
@@ -335,7 +335,7 @@ request_run(Request *request, Outlook *outlook)
 	{
 		/* Finding the messages is all the work */
 		if (request->quiet && request->waiting)
-			request->in_vain = PG_INT32_MAX;
+			request->unavailable = PG_INT32_MAX;
 		else
 		{
 			read_slowly(request);
@@ -344,9 +344,9 @@ request_run(Request *request, Outlook *outlook)
 	}
 	/* A rollback gives them back, the clock at the end of the lease */
 	if (!request->peek)
-		wake_mark_taken(&request->name, PG_INT32_MAX, request->total);
+		effect_taken(&request->name, PG_INT32_MAX, request->total);
 	if (request->handed_out > 0)
-		wake_mark_due(&request->name, GetCurrentTimestamp() + request->lease);
+		effect_due(&request->name, GetCurrentTimestamp() + request->lease);
 	if (request->policy == ROUND_ROBIN && request->total > 0)
 		arrange(request);
 	/* An empty read releases its lock, so that it holds up no floors (horizon.c) */
@@ -361,7 +361,7 @@ request_run(Request *request, Outlook *outlook)
 
 /* Whether to look first: a read might be the transaction's first write, and the session then goes on waiting */
 static bool
-looks_first(const Request *request)
+looks_first(const GroupRequest *request)
 {
 	Oid			relid = name_relid(&request->name, QUEUE_TABLE);
 
@@ -373,16 +373,16 @@ looks_first(const Request *request)
 static int64
 attempt(void *arg, int queue, Outlook *outlook)
 {
-	Request    *request = arg;
-	Request		look = {
+	GroupRequest    *request = arg;
+	GroupRequest		look = {
 		.name = request->name, .policy = HEADS, .quantity = 1, .peek = true, .quiet = true, .waiting = true
 	};
 
 	if (!looks_first(request))
 		return request_run(request, outlook);
-	if (request_run(&look, outlook) > 0 || look.in_vain > MOST_IN_VAIN)
+	if (request_run(&look, outlook) > 0 || look.unavailable > MOST_UNAVAILABLE)
 		return request_run(request, outlook);
-	request->in_vain = look.in_vain;
+	request->unavailable = look.unavailable;
 	return 0;
 }
 
@@ -396,7 +396,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 static int64
 group_peek(const QueueName *name, Outlook *outlook)
 {
-	Request		request;
+	GroupRequest		request;
 
 	memset(&request, 0, sizeof(request));
 	request.name = *name;
@@ -407,7 +407,7 @@ group_peek(const QueueName *name, Outlook *outlook)
 }
 
 static void
-request_init(Request *request, FunctionCallInfo fcinfo, Policy policy)
+request_init(GroupRequest *request, FunctionCallInfo fcinfo, Policy policy)
 {
 	memset(request, 0, sizeof(*request));
 	name_from_arg(fcinfo, 0, &request->name);
@@ -423,7 +423,7 @@ request_init(Request *request, FunctionCallInfo fcinfo, Policy policy)
 }
 
 static void
-request_finish(Request *request)
+request_finish(GroupRequest *request)
 {
 	if (request->policy != ROUND_ROBIN)
 		result_finish(request->messages);
@@ -432,7 +432,7 @@ request_finish(Request *request)
 static Datum
 read_groups(FunctionCallInfo fcinfo, Policy policy)
 {
-	Request		request;
+	GroupRequest		request;
 
 	request_init(&request, fcinfo, policy);
 	request_run(&request, NULL);
@@ -443,7 +443,7 @@ read_groups(FunctionCallInfo fcinfo, Policy policy)
 static Datum
 wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 {
-	Request		request;
+	GroupRequest		request;
 	WaitRequest wait = {0};
 
 	request_init(&request, fcinfo, policy);
@@ -458,7 +458,7 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait.unwakeable = IsolationUsesXactSnapshot() || !request_wants(&request);
 	request.waiting = wait.timeout_ms > 0;
 	/* Notes that were left as they are must not slow down all reads */
-	if (!wait_for(&wait) && request.in_vain > 0)
+	if (!wait_for(&wait) && request.unavailable > 0)
 	{
 		request.waiting = false;
 		request_run(&request, NULL);

@@ -343,7 +343,7 @@ work_end(Work *work)
 	write_notes(work);
 	group_close(&work->queue, true);
 	if (work->ready > 0)
-		wake_mark_groups(&work->queue.name, work->ready);
+		effect_groups(&work->queue.name, work->ready);
 }
 
 /*
@@ -363,7 +363,7 @@ note_backdated(Work *work, const TriggerData *data, const Change *changes, int c
 			changes[i].enqueued_at < parts->sent.due;
 	if (!backdated)
 		return true;
-	horizon_belied(&work->queue.name);
+	horizon_invalidate(&work->queue.name);
 	group_close(&work->queue, true);
 	return work_begin(work, data);
 }

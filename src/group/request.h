@@ -23,7 +23,7 @@ typedef struct Front
 } Front;
 
 /* The request of one call, which may take several attempts; and the state of an attempt */
-typedef struct Request
+typedef struct GroupRequest
 {
 	QueueName	name;
 	Policy		policy;
@@ -47,9 +47,9 @@ typedef struct Request
 	List	   *claimed;		/* notes that others have locked */
 	bool		peek;			/* take nothing, only count available groups */
 	bool		quiet;			/* and write nothing about the others */
-	int			in_vain;		/* of which there were so many */
+	int			unavailable;		/* of which there were so many */
 	bool		waiting;		/* another attempt follows, in this transaction */
-} Request;
+} GroupRequest;
 
 /* A group or a note that this call has seen */
 typedef struct Seen
@@ -62,21 +62,21 @@ typedef struct Seen
 
 extern void front_add(Front *front, const Peeked *peeked);
 extern void front_pause(Front *front);
-extern bool request_look_for_first(Request *request, const text *key, Peeked *first);
-extern bool request_wants(const Request *request);
-extern void request_add_front(Request *request, Front *front);
+extern bool request_look_for_first(GroupRequest *request, const text *key, Peeked *first);
+extern bool request_wants(const GroupRequest *request);
+extern void request_add_front(GroupRequest *request, Front *front);
 extern int	compare_fronts(const void *a, const void *b);
-extern void request_go_round(Request *request);
-extern void request_forget_seen(Request *request);
-extern Seen *request_see_group(Request *request, const text *key);
-extern Seen *request_see_note(Request *request, const Note *note, bool *before);
-extern void request_let_go(Request *request, Front *front, TimestampTz until);
-extern bool request_consider(Request *request, const Note *note, const Peeked *first, bool anyway);
-extern void request_consider_anyway(Request *request, const Note *note);
-extern void request_consider_claimed(Request *request);
+extern void request_go_round(GroupRequest *request);
+extern void request_forget_seen(GroupRequest *request);
+extern Seen *request_see_group(GroupRequest *request, const text *key);
+extern Seen *request_see_note(GroupRequest *request, const Note *note, bool *before);
+extern void request_release(GroupRequest *request, Front *front, TimestampTz until);
+extern bool request_consider(GroupRequest *request, const Note *note, const Peeked *first, bool anyway);
+extern void request_consider_anyway(GroupRequest *request, const Note *note);
+extern void request_consider_claimed(GroupRequest *request);
 
 /* ---- turns.c ---- */
 
-extern void request_look(Request *request, Horizon *h);
+extern void request_look(GroupRequest *request, Horizon *h);
 
 #endif							/* PGMQ_REQUEST_H */

@@ -54,7 +54,7 @@ front_pause(Front *front)
 
 /* The first message of a group, as a look finds it; false if there is none */
 bool
-request_look_for_first(Request *request, const text *key, Peeked *first)
+request_look_for_first(GroupRequest *request, const text *key, Peeked *first)
 {
 	GroupStart	start;
 	GroupScan  *scan;
@@ -72,7 +72,7 @@ request_look_for_first(Request *request, const text *key, Peeked *first)
 
 /* R3: take the message that was found to be the first of its group.  Only its lock makes that certain. */
 static bool
-take_first(Request *request, Front *front, const Peeked *first)
+take_first(GroupRequest *request, Front *front, const Peeked *first)
 {
 	GroupStart	start;
 	Peeked		again;
@@ -92,7 +92,7 @@ take_first(Request *request, Front *front, const Peeked *first)
 
 /* Take one more. */
 static bool
-take_next(Request *request, Front *front)
+take_next(GroupRequest *request, Front *front)
 {
 	Peeked		peeked;
 	bool		found;
@@ -117,7 +117,7 @@ take_next(Request *request, Front *front)
 /* ---- all groups of a call ---- */
 
 bool
-request_wants(const Request *request)
+request_wants(const GroupRequest *request)
 {
 	if (request->unlimited)
 		return true;
@@ -126,7 +126,7 @@ request_wants(const Request *request)
 
 /* The group's first message is taken; go on as the policy says. */
 void
-request_add_front(Request *request, Front *front)
+request_add_front(GroupRequest *request, Front *front)
 {
 	if (request->nfronts == request->max_fronts)
 	{
@@ -155,7 +155,7 @@ compare_fronts(const void *a, const void *b)
  * oldest first messages give one more each.
  */
 void
-request_go_round(Request *request)
+request_go_round(GroupRequest *request)
 {
 	int			active = request->nfronts;
 
@@ -182,7 +182,7 @@ request_go_round(Request *request)
 /* ---- notes ---- */
 
 void
-request_forget_seen(Request *request)
+request_forget_seen(GroupRequest *request)
 {
 	HASHCTL		ctl;
 
@@ -193,7 +193,7 @@ request_forget_seen(Request *request)
 }
 
 static Seen *
-see(Request *request, uint64 high, uint64 low, bool *before)
+see(GroupRequest *request, uint64 high, uint64 low, bool *before)
 {
 	uint64		what[2] = {high, low};
 	Seen	   *seen = hash_search(request->seen, what, HASH_ENTER, before);
@@ -204,7 +204,7 @@ see(Request *request, uint64 high, uint64 low, bool *before)
 }
 
 Seen *
-request_see_group(Request *request, const text *key)
+request_see_group(GroupRequest *request, const text *key)
 {
 	const unsigned char *data = (const unsigned char *) VARDATA_ANY(key);
 	int			len = VARSIZE_ANY_EXHDR(key);
@@ -214,13 +214,13 @@ request_see_group(Request *request, const text *key)
 }
 
 Seen *
-request_see_note(Request *request, const Note *note, bool *before)
+request_see_note(GroupRequest *request, const Note *note, bool *before)
 {
 	return see(request, ItemPointerGetBlockNumber(&note->tid), ItemPointerGetOffsetNumber(&note->tid), before);
 }
 
 static void
-claim(Request *request, const text *key, const Note *told, Claim *claim)
+claim(GroupRequest *request, const text *key, const Note *told, Claim *claim)
 {
 	ListCell   *lc;
 	bool		before;
@@ -232,7 +232,7 @@ claim(Request *request, const text *key, const Note *told, Claim *claim)
 
 /* A group is not available before that time; without a time it is blocked by an open transaction. */
 static void
-postpone(Request *request, const Claim *claim, const text *key, TimestampTz until, int64 head, bool late)
+postpone(GroupRequest *request, const Claim *claim, const text *key, TimestampTz until, int64 head, bool late)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int32		tries = 0;
@@ -247,7 +247,7 @@ postpone(Request *request, const Claim *claim, const text *key, TimestampTz unti
 
 /* R2: the group was not taken.  Look, and write the verdict.  False if the notes are right as they are. */
 static bool
-judge(Request *request, const Claim *claim, const text *key, bool late)
+judge(GroupRequest *request, const Claim *claim, const text *key, bool late)
 {
 	Verdict		verdict;
 
@@ -265,7 +265,7 @@ judge(Request *request, const Claim *claim, const text *key, bool late)
 
 /* Its first message came late, and another consumer holds others after it. */
 void
-request_let_go(Request *request, Front *front, TimestampTz until)
+request_release(GroupRequest *request, Front *front, TimestampTz until)
 {
 	front_pause(front);
 	if (front->claim.notes != NIL)
@@ -274,7 +274,7 @@ request_let_go(Request *request, Front *front, TimestampTz until)
 }
 
 static bool
-group_is_late(Request *request, const text *key)
+group_is_late(GroupRequest *request, const text *key)
 {
 	return request->any_late && notes_any_late(&request->queue, key);
 }
@@ -286,7 +286,7 @@ group_is_late(Request *request, const text *key)
  * left as it is, and due.
  */
 bool
-request_consider(Request *request, const Note *note, const Peeked *first, bool anyway)
+request_consider(GroupRequest *request, const Note *note, const Peeked *first, bool anyway)
 {
 	GroupQueue *queue = &request->queue;
 	Front	   *front = palloc0(sizeof(Front));
@@ -300,7 +300,7 @@ request_consider(Request *request, const Note *note, const Peeked *first, bool a
 		!(late && front_is_held_behind(queue, note->key, first, request->moment, &until)))
 		front_add(front, first);
 	else if (request->quiet)
-		request->in_vain += !anyway;
+		request->unavailable += !anyway;
 	else
 	{
 		claim(request, note->key, anyway ? NULL : note, &front->claim);
@@ -311,7 +311,7 @@ request_consider(Request *request, const Note *note, const Peeked *first, bool a
 		else if (request->peek || !available || !take_first(request, front, first))
 			seen_to = judge(request, &front->claim, note->key, late);
 		else if (late && front_is_held_behind(queue, note->key, first, request->moment, &until))
-			request_let_go(request, front, until);
+			request_release(request, front, until);
 	}
 	if (front->count > 0)
 	{
@@ -323,7 +323,7 @@ request_consider(Request *request, const Note *note, const Peeked *first, bool a
 
 /* The same for a group whose notes are locked or missing */
 void
-request_consider_anyway(Request *request, const Note *note)
+request_consider_anyway(GroupRequest *request, const Note *note)
 {
 	Peeked		first;
 
@@ -337,7 +337,7 @@ request_consider_anyway(Request *request, const Note *note)
  * a read looks at some of them, the next read at others.
  */
 void
-request_consider_claimed(Request *request)
+request_consider_claimed(GroupRequest *request)
 {
 	int			count = list_length(request->claimed);
 	int64		most = request->unlimited ? count : Min(count, request->quantity + MOST_CLAIMED);

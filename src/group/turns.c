@@ -52,7 +52,7 @@ typedef struct Window
  * is not locked for that, because the group may not get its turn at all.
  */
 static void
-take_turn(Request *request, Window *window, int *next)
+take_turn(GroupRequest *request, Window *window, int *next)
 {
 	int			i = *next;
 	Note	   *note = window->notes[i];
@@ -82,7 +82,7 @@ take_turn(Request *request, Window *window, int *next)
 }
 
 static void
-window_fill(Request *request, Window *window, NoteScan **scan)
+window_fill(GroupRequest *request, Window *window, NoteScan **scan)
 {
 	int64		most = Min(request->unlimited ? 1024 : request->quantity, 1024) + WINDOW;
 
@@ -127,7 +127,7 @@ window_fill(Request *request, Window *window, NoteScan **scan)
  * a note is replaced by a new one at the end of the fresh ones.
  */
 static void
-leave_notes(Request *request, Window *window)
+leave_notes(GroupRequest *request, Window *window)
 {
 	HorizonFinds *finds = &window->finds;
 	int64		fresh_highest = finds->fresh_highest;
@@ -159,7 +159,7 @@ leave_notes(Request *request, Window *window)
 
 /* One look, from where the horizon says */
 void
-request_look(Request *request, Horizon *h)
+request_look(GroupRequest *request, Horizon *h)
 {
 	Window		window = {0};
 	Oid			id_index;

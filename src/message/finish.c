@@ -112,11 +112,11 @@ run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *null
 		most = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
 	}
 	SPI_connect();
-	wake_mark_taking(name, most);
+	effect_taking(name, most);
 	held = archives ? default_hold(name_relid(name, ARCHIVE_TABLE)) : InvalidOid;
 	processed = route_by_id(name, spec, values, nulls, makes_due, dest);
 	default_release(held);
-	wake_mark_taken(name, most, (int64) processed);
+	effect_taken(name, most, (int64) processed);
 	SPI_finish();
 	return processed;
 }
@@ -175,9 +175,9 @@ mark_retimed(const QueueName *name, int64 messages, bool seconds, Datum when, bo
 	TimestampTz due = null ? now : seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
 
 	if (due <= now)
-		wake_mark(name, messages);
+		effect_messages(name, messages);
 	else
-		wake_mark_due(name, due);
+		effect_due(name, due);
 }
 
 static Datum

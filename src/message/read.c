@@ -109,7 +109,7 @@ static const ReadSpecs read_where = {&read_due_where, &read_fresh_where};
 static const ReadSpecs pop_any = {&pop_due, &pop_fresh};
 
 /* The request of one call, which may take several attempts */
-typedef struct Request
+typedef struct ReadRequest
 {
 	QueueName	name;
 	const ReadSpecs *specs;
@@ -122,10 +122,10 @@ typedef struct Request
 	MessageSet *messages;
 	Oid			leaf;			/* the first partition that an attempt has locked */
 	Oid			blocked;		/* one that it could not lock at once: it takes no more */
-} Request;
+} ReadRequest;
 
 static void
-request_init(Request *request, FunctionCallInfo fcinfo, const ReadSpecs *specs, int qty_arg)
+request_init(ReadRequest *request, FunctionCallInfo fcinfo, const ReadSpecs *specs, int qty_arg)
 {
 	memset(request, 0, sizeof(*request));
 	name_from_arg(fcinfo, 0, &request->name);
@@ -138,7 +138,7 @@ request_init(Request *request, FunctionCallInfo fcinfo, const ReadSpecs *specs, 
 
 /* The lease and the condition; NULL and '{}' mean that there is none. */
 static void
-request_lease(Request *request, FunctionCallInfo fcinfo, int vt_arg, int conditional_arg)
+request_lease(ReadRequest *request, FunctionCallInfo fcinfo, int vt_arg, int conditional_arg)
 {
 	Jsonb	   *conditional;
 
@@ -159,7 +159,7 @@ request_lease(Request *request, FunctionCallInfo fcinfo, int vt_arg, int conditi
 
 /* Whether to go on with a partition: see leaflock.c */
 static bool
-may_go_on(Request *request, Leaf *leaf)
+may_go_on(ReadRequest *request, Leaf *leaf)
 {
 	if (leaf == NULL || leaf->relid == request->leaf)
 		return true;
@@ -178,7 +178,7 @@ may_go_on(Request *request, Leaf *leaf)
  * a partition, remember that they will be due again there.
  */
 static int64
-take(Request *request, const PlanSpec *spec, int64 limit, const HorizonRange *range)
+take(ReadRequest *request, const PlanSpec *spec, int64 limit, const HorizonRange *range)
 {
 	Datum		values[PLAN_MAX_ARGS];
 	bool		nulls[PLAN_MAX_ARGS] = {false};
@@ -201,14 +201,14 @@ take(Request *request, const PlanSpec *spec, int64 limit, const HorizonRange *ra
 
 /* The messages were taken: when the lease ends they are available again. */
 static void
-mark_due(Request *request)
+mark_due(ReadRequest *request)
 {
 	Interval   *lease;
 
 	if (request->specs->fresh == &pop_fresh || request->lease_null)
 		return;					/* no lease, or one that a trigger has set */
 	lease = DatumGetIntervalP(request->lease);
-	wake_mark_due(&request->name, GetCurrentTimestamp() + lease->time);
+	effect_due(&request->name, GetCurrentTimestamp() + lease->time);
 }
 
 /*
@@ -217,7 +217,7 @@ mark_due(Request *request)
  * that it took without a lease is not due again in its next look.
  */
 static int64
-look(Request *request, Horizon *h, TimestampTz moment, int64 wanted)
+look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
 {
 	HorizonFinds finds = {0};
 	HorizonRange range;
@@ -293,7 +293,7 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
  * in this call. "outlook" may be NULL.
  */
 static int64
-run_once(Request *request, Outlook *outlook)
+run_once(ReadRequest *request, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp() - 1;
 	int64		wanted = request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
@@ -306,12 +306,12 @@ run_once(Request *request, Outlook *outlook)
 	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
 	{
-		wake_mark_taking(&request->name, wanted);
+		effect_taking(&request->name, wanted);
 		do
 			got += look(request, h, moment, request->quantity - got);
 		while ((request->unlimited || got < request->quantity) && !OidIsValid(request->blocked) &&
 			   horizon_look_again(h));
-		wake_mark_taken(&request->name, wanted, got);
+		effect_taken(&request->name, wanted, got);
 		if (got == 0 && outlook != NULL && (request->unlimited || request->quantity > 0))
 			read_outlook(&request->name, h, moment, got, outlook);
 		if (got == 0 && outlook != NULL && OidIsValid(request->blocked))
@@ -332,7 +332,7 @@ run_once(Request *request, Outlook *outlook)
  * then it waits.  If it has messages, or still holds a lock, it returns what it has.
  */
 static int64
-request_run(Request *request, Outlook *outlook)
+request_run(ReadRequest *request, Outlook *outlook)
 {
 	int64		got;
 
@@ -346,7 +346,7 @@ request_run(Request *request, Outlook *outlook)
 Datum
 pgmq_read(PG_FUNCTION_ARGS)
 {
-	Request		request;
+	ReadRequest		request;
 
 	request_init(&request, fcinfo, &read_any, 2);
 	request_lease(&request, fcinfo, 1, 3);
@@ -363,7 +363,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 
 /* Whether other sessions may take what this request skips */
 static bool
-is_picky(const Request *request)
+is_picky(const ReadRequest *request)
 {
 	return request->specs == &read_where || rights_hide_rows(&request->name);
 }
@@ -378,7 +378,7 @@ is_picky(const Request *request)
 Datum
 pgmq_read_with_poll(PG_FUNCTION_ARGS)
 {
-	Request		request;
+	ReadRequest		request;
 	WaitRequest wait = {0};
 
 	request_init(&request, fcinfo, &read_any, 2);
@@ -401,7 +401,7 @@ pgmq_read_with_poll(PG_FUNCTION_ARGS)
 Datum
 pgmq_pop(PG_FUNCTION_ARGS)
 {
-	Request		request;
+	ReadRequest		request;
 
 	request_init(&request, fcinfo, &pop_any, 1);
 	request_run(&request, NULL);

@@ -177,9 +177,9 @@ send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 	sent = plan_run_now(name, out->spec, fresh ? 2 : -1, out->values, out->nulls, dest);
 	default_release(held);
 	if (out->delay == DELAY_NONE)
-		wake_mark(name, (int64) sent);
+		effect_messages(name, (int64) sent);
 	else if (sent > 0)
-		wake_mark_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
+		effect_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
 }
 
 /*

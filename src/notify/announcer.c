@@ -199,7 +199,7 @@ announcer_wake(AnnounceArea *area)
  * gone.
  */
 static bool
-report_for_duty(AnnounceArea *area, const Assignment *me)
+take_entry(AnnounceArea *area, const Assignment *me)
 {
 	Announcer  *announcer;
 	bool		wanted;
@@ -218,7 +218,7 @@ report_for_duty(AnnounceArea *area, const Assignment *me)
 }
 
 /*
- * The entry belongs to this worker from report_for_duty() until strike_off().  False if
+ * The entry belongs to this worker from take_entry() until clear_entry().  False if
  * it does not, for any reason.  Then another worker may run, and this one ends.
  */
 static bool
@@ -241,7 +241,7 @@ set_state(AnnounceArea *area, const Assignment *me, AnnouncerState state)
 }
 
 static void
-strike_off(AnnounceArea *area, const Assignment *me)
+clear_entry(AnnounceArea *area, const Assignment *me)
 {
 	Announcer  *announcer;
 
@@ -262,7 +262,7 @@ retire(AnnounceArea *area, const Assignment *me)
 		return true;
 	if (announce_outstanding(me->db, &due))
 		return !set_state(area, me, ANNOUNCER_RUNNING);
-	strike_off(area, me);
+	clear_entry(area, me);
 	return true;
 }
 
@@ -366,7 +366,7 @@ pgmq_announcer_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 
 	area = announce_area();
-	if (area == NULL || !report_for_duty(area, &me))
+	if (area == NULL || !take_entry(area, &me))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(me.db, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 

@@ -514,7 +514,7 @@ horizon_move(const QueueName *name)
  * that all sessions have learned about this queue's partitions.
  */
 void
-horizon_belied(const QueueName *name)
+horizon_invalidate(const QueueName *name)
 {
 	uint64		key = position_partitioned_key(name_relid(name, QUEUE_TABLE));
 	Bucket	   *bucket;

@@ -76,7 +76,7 @@ extern bool horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook
 extern void horizon_end(Horizon *h, uint64 messages);
 extern Partitions *horizon_partitions(const QueueName *name);
 extern void horizon_move(const QueueName *name);
-extern void horizon_belied(const QueueName *name);
+extern void horizon_invalidate(const QueueName *name);
 extern void horizon_rolled_back(void);
 extern void horizon_forget(void);
 

@@ -57,7 +57,7 @@ static uint32 LastGeneration = 0;
 
 /* The list that is being made, and whether it is out of date already */
 static Oid	Making = InvalidOid;
-static bool MadeInVain = false;
+static bool MadeStale = false;
 
 /* ---- invalidation ---- */
 
@@ -106,7 +106,7 @@ at_invalidation(Datum arg, Oid relid)
 	dlist_iter	iter;
 
 	if (relid == Making || !OidIsValid(relid))
-		MadeInVain = true;
+		MadeStale = true;
 	dlist_foreach(iter, &Recency)
 	{
 		Partitions *parts = dlist_container(Partitions, recency, iter.cur);
@@ -355,7 +355,7 @@ make_list(Relation parent, const Partitions *old)
 	else
 		parts->sent = (Floors) {PG_INT64_MIN, DT_NOBEGIN};
 	Making = parts->relid;
-	MadeInVain = false;
+	MadeStale = false;
 	desc = RelationGetPartitionDesc(parent, true);
 	make_leaves(parts, desc, old);
 	if (desc->boundinfo != NULL)
@@ -363,7 +363,7 @@ make_list(Relation parent, const Partitions *old)
 	hash_bounds(parts);
 
 	/* While a partition is being detached, the server's list depends on the snapshot */
-	parts->valid = !MadeInVain && !desc->detached_exist;
+	parts->valid = !MadeStale && !desc->detached_exist;
 	return parts;
 }
 

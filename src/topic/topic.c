@@ -251,39 +251,39 @@ pgmq_test_routing(PG_FUNCTION_ARGS)
 }
 
 /* A queue that a message goes to */
-typedef struct Route
+typedef struct Destination
 {
 	QueueName	name;
 	char	   *spelling;
-} Route;
+} Destination;
 
 /* As a query would order them, in this database */
 static int
 compare_routes(const void *a, const void *b)
 {
-	const char *left = ((const Route *) a)->name.canonical;
-	const char *right = ((const Route *) b)->name.canonical;
+	const char *left = ((const Destination *) a)->name.canonical;
+	const char *right = ((const Destination *) b)->name.canonical;
 
 	return varstr_cmp(left, (int) strlen(left), right, (int) strlen(right), DEFAULT_COLLATION_OID);
 }
 
 /* The queues that a routing key leads to, in the order of their names; how many */
 static uint32
-find_routes(const char *key, Route **routes)
+find_routes(const char *key, Destination **routes)
 {
 	char	  **spellings;
 	uint32		count = bindings_queues(key, &spellings);
 	uint32		i;
 
-	*routes = palloc(sizeof(Route) * Max(count, 1));
+	*routes = palloc(sizeof(Destination) * Max(count, 1));
 	for (i = 0; i < count; i++)
 	{
 		(*routes)[i].spelling = spellings[i];
 		name_canonical(cstring_to_text(spellings[i]), &(*routes)[i].name);
 	}
 	if (count > 1)
-		qsort(*routes, count, sizeof(Route), compare_routes);
-	return qunique(*routes, count, sizeof(Route), compare_routes);
+		qsort(*routes, count, sizeof(Destination), compare_routes);
+	return qunique(*routes, count, sizeof(Destination), compare_routes);
 }
 
 /*
@@ -295,7 +295,7 @@ find_routes(const char *key, Route **routes)
  * queue.
  */
 static uint32
-lock_routes(const char *key, Route **routes)
+lock_routes(const char *key, Destination **routes)
 {
 	QueueName	missing;
 
@@ -339,7 +339,7 @@ route_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 {
 	char	   *key = pattern_valid_key(fcinfo, 0);
 	Outgoing	out;
-	Route	   *routes;
+	Destination	   *routes;
 	uint32		count;
 	uint32		i;
 
@@ -381,7 +381,7 @@ pgmq_send_topic_headers_delay(PG_FUNCTION_ARGS)
 
 /* Send to one queue, and put what it returns into the result: (queue_name, msg_id) */
 static void
-send_batch_to(const Route *route, const Outgoing *out, ReturnSetInfo *rsinfo)
+send_batch_to(const Destination *route, const Outgoing *out, ReturnSetInfo *rsinfo)
 {
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
@@ -409,7 +409,7 @@ route_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 {
 	char	   *key = pattern_valid_key(fcinfo, 0);
 	Outgoing	out;
-	Route	   *routes;
+	Destination	   *routes;
 	uint32		count;
 	uint32		i;
 

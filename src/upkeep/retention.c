@@ -143,7 +143,7 @@ look_at_groups(const QueueName *name, const char *partition)
 	if (!group_has_notes(name))
 		return;
 	run_with_texts(psprintf(LOOK_AT_GROUPS, name_table(name, NOTES_TABLE), partition), 0, NULL);
-	wake_mark(name, PG_INT32_MAX);
+	effect_messages(name, PG_INT32_MAX);
 }
 
 /* Drop a partition, unless a message was written to it that must not be dropped */

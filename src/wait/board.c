@@ -3,7 +3,7 @@
  *	  Which sessions wait for which queue, and which of them are woken.
  *
  * The board is in shared memory, if the server has some.  It has one place for each
- * session and queue that the session waits for.  marks.c collects what a transaction
+ * session and queue that the session waits for.  effects.c collects what a transaction
  * does to queues and announces it here when the transaction ends.
  *
  * WHICH SESSIONS ARE WOKEN

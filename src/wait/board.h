@@ -1,6 +1,6 @@
 /*
  * board.h
- *	  The board in shared memory, for board.c, waiter.c and marks.c.
+ *	  The board in shared memory, for board.c, waiter.c and effects.c.
  */
 #ifndef PGMQ_BOARD_H
 #define PGMQ_BOARD_H

@@ -2,8 +2,8 @@
  * wait.h
  *	  Sessions that wait for a queue, and what wakes them.
  *
- * wake_mark*()	say what this transaction does to a queue.  When it has ended, and not
- *				before, waiting sessions are told.  Functions called at that end cannot fail.
+ * effect_*()	say what this transaction does to a queue.  When it has ended, and not before,
+ *				waiting sessions are told.  Functions called at that end cannot fail.
  * wait_for()	tries, sleeps until there is a reason to try again, and so on.  It knows no
  *				SQL: its caller passes the attempt.
  *
@@ -25,14 +25,14 @@ typedef enum WakeEnd
 
 extern void wake_init(void);
 
-/* ---- marks.c ---- */
+/* ---- effects.c ---- */
 
-extern void wake_mark(const QueueName *name, int64 messages);
-extern void wake_mark_groups(const QueueName *name, int64 groups);
-extern void wake_mark_due(const QueueName *name, TimestampTz due);
-extern void wake_mark_taking(const QueueName *name, int64 messages);
-extern void wake_mark_taken(const QueueName *name, int64 taking, int64 messages);
-extern void wake_mark_all(void);
+extern void effect_messages(const QueueName *name, int64 messages);
+extern void effect_groups(const QueueName *name, int64 groups);
+extern void effect_due(const QueueName *name, TimestampTz due);
+extern void effect_taking(const QueueName *name, int64 messages);
+extern void effect_taken(const QueueName *name, int64 taking, int64 messages);
+extern void effect_all(void);
 extern void wake_committed(void);
 extern void wake_rolled_back(void);
 extern void wake_subtransaction_rolled_back(SubTransactionId id);
