@@ -45,7 +45,7 @@ PG_FUNCTION_INFO_V1(pgmq_set_retention);
 
 /* Any role may own the table and have code in it: none of that runs, and NULLs are checked for */
 static bool
-find_wishes(const QueueName *name, OwnRow *row)
+find_config_row(const QueueName *name, OwnRow *row)
 {
 	static const char *const columns[] = {"retention_interval", "drop_unread", "drop_consumed", "converted_archive"};
 	static const Oid types[] = {TEXTOID, BOOLOID, BOOLOID, TEXTOID};
@@ -62,7 +62,7 @@ is_true(const OwnRow *row, int column)
 
 /* What the owner wants for the table; the caller has set the rest of upkeep */
 static void
-get_wishes(Upkeep *upkeep)
+read_retention(Upkeep *upkeep)
 {
 	bool		archive = upkeep->prefix == ARCHIVE_TABLE;
 	OwnRow		row;
@@ -71,7 +71,7 @@ get_wishes(Upkeep *upkeep)
 	upkeep->drop_unread = archive;
 	upkeep->drop_consumed = false;
 	upkeep->converted = NULL;
-	if (find_wishes(upkeep->name, &row))
+	if (find_config_row(upkeep->name, &row))
 	{
 		upkeep->retention = ownread_text(&row, 0);
 		upkeep->drop_unread = archive || is_true(&row, 1);
@@ -98,7 +98,7 @@ upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *
 	upkeep->pm = pm != NULL && partman_config(pm, name, prefix, &upkeep->config) ? pm : NULL;
 	if (upkeep->pm != NULL)
 		partset_step(upkeep->set->by_time, "partition_interval", upkeep->config.interval, false, &upkeep->step);
-	get_wishes(upkeep);
+	read_retention(upkeep);
 	return true;
 }
 
