@@ -15,6 +15,8 @@
  * planner	The settings that plans are made under, whatever those of the session are.
  * result	Rows from the executor into the set that a function returns, in msg_id order.
  * shared	Shared memory for modules that have registered; or NULL, and they work without it.
+ * slots	A table in shared memory of what was in use lately.  It never grows: a new key takes the
+ *			slot that was unused for longest.
  * bgworker	What all background workers of this library are registered with.
  * inline	Clocks and arguments.
  */
@@ -32,6 +34,7 @@
 #include "base/result.h"
 #include "base/rights.h"
 #include "base/shared.h"
+#include "base/slots.h"
 #include "base/sql.h"
 
 #endif							/* PGMQ_BASE_H */

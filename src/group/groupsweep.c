@@ -39,11 +39,9 @@
 #include "access/itup.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/bufmgr.h"
-#include "storage/spin.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -98,35 +96,24 @@ typedef struct Cursor
 	char		key[LONGEST_GROUP_KEY];
 } Cursor;
 
+/* Of the file of the notes */
 typedef struct SweepSlot
 {
-	uint64		key;			/* database and file of the notes; 0: free */
+	SlotHead	head;
 	int64		last_step;		/* by ticks() */
 	int64		busy_until;
 	uint64		healed;			/* how many groups were overlooked */
 	Cursor		cursor;
 } SweepSlot;
 
-#define SLOTS_PER_BUCKET 4
 #define BUCKETS 128
 
-typedef struct SweepBucket
-{
-	slock_t		mutex;			/* held for a few assignments only */
-	SweepSlot	slots[SLOTS_PER_BUCKET];
-} SweepBucket;
-
-static SweepBucket *Buckets = NULL;
+static SlotTable Sweeps = {NULL, BUCKETS, sizeof(SweepSlot)};
 
 static void
-init_buckets(void *area)
+init_sweeps(void *area)
 {
-	SweepBucket *buckets = area;
-	int			i;
-
-	memset(buckets, 0, sizeof(SweepBucket) * BUCKETS);
-	for (i = 0; i < BUCKETS; i++)
-		SpinLockInit(&buckets[i].mutex);
+	slots_init(area, Sweeps.nbuckets, Sweeps.slot_size);
 }
 
 /* Before the first look at a group, as starts_attach().  A session that cannot share has its own cursor. */
@@ -134,48 +121,16 @@ void
 sweep_attach(void)
 {
 	SharedSegment *segment;
-	SweepBucket *buckets;
+	void	   *buckets;
 
-	if (Buckets != NULL)
+	if (Sweeps.buckets != NULL)
 		return;
-	buckets = shared_segment("pgmq-sweep-v1", sizeof(SweepBucket) * BUCKETS, init_buckets,
+	buckets = shared_segment("pgmq-sweep-v2", slots_size(Sweeps.nbuckets, Sweeps.slot_size), init_sweeps,
 							 "could not allocate shared memory for the sweep over message groups",
 							 "This session sweeps on its own.", &segment);
 	if (buckets == NULL)
-	{
-		buckets = MemoryContextAlloc(TopMemoryContext, sizeof(SweepBucket) * BUCKETS);
-		init_buckets(buckets);
-	}
-	Buckets = buckets;
-}
-
-static SweepBucket *
-bucket_of(uint64 key)
-{
-	return &Buckets[murmurhash32((uint32) (key ^ (key >> 32))) % BUCKETS];
-}
-
-/* The caller holds the bucket's mutex. */
-static SweepSlot *
-find_slot(SweepBucket *bucket, uint64 key, bool create)
-{
-	SweepSlot  *oldest = &bucket->slots[0];
-	int			i;
-
-	for (i = 0; i < SLOTS_PER_BUCKET; i++)
-	{
-		SweepSlot  *slot = &bucket->slots[i];
-
-		if (slot->key == key)
-			return slot;
-		if (slot->last_step < oldest->last_step)
-			oldest = slot;
-	}
-	if (!create)
-		return NULL;
-	memset(oldest, 0, sizeof(*oldest));
-	oldest->key = key;
-	return oldest;
+		buckets = slots_private(Sweeps.nbuckets, Sweeps.slot_size);
+	Sweeps.buckets = buckets;
 }
 
 /* ---- one step ---- */
@@ -197,13 +152,15 @@ static int64
 begin_step(Sweep *sweep, SweepOccasion occasion)
 {
 	bool		marked = sweep->queue->marked;
-	SweepBucket *bucket = bucket_of(sweep->queue->key);
+	SlotKey		key = slots_key(sweep->queue->key);
 	int64		now = ticks();
 	int64		budget = 0;
+	SlotBucket *bucket;
 	SweepSlot  *slot;
+	bool		made;
 
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, sweep->queue->key, true);
+	bucket = slots_lock(&Sweeps, &key);
+	slot = slots_use(&Sweeps, bucket, &key, NULL, 0, &made);
 	if (now >= slot->busy_until)
 	{
 		budget = (now - slot->last_step) / (occasion == SWEEP_AFTER_FULL_READ ? BUSY_SHARE : SHORT_SHARE);
@@ -221,18 +178,17 @@ begin_step(Sweep *sweep, SweepOccasion occasion)
 			slot->cursor = (Cursor) {.begun = true, .without_marker = !marked};
 		sweep->cursor = slot->cursor;
 	}
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 	return budget;
 }
 
 static void
 end_step(const Sweep *sweep)
 {
-	SweepBucket *bucket = bucket_of(sweep->queue->key);
-	SweepSlot  *slot;
+	SlotKey		key = slots_key(sweep->queue->key);
+	SlotBucket *bucket = slots_lock(&Sweeps, &key);
+	SweepSlot  *slot = slots_find(&Sweeps, bucket, &key);
 
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, sweep->queue->key, false);
 	if (slot != NULL)
 	{
 		slot->busy_until = 0;
@@ -240,7 +196,7 @@ end_step(const Sweep *sweep)
 		slot->cursor = sweep->cursor;
 		slot->cursor.begun = !sweep->lap_done;
 	}
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 }
 
 /* ---- one group ---- */
@@ -516,13 +472,12 @@ pgmq__groups_healed(PG_FUNCTION_ARGS)
 	{
 		if (queue.notes != NULL)
 		{
-			SweepBucket *bucket = bucket_of(queue.key);
-			SweepSlot  *slot;
+			SlotKey		key = slots_key(queue.key);
+			SlotBucket *bucket = slots_lock(&Sweeps, &key);
+			SweepSlot  *slot = slots_find(&Sweeps, bucket, &key);
 
-			SpinLockAcquire(&bucket->mutex);
-			slot = find_slot(bucket, queue.key, false);
 			healed = slot ? slot->healed : 0;
-			SpinLockRelease(&bucket->mutex);
+			slots_unlock(bucket);
 		}
 		group_close(&queue, queue.locked_before);
 	}

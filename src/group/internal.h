@@ -178,7 +178,7 @@ extern void front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slo
 
 typedef struct GroupStart
 {
-	uint64		hash[2];
+	SlotKey		key;
 	int64		from;			/* below it there is no message, now or later */
 	uint64		serial;			/* of the slot; 0: there is none */
 	uint64		arrived;

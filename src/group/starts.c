@@ -45,9 +45,6 @@
  */
 #include "pgmq.h"
 
-#include "common/hashfn.h"
-#include "storage/spin.h"
-
 #include "base/base.h"
 #include "queue/queue.h"
 #include "group/group.h"
@@ -65,9 +62,8 @@ typedef struct Arrival
 
 typedef struct StartSlot
 {
-	uint64		hash[2];		/* both 0: free */
+	SlotHead	head;
 	uint64		serial;			/* changes when the slot gets another group */
-	uint64		used;			/* a number that grows with each use */
 	int64		from;
 	uint64		arrived;		/* how many messages have arrived */
 	Arrival		arrivals[ARRIVALS];	/* each is lower than the next, and came earlier */
@@ -76,22 +72,13 @@ typedef struct StartSlot
 	uint64		own_good;		/* a number; starts that were set under another number are void */
 } StartSlot;
 
-#define SLOTS_PER_BUCKET 4
-
-typedef struct StartBucket
-{
-	slock_t		mutex;			/* held for a few assignments only */
-	uint64		last_number;	/* the source of serials and the like */
-	StartSlot	slots[SLOTS_PER_BUCKET];
-} StartBucket;
-
 /* For 65,536 groups: 8 MB */
 #define BUCKETS 16384
 
 /* The current transaction's own starts.  Fixed size: code after a rollback must not allocate. */
 typedef struct OwnStart
 {
-	uint64		hash[2];
+	SlotKey		key;
 	int64		from;
 	uint64		good;			/* as the slot's own_good was; 0: free */
 } OwnStart;
@@ -101,19 +88,14 @@ typedef struct OwnStart
 static OwnStart Own[OWN_STARTS];
 static bool HaveOwn = false;
 
-static StartBucket *Buckets = NULL;
+static SlotTable Starts = {NULL, BUCKETS, sizeof(StartSlot)};
 static SharedSegment *StartsSegment = NULL;
 static bool Attached = false;
 
 static void
-init_buckets(void *area)
+init_starts(void *area)
 {
-	StartBucket *buckets = area;
-	int			i;
-
-	memset(buckets, 0, sizeof(StartBucket) * BUCKETS);
-	for (i = 0; i < BUCKETS; i++)
-		SpinLockInit(&buckets[i].mutex);
+	slots_init(area, Starts.nbuckets, Starts.slot_size);
 }
 
 /*
@@ -125,10 +107,10 @@ starts_attach(void)
 {
 	if (Attached)
 		return;
-	Buckets = shared_segment("pgmq-starts-v3", sizeof(StartBucket) * BUCKETS, init_buckets,
-							 "could not allocate shared memory for the starts of message groups",
-							 "Until the server is restarted, all sessions look at groups from the front.",
-							 &StartsSegment);
+	Starts.buckets = shared_segment("pgmq-starts-v4", slots_size(Starts.nbuckets, Starts.slot_size), init_starts,
+									"could not allocate shared memory for the starts of message groups",
+									"Until the server is restarted, all sessions look at groups from the front.",
+									&StartsSegment);
 	Attached = true;			/* or, after an error, at the next call */
 }
 
@@ -136,52 +118,22 @@ starts_attach(void)
 static bool
 have_starts(void)
 {
-	return Buckets != NULL && shared_segment_is_good(StartsSegment);
+	return Starts.buckets != NULL && shared_segment_is_good(StartsSegment);
 }
 
+static SlotKey
+key_of(const GroupQueue *queue, const text *key)
+{
+	return slots_hash(VARDATA_ANY(key), (int) VARSIZE_ANY_EXHDR(key), queue->key);
+}
+
+/* A slot that is new says nothing about the group. */
 static void
-hash_group(const GroupQueue *queue, const text *key, uint64 *hash)
+init_slot(SlotBucket *bucket, StartSlot *slot)
 {
-	const unsigned char *data = (const unsigned char *) VARDATA_ANY(key);
-	int			len = VARSIZE_ANY_EXHDR(key);
-
-	hash[0] = hash_bytes_extended(data, len, queue->key);
-	hash[1] = hash_bytes_extended(data, len, ~queue->key);
-	if (hash[0] == 0 && hash[1] == 0)
-		hash[1] = 1;
-}
-
-static StartBucket *
-bucket_of(const uint64 *hash)
-{
-	return &Buckets[hash[0] % BUCKETS];
-}
-
-/* The caller holds the bucket's mutex. */
-static StartSlot *
-find_slot(StartBucket *bucket, const uint64 *hash, bool create)
-{
-	StartSlot  *oldest = &bucket->slots[0];
-	int			i;
-
-	for (i = 0; i < SLOTS_PER_BUCKET; i++)
-	{
-		StartSlot  *slot = &bucket->slots[i];
-
-		if (slot->hash[0] == hash[0] && slot->hash[1] == hash[1])
-			return slot;
-		if (slot->used < oldest->used)
-			oldest = slot;
-	}
-	if (!create)
-		return NULL;
-	memset(oldest, 0, sizeof(*oldest));
-	oldest->hash[0] = hash[0];
-	oldest->hash[1] = hash[1];
-	oldest->serial = ++bucket->last_number;
-	oldest->from = oldest->own_highest = PG_INT64_MIN;
-	oldest->own_good = ++bucket->last_number;
-	return oldest;
+	slot->serial = slots_number(bucket);
+	slot->from = slot->own_highest = PG_INT64_MIN;
+	slot->own_good = slots_number(bucket);
 }
 
 /*
@@ -220,9 +172,9 @@ lowest_since(const StartSlot *slot, uint64 arrived)
 }
 
 static OwnStart *
-own_start(const uint64 *hash)
+own_start(const SlotKey *key)
 {
-	return &Own[hash[1] % OWN_STARTS];
+	return &Own[key->hash[1] % OWN_STARTS];
 }
 
 /* A part of the current transaction was rolled back, or it is over (xact.c).  Nothing here can fail. */
@@ -238,31 +190,32 @@ starts_forget_own(void)
 void
 starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 {
-	StartBucket *bucket;
+	SlotBucket *bucket;
 	StartSlot  *slot;
 	OwnStart   *own;
+	bool		made;
 
 	start->from = PG_INT64_MIN;
 	start->serial = 0;
 	start->own = false;
 	if (!have_starts())
 		return;
-	hash_group(queue, key, start->hash);
-	own = own_start(start->hash);
-	bucket = bucket_of(start->hash);
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, start->hash, true);
-	slot->used = ++bucket->last_number;
+	start->key = key_of(queue, key);
+	own = own_start(&start->key);
+	bucket = slots_lock(&Starts, &start->key);
+	slot = slots_use(&Starts, bucket, &start->key, NULL, 0, &made);
+	if (made)
+		init_slot(bucket, slot);
 	start->from = slot->from;
 	start->serial = slot->serial;
 	start->arrived = slot->arrived;
-	if (HaveOwn && own->hash[0] == start->hash[0] && own->hash[1] == start->hash[1] &&
+	if (HaveOwn && slots_same_key(&own->key, &start->key) &&
 		own->good == slot->own_good && own->from > slot->from)
 	{
 		start->from = own->from;
 		start->own = true;
 	}
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 }
 
 /*
@@ -273,22 +226,21 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 void
 starts_advance(const GroupStart *start, int64 to, bool ours)
 {
-	OwnStart   *own = own_start(start->hash);
-	StartBucket *bucket;
+	OwnStart   *own = own_start(&start->key);
+	SlotBucket *bucket;
 	StartSlot  *slot;
 
 	/* A session that began at its own start has not seen what is below */
 	if (start->serial == 0 || to <= start->from || (start->own && !ours))
 		return;
-	bucket = bucket_of(start->hash);
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, start->hash, false);
+	bucket = slots_lock(&Starts, &start->key);
+	slot = slots_find(&Starts, bucket, &start->key);
 	if (slot != NULL && slot->serial == start->serial)
 	{
 		to = Min(to, lowest_since(slot, start->arrived));
 		if (ours)
 		{
-			memcpy(own->hash, start->hash, sizeof(own->hash));
+			own->key = start->key;
 			own->from = to;
 			own->good = slot->own_good;
 			slot->own_highest = Max(slot->own_highest, to);
@@ -297,29 +249,28 @@ starts_advance(const GroupStart *start, int64 to, bool ours)
 		else
 			slot->from = Max(slot->from, to);
 	}
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 }
 
 /* A message has arrived; or ("only_if_below") was found, and may have been written without the triggers. */
 void
 starts_lower(const GroupQueue *queue, const text *key, int64 msg_id, bool only_if_below)
 {
-	uint64		hash[2];
-	StartBucket *bucket;
+	SlotKey		slot_key;
+	SlotBucket *bucket;
 	StartSlot  *slot;
 
 	if (!have_starts())
 		return;
-	hash_group(queue, key, hash);
-	bucket = bucket_of(hash);
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, hash, false);
+	slot_key = key_of(queue, key);
+	bucket = slots_lock(&Starts, &slot_key);
+	slot = slots_find(&Starts, bucket, &slot_key);
 	if (slot != NULL && (!only_if_below || msg_id < Max(slot->from, slot->own_highest)))
 	{
 		slot->from = Min(slot->from, msg_id);
 		note_arrival(slot, msg_id);
 		if (msg_id < slot->own_highest)
-			slot->own_good = ++bucket->last_number;
+			slot->own_good = slots_number(bucket);
 	}
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 }

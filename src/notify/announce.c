@@ -40,13 +40,26 @@
 
 #include "access/xact.h"
 #include "commands/async.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "base/base.h"
 #include "notify/notify.h"
 #include "notify/announce.h"
+
+/* What is known about the announcements of a channel */
+typedef struct ChannelSlot
+{
+	SlotHead	head;
+	Oid			db;				/* InvalidOid: free */
+	Channel		channel;
+	int64		last;			/* by ticks(): when one was decided on; 0: never */
+	TimestampTz last_at;		/* the same, for people */
+	int64		interval;		/* microseconds */
+	int			committing;		/* transactions that were kept silent and are about to commit */
+	bool		unannounced;	/* one has committed since the last announcement */
+	bool		announcing;		/* the announcer is at it */
+} ChannelSlot;
 
 /* A channel that this transaction has used */
 typedef struct Pending
@@ -55,7 +68,7 @@ typedef struct Pending
 	bool		forget_last;	/* its setting was changed, else messages were sent */
 	int			interval_ms;
 	int			nest_level;		/* of the subtransaction that did it */
-	Slot	   *slot;			/* where we count as committing */
+	ChannelSlot *slot;			/* where we count as committing */
 } Pending;
 
 /*
@@ -70,17 +83,12 @@ static int	MaxPending = 0;
 #define KEEP_PENDING 64
 
 static AnnounceArea *Area = NULL;
+static SlotTable Slots = {NULL, 0, sizeof(ChannelSlot)};
 
 /* ---- the slots ---- */
 
 #define AMPLE_BUCKETS 256
 #define SCANT_BUCKETS 8
-
-static Size
-area_size(int nbuckets)
-{
-	return offsetof(AnnounceArea, buckets) + sizeof(Bucket) * nbuckets;
-}
 
 static int
 number_of_buckets(bool ample)
@@ -91,25 +99,27 @@ number_of_buckets(bool ample)
 static Size
 size_of_area(bool ample)
 {
-	return area_size(number_of_buckets(ample));
+	return MAXALIGN(sizeof(AnnounceArea)) + slots_size(number_of_buckets(ample), sizeof(ChannelSlot));
+}
+
+static char *
+slots_of(void *area)
+{
+	return (char *) area + MAXALIGN(sizeof(AnnounceArea));
 }
 
 static void
 init_area(void *memory)
 {
 	AnnounceArea *area = memory;
-	int			nbuckets = number_of_buckets(shared_is_ample());
-	int			i;
 
-	memset(area, 0, area_size(nbuckets));
-	area->nbuckets = nbuckets;
+	memset(area, 0, sizeof(*area));
 	SpinLockInit(&area->mutex);
-	for (i = 0; i < nbuckets; i++)
-		SpinLockInit(&area->buckets[i].mutex);
+	slots_init(slots_of(area), number_of_buckets(shared_is_ample()), sizeof(ChannelSlot));
 }
 
 static const SharedUse announcements = {
-	"pgmq-announce-v1", size_of_area, init_area,
+	"pgmq-announce-v2", size_of_area, init_area,
 	"could not allocate shared memory for notifications",
 	"This session notifies at each commit."
 };
@@ -130,61 +140,68 @@ announce_area(void)
 	if (!tried)
 	{
 		Area = shared_area(&announcements);
+		if (Area != NULL)
+		{
+			Slots.nbuckets = number_of_buckets(shared_is_ample());
+			Slots.buckets = slots_of(Area);
+		}
 		tried = true;
 	}
 	return Area;
 }
 
-static Bucket *
-bucket_of(const Channel *channel)
+static SlotKey
+key_of(const Channel *channel)
 {
-	uint32		hash = hash_bytes((const unsigned char *) channel, sizeof(*channel));
-
-	return &Area->buckets[(hash ^ murmurhash32(MyDatabaseId)) % Area->nbuckets];
+	return slots_hash(channel, sizeof(*channel), MyDatabaseId);
 }
 
 static bool
-is_at_rest(const Slot *slot, int64 now)
+is_at_rest(const void *arg, int64 now)
 {
+	const ChannelSlot *slot = arg;
+
 	return slot->committing == 0 && !slot->unannounced && !slot->announcing &&
 		(slot->last == 0 || now - slot->last >= slot->interval);
 }
 
-/*
- * The channel's slot; the caller holds the bucket's mutex.  With "create" an
- * idle slot is reused, the one unused for longest.  NULL if there is none.
- */
-static Slot *
-find_slot(Bucket *bucket, const Channel *channel, bool create, int64 now)
+/* A hash is not enough: the listeners of another channel would not be told. */
+static ChannelSlot *
+if_of_channel(ChannelSlot *slot, const Channel *channel)
 {
-	Slot	   *unused = NULL;
-	int			i;
+	return slot != NULL && slot->db == MyDatabaseId &&
+		memcmp(&slot->channel, channel, sizeof(*channel)) == 0 ? slot : NULL;
+}
 
-	for (i = 0; i < SLOTS_PER_BUCKET; i++)
-	{
-		Slot	   *slot = &bucket->slots[i];
+/* The channel's slot, or NULL; the caller has locked the bucket. */
+static ChannelSlot *
+find_slot(SlotBucket *bucket, const SlotKey *key, const Channel *channel)
+{
+	return if_of_channel(slots_find(&Slots, bucket, key), channel);
+}
 
-		if (slot->db == MyDatabaseId &&
-			memcmp(&slot->channel, channel, sizeof(*channel)) == 0)
-			return slot;
-		if (create && is_at_rest(slot, now) && (unused == NULL || slot->last < unused->last))
-			unused = slot;
-	}
-	if (unused != NULL)
+/* The same; if there is none, one that is at rest is taken over.  NULL if there is no such slot. */
+static ChannelSlot *
+use_slot(SlotBucket *bucket, const SlotKey *key, const Channel *channel, int64 now)
+{
+	bool		made;
+	ChannelSlot *slot = slots_use(&Slots, bucket, key, is_at_rest, now, &made);
+
+	if (slot != NULL && made)
 	{
-		memset(unused, 0, sizeof(*unused));
-		unused->db = MyDatabaseId;
-		unused->channel = *channel;
+		slot->db = MyDatabaseId;
+		slot->channel = *channel;
 	}
-	return unused;
+	return if_of_channel(slot, channel);
 }
 
 /* When listeners were last told, as far as that is remembered */
 bool
 announce_last(const Channel *channel, TimestampTz *at)
 {
-	Bucket	   *bucket;
-	Slot	   *slot;
+	SlotKey		key = key_of(channel);
+	SlotBucket *bucket;
+	ChannelSlot *slot;
 	bool		known;
 	int			i;
 
@@ -195,17 +212,67 @@ announce_last(const Channel *channel, TimestampTz *at)
 		if (Pendings[i].forget_last && memcmp(&Pendings[i].channel, channel, sizeof(*channel)) == 0)
 			return false;
 	}
-	bucket = bucket_of(channel);
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, channel, false, 0);
+	bucket = slots_lock(&Slots, &key);
+	slot = find_slot(bucket, &key, channel);
 	known = slot != NULL && slot->last != 0;
 	if (known)
 		*at = slot->last_at;
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 	return known;
 }
 
 /* ---- the announcer's side ---- */
+
+/*
+ * Do something with all slots of a database.  A bucket is locked meanwhile, so
+ * that must be a few assignments.
+ */
+static void
+for_each_slot(Oid db, void (*act) (ChannelSlot *slot, void *arg), void *arg)
+{
+	int			b,
+				i;
+
+	for (b = 0; b < Slots.nbuckets; b++)
+	{
+		SlotBucket *bucket = slots_bucket(&Slots, b);
+
+		SpinLockAcquire(&bucket->mutex);
+		for (i = 0; i < SLOTS_PER_BUCKET; i++)
+		{
+			ChannelSlot *slot = slots_at(&Slots, bucket, i);
+
+			if (slot->db == db)
+				act(slot, arg);
+		}
+		slots_unlock(bucket);
+	}
+}
+
+typedef struct Taking
+{
+	int64		now;
+	TimestampTz at;
+	bool		all;
+	Channel    *channels;
+	int			count;
+	int			max;
+} Taking;
+
+static void
+take(ChannelSlot *slot, void *arg)
+{
+	Taking	   *taking = arg;
+
+	if (taking->count == taking->max || !slot->unannounced ||
+		!(taking->all || slot->last == 0 || taking->now - slot->last >= slot->interval))
+		return;
+	slot->unannounced = false;
+	slot->announcing = true;
+	slot->last = taking->now;
+	slot->last_at = taking->at;
+	taking->channels[taking->count++] = slot->channel;
+}
 
 /*
  * Take the channels of a database whose interval is over, or all that are
@@ -214,59 +281,41 @@ announce_last(const Channel *channel, TimestampTz *at)
 int
 announce_take(Oid db, bool all, Channel *channels, int max)
 {
-	int64		now = ticks();
-	TimestampTz at = GetCurrentTimestamp();
-	int			n = 0;
-	int			b,
-				i;
+	Taking		taking = {ticks(), GetCurrentTimestamp(), all, channels, 0, max};
 
-	for (b = 0; b < Area->nbuckets && n + SLOTS_PER_BUCKET <= max; b++)
-	{
-		Bucket	   *bucket = &Area->buckets[b];
+	for_each_slot(db, take, &taking);
+	return taking.count;
+}
 
-		SpinLockAcquire(&bucket->mutex);
-		for (i = 0; i < SLOTS_PER_BUCKET; i++)
-		{
-			Slot	   *slot = &bucket->slots[i];
-
-			if (slot->db != db || !slot->unannounced ||
-				!(all || slot->last == 0 || now - slot->last >= slot->interval))
-				continue;
-			slot->unannounced = false;
-			slot->announcing = true;
-			slot->last = now;
-			slot->last_at = at;
-			channels[n++] = slot->channel;
-		}
-		SpinLockRelease(&bucket->mutex);
-	}
-	return n;
+static void
+taken(ChannelSlot *slot, void *done)
+{
+	if (slot->announcing && !*(bool *) done)
+		slot->unannounced = true;
+	slot->announcing = false;
 }
 
 /* The transaction that notifies has ended.  If it has not committed, its channels are unannounced again. */
 void
 announce_taken(Oid db, bool done)
 {
-	int			b,
-				i;
+	for_each_slot(db, taken, &done);
+}
 
-	for (b = 0; b < Area->nbuckets; b++)
-	{
-		Bucket	   *bucket = &Area->buckets[b];
+typedef struct Outstanding
+{
+	bool		any;
+	int64		due;
+} Outstanding;
 
-		SpinLockAcquire(&bucket->mutex);
-		for (i = 0; i < SLOTS_PER_BUCKET; i++)
-		{
-			Slot	   *slot = &bucket->slots[i];
+static void
+add_outstanding(ChannelSlot *slot, void *arg)
+{
+	Outstanding *outstanding = arg;
 
-			if (slot->db != db || !slot->announcing)
-				continue;
-			slot->announcing = false;
-			if (!done)
-				slot->unannounced = true;
-		}
-		SpinLockRelease(&bucket->mutex);
-	}
+	if (slot->unannounced)
+		outstanding->due = Min(outstanding->due, slot->last == 0 ? 0 : slot->last + slot->interval);
+	outstanding->any |= slot->unannounced || slot->committing > 0;
 }
 
 /*
@@ -277,50 +326,24 @@ announce_taken(Oid db, bool done)
 bool
 announce_outstanding(Oid db, int64 *due)
 {
-	bool		outstanding = false;
-	int			b,
-				i;
+	Outstanding outstanding = {false, PG_INT64_MAX};
 
-	*due = PG_INT64_MAX;
-	for (b = 0; b < Area->nbuckets; b++)
-	{
-		Bucket	   *bucket = &Area->buckets[b];
+	for_each_slot(db, add_outstanding, &outstanding);
+	*due = outstanding.due;
+	return outstanding.any;
+}
 
-		SpinLockAcquire(&bucket->mutex);
-		for (i = 0; i < SLOTS_PER_BUCKET; i++)
-		{
-			Slot	   *slot = &bucket->slots[i];
-
-			if (slot->db != db)
-				continue;
-			if (slot->unannounced)
-				*due = Min(*due, slot->last == 0 ? 0 : slot->last + slot->interval);
-			outstanding |= slot->unannounced || slot->committing > 0;
-		}
-		SpinLockRelease(&bucket->mutex);
-	}
-	return outstanding;
+static void
+forget(ChannelSlot *slot, void *arg)
+{
+	slot->unannounced = slot->announcing = false;
 }
 
 /* The database is gone. */
 void
 announce_forget(Oid db)
 {
-	int			b,
-				i;
-
-	for (b = 0; b < Area->nbuckets; b++)
-	{
-		Bucket	   *bucket = &Area->buckets[b];
-
-		SpinLockAcquire(&bucket->mutex);
-		for (i = 0; i < SLOTS_PER_BUCKET; i++)
-		{
-			if (bucket->slots[i].db == db)
-				bucket->slots[i].unannounced = bucket->slots[i].announcing = false;
-		}
-		SpinLockRelease(&bucket->mutex);
-	}
+	for_each_slot(db, forget, NULL);
 }
 
 /* ---- before the commit: here things may still fail ---- */
@@ -332,14 +355,13 @@ announce_forget(Oid db)
 static bool
 take_turn(Pending *pending)
 {
-	Bucket	   *bucket = bucket_of(&pending->channel);
+	SlotKey		key = key_of(&pending->channel);
 	TimestampTz at = GetCurrentTimestamp();
 	int64		now = ticks();
 	bool		ours = true;
-	Slot	   *slot;
+	SlotBucket *bucket = slots_lock(&Slots, &key);
+	ChannelSlot *slot = use_slot(bucket, &key, &pending->channel, now);
 
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, &pending->channel, true, now);
 	if (slot != NULL)
 	{
 		slot->interval = pending->interval_ms * INT64CONST(1000);
@@ -355,7 +377,7 @@ take_turn(Pending *pending)
 			pending->slot = slot;
 		}
 	}
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 	return ours;
 }
 
@@ -367,15 +389,14 @@ take_turn(Pending *pending)
 static bool
 stop_committing(Pending *pending, bool committed)
 {
-	Bucket	   *bucket = bucket_of(&pending->channel);
-	Slot	   *slot = pending->slot;
+	ChannelSlot *slot = pending->slot;
+	SlotBucket *bucket = slots_lock(&Slots, &slot->head.key);
 	bool		tell;
 
-	SpinLockAcquire(&bucket->mutex);
 	slot->committing--;
 	tell = committed && !slot->unannounced;
 	slot->unannounced |= committed;
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 	pending->slot = NULL;
 	return tell;
 }
@@ -433,14 +454,13 @@ announce_before_prepare(void)
 static void
 forget_last(const Channel *channel)
 {
-	Bucket	   *bucket = bucket_of(channel);
-	Slot	   *slot;
+	SlotKey		key = key_of(channel);
+	SlotBucket *bucket = slots_lock(&Slots, &key);
+	ChannelSlot *slot = find_slot(bucket, &key, channel);
 
-	SpinLockAcquire(&bucket->mutex);
-	slot = find_slot(bucket, channel, false, 0);
 	if (slot != NULL)
 		slot->last = 0;
-	SpinLockRelease(&bucket->mutex);
+	slots_unlock(bucket);
 }
 
 /* The transaction is over: committed, or else rolled back or prepared. */

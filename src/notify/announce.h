@@ -17,27 +17,6 @@ typedef struct Channel
 	char		name[NAMEDATALEN];
 } Channel;
 
-/* What is known about the announcements of a channel */
-typedef struct Slot
-{
-	Oid			db;				/* InvalidOid: free */
-	Channel		channel;
-	int64		last;			/* by ticks(): when one was decided on; 0: never */
-	TimestampTz last_at;		/* the same, for people */
-	int64		interval;		/* microseconds */
-	int			committing;		/* transactions that were kept silent and are about to commit */
-	bool		unannounced;	/* one has committed since the last announcement */
-	bool		announcing;		/* the announcer is announcing it */
-} Slot;
-
-#define SLOTS_PER_BUCKET 4
-
-typedef struct Bucket
-{
-	slock_t		mutex;			/* held for a few assignments only */
-	Slot		slots[SLOTS_PER_BUCKET];
-} Bucket;
-
 /* Of the announcer of a database, which may not have started yet */
 typedef enum AnnouncerState
 {
@@ -60,11 +39,10 @@ typedef struct Announcer
 
 typedef struct AnnounceArea
 {
-	slock_t		mutex;			/* for what is above the buckets; held for a few assignments only */
+	slock_t		mutex;			/* held for a few assignments only */
 	int64		not_before;		/* by ticks(): the postmaster had no place for an announcer */
 	Announcer	announcers[MAX_ANNOUNCERS];
-	int			nbuckets;
-	Bucket		buckets[FLEXIBLE_ARRAY_MEMBER];
+	/* the slots of channels follow */
 } AnnounceArea;
 
 /* announce.c */

@@ -48,7 +48,7 @@
  * - VACUUM also holds a conflicting lock, for as long as a large table takes; it writes no
  *	 message, so it does not count as a holder.
  *  - TRUNCATE, drop and re-create, and everything else that rewrites the table gives it a
- *	 new file, and floors are kept by file (slots.c).  A partitioned table has no file, and
+ *	 new file, and floors are kept by file (positions.c).  A partitioned table has no file, and
  *	 its floors outlive a TRUNCATE.  They are true for an empty table as well, unless the
  *	 sequence is set back, which pace.c notices.
  *

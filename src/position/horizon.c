@@ -55,7 +55,7 @@ known_empty(const Horizon *h)
 {
 	AclMode		all = ACL_SELECT | ACL_UPDATE | ACL_DELETE;
 	Oid			relid = RelationGetRelid(h->table.rel);
-	Bucket	   *bucket = slots_bucket(h->table.key);
+	SlotBucket *bucket = positions_bucket(h->table.key);
 	TimestampTz until = DT_NOBEGIN;
 	Slot	   *slot;
 
@@ -64,7 +64,7 @@ known_empty(const Horizon *h)
 		pg_class_aclmask(relid, GetUserId(), all, ACLMASK_ALL) != all)
 		return DT_NOBEGIN;
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, h->table.key, false);
+	slot = positions_find(bucket, h->table.key, false);
 	if (slot != NULL && slot->empty_at == h->ended && slot->empty_until > 0)
 		until = slot->empty_until;
 	SpinLockRelease(&bucket->mutex);
@@ -95,7 +95,7 @@ horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
 		return h;
 	if (ours)
 		h->table.locked_before = false;
-	slots_attach();
+	positions_attach();
 	h->ended = transactions_ended();
 	h->indexes_locked_before = position_locked_indexes(&h->table);
 	h->likely = everything && !IsolationUsesXactSnapshot() &&
@@ -233,7 +233,7 @@ horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
 	h->due_begun = true;
 	/* Other readers may skip what this read takes; if it is rolled back, the mark is set back. */
 	if (found && h->table.rel != NULL)
-		slots_note_read(h->table.key);
+		positions_note_read(h->table.key);
 	return found;
 }
 
@@ -247,14 +247,14 @@ static int64
 fresh_start(Horizon *h, int64 limit)
 {
 	int64		from = h->start_fresh;
-	Bucket	   *bucket;
+	SlotBucket *bucket;
 	Slot	   *slot;
 
 	if (h->look == HORIZON_FROM_MARKS)
 	{
-		bucket = slots_bucket(h->table.key);
+		bucket = positions_bucket(h->table.key);
 		SpinLockAcquire(&bucket->mutex);
-		slot = slots_find(bucket, h->table.key, false);
+		slot = positions_find(bucket, h->table.key, false);
 		if (slot != NULL && slot->generation == h->generation)
 		{
 			from = Max(h->floors.fresh, slot->marks.fresh);
@@ -263,10 +263,10 @@ fresh_start(Horizon *h, int64 limit)
 		}
 		SpinLockRelease(&bucket->mutex);
 		h->start_fresh = from;
-		slots_note_read(h->table.key);
+		positions_note_read(h->table.key);
 	}
 	else if (h->likely)
-		slots_note_read(h->table.key);
+		positions_note_read(h->table.key);
 	return from;
 }
 
@@ -362,7 +362,7 @@ horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 bool
 horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
 {
-	Bucket	   *bucket;
+	SlotBucket *bucket;
 	Slot	   *slot;
 	Snapshot	snapshot;
 	bool		clean;
@@ -382,9 +382,9 @@ horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
 	thorough = found == 0 && outlook->conclusive && h->look == HORIZON_FROM_FLOORS &&
 		h->table.parts == NULL && !position_runs_code_of_others(h->table.rel);
 
-	bucket = slots_bucket(h->table.key);
+	bucket = positions_bucket(h->table.key);
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, h->table.key, false);
+	slot = positions_find(bucket, h->table.key, false);
 	clean = slot != NULL && slot->generation == h->generation &&
 		(slot->clean_at == h->ended ||
 		 (h->floors.fresh == PG_INT64_MIN && h->floors.due == DT_NOBEGIN));
@@ -445,7 +445,7 @@ horizon_partitions(const QueueName *name)
 	Oid			relid = name_relid(name, QUEUE_TABLE);
 	Partitions *parts = NULL;
 	Relation	rel;
-	Bucket	   *bucket;
+	SlotBucket *bucket;
 	Slot	   *slot;
 	uint64		key;
 	uint32		generation = 0;
@@ -458,11 +458,11 @@ horizon_partitions(const QueueName *name)
 	table_close(rel, NoLock);
 	if (parts == NULL)
 		return NULL;
-	slots_attach();
+	positions_attach();
 	key = position_partitioned_key(relid);
-	bucket = slots_bucket(key);
+	bucket = positions_bucket(key);
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, key, false);
+	slot = positions_find(bucket, key, false);
 	if (slot != NULL)
 	{
 		generation = slot->generation;
@@ -477,16 +477,16 @@ static void
 rescan_table(const QueueName *name, char prefix)
 {
 	QueueTable	table;
-	Bucket	   *bucket;
+	SlotBucket *bucket;
 	Slot	   *slot;
 
 	if (!position_open_table(name, prefix, AccessShareLock, &table))
 		return;
-	bucket = slots_bucket(table.key);
+	bucket = positions_bucket(table.key);
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, table.key, false);
+	slot = positions_find(bucket, table.key, false);
 	if (slot != NULL)
-		slots_start_anew(bucket, slot);
+		positions_start_anew(bucket, slot);
 	SpinLockRelease(&bucket->mutex);
 	table_close(table.rel, AccessShareLock);
 }
@@ -517,15 +517,15 @@ void
 horizon_invalidate(const QueueName *name)
 {
 	uint64		key = position_partitioned_key(name_relid(name, QUEUE_TABLE));
-	Bucket	   *bucket;
+	SlotBucket *bucket;
 	Slot	   *slot;
 
-	slots_attach();
-	bucket = slots_bucket(key);
+	positions_attach();
+	bucket = positions_bucket(key);
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, key, false);
+	slot = positions_find(bucket, key, false);
 	if (slot != NULL)
-		slots_start_anew(bucket, slot);
+		positions_start_anew(bucket, slot);
 	SpinLockRelease(&bucket->mutex);
 }
 
@@ -546,7 +546,7 @@ pgmq_rescan(PG_FUNCTION_ARGS)
 		rights_refuse_table(name_relid(&name, QUEUE_TABLE));
 	if (RecoveryInProgress())
 		PG_RETURN_VOID();
-	slots_attach();
+	positions_attach();
 	rescan_table(&name, QUEUE_TABLE);
 	rescan_table(&name, NOTES_TABLE);
 	PG_RETURN_VOID();

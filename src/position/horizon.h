@@ -6,7 +6,7 @@
 #define PGMQ_HORIZON_H
 
 #include "position/look.h"
-#include "position/slots.h"
+#include "position/positions.h"
 
 /* An empty read needs a partition or two */
 #define LEAVES 4

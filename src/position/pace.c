@@ -72,11 +72,11 @@ int			horizon_rescan_interval = 1000;
 static void
 publish_floors(Horizon *h, const Floors *floors, const Floors *sent)
 {
-	Bucket	   *bucket = slots_bucket(h->table.key);
+	SlotBucket *bucket = positions_bucket(h->table.key);
 	Slot	   *slot;
 
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, h->table.key, false);
+	slot = positions_find(bucket, h->table.key, false);
 	if (slot != NULL && slot->generation == h->generation)
 	{
 		slot->floors.fresh = Max(slot->floors.fresh, floors->fresh);
@@ -91,7 +91,7 @@ publish_floors(Horizon *h, const Floors *floors, const Floors *sent)
 void
 pace_move_floors(Horizon *h)
 {
-	Bucket	   *bucket = slots_bucket(h->table.key);
+	SlotBucket *bucket = positions_bucket(h->table.key);
 	int64		now = ticks();
 	Slot	   *slot;
 	bool		time_for_candidate;
@@ -101,10 +101,9 @@ pace_move_floors(Horizon *h)
 	int			leaves = h->table.parts ? h->table.parts->nleaves : 0;
 
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, h->table.key, true);
-	if (slot->last_used == 0)
+	slot = positions_find(bucket, h->table.key, true);
+	if (slot->last_rescan == 0)
 		slot->last_rescan = now;	/* there were no floors to look below */
-	slot->last_used = now;
 	h->generation = slot->generation;
 	h->floors = slot->floors;
 	time_for_candidate = now >= slot->next_move ||
@@ -120,7 +119,7 @@ pace_move_floors(Horizon *h)
 		bool		has_last_id = floors_last_id(&h->table, &last_id);
 
 		SpinLockAcquire(&bucket->mutex);
-		slot = slots_find(bucket, h->table.key, true);
+		slot = positions_find(bucket, h->table.key, true);
 		slot->handed = 0;
 		slot->next_move = now + MOVE_INTERVAL;
 		if (has_last_id)
@@ -128,7 +127,7 @@ pace_move_floors(Horizon *h)
 		/* A sequence that was set back gives ids below the floor */
 		if (has_last_id && last_id < PG_INT64_MAX && last_id + 1 < h->floors.fresh &&
 			slot->generation == h->generation)
-			slots_start_anew(bucket, slot);
+			positions_start_anew(bucket, slot);
 		SpinLockRelease(&bucket->mutex);
 	}
 	if (floors_move(&h->table, time_for_candidate, &h->floors, &floors, &sent, &holders))
@@ -136,7 +135,7 @@ pace_move_floors(Horizon *h)
 	if (holders > 0 || (leaves > 0 && time_for_candidate))
 	{
 		SpinLockAcquire(&bucket->mutex);
-		slot = slots_find(bucket, h->table.key, true);
+		slot = positions_find(bucket, h->table.key, true);
 		slot->no_move_before = now + (int64) holders * MOVE_PAUSE + (int64) leaves * MOVE_PAUSE_LEAF;
 		SpinLockRelease(&bucket->mutex);
 	}
@@ -209,14 +208,14 @@ look_cost(const Horizon *h, int64 now, int64 messages)
 void
 pace_choose_start(Horizon *h)
 {
-	Bucket	   *bucket = slots_bucket(h->table.key);
+	SlotBucket *bucket = positions_bucket(h->table.key);
 	int64		now = ticks();
 	Slot	   *slot;
 	Floors		sent;
 	uint32		due_rounds;
 
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, h->table.key, true);
+	slot = positions_find(bucket, h->table.key, true);
 	h->generation = slot->generation;
 	h->setbacks = slot->setbacks;
 	h->floors = slot->floors;
@@ -299,7 +298,7 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 	if (!finds->due_exhausted && h->table.parts == NULL)
 	{
 		/* There are more due messages, and the fresh ones are not swept yet */
-		slots_set_back(slot);
+		positions_set_back(slot);
 		return;
 	}
 	/* The other sessions don't know in which partitions that is */
@@ -319,7 +318,7 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 void
 horizon_found(Horizon *h, const HorizonFinds *finds)
 {
-	Bucket	   *bucket;
+	SlotBucket *bucket;
 	Slot	   *slot;
 	int64		now;
 	int64		cost;
@@ -327,12 +326,12 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 	if (h->table.rel == NULL)
 		return;
 	look_left_due(h->due, h->ndue);
-	bucket = slots_bucket(h->table.key);
+	bucket = positions_bucket(h->table.key);
 	now = ticks();
 	cost = look_cost(h, now, finds->messages);
 
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, h->table.key, false);
+	slot = positions_find(bucket, h->table.key, false);
 	if (slot != NULL && slot->generation == h->generation)
 	{
 		slot->handed += finds->messages;
@@ -367,7 +366,7 @@ rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
 static bool
 look_below_floors(Horizon *h)
 {
-	Bucket	   *bucket = slots_bucket(h->table.key);
+	SlotBucket *bucket = positions_bucket(h->table.key);
 	int64		began = ticks();
 	int64		cost;
 	bool		wrong;
@@ -383,13 +382,13 @@ look_below_floors(Horizon *h)
 	cost = ticks() - began;
 
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, h->table.key, false);
+	slot = positions_find(bucket, h->table.key, false);
 	if (slot != NULL && slot->generation == h->generation)
 	{
 		slot->rescan_cost = cost;
 		if (wrong)
 		{
-			slots_start_anew(bucket, slot);
+			positions_start_anew(bucket, slot);
 			h->generation = slot->generation;
 		}
 		else
@@ -434,7 +433,7 @@ partitions_changed(Horizon *h)
 bool
 horizon_look_again(Horizon *h)
 {
-	Bucket	   *bucket;
+	SlotBucket *bucket;
 	Slot	   *slot;
 	int64		now = ticks();
 	bool		again = false;
@@ -444,9 +443,9 @@ horizon_look_again(Horizon *h)
 	if (h->look == HORIZON_EVERYWHERE)
 		return false;
 	changed = partitions_changed(h);
-	bucket = slots_bucket(h->table.key);
+	bucket = positions_bucket(h->table.key);
 	SpinLockAcquire(&bucket->mutex);
-	slot = slots_find(bucket, h->table.key, false);
+	slot = positions_find(bucket, h->table.key, false);
 	if (slot == NULL || slot->generation != h->generation)
 		h->sweep_in = 1;		/* begin anew */
 	else if (changed || h->start_fresh > h->floors.fresh || h->start_due > h->floors.due ||

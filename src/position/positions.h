@@ -1,23 +1,21 @@
 /*
- * slots.h
- *	  What all sessions know of a queue; see slots.c.
+ * positions.h
+ *	  What all sessions know of a queue; see positions.c.
  */
-#ifndef PGMQ_SLOTS_H
-#define PGMQ_SLOTS_H
+#ifndef PGMQ_POSITIONS_H
+#define PGMQ_POSITIONS_H
 
-#include "storage/spin.h"
-
+#include "base/base.h"
 #include "position/position.h"
 
 #define NO_FLOORS ((Floors) {PG_INT64_MIN, DT_NOBEGIN})
 
 typedef struct Slot
 {
-	uint64		key;			/* database and file; 0: free */
+	SlotHead	head;			/* its key is that of database and file */
 	uint32		generation;		/* changes when floors start anew */
 	uint32		handed;			/* messages since the last candidate */
 	/* by ticks(), microseconds */
-	int64		last_used;
 	int64		next_move;
 	int64		no_move_before;
 	int64		next_sweep;
@@ -38,20 +36,11 @@ typedef struct Slot
 	int64		last_id;		/* drawn when the floors were last moved */
 } Slot;
 
-#define SLOTS_PER_BUCKET 4
+extern void positions_attach(void);
+extern SlotBucket *positions_bucket(uint64 key);
+extern Slot *positions_find(SlotBucket *bucket, uint64 key, bool create);
+extern void positions_start_anew(SlotBucket *bucket, Slot *slot);
+extern void positions_set_back(Slot *slot);
+extern void positions_note_read(uint64 key);
 
-typedef struct Bucket
-{
-	slock_t		mutex;			/* held for a few assignments only */
-	uint32		last_generation;	/* of any slot: a slot that is made again is another one */
-	Slot		slots[SLOTS_PER_BUCKET];
-} Bucket;
-
-extern void slots_attach(void);
-extern Bucket *slots_bucket(uint64 key);
-extern Slot *slots_find(Bucket *bucket, uint64 key, bool create);
-extern void slots_start_anew(Bucket *bucket, Slot *slot);
-extern void slots_set_back(Slot *slot);
-extern void slots_note_read(uint64 key);
-
-#endif							/* PGMQ_SLOTS_H */
+#endif							/* PGMQ_POSITIONS_H */

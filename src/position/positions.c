@@ -1,5 +1,5 @@
 /*
- * slots.c
+ * positions.c
  *	  What all sessions know of a queue: its slot, with its floors and marks.
  *
  * A slot belongs to a file: a table that is truncated, rewritten or re-created
@@ -9,17 +9,13 @@
  */
 #include "pgmq.h"
 
-#include "common/hashfn.h"
-#include "utils/memutils.h"
-
 #include "base/base.h"
-#include "position/slots.h"
+#include "position/positions.h"
 
 #define AMPLE_BUCKETS 1024
 #define SCANT_BUCKETS 16
 
-static Bucket *Buckets = NULL;
-static int	NumBuckets = 0;
+static SlotTable Positions = {NULL, 0, sizeof(Slot)};
 
 static int
 number_of_buckets(bool ample)
@@ -30,22 +26,17 @@ number_of_buckets(bool ample)
 static Size
 size_of_buckets(bool ample)
 {
-	return sizeof(Bucket) * number_of_buckets(ample);
+	return slots_size(number_of_buckets(ample), sizeof(Slot));
 }
 
 static void
 init_buckets(void *area)
 {
-	Bucket	   *buckets = area;
-	int			i;
-
-	memset(buckets, 0, sizeof(Bucket) * NumBuckets);
-	for (i = 0; i < NumBuckets; i++)
-		SpinLockInit(&buckets[i].mutex);
+	slots_init(area, number_of_buckets(shared_is_ample()), sizeof(Slot));
 }
 
 static const SharedUse positions = {
-	"pgmq-horizon-v3", size_of_buckets, init_buckets,
+	"pgmq-horizon-v4", size_of_buckets, init_buckets,
 	"could not allocate shared memory for queue positions",
 	"This session keeps its own."
 };
@@ -59,27 +50,28 @@ horizon_init(void)
 
 /* Shared if possible, else this backend's own */
 void
-slots_attach(void)
+positions_attach(void)
 {
-	Bucket	   *buckets;
+	void	   *buckets;
 
-	if (Buckets != NULL)
+	if (Positions.buckets != NULL)
 		return;
-	NumBuckets = number_of_buckets(shared_is_ample());
+	Positions.nbuckets = number_of_buckets(shared_is_ample());
 	buckets = shared_area(&positions);
 	if (buckets == NULL)
 	{
-		NumBuckets = number_of_buckets(false);
-		buckets = MemoryContextAllocExtended(TopMemoryContext, sizeof(Bucket) * NumBuckets, 0);
-		init_buckets(buckets);
+		Positions.nbuckets = number_of_buckets(false);
+		buckets = slots_private(Positions.nbuckets, sizeof(Slot));
 	}
-	Buckets = buckets;
+	Positions.buckets = buckets;
 }
 
-Bucket *
-slots_bucket(uint64 key)
+SlotBucket *
+positions_bucket(uint64 key)
 {
-	return &Buckets[murmurhash32((uint32) (key ^ (key >> 32))) % NumBuckets];
+	SlotKey		slot_key = slots_key(key);
+
+	return slots_bucket_of(&Positions, &slot_key);
 }
 
 /*
@@ -87,37 +79,31 @@ slots_bucket(uint64 key)
  * NULL if it has none any more.
  */
 Slot *
-slots_find(Bucket *bucket, uint64 key, bool create)
+positions_find(SlotBucket *bucket, uint64 key, bool create)
 {
-	Slot	   *oldest = &bucket->slots[0];
-	int			i;
+	SlotKey		slot_key = slots_key(key);
+	Slot	   *slot;
+	bool		made;
 
-	for (i = 0; i < SLOTS_PER_BUCKET; i++)
-	{
-		Slot	   *slot = &bucket->slots[i];
-
-		if (slot->key == key)
-			return slot;
-		if (slot->last_used < oldest->last_used)
-			oldest = slot;
-	}
 	if (!create)
-		return NULL;
-	memset(oldest, 0, sizeof(*oldest));
-	oldest->key = key;
-	oldest->generation = ++bucket->last_generation;
-	oldest->floors = oldest->marks = oldest->sent = NO_FLOORS;
-	oldest->sweep_fresh = PG_INT64_MIN;
-	return oldest;
+		return slots_find(&Positions, bucket, &slot_key);
+	slot = slots_use(&Positions, bucket, &slot_key, NULL, 0, &made);
+	if (made)
+	{
+		slot->generation = (uint32) slots_number(bucket);
+		slot->floors = slot->marks = slot->sent = NO_FLOORS;
+		slot->sweep_fresh = PG_INT64_MIN;
+	}
+	return slot;
 }
 
 void
-slots_start_anew(Bucket *bucket, Slot *slot)
+positions_start_anew(SlotBucket *bucket, Slot *slot)
 {
 	slot->floors = slot->marks = slot->sent = NO_FLOORS;
 	slot->sweep_fresh = PG_INT64_MIN;
 	slot->empty_until = 0;
-	slot->generation = ++bucket->last_generation;
+	slot->generation = (uint32) slots_number(bucket);
 }
 
 /* ---- queues that this transaction has read: its rollback asks for a sweep of them ---- */
@@ -129,7 +115,7 @@ static uint64 Read[READ_QUEUES];
 static int	NumRead = 0;
 
 void
-slots_note_read(uint64 key)
+positions_note_read(uint64 key)
 {
 	int			i;
 
@@ -150,7 +136,7 @@ slots_note_read(uint64 key)
  * fresh, so the due mark is set back.
  */
 void
-slots_set_back(Slot *slot)
+positions_set_back(Slot *slot)
 {
 	slot->marks.due = slot->floors.due;
 	slot->sweep_fresh = PG_INT64_MIN;
@@ -166,13 +152,13 @@ ask_for_sweeps(void)
 
 	for (i = 0; i < NumRead; i++)
 	{
-		Bucket	   *bucket = slots_bucket(Read[i]);
+		SlotBucket *bucket = positions_bucket(Read[i]);
 		Slot	   *slot;
 
 		SpinLockAcquire(&bucket->mutex);
-		slot = slots_find(bucket, Read[i], false);
+		slot = positions_find(bucket, Read[i], false);
 		if (slot != NULL)
-			slots_set_back(slot);
+			positions_set_back(slot);
 		SpinLockRelease(&bucket->mutex);
 	}
 }
@@ -181,7 +167,7 @@ ask_for_sweeps(void)
 void
 horizon_rolled_back(void)
 {
-	if (Buckets != NULL)
+	if (Positions.buckets != NULL)
 		ask_for_sweeps();
 }
 
