@@ -109,17 +109,15 @@ owner_end(const OwnerScope *scope)
 }
 
 /*
- * Until the scope ends, no policy counts for the current user on its own tables
+ * Until owner_end(), no policy counts for the current user on its own tables
  * (FORCE ROW LEVEL SECURITY), as in a referential action.
  */
 void
-owner_pass_policies(void)
+owner_pass_policies(OwnerScope *scope)
 {
-	Oid			user;
-	int			context;
-
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
+	scope->guc_nest_level = 0;
+	SetUserIdAndSecContext(scope->user, scope->sec_context | SECURITY_NOFORCE_RLS);
 }
 
 /* A statement as the owner, as run_with_texts() runs it; "all_rows": no policy counts */
@@ -127,12 +125,15 @@ uint64
 owner_run(Oid owner, bool all_rows, const char *sql, int nargs, const char *const *args)
 {
 	OwnerScope	scope;
+	OwnerScope	unpoliced;
 	uint64		rows;
 
 	owner_begin(owner, &scope);
 	if (all_rows)
-		owner_pass_policies();
+		owner_pass_policies(&unpoliced);
 	rows = run_with_texts(sql, nargs, args);
+	if (all_rows)
+		owner_end(&unpoliced);
 	owner_end(&scope);
 	return rows;
 }

@@ -21,7 +21,7 @@ extern Oid	owner_of(Oid relid);
 extern bool owner_has_code(Relation rel, int columns, int indexes);
 extern void owner_begin_bare(Oid owner, OwnerScope *scope);
 extern void owner_begin(Oid owner, OwnerScope *scope);
-extern void owner_pass_policies(void);
+extern void owner_pass_policies(OwnerScope *scope);
 extern void owner_end(const OwnerScope *scope);
 extern uint64 owner_run(Oid owner, bool all_rows, const char *sql, int nargs, const char *const *args);
 

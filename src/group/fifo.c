@@ -205,18 +205,16 @@ replaces_something(const QueueName *name)
 static void
 create_fifo_index(const QueueName *name)
 {
-	Oid			user;
-	int			context;
+	OwnerScope	scope;
 	bool		in_place;
 
 	require_own_queue(name);
 	lock_queue(name);
 	require_own_queue(name);
 	/* A queue whose policies hide messages from its owner has all of this as well */
-	GetUserIdAndSecContext(&user, &context);
-	owner_pass_policies();
+	owner_pass_policies(&scope);
 	in_place = is_in_place(name);
-	SetUserIdAndSecContext(user, context);
+	owner_end(&scope);
 	if (in_place)
 		return;
 	/* The strongest lock comes first: a reader that has looked would wait for the weaker one, and we for the reader */
