@@ -32,7 +32,7 @@ PG_FUNCTION_INFO_V1(pgmq__belongs_to_pgmq);
 void
 require_no_partition(const QueueName *name, char prefix)
 {
-	Oid			relid = name_relid(name, prefix);
+	Oid			relid = queue_relid(name, prefix);
 
 	if (OidIsValid(relid) && get_rel_relispartition(relid))
 		ereport(ERROR,
@@ -44,7 +44,7 @@ require_no_partition(const QueueName *name, char prefix)
 static void
 drop_table(const QueueName *name, char prefix)
 {
-	if (OidIsValid(name_relid(name, prefix)))
+	if (OidIsValid(queue_relid(name, prefix)))
 		run_ddl("DROP TABLE %s", name_table(name, prefix));
 }
 
@@ -56,8 +56,8 @@ is_partitioned(const QueueName *name)
 	OwnRow	   *rows;
 	uint64		count;
 
-	if (get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
-		get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+	if (queue_is_partitioned(name, QUEUE_TABLE) ||
+		queue_is_partitioned(name, ARCHIVE_TABLE))
 		return true;
 	count = registered_rows(name, columns, lengthof(columns), &rows);
 	while (count > 0)
@@ -84,11 +84,11 @@ is_old_archive(const QueueName *name, const char *relname)
 	if (strncmp(relname, prefix, strlen(prefix)) != 0 ||
 		!name_try_canonical(cstring_to_text(relname + 2), &old))
 		return false;
-	relid = name_relid(&old, ARCHIVE_TABLE);
+	relid = queue_relid(&old, ARCHIVE_TABLE);
 	return OidIsValid(relid) && relid == get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false)) &&
 		rights_owns(relid) && get_rel_relkind(relid) == RELKIND_RELATION &&
 		!get_rel_relispartition(relid) && get_attnum(relid, "archived_at") != InvalidAttrNumber &&
-		!OidIsValid(name_relid(&old, QUEUE_TABLE)) && registered_spelling(&old) == NULL;
+		!OidIsValid(queue_relid(&old, QUEUE_TABLE)) && registered_spelling(&old) == NULL;
 }
 
 static void
@@ -107,9 +107,9 @@ forget_partitions(const QueueName *name, bool owned)
 	bool		found = partman_find(&pm);
 	char	   *converted;
 
-	converted = rights_write_row(OWN_PARTITION_CONFIG, name, owned, "DELETE FROM pgmq.partition_config"
-								 " WHERE queue_name OPERATOR(pg_catalog.=) $1"
-								 " RETURNING converted_archive", 1, &canonical) > 0 ? row_text(0, 1) : NULL;
+	converted = queue_write_row(OWN_PARTITION_CONFIG, name, owned, "DELETE FROM pgmq.partition_config"
+								" WHERE queue_name OPERATOR(pg_catalog.=) $1"
+								" RETURNING converted_archive", 1, &canonical) > 0 ? row_text(0, 1) : NULL;
 
 	/* A row of the settings is not trusted with the name of a table to drop */
 	if (converted != NULL)
@@ -127,19 +127,19 @@ drop_queue(const QueueName *name)
 	bool		owned;
 	bool		partitioned;
 
-	rights_require_queue_owner(name);
+	queue_require_owner(name);
 	SPI_connect();
 	lock_queue(name);
 	relcheck_own_table(OWN_META, RowExclusiveLock);
-	owned = OidIsValid(name_relid(name, QUEUE_TABLE)) || OidIsValid(name_relid(name, ARCHIVE_TABLE));
-	existed = OidIsValid(name_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
+	owned = OidIsValid(queue_relid(name, QUEUE_TABLE)) || OidIsValid(queue_relid(name, ARCHIVE_TABLE));
+	existed = OidIsValid(queue_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
 	if (existed)
 	{
 		partitioned = is_partitioned(name);
 		require_no_partition(name, QUEUE_TABLE);
 		require_no_partition(name, ARCHIVE_TABLE);
 		/* convert_archive_partitioned() of the PL/pgSQL extension has left it */
-		if (get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+		if (queue_is_partitioned(name, ARCHIVE_TABLE))
 			drop_old_archive(name, psprintf("a_%s_old", name->canonical));
 		drop_table(name, QUEUE_TABLE);
 		if (group_has_notes(name))
@@ -148,7 +148,7 @@ drop_queue(const QueueName *name)
 		if (partitioned)
 			forget_partitions(name, owned);
 		/* Every spelling: an adopted database may have several for one queue */
-		(void) rights_write_row(OWN_META, name, owned, "DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
+		(void) queue_write_row(OWN_META, name, owned, "DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
 	}
 	SPI_finish();
 	plan_forget(name);
@@ -224,11 +224,11 @@ pgmq_purge_queue(PG_FUNCTION_ARGS)
 	int			rc;
 
 	name_from_arg(fcinfo, 0, &name);
-	name_require_queue(&name);
+	queue_require(&name);
 	table = name_table(&name, QUEUE_TABLE);
 	/* LOCK would accept the privilege UPDATE, which readers have */
-	rights_require_table(name_relid(&name, QUEUE_TABLE), ACL_TRUNCATE);
-	rights_require_select(name_relid(&name, QUEUE_TABLE), NULL, 0);
+	rights_require_table(queue_relid(&name, QUEUE_TABLE), ACL_TRUNCATE);
+	rights_require_select(queue_relid(&name, QUEUE_TABLE), NULL, 0);
 	SPI_connect();
 	run_ddl("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE", table);
 	PushActiveSnapshot(GetLatestSnapshot());

@@ -37,12 +37,12 @@ register_queue(const QueueName *name, const char *spelling)
 	/* This privilege is what makes a role a maker of queues */
 	rights_require_columns(relcheck_own_table(OWN_META, RowExclusiveLock), ACL_INSERT,
 						   columns, lengthof(columns));
-	rights_write_row(OWN_META, name, true,
-					 "INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)"
-					 " SELECT $1, relkind OPERATOR(pg_catalog.=) 'p', relpersistence OPERATOR(pg_catalog.=) 'u'"
-					 " FROM pg_catalog.pg_class"
-					 " WHERE oid OPERATOR(pg_catalog.=) $2::pg_catalog.regclass"
-					 " ON CONFLICT DO NOTHING", lengthof(args), args);
+	queue_write_row(OWN_META, name, true,
+					"INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)"
+					" SELECT $1, relkind OPERATOR(pg_catalog.=) 'p', relpersistence OPERATOR(pg_catalog.=) 'u'"
+					" FROM pg_catalog.pg_class"
+					" WHERE oid OPERATOR(pg_catalog.=) $2::pg_catalog.regclass"
+					" ON CONFLICT DO NOTHING", lengthof(args), args);
 }
 
 /*
@@ -78,14 +78,14 @@ typedef enum QueueState
 static void
 require_my_table(const QueueName *name, char prefix)
 {
-	Oid			relid = name_relid(name, prefix);
+	Oid			relid = queue_relid(name, prefix);
 	Oid			owner = owner_of(relid);
 
 	if (owner == GetUserId())
 	{
 		/* The lock that CREATE INDEX takes: the table keeps its name and its owner */
 		LockRelationOid(relid, ShareLock);
-		if (name_relid(name, prefix) == relid)
+		if (queue_relid(name, prefix) == relid)
 			owner = owner_of(relid);
 		else
 			owner = InvalidOid;
@@ -107,7 +107,7 @@ require_my_table(const QueueName *name, char prefix)
 static void
 require_table(const QueueName *name, char prefix, QueueState state)
 {
-	Oid			relid = name_relid(name, prefix);
+	Oid			relid = queue_relid(name, prefix);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
@@ -143,7 +143,7 @@ require_own_index(const QueueName *name, char prefix, const char *relname)
 	require_own_name(relname, OidIsValid(relid) &&
 					 (get_rel_relkind(relid) == RELKIND_INDEX ||
 					  get_rel_relkind(relid) == RELKIND_PARTITIONED_INDEX) &&
-					 IndexGetRelation(relid, true) == name_relid(name, prefix));
+					 IndexGetRelation(relid, true) == queue_relid(name, prefix));
 }
 
 static void
@@ -161,8 +161,8 @@ require_own_sequence(const QueueName *name)
 	Oid			sequence;
 
 	/* A table that existed before may be dropped by hand at this moment */
-	while ((rel = try_relation_open(name_relid(name, QUEUE_TABLE), AccessShareLock)) == NULL)
-		name_require_queue(name);
+	while ((rel = try_relation_open(queue_relid(name, QUEUE_TABLE), AccessShareLock)) == NULL)
+		queue_require(name);
 	sequence = relcheck_sequence(rel);
 	relation_close(rel, NoLock);
 	require_own_name(relname, OidIsValid(sequence) &&
@@ -177,7 +177,7 @@ static void
 create_queue_table(const QueueName *name, bool unlogged, QueueState state)
 {
 	const char *table = name_table(name, QUEUE_TABLE);
-	bool		exists = OidIsValid(name_relid(name, QUEUE_TABLE));
+	bool		exists = OidIsValid(queue_relid(name, QUEUE_TABLE));
 
 	run_ddl("CREATE %sTABLE IF NOT EXISTS %s ("
 			"msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,"
@@ -248,7 +248,7 @@ static void
 notice_others(const QueueName *name, QueueKind wanted)
 {
 	static const char *const kinds[] = {"logged", "unlogged", "partitioned"};
-	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			relid = queue_relid(name, QUEUE_TABLE);
 	Oid			owner = owner_of(relid);
 	QueueKind	kind;
 
@@ -280,13 +280,13 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name, QueueState *state)
 	rights_require_create();
 	SPI_connect();
 	/* For the queue of another owner this ends in an error, so raise it before the lock, not after it */
-	if (OidIsValid(name_relid(name, QUEUE_TABLE)) && registered_spelling(name) != NULL)
-		rights_require_queue_owner(name);
+	if (OidIsValid(queue_relid(name, QUEUE_TABLE)) && registered_spelling(name) != NULL)
+		queue_require_owner(name);
 	lock_queue(name);
 	spelling = registered_spelling(name);
 	if (spelling == NULL)
 		*state = STATE_NEW;
-	else if (!OidIsValid(name_relid(name, QUEUE_TABLE)) || !OidIsValid(name_relid(name, ARCHIVE_TABLE)))
+	else if (!OidIsValid(queue_relid(name, QUEUE_TABLE)) || !OidIsValid(queue_relid(name, ARCHIVE_TABLE)))
 		*state = STATE_HALF;
 	else
 		*state = STATE_WHOLE;
@@ -351,7 +351,7 @@ static void
 create_partitioned_queue_table(const QueueName *name, const PartitionedQueue *queue, QueueState state)
 {
 	const char *table = name_table(name, QUEUE_TABLE);
-	bool		exists = OidIsValid(name_relid(name, QUEUE_TABLE));
+	bool		exists = OidIsValid(queue_relid(name, QUEUE_TABLE));
 
 	if (!queue->set.by_time)
 		run_ddl("CREATE TABLE IF NOT EXISTS %s ("
@@ -390,7 +390,7 @@ static void
 create_queue_index(const QueueName *name, const char *suffix, const char *definition)
 {
 	require_own_queue_index(name, suffix);
-	if (!OidIsValid(name_index_relid(name, QUEUE_TABLE, suffix)))
+	if (!OidIsValid(queue_index_relid(name, QUEUE_TABLE, suffix)))
 		run_ddl("CREATE INDEX %s ON %s %s", name_object(name, "q_", suffix),
 				name_table(name, QUEUE_TABLE), definition);
 }
@@ -414,7 +414,7 @@ require_no_default(const QueueName *name, char prefix)
 static bool
 has_partitions(const QueueName *name, char prefix)
 {
-	PartSet    *set = partset_get(name_relid(name, prefix));
+	PartSet    *set = partset_get(queue_relid(name, prefix));
 
 	return set != NULL && (set->count > 0 || OidIsValid(set->default_relid));
 }
@@ -441,7 +441,7 @@ partition_table(const Partman *pm, const QueueName *name, char prefix,
 {
 	PartmanSet	set = queue->set;
 
-	if (get_rel_relkind(name_relid(name, prefix)) != RELKIND_PARTITIONED_TABLE)
+	if (!queue_is_partitioned(name, prefix))
 		return;
 	/* A record of a table without partitions is left over from another table */
 	if (partman_knows(pm, name, prefix) && has_partitions(name, prefix))
@@ -476,12 +476,12 @@ register_partitioned(const Partman *pm, const QueueName *name, const Partitioned
 	const char *args[] = {name->canonical, takes_over ? config.retention : queue->retention,
 	queue->drop_unread ? "true" : "false", queue->drop_consumed ? "true" : "false"};
 
-	if (rights_write_row(OWN_PARTITION_CONFIG, name, true,
-						 psprintf("INSERT INTO pgmq.partition_config"
-								  " (queue_name, retention_interval, drop_unread, drop_consumed)"
-								  " VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT %s",
-								  queue->is_new ? OVERWRITE : "DO NOTHING"),
-						 lengthof(args), args) > 0 && takes_over)
+	if (queue_write_row(OWN_PARTITION_CONFIG, name, true,
+						psprintf("INSERT INTO pgmq.partition_config"
+								 " (queue_name, retention_interval, drop_unread, drop_consumed)"
+								 " VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT %s",
+								 queue->is_new ? OVERWRITE : "DO NOTHING"),
+						lengthof(args), args) > 0 && takes_over)
 		partman_set_retention(pm, name, QUEUE_TABLE, NULL);
 }
 
@@ -504,7 +504,7 @@ create_partitioned_tables(const Partman *pm, const QueueName *name, const char *
 {
 	create_partitioned_queue_table(name, queue, state);
 	create_partitioned_archive_table(name, queue, state);
-	if (get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+	if (queue_is_partitioned(name, QUEUE_TABLE))
 	{
 		bool		by_time = is_by_time(name);
 
@@ -554,14 +554,14 @@ pgmq_create_partitioned(PG_FUNCTION_ARGS)
 
 	partman_require(&pm);
 	partitioned_from_args(fcinfo, &queue);
-	queue.is_new = !OidIsValid(name_relid(&name, QUEUE_TABLE)) &&
-		!OidIsValid(name_relid(&name, ARCHIVE_TABLE));
+	queue.is_new = !OidIsValid(queue_relid(&name, QUEUE_TABLE)) &&
+		!OidIsValid(queue_relid(&name, ARCHIVE_TABLE));
 	notice_others(&name, QUEUE_PARTITIONED);
 	nest = begin_partitioned_ddl();
 	create_partitioned_tables(&pm, &name, spelling, &queue, state);
 	AtEOXact_GUC(false, nest);
 	register_queue(&name, spelling);
-	if (get_rel_relkind(name_relid(&name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+	if (queue_is_partitioned(&name, QUEUE_TABLE))
 		register_partitioned(&pm, &name, &queue);
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -221,7 +221,7 @@ void
 partmake_first(const Partman *pm, const QueueName *name, char prefix, const PartmanSet *wanted)
 {
 	int			nest = NewGUCNestLevel();
-	PartSet    *set = partset_get(name_relid(name, prefix));
+	PartSet    *set = partset_get(queue_relid(name, prefix));
 	PartStep	step;
 
 	partmake_settings();

@@ -212,7 +212,7 @@ static void
 write_config(const Partman *pm, const QueueName *name, char prefix,
 			 const char *sql, int nargs, const char *const *args)
 {
-	Oid			relid = name_relid(name, prefix);
+	Oid			relid = queue_relid(name, prefix);
 
 	(void) LookupExplicitNamespace(pm->schema, false);
 	if (OidIsValid(relid) && !has_privs_of_role(GetUserId(), owner_of(relid)))
@@ -270,7 +270,7 @@ partman_record(const Partman *pm, const QueueName *name, char prefix, const Part
 		pm->major >= 5 ? "range" : "native",
 		set->by_time ? partman_datetime_string(pm, set->interval) : NULL,
 		set->retention, set->start == NULL ? "true" : "false", set->by_time ? "true" : "false",
-		GetUserNameFromId(owner_of(name_relid(name, prefix)), false)
+		GetUserNameFromId(owner_of(queue_relid(name, prefix)), false)
 	};
 	Oid			relid;
 	bool		has_role;

@@ -11,7 +11,8 @@
  *			with rights that its owner could not have.
  * sql		Statements that are not kept.  Text goes into them quoted, or as a parameter.
  * ownread	Rows of the extension's own tables, read without running any code of their owner.
- * queues	Do something for each queue of the database.  An error ends the work on one queue.
+ * changes	How often the catalogs have changed.  What is kept of them is true as long as its
+ *			count is the same.
  * planner	The settings that plans are made under, whatever those of the session are.
  * result	Rows from the executor into the set that a function returns, in msg_id order.
  * shared	Shared memory for modules that have registered; or NULL, and they work without it.
@@ -24,12 +25,12 @@
 #define PGMQ_BASE_H
 
 #include "base/bgworker.h"
+#include "base/changes.h"
 #include "base/inline.h"
 #include "base/name.h"
 #include "base/owner.h"
 #include "base/ownread.h"
 #include "base/planner.h"
-#include "base/queues.h"
 #include "base/relcheck.h"
 #include "base/result.h"
 #include "base/rights.h"

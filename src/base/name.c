@@ -9,15 +9,11 @@
  */
 #include "pgmq.h"
 
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
-#include "utils/lsyscache.h"
 
 #include "base/name.h"
 
@@ -155,24 +151,24 @@ name_validate_new(const text *queue_name, QueueName *name)
 }
 
 /* "q_orders", not quoted; palloc'd */
-static char *
-bare_table(const QueueName *name, char prefix)
+char *
+name_bare(const QueueName *name, char prefix, const char *suffix)
 {
-	return psprintf("%c_%s", prefix, name->canonical);
+	return psprintf("%c_%s%s", prefix, name->canonical, suffix);
 }
 
 /* The quoted, qualified name of the queue's table or its archive; palloc'd */
 const char *
 name_table(const QueueName *name, char prefix)
 {
-	return quote_qualified_identifier(PGMQ_SCHEMA, bare_table(name, prefix));
+	return quote_qualified_identifier(PGMQ_SCHEMA, name_bare(name, prefix, ""));
 }
 
 /* "pgmq.q_orders", not quoted, as only pg_partman wants it; palloc'd */
 const char *
 name_unquoted(const QueueName *name, char prefix)
 {
-	return psprintf("%s.%s", PGMQ_SCHEMA, bare_table(name, prefix));
+	return psprintf("%s.%s", PGMQ_SCHEMA, name_bare(name, prefix, ""));
 }
 
 /* The quoted, qualified sequence that the queue's ids come from; palloc'd */
@@ -189,89 +185,6 @@ name_object(const QueueName *name, const char *prefix, const char *suffix)
 {
 	return pstrdup(quote_identifier(psprintf("%s%s%s", prefix,
 											 name->canonical, suffix)));
-}
-
-/* InvalidOid if the schema has no such relation */
-static Oid
-relid_of(const char *relation)
-{
-	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
-
-	if (!OidIsValid(schema) || strlen(relation) >= NAMEDATALEN)
-		return InvalidOid;
-	return get_relname_relid(relation, schema);
-}
-
-/*
- * InvalidOid if there is no such table.  An index or a sequence is none: the
- * queue "orders" has a relation q_orders_vt_idx, which is no queue "orders_vt_idx".
- */
-Oid
-name_relid(const QueueName *name, char prefix)
-{
-	Oid			relid = relid_of(bare_table(name, prefix));
-
-	if (OidIsValid(relid))
-	{
-		switch (get_rel_relkind(relid))
-		{
-			case RELKIND_RELATION:
-			case RELKIND_PARTITIONED_TABLE:
-			case RELKIND_FOREIGN_TABLE:
-			case RELKIND_VIEW:
-				break;
-			default:
-				relid = InvalidOid;
-		}
-	}
-	return relid;
-}
-
-/* Of an index or a sequence that is named after one of the queue's tables */
-Oid
-name_index_relid(const QueueName *name, char prefix, const char *suffix)
-{
-	return relid_of(psprintf("%c_%s%s", prefix, name->canonical, suffix));
-}
-
-Oid
-name_sequence_relid(const QueueName *name, char prefix)
-{
-	return name_index_relid(name, prefix, "_msg_id_seq");
-}
-
-/* Of a relation that is named after the queue, with a prefix that is none of its tables' */
-Oid
-name_other_relid(const QueueName *name, const char *prefix)
-{
-	return relid_of(psprintf("%s%s", prefix, name->canonical));
-}
-
-/* Lock the queue's table as an insert does, until the transaction ends; false if there is none */
-bool
-name_lock_queue(const QueueName *name)
-{
-	char	   *table = bare_table(name, QUEUE_TABLE);
-
-	return strlen(table) < NAMEDATALEN &&
-		OidIsValid(RangeVarGetRelid(makeRangeVar(PGMQ_SCHEMA, table, -1), RowExclusiveLock, true));
-}
-
-/*
- * The message is the server's own for a missing table, as programs know it; the
- * detail and the hint say what it means here.
- */
-void
-name_require_queue(const QueueName *name)
-{
-	if (OidIsValid(name_relid(name, QUEUE_TABLE)))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_TABLE),
-			 errmsg("relation \"%s.%s\" does not exist", PGMQ_SCHEMA,
-					bare_table(name, QUEUE_TABLE)),
-			 errdetail("There is no queue \"%s\".", name->canonical),
-			 errhint("Create the queue first using pgmq.create().")));
 }
 
 /*

@@ -24,17 +24,12 @@ extern void name_canonical(const text *queue_name, QueueName *name);
 extern bool name_try_canonical(const text *queue_name, QueueName *name);
 extern void name_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name);
 extern void name_validate_new(const text *queue_name, QueueName *name);
-extern Oid	name_index_relid(const QueueName *name, char prefix, const char *suffix);
-extern Oid	name_other_relid(const QueueName *name, const char *prefix);
-extern Oid	name_sequence_relid(const QueueName *name, char prefix);
-extern Oid	name_relid(const QueueName *name, char prefix);
+extern char *name_bare(const QueueName *name, char prefix, const char *suffix);
 extern const char *name_table(const QueueName *name, char prefix);
 extern const char *name_unquoted(const QueueName *name, char prefix);
 extern const char *name_sequence(const QueueName *name);
 extern char *name_object(const QueueName *name, const char *prefix, const char *suffix);
 extern char *name_expand(const char *sql_template, const QueueName *name);
 extern char *name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf);
-extern bool name_lock_queue(const QueueName *name);
-extern void name_require_queue(const QueueName *name);
 
 #endif							/* PGMQ_NAME_H */

@@ -9,21 +9,13 @@
 
 #include "nodes/parsenodes.h"
 
-#include "base/name.h"
-#include "base/relcheck.h"
-
 extern bool rights_owns(Oid relid);
 extern void rights_refuse_table(Oid relid);
-extern bool rights_hide_rows(const QueueName *name);
 extern void rights_require_owner(Oid relid);
-extern void rights_require_queue_owner(const QueueName *name);
 extern void rights_require_create(void);
 extern void rights_require_table(Oid relid, AclMode privilege);
 extern void rights_require_columns(Oid relid, AclMode privilege, const char *const *columns,
 								   int ncolumns);
-extern void rights_require_queue(const QueueName *name, AclMode privilege);
-extern uint64 rights_write_row(OwnTable table, const QueueName *name, bool owns,
-							   const char *sql, int nargs, const char *const *args);
 extern void rights_require_select(Oid relid, const char *const *columns, int ncolumns);
 
 #endif							/* PGMQ_RIGHTS_H */

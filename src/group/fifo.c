@@ -59,7 +59,7 @@ run_expanded(const char *sql, const QueueName *name)
 static void
 make_index(const QueueName *name)
 {
-	Oid			oid = name_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
+	Oid			oid = queue_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
 	char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
 	const char *index = name_object(name, "q_", GROUP_INDEX_SUFFIX);
 	int			nest;
@@ -89,13 +89,13 @@ static void
 make_notes(const QueueName *name)
 {
 	const char *notes = name_table(name, NOTES_TABLE);
-	Oid			queue = name_relid(name, QUEUE_TABLE);
+	Oid			queue = queue_relid(name, QUEUE_TABLE);
 	bool		unlogged = get_rel_persistence(queue) == RELPERSISTENCE_UNLOGGED;
 	Oid			owner = owner_of(queue);
 
 	if (group_has_notes(name))
 		run_ddl("DROP TABLE %s", notes);
-	else if (OidIsValid(name_other_relid(name, "g_")))
+	else if (OidIsValid(queue_index_relid(name, NOTES_TABLE, "")))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("relation %s exists and is not a table of notes", notes),
@@ -178,16 +178,16 @@ is_in_place(const QueueName *name)
 static void
 fill_notes(const QueueName *name)
 {
-	(void) owner_run(owner_of(name_relid(name, QUEUE_TABLE)), true, name_expand(FILL_NOTES, name), 0, NULL);
+	(void) owner_run(owner_of(queue_relid(name, QUEUE_TABLE)), true, name_expand(FILL_NOTES, name), 0, NULL);
 }
 
 /* Checked before anything is locked: a refused call makes no other session wait */
 static void
 require_own_queue(const QueueName *name)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			relid = queue_relid(name, QUEUE_TABLE);
 
-	name_require_queue(name);
+	queue_require(name);
 	rights_require_owner(relid);
 	if (get_rel_relkind(relid) != RELKIND_RELATION && get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
@@ -198,7 +198,7 @@ require_own_queue(const QueueName *name)
 static bool
 replaces_something(const QueueName *name)
 {
-	return OidIsValid(name_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX)) || group_has_notes(name);
+	return OidIsValid(queue_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX)) || group_has_notes(name);
 }
 
 /* The caller has connected to SPI. */
@@ -256,7 +256,7 @@ pgmq_create_fifo_index(PG_FUNCTION_ARGS)
 static void
 create_listed(const ListedQueue *queue, void *arg)
 {
-	Oid			relid = name_relid(&queue->name, QUEUE_TABLE);
+	Oid			relid = queue_relid(&queue->name, QUEUE_TABLE);
 	OwnerScope	scope;
 
 	if (!OidIsValid(relid))
@@ -283,7 +283,7 @@ pgmq_create_fifo_indexes_all(PG_FUNCTION_ARGS)
 	int			i;
 
 	for (i = 0; i < count; i++)
-		rights_require_owner(name_relid(&queues[i].name, QUEUE_TABLE));
+		rights_require_owner(queue_relid(&queues[i].name, QUEUE_TABLE));
 	queues_visit(queues, count, LOCK_BUDGET_MS, true, create_listed, NULL);
 	PG_RETURN_VOID();
 }

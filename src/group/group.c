@@ -310,13 +310,13 @@ request_run(GroupRequest *request, Outlook *outlook)
 	bool		written;
 	int64		got;
 
-	rights_require_queue(&request->name, ACL_UPDATE);
+	queue_require_privilege(&request->name, ACL_UPDATE);
 	SPI_connect();
 	begin_attempt(request);
 	horizon_move(&request->name);
 	if (!group_open(&request->queue, &request->name, true))
 	{
-		name_require_queue(&request->name);
+		queue_require(&request->name);
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("the queue's table does not have the columns of a queue"),
@@ -363,7 +363,7 @@ request_run(GroupRequest *request, Outlook *outlook)
 static bool
 looks_first(const GroupRequest *request)
 {
-	Oid			relid = name_relid(&request->name, QUEUE_TABLE);
+	Oid			relid = queue_relid(&request->name, QUEUE_TABLE);
 
 	return request->waiting && request_wants(request) && request->quantity >= 0 &&
 		!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
@@ -454,7 +454,7 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait_arguments(&wait, fcinfo, 3);
 	wait.success = WAKE_TOOK;
 	wait.grouped = true;
-	wait.picky = rights_hide_rows(&request.name);
+	wait.picky = queue_hides_rows(&request.name);
 	wait.unwakeable = IsolationUsesXactSnapshot() || !request_wants(&request);
 	request.waiting = wait.timeout_ms > 0;
 	/* Notes that were left as they are must not slow down all reads */

@@ -466,8 +466,8 @@ pgmq__groups_healed(PG_FUNCTION_ARGS)
 	uint64		healed = 0;
 
 	name_from_arg(fcinfo, 0, &name);
-	name_require_queue(&name);
-	if (!RecoveryInProgress() && horizon_may_take(name_relid(&name, QUEUE_TABLE)) &&
+	queue_require(&name);
+	if (!RecoveryInProgress() && horizon_may_take(queue_relid(&name, QUEUE_TABLE)) &&
 		group_open(&queue, &name, false))
 	{
 		if (queue.notes != NULL)

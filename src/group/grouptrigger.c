@@ -303,7 +303,7 @@ queue_of_trigger(const TriggerData *data, QueueName *name)
 	Oid			queue;
 
 	name_canonical(cstring_to_text(data->tg_trigger->tgargs[0]), name);
-	queue = name_relid(name, QUEUE_TABLE);
+	queue = queue_relid(name, QUEUE_TABLE);
 	return RelationGetRelid(data->tg_relation) == queue ||
 		(data->tg_relation->rd_rel->relispartition &&
 		 list_member_oid(get_partition_ancestors(RelationGetRelid(data->tg_relation)), queue));

@@ -569,14 +569,14 @@ run_as_owner(const QueueName *name, Oid owner, const char *sql)
 void
 notes_set_marker(const QueueName *name)
 {
-	run_as_owner(name, owner_of(name_relid(name, NOTES_TABLE)), SET_MARKER);
+	run_as_owner(name, owner_of(queue_relid(name, NOTES_TABLE)), SET_MARKER);
 }
 
 /* All messages are gone, and no other session uses the queue. */
 void
 notes_truncate(const QueueName *name)
 {
-	Oid			owner = owner_of(name_relid(name, NOTES_TABLE));
+	Oid			owner = owner_of(queue_relid(name, NOTES_TABLE));
 
 	if (!OidIsValid(owner))
 		return;

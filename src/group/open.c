@@ -192,7 +192,7 @@ front_is_current(GroupQueue *queue)
 	if (old == NULL)
 		return true;
 	AcceptInvalidationMessages();
-	if (old->valid)
+	if (partitions_valid(old))
 		return true;
 	queue->parts = horizon_partitions(&queue->name);
 	if (queue->parts == NULL)
@@ -245,15 +245,18 @@ static Oid
 leaf_index_oid(GroupQueue *queue, GroupTable *table)
 {
 	Oid			whole = RelationGetRelid(queue->fifo);
+	uint64		changes = changes_of_relation(table->relid);
 	Oid			oid;
 
-	if (table->part && table->part->group_index_of == whole && OidIsValid(table->part->group_index))
+	if (table->part && table->part->group_index_of == whole && OidIsValid(table->part->group_index) &&
+		table->part->group_index_at == changes)
 		return table->part->group_index;
 	oid = relcheck_index_of_partition(table->rel, whole);
 	if (table->part)
 	{
 		table->part->group_index_of = whole;
 		table->part->group_index = oid;
+		table->part->group_index_at = changes;
 	}
 	return oid;
 }
@@ -415,7 +418,7 @@ open_fifo(GroupQueue *queue)
 
 	for (tries = 0; tries < MOST_RETRIES; tries++)
 	{
-		Oid			oid = name_index_relid(&queue->name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
+		Oid			oid = queue_index_relid(&queue->name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
 		char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
 		Relation	index = NULL;
 		bool		valid;
@@ -462,7 +465,7 @@ holds_notes(Relation rel)
 bool
 group_has_notes(const QueueName *name)
 {
-	Oid			oid = name_relid(name, NOTES_TABLE);
+	Oid			oid = queue_relid(name, NOTES_TABLE);
 	Relation	notes = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : NULL;
 	bool		has = notes != NULL && holds_notes(notes);
 
@@ -474,7 +477,7 @@ group_has_notes(const QueueName *name)
 static Relation
 open_notes(GroupQueue *queue)
 {
-	Oid			oid = name_relid(&queue->name, NOTES_TABLE);
+	Oid			oid = queue_relid(&queue->name, NOTES_TABLE);
 	Relation	notes;
 
 	if (!OidIsValid(oid))
@@ -541,7 +544,7 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		relid = name_relid(name, QUEUE_TABLE);
+		relid = queue_relid(name, QUEUE_TABLE);
 		if (!OidIsValid(relid))
 			return false;
 		queue->locked_before = has_written(relid);

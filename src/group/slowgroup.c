@@ -240,7 +240,7 @@ find_free(const QueueName *name, Policy policy, int64 limit, TimestampTz moment,
 {
 	int64		most = limit < 0 ? -1 : limit + SPARE;
 	IdList		claimed = {0};
-	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			relid = queue_relid(name, QUEUE_TABLE);
 	/* Column privileges do not cover the place of a row; then (3) leaves out what is claimed */
 	bool		may_ask = OidIsValid(relid) && pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 

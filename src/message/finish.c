@@ -103,7 +103,7 @@ run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *null
 	Oid			held;
 	uint64		processed;
 
-	rights_require_queue(name, makes_due ? ACL_UPDATE : ACL_DELETE);
+	queue_require_privilege(name, makes_due ? ACL_UPDATE : ACL_DELETE);
 	if (!nulls[0] && spec->argtypes[0] == INT8ARRAYOID)
 	{
 		ArrayType  *ids = DatumGetArrayTypeP(values[0]);
@@ -113,7 +113,7 @@ run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *null
 	}
 	SPI_connect();
 	effect_taking(name, most);
-	held = archives ? default_hold(name_relid(name, ARCHIVE_TABLE)) : InvalidOid;
+	held = archives ? default_hold(name, ARCHIVE_TABLE) : InvalidOid;
 	processed = route_by_id(name, spec, values, nulls, makes_due, dest);
 	default_release(held);
 	effect_taken(name, most, (int64) processed);

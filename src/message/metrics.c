@@ -99,8 +99,8 @@ default_partition(Oid relid)
 static bool
 default_length(const QueueName *name, int64 *length)
 {
-	Oid			queue = default_partition(name_relid(name, QUEUE_TABLE));
-	Oid			archive = default_partition(name_relid(name, ARCHIVE_TABLE));
+	Oid			queue = default_partition(queue_relid(name, QUEUE_TABLE));
+	Oid			archive = default_partition(queue_relid(name, ARCHIVE_TABLE));
 
 	*length = (int64) (estimated_rows(queue) + estimated_rows(archive));
 	return OidIsValid(queue);
@@ -193,12 +193,12 @@ queue_table(const QueueName *name)
 	Oid			relid;
 	char		relkind;
 
-	while (OidIsValid(relid = name_relid(name, QUEUE_TABLE)))
+	while (OidIsValid(relid = queue_relid(name, QUEUE_TABLE)))
 	{
 		/* A refused caller does not wait */
 		rights_require_select(relid, queue_columns, lengthof(queue_columns));
 		LockRelationOid(relid, AccessShareLock);
-		if (name_relid(name, QUEUE_TABLE) == relid)
+		if (queue_relid(name, QUEUE_TABLE) == relid)
 			break;
 		UnlockRelationOid(relid, AccessShareLock);
 		CHECK_FOR_INTERRUPTS();
@@ -224,7 +224,7 @@ pgmq_metrics(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	check_result(desc);
 	while (!OidIsValid(queue = queue_table(&name)))
-		name_require_queue(&name);
+		queue_require(&name);
 	PG_RETURN_DATUM(HeapTupleGetDatum(queue_metrics(text_to_cstring(PG_GETARG_TEXT_PP(0)), &name,
 													queue, BlessTupleDesc(desc))));
 }

@@ -58,8 +58,8 @@ check_rights(const QueueName *name)
 	Oid			relid;
 
 	/* It can be renamed at any moment, and be back in the next one */
-	while (!OidIsValid(relid = name_relid(name, QUEUE_TABLE)))
-		name_require_queue(name);
+	while (!OidIsValid(relid = queue_relid(name, QUEUE_TABLE)))
+		queue_require(name);
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
 		!horizon_may_take(relid))
 		rights_refuse_table(relid);
@@ -73,7 +73,7 @@ count_available(const QueueName *name, Outlook *outlook)
 	Horizon    *h = horizon_begin(name, QUEUE_TABLE, true, false);
 	int64		found = 0;
 
-	if (!horizon_knows(h) || rights_hide_rows(name))
+	if (!horizon_knows(h) || queue_hides_rows(name))
 	{
 		Datum		limit = Int64GetDatum(COUNT_LIMIT);
 
@@ -144,7 +144,7 @@ wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
 	wait.success = WAKE_SAW;
 	wait.grouped = request->grouped;
 	for (i = 0; i < request->nqueues; i++)
-		wait.picky |= rights_hide_rows(&request->queues[i]);
+		wait.picky |= queue_hides_rows(&request->queues[i]);
 	return wait_for(&wait);
 }
 

@@ -300,7 +300,7 @@ run_once(ReadRequest *request, Outlook *outlook)
 	Horizon    *h;
 	int64		got = 0;
 
-	rights_require_queue(&request->name, request->specs == &pop_any ? ACL_DELETE : ACL_UPDATE);
+	queue_require_privilege(&request->name, request->specs == &pop_any ? ACL_DELETE : ACL_UPDATE);
 	request->leaf = request->blocked = InvalidOid;
 	SPI_connect();
 	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
@@ -365,7 +365,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 static bool
 is_picky(const ReadRequest *request)
 {
-	return request->specs == &read_where || rights_hide_rows(&request->name);
+	return request->specs == &read_where || queue_hides_rows(&request->name);
 }
 
 /*

@@ -236,7 +236,7 @@ look_for_ids(const Route *route, Leaf *leaf)
 		leaf_learn_ids(leaf, true);
 		return;
 	}
-	if (RelationGetNumberOfBlocks(rel) > 0 && place_has_id(rel, &leaf->place, route->ids[0]))
+	if (RelationGetNumberOfBlocks(rel) > 0 && place_has_id(rel, &leaf->description.place, route->ids[0]))
 	{
 		leaf->lowest_id = leaf->has_ids ? Min(leaf->lowest_id, route->ids[0]) : route->ids[0];
 		leaf->highest_id = leaf->has_ids ? Max(leaf->highest_id, route->ids[0]) : route->ids[0];
@@ -299,8 +299,7 @@ route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nu
 	.dest = dest, .makes_due = makes_due};
 	uint32		since = 0;
 
-	if (nulls[0] || plan_is_undivided(name, spec) ||
-		(route.parts = horizon_partitions(name)) == NULL ||
+	if (nulls[0] || (route.parts = horizon_partitions(name)) == NULL ||
 		!(route.parts->by_id || route.parts->looks))
 		return plan_run(name, spec, values, nulls, dest);
 	sort_ids(&route);

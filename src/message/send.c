@@ -168,12 +168,11 @@ void
 send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 {
 	bool		fresh = out->delay == DELAY_NONE && !out->nulls[2];
-	Oid			held = InvalidOid;
+	Oid			held;
 	uint64		sent;
 
-	rights_require_queue(name, ACL_INSERT);
-	if (!plan_is_undivided(name, out->spec))
-		held = default_hold(name_relid(name, QUEUE_TABLE));
+	queue_require_privilege(name, ACL_INSERT);
+	held = default_hold(name, QUEUE_TABLE);
 	sent = plan_run_now(name, out->spec, fresh ? 2 : -1, out->values, out->nulls, dest);
 	default_release(held);
 	if (out->delay == DELAY_NONE)

@@ -249,7 +249,7 @@ is_queue(Oid relid, const char *queue_name)
 	QueueName	name;
 
 	return name_try_canonical(cstring_to_text(queue_name), &name) &&
-		name_relid(&name, QUEUE_TABLE) == relid;
+		queue_relid(&name, QUEUE_TABLE) == relid;
 }
 
 /*
@@ -444,11 +444,11 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 	{
 		name_from_arg(fcinfo, 0, &name);
-		rights_require_queue_owner(&name);
+		queue_require_owner(&name);
 		lock_queue(&name);
-		rights_require_queue_owner(&name);
+		queue_require_owner(&name);
 	}
-	if (PG_ARGISNULL(0) || !OidIsValid(name_relid(&name, QUEUE_TABLE)))
+	if (PG_ARGISNULL(0) || !OidIsValid(queue_relid(&name, QUEUE_TABLE)))
 		ereport(ERROR,
 				(errcode(ERRCODE_RAISE_EXCEPTION),
 				 errmsg("Queue \"%s\" does not exist. Create it first using pgmq.create()",
@@ -459,13 +459,13 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 		args[0] = shown(fcinfo, 0);
 	args[1] = interval_arg(fcinfo, 1);
 	ensure_trigger(&name, args[0]);
-	rights_write_row(OWN_NOTIFY_SETTINGS, &name, true,
-					 "INSERT INTO pgmq.notify_insert_throttle AS t (queue_name, throttle_interval_ms)"
-					 " VALUES ($1, $2::pg_catalog.int4)"
-					 " ON CONFLICT ON CONSTRAINT " SETTINGS_INDEX " DO UPDATE"
-					 " SET throttle_interval_ms = EXCLUDED.throttle_interval_ms,"
-					 " last_notified_at = pg_catalog.to_timestamp(0)",
-					 2, args);
+	queue_write_row(OWN_NOTIFY_SETTINGS, &name, true,
+					"INSERT INTO pgmq.notify_insert_throttle AS t (queue_name, throttle_interval_ms)"
+					" VALUES ($1, $2::pg_catalog.int4)"
+					" ON CONFLICT ON CONSTRAINT " SETTINGS_INDEX " DO UPDATE"
+					" SET throttle_interval_ms = EXCLUDED.throttle_interval_ms,"
+					" last_notified_at = pg_catalog.to_timestamp(0)",
+					2, args);
 	setting_changed(args[0]);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -480,18 +480,18 @@ pgmq_disable_notify_insert(PG_FUNCTION_ARGS)
 	bool		as_ours;
 
 	name_from_arg(fcinfo, 0, &name);
-	rights_require_queue_owner(&name);
+	queue_require_owner(&name);
 	SPI_connect();
 	lock_queue(&name);
-	if (!OidIsValid(name_relid(&name, QUEUE_TABLE)))
+	if (!OidIsValid(queue_relid(&name, QUEUE_TABLE)))
 		ereport(NOTICE,
 				(errmsg("relation \"" PGMQ_SCHEMA ".q_%s\" does not exist, skipping", name.canonical)));
 	else if (!find_trigger(&name, "", &as_ours))
 		notice_no_trigger(&name);
 	else
 		run_ddl("DROP TRIGGER " TRIGGER_NAME " ON %s", name_table(&name, QUEUE_TABLE));
-	rights_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(name_relid(&name, QUEUE_TABLE)),
-					 "DELETE FROM pgmq.notify_insert_throttle WHERE " HAS_IDENTITY, 1, &canonical);
+	queue_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(queue_relid(&name, QUEUE_TABLE)),
+					"DELETE FROM pgmq.notify_insert_throttle WHERE " HAS_IDENTITY, 1, &canonical);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -516,7 +516,7 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 	{
 		name_from_arg(fcinfo, 0, &name);
-		rights_require_queue_owner(&name);
+		queue_require_owner(&name);
 	}
 	if (PG_ARGISNULL(0) || registered_spelling(&name) == NULL)
 		ereport(ERROR,
@@ -525,11 +525,11 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 						shown(fcinfo, 0))));
 	args[0] = name.canonical;
 	args[1] = interval_arg(fcinfo, 1);
-	if (rights_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(name_relid(&name, QUEUE_TABLE)),
-						 "UPDATE pgmq.notify_insert_throttle"
-						 " SET throttle_interval_ms = $2::pg_catalog.int4,"
-						 " last_notified_at = pg_catalog.to_timestamp(0)"
-						 " WHERE " HAS_IDENTITY " RETURNING queue_name", 2, args) == 0)
+	if (queue_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(queue_relid(&name, QUEUE_TABLE)),
+						"UPDATE pgmq.notify_insert_throttle"
+						" SET throttle_interval_ms = $2::pg_catalog.int4,"
+						" last_notified_at = pg_catalog.to_timestamp(0)"
+						" WHERE " HAS_IDENTITY " RETURNING queue_name", 2, args) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_RAISE_EXCEPTION),
 				 errmsg("Queue \"%s\" does not have notify_insert enabled. Enable it first using pgmq.enable_notify_insert()",

@@ -442,8 +442,7 @@ horizon_end(Horizon *h, uint64 messages)
 Partitions *
 horizon_partitions(const QueueName *name)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
-	Partitions *parts = NULL;
+	Partitions *parts;
 	Relation	rel;
 	SlotBucket *bucket;
 	Slot	   *slot;
@@ -451,15 +450,16 @@ horizon_partitions(const QueueName *name)
 	uint32		generation = 0;
 	Floors		sent = NO_FLOORS;
 
-	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE ||
-		RecoveryInProgress() || (rel = try_table_open(relid, RowExclusiveLock)) == NULL)
+	if (!queue_is_partitioned(name, QUEUE_TABLE) || RecoveryInProgress() ||
+		(rel = queue_open_table(name, QUEUE_TABLE, RowExclusiveLock, NULL)) == NULL)
 		return NULL;
-	parts = partitions_open(rel);
+	key = position_partitioned_key(RelationGetRelid(rel));
+	/* By the time of the lock another table may have the name */
+	parts = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? partitions_open(rel) : NULL;
 	table_close(rel, NoLock);
 	if (parts == NULL)
 		return NULL;
 	positions_attach();
-	key = position_partitioned_key(relid);
 	bucket = positions_bucket(key);
 	SpinLockAcquire(&bucket->mutex);
 	slot = positions_find(bucket, key, false);
@@ -498,10 +498,9 @@ rescan_table(const QueueName *name, char prefix)
 void
 horizon_move(const QueueName *name)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
 	Horizon    *h;
 
-	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+	if (!queue_is_partitioned(name, QUEUE_TABLE))
 		return;
 	h = horizon_begin(name, QUEUE_TABLE, false, false);
 	/* No statement was run, so the lock is not needed any more */
@@ -516,7 +515,7 @@ horizon_move(const QueueName *name)
 void
 horizon_invalidate(const QueueName *name)
 {
-	uint64		key = position_partitioned_key(name_relid(name, QUEUE_TABLE));
+	uint64		key = position_partitioned_key(queue_relid(name, QUEUE_TABLE));
 	SlotBucket *bucket;
 	Slot	   *slot;
 
@@ -541,9 +540,9 @@ pgmq_rescan(PG_FUNCTION_ARGS)
 	QueueName	name;
 
 	name_from_arg(fcinfo, 0, &name);
-	name_require_queue(&name);
-	if (!horizon_may_take(name_relid(&name, QUEUE_TABLE)))
-		rights_refuse_table(name_relid(&name, QUEUE_TABLE));
+	queue_require(&name);
+	if (!horizon_may_take(queue_relid(&name, QUEUE_TABLE)))
+		rights_refuse_table(queue_relid(&name, QUEUE_TABLE));
 	if (RecoveryInProgress())
 		PG_RETURN_VOID();
 	positions_attach();

@@ -62,7 +62,7 @@ fresh_in_leaf(Leaf *leaf, Snapshot snapshot, int64 from, int64 until, int64 *msg
 	*msg_id = from;
 	if (rel != NULL)
 	{
-		found = place_lowest_fresh(rel, &leaf->place, snapshot, from, until, msg_id);
+		found = place_lowest_fresh(rel, &leaf->description.place, snapshot, from, until, msg_id);
 		table_close(rel, AccessShareLock);
 	}
 	leaf->rows_likely = found;
@@ -78,7 +78,7 @@ due_in_leaf(Leaf *leaf, Snapshot snapshot, TimestampTz from, TimestampTz until, 
 	*vt = from;
 	if (rel != NULL)
 	{
-		found = place_earliest_due(rel, &leaf->place, snapshot, from, until, vt);
+		found = place_earliest_due(rel, &leaf->description.place, snapshot, from, until, vt);
 		table_close(rel, AccessShareLock);
 	}
 	return found;
@@ -312,5 +312,5 @@ look_was_complete(const QueueTable *table)
 	holders = GetLockConflicts(&tag, ShareUpdateExclusiveLock, &count);
 	pfree(holders);
 	AcceptInvalidationMessages();
-	return count == 0 && table->parts->valid;
+	return count == 0 && partitions_valid(table->parts);
 }

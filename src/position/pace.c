@@ -414,7 +414,7 @@ partitions_changed(Horizon *h)
 {
 	Partitions *parts = h->table.parts;
 
-	if (parts == NULL || parts->valid)
+	if (parts == NULL || partitions_valid(parts))
 		return false;
 	h->table.parts = partitions_open(h->table.rel);
 	if (h->table.parts == NULL || !h->table.parts->looks)

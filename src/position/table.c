@@ -83,8 +83,8 @@ describe_table(QueueTable *table)
 	}
 	table->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(rel);
 	/* Rows in inheritance children cannot be seen here */
-	return relcheck_is_heap(rel) && !rel->rd_rel->relhassubclass &&
-		place_describe(rel, &table->place);
+	return !rel->rd_rel->relhassubclass &&
+		queue_describe(&table->name, table->prefix, rel, &table->place);
 }
 
 /*
@@ -95,19 +95,13 @@ describe_table(QueueTable *table)
 bool
 position_open_table(const QueueName *name, char prefix, LOCKMODE lockmode, QueueTable *table)
 {
-	Oid			relid = name_relid(name, prefix);
-	Oid			queue = prefix == QUEUE_TABLE ? relid : name_relid(name, QUEUE_TABLE);
-
 	memset(table, 0, sizeof(*table));
 	table->name = *name;
 	table->prefix = prefix;
-	if (!OidIsValid(relid))
-		return false;
-	table->locked_before = position_holds_lock(relid, RowExclusiveLock, true);
-	table->rel = try_table_open(relid, lockmode);
+	table->rel = queue_open_table(name, prefix, lockmode, &table->locked_before);
 	if (table->rel == NULL)
 		return false;
-	if (horizon_may_take(queue) && describe_table(table))
+	if (horizon_may_take(queue_relid(name, QUEUE_TABLE)) && describe_table(table))
 		return true;
 	table_close(table->rel, lockmode);
 	table->rel = NULL;

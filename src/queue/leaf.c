@@ -55,15 +55,7 @@ leaf_open(Leaf *leaf)
 
 	if (rel == NULL)
 		return NULL;
-	if (!leaf->described)
-	{
-		/* A look may accept an invalidation, and a cancel may end it half-way */
-		uint32		changes = leaf->changes;
-
-		leaf->looks = relcheck_is_heap(rel) && place_describe(rel, &leaf->place);
-		leaf->described = leaf->changes == changes;
-	}
-	if (leaf->looks)
+	if (place_remember(rel, &leaf->description))
 		return rel;
 	table_close(rel, AccessShareLock);
 	return NULL;
@@ -90,7 +82,7 @@ leaf_learn_ids(Leaf *leaf, bool again)
 		leaf->highest_id = PG_INT64_MAX;
 		return;
 	}
-	leaf->has_ids = place_ids(rel, &leaf->place, &leaf->lowest_id, &leaf->highest_id);
+	leaf->has_ids = place_ids(rel, &leaf->description.place, &leaf->lowest_id, &leaf->highest_id);
 	leaf->ids_known = closed;
 	leaf->drained = closed && !leaf->has_ids && RelationGetNumberOfBlocks(rel) == 0;
 	table_close(rel, AccessShareLock);

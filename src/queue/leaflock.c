@@ -34,10 +34,10 @@
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
+#include "queue/descriptor.h"
 #include "queue/partition.h"
 
 /* The indexes of partitions, in the order of their oids; a partition that is gone has none */
@@ -137,21 +137,25 @@ leaf_wait(Oid locked, Oid blocked)
 }
 
 /*
- * Hold the default partition of a table for a statement that inserts.  Returns it for
+ * Hold the default partition of a queue's table for a statement that inserts.  Returns it for
  * default_release(), or InvalidOid where there is none.
  */
 Oid
-default_hold(Oid parent)
+default_hold(const QueueName *name, char prefix)
 {
-	Oid			held;
+	Relation	parent = NULL;
+	Oid			held = InvalidOid;
 
-	if (!OidIsValid(parent) || get_rel_relkind(parent) != RELKIND_PARTITIONED_TABLE)
+	/* Lock the parent first, as all calls do; and then its default partition stays what it is */
+	if (queue_is_partitioned(name, prefix))
+		parent = queue_open_table(name, prefix, RowExclusiveLock, NULL);
+	if (parent == NULL)
 		return InvalidOid;
-	/* First the parent, as all sessions do; then its default partition stays the same */
-	LockRelationOid(parent, RowExclusiveLock);
-	held = get_default_partition_oid(parent);
+	if (parent->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		held = get_default_partition_oid(RelationGetRelid(parent));
 	if (OidIsValid(held))
 		LockRelationOid(held, AccessShareLock);
+	table_close(parent, NoLock);
 	return held;
 }
 

@@ -33,7 +33,6 @@
 #include "partitioning/partdesc.h"
 #include "storage/bufmgr.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/partcache.h"
@@ -55,11 +54,7 @@ static HTAB *Lists = NULL;
 static dlist_head Recency = DLIST_STATIC_INIT(Recency);
 static uint32 LastGeneration = 0;
 
-/* The list that is being made, and whether it is out of date already */
-static Oid	Making = InvalidOid;
-static bool MadeStale = false;
-
-/* ---- invalidation ---- */
+/* ---- the leaves by their oids ---- */
 
 static int
 compare_oids(const void *a, const void *b)
@@ -89,52 +84,14 @@ find_leaf(const Partitions *parts, Oid relid)
 }
 
 static void
-forget_description(Leaf *leaf)
-{
-	leaf->described = false;
-	leaf->changes++;
-	leaf->group_index = InvalidOid;
-}
-
-/*
- * A table has changed, or all have.  This is called for each table that any session
- * makes, alters or drops.  Nothing is freed here: a call may be using the list.
- */
-static void
-at_invalidation(Datum arg, Oid relid)
-{
-	dlist_iter	iter;
-
-	if (relid == Making || !OidIsValid(relid))
-		MadeStale = true;
-	dlist_foreach(iter, &Recency)
-	{
-		Partitions *parts = dlist_container(Partitions, recency, iter.cur);
-		Leaf	   *leaf = OidIsValid(relid) ? find_leaf(parts, relid) : NULL;
-		int			i;
-
-		if (leaf != NULL)
-			forget_description(leaf);
-		if (relid == parts->relid || !OidIsValid(relid))
-			parts->valid = false;
-		for (i = 0; !OidIsValid(relid) && i < parts->nleaves; i++)
-			forget_description(&parts->leaves[i]);
-	}
-}
-
-static void
 create_lists(void)
 {
-	static bool registered = false;
 	HASHCTL		ctl;
 
 	/* What an earlier call has done, before memory ran out, is not done again */
 	if (PartitionContext == NULL)
 		PartitionContext = AllocSetContextCreate(TopMemoryContext, "pgmq partitions",
 												 ALLOCSET_SMALL_SIZES);
-	if (!registered)
-		CacheRegisterRelcacheCallback(at_invalidation, (Datum) 0);
-	registered = true;
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(ListEntry);
 	ctl.hcxt = PartitionContext;
@@ -333,6 +290,7 @@ make_list(Relation parent, const Partitions *old)
 	PartitionDesc desc;
 	MemoryContext context;
 	Partitions *parts;
+	uint64		changes;
 	bool		by_id;
 
 	if (!understood(parent, &by_id))
@@ -354,8 +312,8 @@ make_list(Relation parent, const Partitions *old)
 	}
 	else
 		parts->sent = (Floors) {PG_INT64_MIN, DT_NOBEGIN};
-	Making = parts->relid;
-	MadeStale = false;
+	(void) changes_heard();
+	changes = changes_of_relation(parts->relid);
 	desc = RelationGetPartitionDesc(parent, true);
 	make_leaves(parts, desc, old);
 	if (desc->boundinfo != NULL)
@@ -363,7 +321,7 @@ make_list(Relation parent, const Partitions *old)
 	hash_bounds(parts);
 
 	/* While a partition is being detached, the server's list depends on the snapshot */
-	parts->valid = !MadeStale && !desc->detached_exist;
+	parts->changes = desc->detached_exist ? 0 : changes;
 	return parts;
 }
 
@@ -384,7 +342,7 @@ partitions_open(Relation parent)
 		create_lists();
 	entry = hash_search(Lists, &relid, HASH_FIND, NULL);
 	old = entry ? entry->parts : NULL;
-	if (old != NULL && old->valid)
+	if (old != NULL && partitions_valid(old))
 	{
 		dlist_move_head(&Recency, &old->recency);
 		pin(old);
@@ -402,6 +360,13 @@ partitions_open(Relation parent)
 	pin(parts);
 	parts->looks = leaves_look(parts, parent);
 	return parts;
+}
+
+/* Whether nothing that this session has heard of has changed since the list was made */
+bool
+partitions_valid(const Partitions *parts)
+{
+	return parts->changes != 0 && parts->changes == changes_of_relation(parts->relid);
 }
 
 /* Whether these are the same partitions, with the same bounds */

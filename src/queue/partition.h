@@ -33,13 +33,10 @@ typedef struct Leaf
 	int64		first;			/* of the key; the default has all that no other has */
 	int64		last;
 
-	/* What its relcache entry said */
-	bool		described;
-	uint32		changes;		/* how often it was told to read that again */
-	bool		looks;			/* a look into it is possible */
-	Place		place;
+	Description description;
 	Oid			group_index;	/* its part of the queue's index by groups, */
-	Oid			group_index_of;	/* which is this one */
+	Oid			group_index_of;	/* which is this one, */
+	uint64		group_index_at;	/* at this count of the table's changes */
 
 	/*
 	 * Facts, true as far as our functions write, until partitions_forget().  When
@@ -71,7 +68,7 @@ struct Partitions
 	dlist_node	recency;
 	int			pins;
 	bool		current;		/* the hash has it */
-	bool		valid;			/* nothing has changed since it was made */
+	uint64		changes;		/* of the parent, when the list was made; 0: not to be used again */
 	bool		by_id;			/* else by enqueued_at */
 	bool		looks;			/* all leaves have the indexes of a queue */
 	uint32		generation;
@@ -102,6 +99,7 @@ typedef struct IdRange
 } IdRange;
 
 extern Partitions *partitions_open(Relation parent);
+extern bool partitions_valid(const Partitions *parts);
 extern bool partitions_same(const Partitions *a, const Partitions *b);
 extern void partitions_forget(Partitions *parts);
 extern void partitions_refresh(Partitions *parts, uint32 slot_generation, const Floors *sent);
@@ -121,7 +119,7 @@ extern void leaves_lock(Leaf **leaves, int count);
 extern void leaf_lock(const Leaf *leaf);
 extern bool leaf_wait(Oid locked, Oid blocked);
 extern bool leaf_lock_at_once(Leaf *leaf);
-extern Oid	default_hold(Oid parent);
+extern Oid	default_hold(const QueueName *name, char prefix);
 extern void default_release(Oid held);
 
 #endif							/* PGMQ_PARTITION_H */

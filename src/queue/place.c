@@ -86,6 +86,36 @@ place_describe(Relation rel, Place *place)
 	return find_columns(rel, place) && find_indexes(rel, place);
 }
 
+static uint64
+changes_of(const Description *description)
+{
+	return changes_of_relation(description->relid) +
+		changes_of_relation(description->place.id_index) +
+		changes_of_relation(description->place.vt_index);
+}
+
+/*
+ * Whether C code can look into a table, which is open.  To find that out takes
+ * an open of each index, so the answer is kept until something changes.  An
+ * index that is made, dropped or becomes valid is a change of its table.
+ */
+bool
+place_remember(Relation rel, Description *description)
+{
+	uint64		heard;
+
+	if (description->relid == RelationGetRelid(rel) && description->changes != 0 &&
+		description->changes == changes_of(description))
+		return description->looks;
+	description->changes = 0;
+	description->relid = RelationGetRelid(rel);
+	heard = changes_heard();
+	description->looks = place_describe(rel, &description->place) && relcheck_is_heap(rel);
+	if (heard == changes_heard())
+		description->changes = changes_of(description);
+	return description->looks;
+}
+
 /* What a scan of an index looks for, and what it found */
 typedef struct Walk
 {

@@ -19,7 +19,17 @@ typedef struct Place
 	Oid			vt_index;		/* on (vt, ...), of deferred messages or all */
 } Place;
 
+/* What was found out about a table, for as long as it is true */
+typedef struct Description
+{
+	Oid			relid;
+	uint64		changes;		/* of the table and both indexes; 0: it is not known */
+	bool		looks;			/* C code can look into the table */
+	Place		place;
+} Description;
+
 extern bool place_describe(Relation rel, Place *place);
+extern bool place_remember(Relation rel, Description *description);
 extern bool place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
 							   int64 from, int64 until, int64 *msg_id);
 extern bool place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,

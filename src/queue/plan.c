@@ -26,7 +26,6 @@
 #include "pgmq.h"
 
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -34,13 +33,13 @@
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/hsearch.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
+#include "queue/descriptor.h"
 #include "queue/partition.h"
 #include "queue/plan.h"
 
@@ -60,7 +59,6 @@ typedef struct PlanEntry
 	PlanKey		key;			/* hash key, must be first */
 	dlist_node	recency;		/* in Recency, most recent first */
 	int			pins;			/* calls that are using a plan of this entry */
-	bool		partitioned;	/* the queue was, when its statements were parsed */
 	SPIPlanPtr	plans[PLAN_KINDS];
 } PlanEntry;
 
@@ -152,7 +150,6 @@ find_entry(const QueueName *name, const Leaf *leaf)
 	evict_entries();
 	entry = hash_search(Entries, &key, HASH_ENTER, &found);
 	entry->pins = 0;
-	entry->partitioned = false;
 	memset(entry->plans, 0, sizeof(entry->plans));
 	dlist_push_head(&Recency, &entry->recency);
 	return entry;
@@ -245,32 +242,10 @@ plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
 
 	pin_entry(entry);
 	if (*plan == NULL || !SPI_plan_is_valid(*plan))
-	{
-		name_require_queue(name);
-		entry->partitioned =
-			get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE;
-	}
+		queue_require(name);
 	if (*plan == NULL)
 		*plan = prepare(name, spec, leaf);
 	return *plan;
-}
-
-/*
- * Whether there is a valid plan of this statement that was made when the queue
- * had no partitions.  Then it has none now.
- */
-bool
-plan_is_undivided(const QueueName *name, const PlanSpec *spec)
-{
-	PlanKey		key;
-	PlanEntry  *entry;
-
-	if (Entries == NULL)
-		return false;
-	make_key(name, NULL, &key);
-	entry = hash_search(Entries, &key, HASH_FIND, NULL);
-	return entry != NULL && !entry->partitioned && entry->plans[spec->kind] != NULL &&
-		SPI_plan_is_valid(entry->plans[spec->kind]);
 }
 
 /* What an error in a statement shows of it: the same as SPI */

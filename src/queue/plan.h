@@ -74,7 +74,6 @@ extern uint64 plan_run_now(const QueueName *name, const PlanSpec *spec, int cloc
 extern uint64 plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
 							const Datum *values, const bool *nulls,
 							DestReceiver *dest);
-extern bool plan_is_undivided(const QueueName *name, const PlanSpec *spec);
 extern void plan_forget(const QueueName *name);
 
 #endif							/* PGMQ_PLAN_H */

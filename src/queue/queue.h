@@ -2,6 +2,10 @@
  * queue.h
  *	  One queue: its row in pgmq.meta, its tables, their partitions, and statements on them.
  *
+ * descriptor	What the names of a queue lead to, and which columns and indexes its tables have.  It
+ *				is looked up once; after a lock it says what is true then.
+ * access		What a caller may do with a queue, and with the rows about it.
+ * queues		Do something for each queue of the database.  An error ends the work on one queue.
  * registry		Which queues are registered.  With lock_queue() no other session makes or drops this
  *				one, and the catalogs are up to date.
  * place		A table that messages are in.  A look at it sees what its snapshot sees, and locks no row.
@@ -17,10 +21,13 @@
 #define PGMQ_QUEUE_H
 
 #include "base/base.h"
+#include "queue/access.h"
 #include "queue/count.h"
+#include "queue/descriptor.h"
 #include "queue/partition.h"
 #include "queue/place.h"
 #include "queue/plan.h"
+#include "queue/queues.h"
 #include "queue/registry.h"
 #include "queue/sequence.h"
 #include "queue/tuple.h"

@@ -305,7 +305,7 @@ lock_routes(const char *key, Destination **routes)
 		uint32		count = find_routes(key, routes);
 		uint32		i = 0;
 
-		while (i < count && name_lock_queue(&(*routes)[i].name))
+		while (i < count && queue_lock(&(*routes)[i].name))
 			i++;
 		if (i == count || memcmp(&missing, &(*routes)[i].name, sizeof(missing)) == 0)
 			return count;

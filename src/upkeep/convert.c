@@ -282,9 +282,9 @@ convert_step(Upkeep *upkeep)
 		}
 		attach_old(upkeep->config.datetime_string, upkeep->set, old, lower, upper);
 	}
-	rights_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
-					 "UPDATE pgmq.partition_config SET converted_archive = NULL"
-					 " WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical);
+	queue_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
+					"UPDATE pgmq.partition_config SET converted_archive = NULL"
+					" WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical);
 	return false;
 }
 
@@ -440,7 +440,7 @@ rights_statements(const char *table)
 static void
 give_to_owner(const Conversion *c)
 {
-	Oid			relid = name_relid(c->name, ARCHIVE_TABLE);
+	Oid			relid = queue_relid(c->name, ARCHIVE_TABLE);
 	PartSet    *set = partset_get(relid);
 	const char *owner = run_for_text("SELECT relowner::pg_catalog.regrole::pg_catalog.text"
 									 " FROM pg_catalog.pg_class"
@@ -511,19 +511,19 @@ register_conversion(const Conversion *c, const char *pending)
 {
 	const char *args[] = {c->name->canonical, c->retention, pending};
 
-	rights_write_row(OWN_PARTITION_CONFIG, c->name, true,
-					 "INSERT INTO pgmq.partition_config"
-					 " (queue_name, retention_interval, drop_unread, drop_consumed, converted_archive)"
-					 " VALUES ($1, $2, false, false, $3) ON CONFLICT (queue_name) DO UPDATE"
-					 " SET retention_interval = EXCLUDED.retention_interval,"
-					 " converted_archive = EXCLUDED.converted_archive", lengthof(args), args);
+	queue_write_row(OWN_PARTITION_CONFIG, c->name, true,
+					"INSERT INTO pgmq.partition_config"
+					" (queue_name, retention_interval, drop_unread, drop_consumed, converted_archive)"
+					" VALUES ($1, $2, false, false, $3) ON CONFLICT (queue_name) DO UPDATE"
+					" SET retention_interval = EXCLUDED.retention_interval,"
+					" converted_archive = EXCLUDED.converted_archive", lengthof(args), args);
 }
 
 /* The archive is locked, or no session waits for it */
 static void
 attach_at_once(const Conversion *c)
 {
-	PartSet    *set = partset_get(name_relid(c->name, ARCHIVE_TABLE));
+	PartSet    *set = partset_get(queue_relid(c->name, ARCHIVE_TABLE));
 	PartStep	step;
 	int64		lower;
 	int64		upper;
@@ -601,13 +601,13 @@ pgmq_convert_archive_partitioned(PG_FUNCTION_ARGS)
 	c.name = &name;
 	c.pm = &pm;
 	c.archive = name_table(&name, ARCHIVE_TABLE);
-	rights_require_queue_owner(&name);
+	queue_require_owner(&name);
 	SPI_connect();
 	lock_queue(&name);
-	rights_require_queue_owner(&name);
-	if (!OidIsValid(name_relid(&name, ARCHIVE_TABLE)))
+	queue_require_owner(&name);
+	if (!OidIsValid(queue_relid(&name, ARCHIVE_TABLE)))
 		ereport(NOTICE, (errmsg("Table a_%ss does not exists", name.canonical)));
-	else if (get_rel_relkind(name_relid(&name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE)
+	else if (queue_is_partitioned(&name, ARCHIVE_TABLE))
 		ereport(NOTICE, (errmsg("Table a_%ss is already partitioned", name.canonical)));
 	else
 	{

@@ -184,12 +184,12 @@ try_lock_table(Oid relid)
 static Oid
 lock_partitioned(const Task *task)
 {
-	Oid			relid = name_relid(&task->name, task->prefix);
+	Oid			relid = queue_relid(&task->name, task->prefix);
 
 	if (!OidIsValid(relid) || !try_lock_table(relid))
 		return InvalidOid;
 	LockRelationOid(relid, AccessShareLock);
-	if (name_relid(&task->name, task->prefix) != relid)
+	if (queue_relid(&task->name, task->prefix) != relid)
 		return InvalidOid;
 	return get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ? relid : InvalidOid;
 }
@@ -324,7 +324,7 @@ report_failure(Maintenance *m, const Task *task, int64 began_at, ErrorData *erro
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
 		return STEP_BUSY;
 	/* A queue that was dropped meanwhile is no failure */
-	if (OidIsValid(name_relid(&task->name, task->prefix)))
+	if (OidIsValid(queue_relid(&task->name, task->prefix)))
 		warn_of_failure(task, error, late);
 	if (late)
 		m->slow_owners = lappend_oid(m->slow_owners, task->owner);
@@ -502,7 +502,7 @@ run_for_owner(Maintenance *m, Task *task, OwnerShare *share)
 static void
 maintain_table(Maintenance *m, const QueueName *name, char prefix)
 {
-	Oid			relid = name_relid(name, prefix);
+	Oid			relid = queue_relid(name, prefix);
 	Oid			owner = owner_of(relid);
 	int			i;
 
@@ -539,8 +539,8 @@ maintain_queues(Maintenance *m, const ListedQueue *queues, int count)
 static bool
 is_partitioned(const QueueName *name)
 {
-	return get_rel_relkind(name_relid(name, QUEUE_TABLE)) == RELKIND_PARTITIONED_TABLE ||
-		get_rel_relkind(name_relid(name, ARCHIVE_TABLE)) == RELKIND_PARTITIONED_TABLE;
+	return queue_is_partitioned(name, QUEUE_TABLE) ||
+		queue_is_partitioned(name, ARCHIVE_TABLE);
 }
 
 static void

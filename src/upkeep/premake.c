@@ -59,7 +59,7 @@
 int64
 queue_last_id(const QueueName *name)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			relid = queue_relid(name, QUEUE_TABLE);
 	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 	Oid			sequence;
 	int64		last_value;
@@ -95,7 +95,7 @@ upkeep_current(const Upkeep *upkeep)
 	id = run_for_text(psprintf("SELECT pg_catalog.max(msg_id) FROM %s", upkeep->set->parent), 0, NULL);
 	if (id == NULL)
 		return 0;
-	if (!OidIsValid(name_relid(upkeep->name, QUEUE_TABLE)))
+	if (!OidIsValid(queue_relid(upkeep->name, QUEUE_TABLE)))
 		return partset_key(false, id);
 	return Min(partset_key(false, id), last_id);
 }
@@ -270,9 +270,9 @@ take_over_retention(const Upkeep *upkeep)
 
 	if (upkeep->config.retention == NULL)
 		return;
-	rights_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
-					 "INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
-					 " VALUES ($1, $2, true, false) ON CONFLICT DO NOTHING", lengthof(args), args);
+	queue_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
+					"INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
+					" VALUES ($1, $2, true, false) ON CONFLICT DO NOTHING", lengthof(args), args);
 	partman_set_retention(upkeep->pm, upkeep->name, upkeep->prefix, NULL);
 }
 

@@ -92,7 +92,7 @@ upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *
 {
 	upkeep->name = name;
 	upkeep->prefix = prefix;
-	upkeep->set = partset_get(name_relid(name, prefix));
+	upkeep->set = partset_get(queue_relid(name, prefix));
 	if (upkeep->set == NULL)
 		return false;
 	upkeep->pm = pm != NULL && partman_config(pm, name, prefix, &upkeep->config) ? pm : NULL;
@@ -294,7 +294,7 @@ partition_row(const Upkeep *upkeep, const char *queue, const Partition *partitio
 static bool
 lock_queue_table(const QueueName *name)
 {
-	Oid			relid = name_relid(name, QUEUE_TABLE);
+	Oid			relid = queue_relid(name, QUEUE_TABLE);
 	Relation	rel;
 
 	rights_require_select(relid, NULL, 0);
@@ -302,7 +302,7 @@ lock_queue_table(const QueueName *name)
 	if (rel == NULL)
 		return false;
 	relation_close(rel, NoLock);
-	return name_relid(name, QUEUE_TABLE) == relid;
+	return queue_relid(name, QUEUE_TABLE) == relid;
 }
 
 /* All rows of a queue or none: an error must not leave a part of them */
@@ -362,7 +362,7 @@ pgmq_list_partitions(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 	{
 		name_from_arg(fcinfo, 0, &name);
-		name_require_queue(&name);
+		queue_require(&name);
 	}
 	count = queues_list(&queues);
 	if (PG_ARGISNULL(0))
@@ -417,11 +417,11 @@ pgmq_set_retention(PG_FUNCTION_ARGS)
 	int			i;
 
 	name_from_arg(fcinfo, 0, &name);
-	name_require_queue(&name);
-	rights_require_queue_owner(&name);
+	queue_require(&name);
+	queue_require_owner(&name);
 	SPI_connect();
 	lock_queue(&name);
-	rights_require_queue_owner(&name);
+	queue_require_owner(&name);
 	partman_require(&pm);
 	for (i = 0; i < lengthof(prefixes); i++)
 	{
@@ -441,7 +441,7 @@ pgmq_set_retention(PG_FUNCTION_ARGS)
 	args[1] = retention;
 	args[2] = drop_unread ? "true" : "false";
 	args[3] = bool_arg(fcinfo, 3) ? "true" : "false";
-	rights_write_row(OWN_PARTITION_CONFIG, &name, true, SET_RETENTION_SQL, lengthof(args), args);
+	queue_write_row(OWN_PARTITION_CONFIG, &name, true, SET_RETENTION_SQL, lengthof(args), args);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -170,7 +170,7 @@ effect_due(const QueueName *name, TimestampTz due)
 void
 effect_taking(const QueueName *name, int64 messages)
 {
-	Oid			relid = messages > 0 && !XactReadOnly ? name_relid(name, QUEUE_TABLE) : InvalidOid;
+	Oid			relid = messages > 0 && !XactReadOnly ? queue_relid(name, QUEUE_TABLE) : InvalidOid;
 	Effect	   *effect;
 
 	if (!OidIsValid(relid) || !horizon_may_take(relid) || (effect = effect_of(name, true)) == NULL)

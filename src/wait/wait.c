@@ -275,7 +275,7 @@ wait_loop(Wait *wait)
 static bool
 may_take(const QueueName *name)
 {
-	return horizon_may_take(name_relid(name, QUEUE_TABLE));
+	return horizon_may_take(queue_relid(name, QUEUE_TABLE));
 }
 
 /*

@@ -26,13 +26,9 @@
 #include "utils/resowner.h"
 #include "utils/varlena.h"
 
-#include "base/inline.h"
-#include "base/name.h"
-#include "base/owner.h"
-#include "base/sql.h"
-#include "base/ownread.h"
-#include "base/queues.h"
-#include "base/relcheck.h"
+#include "base/base.h"
+#include "queue/descriptor.h"
+#include "queue/queues.h"
 
 /* ---- the list ---- */
 
@@ -172,7 +168,7 @@ is_cancellation(const ErrorData *error)
 static bool
 visits_as_caller(const ListedQueue *queue, bool as_owner)
 {
-	return !as_owner || owner_of(name_relid(&queue->name, QUEUE_TABLE)) == GetUserId();
+	return !as_owner || owner_of(queue_relid(&queue->name, QUEUE_TABLE)) == GetUserId();
 }
 
 void
@@ -191,7 +187,7 @@ queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, bool as_o
 
 		CHECK_FOR_INTERRUPTS();
 		/* Any maker of queues can write rows about queues that don't exist: they cost next to nothing */
-		if (!OidIsValid(name_relid(&queues[i].name, QUEUE_TABLE)))
+		if (!OidIsValid(queue_relid(&queues[i].name, QUEUE_TABLE)))
 			continue;
 		MemoryContextSwitchTo(context);
 		error = visit_one(&queues[i], (int) Max(budget, 1), visit, arg);

@@ -5,9 +5,7 @@
 #ifndef PGMQ_QUEUES_H
 #define PGMQ_QUEUES_H
 
-#include "pgmq.h"
-
-#include "base/name.h"
+#include "base/base.h"
 
 /* A queue as pgmq.meta has it */
 typedef struct ListedQueue
