@@ -3,11 +3,13 @@
 -- Turns the objects of any version of the PL/pgSQL extension from 1.4.4 on into
 -- ours.  This script runs as a superuser, also for a role that is none, and that
 -- role may own the schema and the tables.  So it looks at the catalogs only: no row
--- of such a table is read, written, validated or indexed here.  What has to be done
--- to tables _settle_tables() does, with the rights of their owner.  The Makefile
+-- of such a table is read, written, validated or indexed here, and no expression of its
+-- owner is parsed or folded.  What has to be done to tables _as_owner() does, with the
+-- rights of their owner.  The Makefile
 -- puts the declarations of pgmq--2.0.0.sql between begin.sql and end.sql.
 
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL check_function_bodies = off;
 
 -- Is everything what it is taken for?
 DO $check$
@@ -37,6 +39,11 @@ DECLARE
     user_of_type text;
 BEGIN
     FOR name IN SELECT jsonb_object_keys(own_tables) LOOP
+        -- What is locked stays what it is
+        IF EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = 'pgmq'::regnamespace AND relkind = 'r') THEN
+            EXECUTE format('LOCK TABLE ONLY pgmq.%I IN %s MODE', name,
+                           CASE name WHEN 'notify_insert_throttle' THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END);
+        END IF;
         SELECT * INTO rel FROM pg_class
          WHERE relname = name AND relnamespace = 'pgmq'::regnamespace;
         IF NOT FOUND AND name <> 'meta' THEN

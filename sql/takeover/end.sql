@@ -1,40 +1,57 @@
 
+CREATE FUNCTION pgmq._as_owner(rel regclass, statement text) RETURNS void LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq__as_owner';
+
 -- What stepped aside: its privileges go to its successor.  Then it is dropped, unless
 -- a view or a function of a user depends on it.  That keeps it, as a call of its
 -- successor and no longer as a member of the extension, so that a dump contains it.
 DO $leftovers$
 DECLARE
+    extension constant oid := (SELECT oid FROM pg_extension WHERE extname = 'pgmq');
+    messages constant text := 'SETOF pgmq.message_record';
+    polling constant text := ', max_poll_seconds integer DEFAULT 5, poll_interval_ms integer DEFAULT 100';
+    condition constant text := ', conditional jsonb DEFAULT ''{}''';
+    reading constant text := 'queue_name text, vt integer, qty integer';
+    making constant text := 'queue_name text, partition_interval text DEFAULT ''10000'', retention_interval text DEFAULT ''100000''';
+    -- Name, types, parameters, result, types of the successor.  Not those in the catalog:
+    -- parsing a default of a plain role again could run code of that role.
+    leftovers constant text[] := ARRAY[
+        ['create_partitioned', 'text,text,text', making, 'void', 'text,text,text,integer,boolean,boolean'],
+        ['create_partitioned', 'text,text,text,integer', making || ', premake integer DEFAULT 4', 'void',
+            'text,text,text,integer,boolean,boolean'],
+        ['drop_queue', 'text,boolean', 'queue_name text, partitioned boolean DEFAULT false', 'boolean', 'text,boolean'],
+        ['enable_notify_insert', 'text', 'queue_name text', 'void', 'text,integer'],
+        ['pop', 'text', 'queue_name text', messages, 'text,integer'],
+        ['read', 'text,integer,integer', reading, messages, 'text,integer,integer,jsonb'],
+        ['read_with_poll', 'text,integer,integer,integer,integer', reading || polling, messages,
+            'text,integer,integer,integer,integer,jsonb'],
+        ['read_grouped', 'text,integer,integer,jsonb', reading || condition, messages, 'text,integer,integer'],
+        ['read_grouped_rr', 'text,integer,integer,jsonb', reading || condition, messages, 'text,integer,integer'],
+        ['read_grouped_with_poll', 'text,integer,integer,integer,integer,jsonb', reading || polling || condition, messages,
+            'text,integer,integer,integer,integer'],
+        ['read_grouped_rr_with_poll', 'text,integer,integer,integer,integer,jsonb', reading || polling || condition, messages,
+            'text,integer,integer,integer,integer'],
+        ['send', 'text,jsonb,integer', 'queue_name text, msg jsonb, delay integer DEFAULT 0', 'SETOF bigint', 'text,jsonb,integer'],
+        ['send_batch', 'text,jsonb[],integer', 'queue_name text, msgs jsonb[], delay integer DEFAULT 0', 'SETOF bigint',
+            'text,jsonb[],integer']];
+    leftover text[];
     old record;
     granted record;
+    name text;
+    signature text;
     successor text;
-    parameters text;
+    body text;
 BEGIN
-    FOR old IN
-        SELECT p.oid, p.proname, substr(p.proname, length('_before_2_') + 1) AS name, p.pronargs, p.proacl,
-               p.oid::regprocedure::text AS signature, p.proargtypes[0:p.pronargs - 1] AS argtypes,
-               pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
+    FOREACH leftover SLICE 1 IN ARRAY leftovers LOOP
+        name := '_before_2_' || leftover[1];
+        signature := format('pgmq.%I(%s)', name, leftover[2]);
+        successor := format('pgmq.%I(%s)', leftover[1], leftover[5]);
+        SELECT p.oid, p.pronargs, p.proacl INTO old
           FROM pg_proc AS p
           JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-          JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-         WHERE e.extname = 'pgmq' AND p.pronamespace = 'pgmq'::regnamespace
-           AND starts_with(p.proname, '_before_2_')
-    LOOP
-        parameters := (SELECT string_agg('$' || i, ', ' ORDER BY i) FROM generate_series(1, old.pronargs) AS i);
-        successor := CASE old.name
-            WHEN 'create_partitioned' THEN '(text,text,text,integer,boolean,boolean)'
-            WHEN 'drop_queue' THEN '(text,boolean)'
-            WHEN 'enable_notify_insert' THEN '(text,integer)'
-            WHEN 'pop' THEN '(text,integer)'
-            WHEN 'read' THEN '(text,integer,integer,jsonb)'
-            WHEN 'read_with_poll' THEN '(text,integer,integer,integer,integer,jsonb)'
-            WHEN 'read_grouped' THEN '(text,integer,integer)'
-            WHEN 'read_grouped_rr' THEN '(text,integer,integer)'
-            WHEN 'read_grouped_with_poll' THEN '(text,integer,integer,integer,integer)'
-            WHEN 'read_grouped_rr_with_poll' THEN '(text,integer,integer,integer,integer)'
-            WHEN 'send' THEN '(text,jsonb,integer)'
-            WHEN 'send_batch' THEN '(text,jsonb[],integer)'
-        END;
-        successor := format('pgmq.%I%s', old.name, successor);
+         WHERE p.oid = to_regprocedure(signature)
+           AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = extension;
+        CONTINUE WHEN NOT FOUND;
         IF old.proacl IS NOT NULL THEN
             IF NOT EXISTS (SELECT FROM aclexplode(old.proacl) WHERE grantee = 0) THEN
                 EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', successor);
@@ -45,24 +62,22 @@ BEGIN
             END LOOP;
         END IF;
         IF NOT EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_proc'::regclass AND refobjid = old.oid) THEN
-            EXECUTE format('DROP FUNCTION %s', old.signature);
+            EXECUTE format('DROP FUNCTION %s', signature);
             CONTINUE;
         END IF;
-        IF old.name LIKE 'read\_grouped%' THEN
-            parameters := (SELECT string_agg('$' || i, ', ' ORDER BY i) FROM generate_series(1, old.pronargs - 1) AS i);
-            EXECUTE format('CREATE OR REPLACE FUNCTION pgmq.%I(%s) RETURNS %s LANGUAGE plpgsql AS %L',
-                old.proname, old.arguments, old.result, format(
-                    E'BEGIN\n IF $%s OPERATOR(pg_catalog.<>) ''{}'' THEN\n'
-                    '  RAISE EXCEPTION ''groups cannot be read with a condition'' USING ERRCODE = ''0A000'';\n END IF;\n'
-                    ' RETURN QUERY SELECT * FROM pgmq.%I(%s);\nEND', old.pronargs, old.name, parameters));
-        ELSE
-            EXECUTE format('CREATE OR REPLACE FUNCTION pgmq.%I(%s) RETURNS %s LANGUAGE sql AS %L',
-                old.proname, old.arguments, old.result, format('SELECT %s pgmq.%I(%s)',
-                    CASE WHEN old.result = 'SETOF pgmq.message_record' THEN '* FROM' ELSE '' END, old.name, parameters));
+        body := (SELECT string_agg('$' || i, ', ' ORDER BY i)
+                   FROM generate_series(1, array_length(string_to_array(leftover[5], ','), 1)) AS i WHERE i <= old.pronargs);
+        body := format('SELECT %s pgmq.%I(%s)', CASE leftover[4] WHEN messages THEN '* FROM' ELSE '' END, leftover[1], body);
+        IF leftover[1] LIKE 'read\_grouped%' THEN
+            body := format(E'BEGIN\n IF $%s OPERATOR(pg_catalog.<>) ''{}'' THEN\n'
+                '  RAISE EXCEPTION ''groups cannot be read with a condition'' USING ERRCODE = ''0A000'';\n END IF;\n'
+                ' RETURN QUERY %s;\nEND', old.pronargs, body);
         END IF;
-        EXECUTE format('COMMENT ON FUNCTION %s IS %L', old.signature,
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgmq.%I(%s) RETURNS %s LANGUAGE %s AS %L', name, leftover[3], leftover[4],
+                       CASE WHEN leftover[1] LIKE 'read\_grouped%' THEN 'plpgsql' ELSE 'sql' END, body);
+        EXECUTE format('COMMENT ON FUNCTION %s IS %L', signature,
                        'Left by the update to 2.0.0 because something depends on it: a call of ' || successor);
-        EXECUTE format('ALTER EXTENSION pgmq DROP FUNCTION %s', old.signature);
+        EXECUTE format('ALTER EXTENSION pgmq DROP FUNCTION %s', signature);
     END LOOP;
 END
 $leftovers$;
@@ -135,17 +150,28 @@ BEGIN
                       HINT = 'Update the extension as a member of that role, or as a superuser.';
         END IF;
         IF NOT 'headers' = ANY (rel.names) THEN
-            EXECUTE format('ALTER TABLE %s ADD COLUMN headers jsonb', rel.name);
+            PERFORM pgmq._as_owner(rel.name, format('ALTER TABLE %s ADD COLUMN headers jsonb', rel.name));
         END IF;
         IF NOT 'last_read_at' = ANY (rel.names) THEN
-            EXECUTE format('ALTER TABLE %s ADD COLUMN last_read_at timestamp with time zone', rel.name);
+            PERFORM pgmq._as_owner(rel.name, format('ALTER TABLE %s ADD COLUMN last_read_at timestamp with time zone', rel.name));
         END IF;
     END LOOP;
 END
 $queues$;
 
--- Rows of tables, with the rights of their owner
-CREATE FUNCTION pgmq._settle_tables() RETURNS void LANGUAGE C
-AS 'MODULE_PATHNAME', 'pgmq__settle_tables';
-SELECT pgmq._settle_tables();
-DROP FUNCTION pgmq._settle_tables();
+-- What opens indexes or rewrites a table can run code of its owner
+SELECT pgmq._as_owner('pgmq.meta', 'CREATE INDEX IF NOT EXISTS meta_identity_idx ON pgmq.meta (pg_catalog.lower(queue_name))');
+SELECT pgmq._as_owner('pgmq.meta', 'ALTER TABLE pgmq.meta REPLICA IDENTITY USING INDEX meta_queue_name_key');
+SELECT pgmq._as_owner('pgmq.topic_bindings',
+    'CREATE INDEX IF NOT EXISTS idx_topic_bindings_covering ON pgmq.topic_bindings (pattern) INCLUDE (queue_name, compiled_regex)');
+SELECT pgmq._as_owner('pgmq.topic_bindings',
+    'ALTER TABLE pgmq.topic_bindings REPLICA IDENTITY USING INDEX topic_bindings_unique_pattern_queue');
+SELECT pgmq._as_owner('pgmq.notify_insert_throttle',
+    'CREATE INDEX IF NOT EXISTS idx_notify_throttle_active ON pgmq.notify_insert_throttle (queue_name, last_notified_at)'
+    ' WHERE throttle_interval_ms OPERATOR(pg_catalog.>) 0');
+SELECT pgmq._as_owner('pgmq.notify_insert_throttle',
+    'ALTER TABLE pgmq.notify_insert_throttle REPLICA IDENTITY USING INDEX notify_insert_throttle_queue_name_key');
+-- A crash empties an unlogged table, and with it goes every setting
+SELECT pgmq._as_owner('pgmq.notify_insert_throttle', 'ALTER TABLE pgmq.notify_insert_throttle SET LOGGED')
+ WHERE EXISTS (SELECT FROM pg_class WHERE oid = 'pgmq.notify_insert_throttle'::regclass AND relpersistence = 'u');
+DROP FUNCTION pgmq._as_owner(regclass, text);

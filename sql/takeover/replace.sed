@@ -4,8 +4,10 @@
 /^CREATE TYPE/,/^\);/d
 # Whatever exists has been checked in begin.sql.  The server refuses what is not a member of the extension.
 s/^CREATE TABLE /&IF NOT EXISTS /
-/^CREATE INDEX meta_identity_idx/d
-s/^CREATE INDEX /&IF NOT EXISTS /
+# Indexes are work for _as_owner() in end.sql
+/^CREATE INDEX .*;$/d
+/^CREATE INDEX /,/;$/d
+/^ALTER TABLE .* REPLICA IDENTITY /d
 s/^CREATE (FUNCTION|PROCEDURE) /CREATE OR REPLACE \1 /
 # A function that was replaced keeps its owner, which may be a plain role
 s/^COMMENT ON (FUNCTION|PROCEDURE) (.*) IS$/ALTER \1 \2 OWNER TO CURRENT_USER;\n&/

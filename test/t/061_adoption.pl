@@ -134,7 +134,7 @@ may('boss', 'attacked', q{
 	CREATE TABLE public.ran (who text);
 	GRANT INSERT ON public.ran TO PUBLIC;
 	CREATE FUNCTION public.ran() RETURNS boolean LANGUAGE plpgsql AS
-		$$ BEGIN INSERT INTO public.ran VALUES (current_user); RETURN true; END $$;
+		$$ BEGIN RAISE LOG 'ran as %', current_user; INSERT INTO public.ran VALUES (current_user); RETURN true; END $$;
 	CREATE FUNCTION public.quiet() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
 		$$ BEGIN RETURN public.ran(); END $$;
 	CREATE FUNCTION public.quiet(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
@@ -163,9 +163,22 @@ may('boss', 'attacked', q{
 	CREATE FUNCTION pgmq.to_regclass(varchar) RETURNS regclass LANGUAGE plpgsql AS $$ BEGIN PERFORM public.ran(); RETURN NULL; END $$;
 	CREATE FUNCTION pgmq.same(name, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM public.ran(); RETURN true; END $$;
 	CREATE OPERATOR pgmq.= (LEFTARG = name, RIGHTARG = text, FUNCTION = pgmq.same);
+	-- expressions that the server folds or parses where it looks at them
+	CREATE UNIQUE INDEX other_key ON pgmq.topic_bindings (pattern, queue_name) WHERE public.quiet();
+	ALTER TABLE pgmq.topic_bindings DROP CONSTRAINT topic_bindings_unique_pattern_queue;
+	ALTER INDEX pgmq.other_key RENAME TO topic_bindings_unique_pattern_queue;
+	CREATE DOMAIN public.checked AS int CHECK (public.ran());
+	CREATE TYPE public.pair AS (a public.checked);
+	CREATE FUNCTION public.number(public.pair) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '1' $$;
+	CREATE OR REPLACE FUNCTION pgmq.create_partitioned(queue_name text, partition_interval text DEFAULT public.number('(1)'::public.pair),
+		retention_interval text DEFAULT public.number('(2)'::public.pair)) RETURNS void LANGUAGE sql AS '';
+	CREATE FUNCTION public.user_of_it() RETURNS void BEGIN ATOMIC SELECT pgmq.create_partitioned('a', 'b', 'c'); END;
 	CREATE FUNCTION pgmq.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.ran(); RETURN ''; END $$;
 	TRUNCATE public.ran}, '', 'attacked: all that an owner can prepare');
 may('boss', 'attacked', $UPDATE, '', 'attacked: updated');
+# Also what left no row
+ok(slurp_file($node->logfile) =~ qr/LOG:  ran as boss/, 'code of the owner has run');
+ok(slurp_file($node->logfile) !~ qr/LOG:  ran as (?!boss)/, 'no code of the owner has run as another role');
 may('boss', 'attacked', 'SELECT DISTINCT who FROM public.ran', 'boss', 'code of the owner has run as the owner only');
 may('boss', 'attacked', q{SELECT pgmq.evil(), pgmq._before_2_evil()}, 'boss|boss', 'functions of the owner have kept their owner');
 may('boss', 'attacked', q{SELECT count(*) FROM pg_proc WHERE pronamespace = 'pgmq'::regnamespace AND prosecdef
