@@ -210,7 +210,7 @@ lowest_leaf(const GroupScan *scan)
 
 /* The same, after opening all tables that may have a lower id */
 static LeafScan *
-walk_on(GroupScan *scan)
+next_scan(GroupScan *scan)
 {
 	GroupQueue *queue = scan->queue;
 	LeafScan   *lowest = lowest_leaf(scan);
@@ -276,7 +276,7 @@ front_begin_near(GroupQueue *queue, const text *key, int64 from, int64 until)
 bool
 front_next(GroupScan *scan, Peeked *peeked)
 {
-	LeafScan   *lowest = walk_on(scan);
+	LeafScan   *lowest = next_scan(scan);
 
 	if (lowest == NULL)
 		return false;
@@ -299,7 +299,7 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 	if (!front_next(scan, peeked))
 		return false;
 	peeked->settled = !peeked_is_busy(peeked);
-	while ((next = walk_on(scan)) != NULL && next->peeked.msg_id == peeked->msg_id &&
+	while ((next = next_scan(scan)) != NULL && next->peeked.msg_id == peeked->msg_id &&
 		   front_next(scan, &version))
 	{
 		peeked->settled |= !peeked_is_busy(&version);

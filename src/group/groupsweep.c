@@ -351,7 +351,7 @@ look_at_entry(Sweep *sweep, GroupTable *table, IndexScanDesc scan, TupleTableSlo
 
 /* Scan the rest of a leaf, as far as the budget allows; true if that was all. */
 static bool
-walk_leaf(Sweep *sweep, GroupTable *table)
+scan_leaf(Sweep *sweep, GroupTable *table)
 {
 	bool		in_group = sweep->cursor.stand == IN_GROUP;	/* the scan ends with the group */
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
@@ -418,7 +418,7 @@ sweep_leaf(Sweep *sweep, GroupTable *table)
 	if (!front_open_table(queue, table))
 		return true;
 	if (RelationGetNumberOfBlocks(table->rel) > 0)
-		all = walk_leaf(sweep, table);
+		all = scan_leaf(sweep, table);
 	if (!was_open)
 		front_close_table(queue, table);
 	return all;

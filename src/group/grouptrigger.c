@@ -352,7 +352,7 @@ work_end(Work *work)
  * possible any more, because a table of another kind was attached.
  */
 static bool
-note_backdated(Work *work, const TriggerData *data, const Change *changes, int count)
+handle_backdated(Work *work, const TriggerData *data, const Change *changes, int count)
 {
 	const Partitions *parts = work->queue.parts;
 	bool		backdated = false;
@@ -381,7 +381,7 @@ count_of_group(const Change *changes, int count)
 
 /* Handle all messages of a statement, so many at a time, group by group; false if the queue is closed already */
 static bool
-see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bool sent)
+handle_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bool sent)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pgmq changes", ALLOCSET_DEFAULT_SIZES);
 	Reader		reader;
@@ -399,7 +399,7 @@ see_to_statement(Work *work, const TriggerData *data, Tuplestorestate *store, bo
 		changes = next_changes(&reader, store, context, &count);
 		if (count == 0)
 			break;
-		open = !sent || note_backdated(work, data, changes, count);
+		open = !sent || handle_backdated(work, data, changes, count);
 		if (!open)
 			break;
 		for (i = 0; i < count; i += count_of_group(&changes[i], count - i))
@@ -428,7 +428,7 @@ pgmq__group_sent(PG_FUNCTION_ARGS)
 	if (data->tg_newtable == NULL || tuplestore_tuple_count(data->tg_newtable) == 0 ||
 		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
-	if (see_to_statement(&work, data, data->tg_newtable, true))
+	if (handle_statement(&work, data, data->tg_newtable, true))
 		work_end(&work);
 	return PointerGetDatum(NULL);
 }
@@ -444,7 +444,7 @@ pgmq__group_removed(PG_FUNCTION_ARGS)
 	if (data->tg_oldtable == NULL || tuplestore_tuple_count(data->tg_oldtable) == 0 ||
 		!work_begin(&work, data))
 		return PointerGetDatum(NULL);
-	(void) see_to_statement(&work, data, data->tg_oldtable, false);
+	(void) handle_statement(&work, data, data->tg_oldtable, false);
 	work_end(&work);
 	return PointerGetDatum(NULL);
 }
@@ -468,7 +468,7 @@ changes_of_row(const TriggerData *data, Change *old, Change *new)
 
 /* A message was updated: its place in the index changed, or it became visible earlier. */
 static Datum
-see_to_update(FunctionCallInfo fcinfo)
+handle_update(FunctionCallInfo fcinfo)
 {
 	TriggerData *data = trigger_data(fcinfo);
 	Work		work;
@@ -493,14 +493,14 @@ see_to_update(FunctionCallInfo fcinfo)
 Datum
 pgmq__group_retimed(PG_FUNCTION_ARGS)
 {
-	return see_to_update(fcinfo);
+	return handle_update(fcinfo);
 }
 
 /* pgmq._group_moved() -> trigger: AFTER UPDATE FOR EACH ROW, when the group or msg_id has changed */
 Datum
 pgmq__group_moved(PG_FUNCTION_ARGS)
 {
-	return see_to_update(fcinfo);
+	return handle_update(fcinfo);
 }
 
 /* pgmq._group_truncated() -> trigger: AFTER TRUNCATE FOR EACH STATEMENT */

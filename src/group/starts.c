@@ -143,7 +143,7 @@ init_slot(SlotBucket *bucket, StartSlot *slot)
  * more scans than necessary.
  */
 static void
-note_arrival(StartSlot *slot, int64 msg_id)
+add_arrival(StartSlot *slot, int64 msg_id)
 {
 	slot->arrived++;
 	while (slot->narrivals > 0 && slot->arrivals[slot->narrivals - 1].msg_id >= msg_id)
@@ -268,7 +268,7 @@ starts_lower(const GroupQueue *queue, const text *key, int64 msg_id, bool only_i
 	if (slot != NULL && (!only_if_below || msg_id < Max(slot->from, slot->own_highest)))
 	{
 		slot->from = Min(slot->from, msg_id);
-		note_arrival(slot, msg_id);
+		add_arrival(slot, msg_id);
 		if (msg_id < slot->own_highest)
 			slot->own_good = slots_number(bucket);
 	}

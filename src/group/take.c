@@ -193,7 +193,7 @@ request_forget_seen(GroupRequest *request)
 }
 
 static Seen *
-see(GroupRequest *request, uint64 high, uint64 low, bool *before)
+seen_entry(GroupRequest *request, uint64 high, uint64 low, bool *before)
 {
 	uint64		what[2] = {high, low};
 	Seen	   *seen = hash_search(request->seen, what, HASH_ENTER, before);
@@ -210,13 +210,13 @@ request_see_group(GroupRequest *request, const text *key)
 	int			len = VARSIZE_ANY_EXHDR(key);
 	bool		before;
 
-	return see(request, hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1), &before);
+	return seen_entry(request, hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1), &before);
 }
 
 Seen *
 request_see_note(GroupRequest *request, const Note *note, bool *before)
 {
-	return see(request, ItemPointerGetBlockNumber(&note->tid), ItemPointerGetOffsetNumber(&note->tid), before);
+	return seen_entry(request, ItemPointerGetBlockNumber(&note->tid), ItemPointerGetOffsetNumber(&note->tid), before);
 }
 
 static void

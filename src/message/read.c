@@ -217,7 +217,7 @@ mark_due(ReadRequest *request)
  * that it took without a lease is not due again in its next look.
  */
 static int64
-look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
+read_look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
 {
 	HorizonFinds finds = {0};
 	HorizonRange range;
@@ -308,7 +308,7 @@ run_once(ReadRequest *request, Outlook *outlook)
 	{
 		effect_taking(&request->name, wanted);
 		do
-			got += look(request, h, moment, request->quantity - got);
+			got += read_look(request, h, moment, request->quantity - got);
 		while ((request->unlimited || got < request->quantity) && !OidIsValid(request->blocked) &&
 			   horizon_look_again(h));
 		effect_taken(&request->name, wanted, got);

@@ -109,7 +109,7 @@ horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
 
 /* Its locks are for horizon_end() to release, unless they were there before. */
 static void
-note_leaf(Horizon *h, Leaf *leaf)
+add_leaf(Horizon *h, Leaf *leaf)
 {
 	int			i;
 
@@ -197,7 +197,7 @@ next_due_leaf(Horizon *h, TimestampTz now, HorizonRange *range)
 	range->from = next->from;
 	next->from = range->until + 1;
 	next->stale = true;
-	note_leaf(h, range->leaf);
+	add_leaf(h, range->leaf);
 	return true;
 }
 
@@ -300,7 +300,7 @@ next_fresh_leaf(Horizon *h, int64 from, HorizonRange *range)
 		range->from = from;
 	}
 	h->stated = true;
-	note_leaf(h, range->leaf);
+	add_leaf(h, range->leaf);
 	return true;
 }
 

@@ -270,7 +270,7 @@ move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
  * measure the work of the next one.
  */
 static void
-note_cost(Slot *slot, const Horizon *h, int64 cost)
+record_cost(Slot *slot, const Horizon *h, int64 cost)
 {
 	bool		cheap = cost <= cheap_sweep(h);
 
@@ -292,7 +292,7 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 {
 	int64		next = finds->fresh_highest + 1;
 
-	note_cost(slot, h, cost);
+	record_cost(slot, h, cost);
 	if (slot->setbacks != h->setbacks)
 		return;					/* begin anew, at once */
 	if (!finds->due_exhausted && h->table.parts == NULL)

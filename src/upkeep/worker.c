@@ -360,7 +360,7 @@ turn_of_owner(Attended *database, Oid owner)
 }
 
 static void
-note_end(Attended *database, WorkerArea *area, uint32 number)
+record_end(Attended *database, WorkerArea *area, uint32 number)
 {
 	Oid			owner;
 
@@ -421,7 +421,7 @@ run_worker(Attended *database, WorkerArea *area)
 		pfree(handle);
 	else
 		end_worker(database, handle);
-	note_end(database, area, number);
+	record_end(database, area, number);
 	return true;
 }
 

@@ -124,7 +124,7 @@ sleep_for(int64 ms)
  * ahead in time, so that the next ones can be left out.
  */
 static void
-look(Wait *wait, int queue)
+try_queue(Wait *wait, int queue)
 {
 	Watch	   *watch = &wait->watches[queue];
 	bool		still_quiet = watch->quiet && watch->outlook.ended == transactions_ended();
@@ -222,7 +222,7 @@ look_where_needed(Wait *wait)
 	{
 		if (!wait->watches[i].look)
 			continue;
-		look(wait, i);
+		try_queue(wait, i);
 		found |= wait->watches[i].found > 0;
 	}
 	return found;
