@@ -1,12 +1,12 @@
 /*
  * changes.c
- *	  How often the catalogs have changed, as far as this session has heard.
+ *	  How often the catalogs have changed, as far as this session knows.
  *
  * A session that keeps an answer of the catalogs must drop it when that answer may
- * have changed.  The server delivers invalidation messages for this: for changes by
- * other sessions when the session takes a lock on a relation, for its own changes
- * with each command, and for its own changes again when a (sub)transaction is rolled
- * back.  The callbacks here count them.  Code that keeps an answer keeps with it the
+ * have changed.  The server delivers invalidation messages for this.  Changes by other
+ * sessions arrive when the session takes a lock on a relation.  Its own changes arrive
+ * with each command, and again when a (sub)transaction is rolled back.  The callbacks
+ * here count them.  Code that keeps an answer keeps with it the
  * sum of the counts that the answer depends on.  The answer is good as long as the
  * sum is the same: no count ever goes down.
  *
