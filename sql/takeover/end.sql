@@ -98,7 +98,7 @@ BEGIN
 END
 $executors$;
 
--- New tables belong to the owner of the extension, who has got the old ones as well
+-- New tables belong to the owner of the extension, like the tables that were there before
 DO $owners$
 DECLARE
     owner constant regrole := (SELECT extowner FROM pg_extension WHERE extname = 'pgmq');

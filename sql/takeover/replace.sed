@@ -11,6 +11,6 @@ s/^CREATE TABLE /&IF NOT EXISTS /
 s/^CREATE (FUNCTION|PROCEDURE) /CREATE OR REPLACE \1 /
 # A function that was replaced keeps its owner, which may be a plain role
 s/^COMMENT ON (FUNCTION|PROCEDURE) (.*) IS$/ALTER \1 \2 OWNER TO CURRENT_USER;\n&/
-# Old tables keep their owner, and end.sql sees to new ones
+# Tables that were there before keep their owner, and end.sql sets that of new ones
 /^ALTER TABLE .* OWNER TO @extowner@;/d
 /^ALTER DEFAULT PRIVILEGES /d

@@ -135,7 +135,7 @@ run_for_text(const char *sql, int nargs, const char *const *args)
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
-/* A column of a row that run_with_texts() has got, counted from 0 and 1; NULL for NULL */
+/* A column of a row that run_with_texts() has read, counted from 0 and 1; NULL for NULL */
 char *
 row_text(uint64 row, int column)
 {
