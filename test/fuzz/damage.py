@@ -102,7 +102,7 @@ QUEUE_DAMAGE = {
     "always trigger": ["ALTER TABLE {q} ENABLE ALWAYS TRIGGER {trigger}"],
     "trigger elsewhere": ["CREATE TRIGGER {trigger}{r} {when} ON {t} {each} EXECUTE FUNCTION pgmq.{tf}({targ})"],
     "user's trigger": ["CREATE TRIGGER fuzz{r} {when} ON {t} {each} EXECUTE FUNCTION fuzz.trigger()"],
-    "deferred trigger": ["CREATE CONSTRAINT TRIGGER fuzz_deferred{r} AFTER INSERT OR UPDATE OR DELETE ON {t} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fuzz.trigger()"],
+    "deferred trigger": ["CREATE CONSTRAINT TRIGGER fuzz{r} AFTER INSERT OR UPDATE OR DELETE ON {t} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fuzz.trigger()"],
     "rule": ["CREATE RULE fuzz AS ON {event} TO {t} DO INSTEAD NOTHING"],
     "rule with select": ["CREATE RULE fuzz AS ON DELETE TO {t} DO INSTEAD SELECT 1"],
     "row security": ["ALTER TABLE {t} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", "CREATE POLICY fuzz{r} ON {t} USING (msg_id % 2 = 0)"],
