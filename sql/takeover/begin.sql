@@ -4,12 +4,22 @@
 -- ours.  This script runs as a superuser, also for a role that is none, and that
 -- role may own the schema and the tables.  So it looks at the catalogs only: no row
 -- of such a table is read, written, validated or indexed here, and no expression of its
--- owner is parsed or folded.  What has to be done to tables _as_owner() does, with the
+-- owner is parsed or folded.  What has to be done to tables as_owner() does, with the
 -- rights of their owner.  The Makefile
 -- puts the declarations of pgmq--2.0.0.sql between begin.sql and end.sql.
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL check_function_bodies = off;
+
+-- An older snapshot would show owners and columns of before
+DO $snapshot$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'pgmq cannot be updated in a transaction of the isolation level %', current_setting('transaction_isolation')
+            USING ERRCODE = 'active_sql_transaction', HINT = 'Use READ COMMITTED.';
+    END IF;
+END
+$snapshot$;
 
 -- Is everything what it is taken for?
 DO $check$

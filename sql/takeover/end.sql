@@ -1,6 +1,10 @@
 
-CREATE FUNCTION pgmq._as_owner(rel regclass, statement text) RETURNS void LANGUAGE C
+-- A role may own the schema pgmq, or have CREATE on it, and put a function there that the
+-- parser prefers.  In a schema of the superuser no other role can.
+CREATE SCHEMA pgmq_update;
+CREATE FUNCTION pgmq_update.as_owner(rel regclass, statement text) RETURNS void LANGUAGE C
 AS 'MODULE_PATHNAME', 'pgmq__as_owner';
+REVOKE ALL ON FUNCTION pgmq_update.as_owner(regclass, text) FROM PUBLIC;
 
 -- What stepped aside: its privileges go to its successor.  Then it is dropped, unless
 -- a view or a function of a user depends on it.  That keeps it, as a call of its
@@ -150,28 +154,29 @@ BEGIN
                       HINT = 'Update the extension as a member of that role, or as a superuser.';
         END IF;
         IF NOT 'headers' = ANY (rel.names) THEN
-            PERFORM pgmq._as_owner(rel.name, format('ALTER TABLE %s ADD COLUMN headers jsonb', rel.name));
+            PERFORM pgmq_update.as_owner(rel.name, format('ALTER TABLE %s ADD COLUMN headers jsonb', rel.name));
         END IF;
         IF NOT 'last_read_at' = ANY (rel.names) THEN
-            PERFORM pgmq._as_owner(rel.name, format('ALTER TABLE %s ADD COLUMN last_read_at timestamp with time zone', rel.name));
+            PERFORM pgmq_update.as_owner(rel.name, format('ALTER TABLE %s ADD COLUMN last_read_at timestamp with time zone', rel.name));
         END IF;
     END LOOP;
 END
 $queues$;
 
 -- What opens indexes or rewrites a table can run code of its owner
-SELECT pgmq._as_owner('pgmq.meta', 'CREATE INDEX IF NOT EXISTS meta_identity_idx ON pgmq.meta (pg_catalog.lower(queue_name))');
-SELECT pgmq._as_owner('pgmq.meta', 'ALTER TABLE pgmq.meta REPLICA IDENTITY USING INDEX meta_queue_name_key');
-SELECT pgmq._as_owner('pgmq.topic_bindings',
+SELECT pgmq_update.as_owner('pgmq.meta', 'CREATE INDEX IF NOT EXISTS meta_identity_idx ON pgmq.meta (pg_catalog.lower(queue_name))');
+SELECT pgmq_update.as_owner('pgmq.meta', 'ALTER TABLE pgmq.meta REPLICA IDENTITY USING INDEX meta_queue_name_key');
+SELECT pgmq_update.as_owner('pgmq.topic_bindings',
     'CREATE INDEX IF NOT EXISTS idx_topic_bindings_covering ON pgmq.topic_bindings (pattern) INCLUDE (queue_name, compiled_regex)');
-SELECT pgmq._as_owner('pgmq.topic_bindings',
+SELECT pgmq_update.as_owner('pgmq.topic_bindings',
     'ALTER TABLE pgmq.topic_bindings REPLICA IDENTITY USING INDEX topic_bindings_unique_pattern_queue');
-SELECT pgmq._as_owner('pgmq.notify_insert_throttle',
+SELECT pgmq_update.as_owner('pgmq.notify_insert_throttle',
     'CREATE INDEX IF NOT EXISTS idx_notify_throttle_active ON pgmq.notify_insert_throttle (queue_name, last_notified_at)'
     ' WHERE throttle_interval_ms OPERATOR(pg_catalog.>) 0');
-SELECT pgmq._as_owner('pgmq.notify_insert_throttle',
+SELECT pgmq_update.as_owner('pgmq.notify_insert_throttle',
     'ALTER TABLE pgmq.notify_insert_throttle REPLICA IDENTITY USING INDEX notify_insert_throttle_queue_name_key');
 -- A crash empties an unlogged table, and with it goes every setting
-SELECT pgmq._as_owner('pgmq.notify_insert_throttle', 'ALTER TABLE pgmq.notify_insert_throttle SET LOGGED')
+SELECT pgmq_update.as_owner('pgmq.notify_insert_throttle', 'ALTER TABLE pgmq.notify_insert_throttle SET LOGGED')
  WHERE EXISTS (SELECT FROM pg_class WHERE oid = 'pgmq.notify_insert_throttle'::regclass AND relpersistence = 'u');
-DROP FUNCTION pgmq._as_owner(regclass, text);
+DROP FUNCTION pgmq_update.as_owner(regclass, text);
+DROP SCHEMA pgmq_update;

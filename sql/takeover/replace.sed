@@ -4,7 +4,7 @@
 /^CREATE TYPE/,/^\);/d
 # Whatever exists has been checked in begin.sql.  The server refuses what is not a member of the extension.
 s/^CREATE TABLE /&IF NOT EXISTS /
-# Indexes are work for _as_owner() in end.sql
+# Indexes are work for as_owner() in end.sql
 /^CREATE INDEX .*;$/d
 /^CREATE INDEX /,/;$/d
 /^ALTER TABLE .* REPLICA IDENTITY /d

@@ -56,6 +56,11 @@ DECLARE
     name text;
     found record;
 BEGIN
+    -- An older snapshot would show owners of before
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'pgmq cannot be adopted in a transaction of the isolation level %', current_setting('transaction_isolation')
+            USING ERRCODE = 'active_sql_transaction', HINT = 'Use READ COMMITTED.';
+    END IF;
     IF to_regclass('pgmq.meta') IS NULL OR to_regtype('pgmq.message_record') IS NULL THEN
         RAISE EXCEPTION 'there is no installation of pgmq in this database that could be adopted'
             USING ERRCODE = 'undefined_object', HINT = 'Use CREATE EXTENSION pgmq.';

@@ -7,22 +7,31 @@
  * owner, even at planning.  So such statements run with the rights of the owner.
  */
 #include "pgmq.h"
+
+#include "commands/extension.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+
 #include "base/base.h"
 #include "admin/admin.h"
 
 PG_FUNCTION_INFO_V1(pgmq__as_owner);
 
 /*
- * pgmq._as_owner(rel regclass, statement text) -> void
+ * pgmq_update.as_owner(rel regclass, statement text) -> void
  *
- * The script of the update makes this function and drops it again.
+ * The script of the update makes this function and drops it again.  In between, code of
+ * an owner runs, for a statement of the script.  It must not call this for the tables of others.
  */
 Datum
 pgmq__as_owner(PG_FUNCTION_ARGS)
 {
 	OwnerScope	scope;
 
+	if (!creating_extension || !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only the script of an update can call this function")));
 	SPI_connect();
 	owner_begin(owner_of(PG_GETARG_OID(0)), &scope);
 	run_ddl("%s", text_to_cstring(PG_GETARG_TEXT_PP(1)));

@@ -109,6 +109,8 @@ $node->safe_psql('of_boss', q{
 	CREATE FUNCTION pgmq.send(text, text) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
 	CREATE FUNCTION pgmq.helper() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 7';
 	CREATE TYPE pgmq.mine AS (a int)});
+may_not('deputy', 'of_boss', "BEGIN ISOLATION LEVEL SERIALIZABLE; $ADOPT; COMMIT", qr/^25001: pgmq cannot be adopted/,
+	'a snapshot of before could show another owner');
 may('deputy', 'of_boss', $ADOPT, '', 'a member of the owner adopts');
 may('deputy', 'of_boss', q{
 	SELECT proowner::regrole FROM pg_proc WHERE oid IN ('pgmq.send(text, text)'::regprocedure, 'pgmq.helper()'::regprocedure);
@@ -138,7 +140,21 @@ may('boss', 'attacked', q{
 	CREATE FUNCTION public.quiet() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
 		$$ BEGIN RETURN public.ran(); END $$;
 	CREATE FUNCTION public.quiet(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
-		$$ BEGIN PERFORM public.ran(); RETURN $1; END $$;
+		$$ BEGIN PERFORM public.ran(); PERFORM public.misuse(); RETURN $1; END $$;
+	-- calls what the script of the update has made, from within a statement of the script
+	CREATE FUNCTION public.misuse() RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE f regprocedure;
+	BEGIN
+		FOR f IN SELECT oid FROM pg_proc WHERE proname LIKE '%as_owner' LOOP
+			BEGIN
+				EXECUTE pg_catalog.format('SELECT %s(''pg_catalog.pg_class'', ''SELECT public.ran()'')', f::regproc);
+				RAISE LOG 'misused %', f;
+			EXCEPTION WHEN insufficient_privilege THEN
+				RAISE LOG 'refused the misuse of %: %', f, SQLERRM;
+			END;
+		END LOOP;
+	END $$;
+	CREATE FUNCTION pgmq._as_owner(text, text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM public.ran(); END $$;
 	CREATE FUNCTION public.fired() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.ran(); RETURN NEW; END $$;
 	CREATE TRIGGER fired BEFORE INSERT OR UPDATE OR DELETE ON pgmq.meta FOR EACH ROW EXECUTE FUNCTION public.fired();
 	CREATE TRIGGER fired BEFORE INSERT OR UPDATE OR DELETE ON pgmq.topic_bindings FOR EACH ROW EXECUTE FUNCTION public.fired();
@@ -175,9 +191,12 @@ may('boss', 'attacked', q{
 	CREATE FUNCTION public.user_of_it() RETURNS void BEGIN ATOMIC SELECT pgmq.create_partitioned('a', 'b', 'c'); END;
 	CREATE FUNCTION pgmq.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.ran(); RETURN ''; END $$;
 	TRUNCATE public.ran}, '', 'attacked: all that an owner can prepare');
+may_not('boss', 'attacked', "BEGIN ISOLATION LEVEL REPEATABLE READ; $UPDATE; COMMIT", qr/^25001: pgmq cannot be updated/, 'attacked: in an old snapshot');
 may('boss', 'attacked', $UPDATE, '', 'attacked: updated');
 # Also what left no row
 ok(slurp_file($node->logfile) =~ qr/LOG:  ran as boss/, 'code of the owner has run');
+ok(slurp_file($node->logfile) =~ qr/LOG:  refused the misuse of/, 'code of the owner has tried what the script uses');
+ok(slurp_file($node->logfile) !~ qr/LOG:  misused pgmq_update/, 'in vain');
 ok(slurp_file($node->logfile) !~ qr/LOG:  ran as (?!boss)/, 'no code of the owner has run as another role');
 may('boss', 'attacked', 'SELECT DISTINCT who FROM public.ran', 'boss', 'code of the owner has run as the owner only');
 may('boss', 'attacked', q{SELECT pgmq.evil(), pgmq._before_2_evil()}, 'boss|boss', 'functions of the owner have kept their owner');
