@@ -52,6 +52,7 @@
 #include "utils/rel.h"
 #include "utils/typcache.h"
 
+#include "base/changes.h"
 #include "base/relcheck.h"
 
 /* ---- what is remembered ---- */
@@ -68,11 +69,15 @@ typedef struct KnownSequence
 
 static KnownSequence KnownSequences[KNOWN];
 
-/* An index never changes its expression, so the answer holds until the index is dropped */
+/*
+ * An index never changes its expression.  But a column of the table can be renamed, and
+ * then the expression is about another column.
+ */
 typedef struct KnownIndex
 {
 	Oid			index;			/* InvalidOid: a free place */
 	const char *expression;		/* a constant */
+	uint64		changes;		/* of the index and its table, before it was asked */
 } KnownIndex;
 
 static KnownIndex KnownIndexes[KNOWN];
@@ -102,10 +107,6 @@ relation_changed(Datum arg, Oid relid)
 		if (all || relid == Checked[i])
 			Checked[i] = InvalidOid;
 	}
-	if (all)
-		memset(KnownIndexes, 0, sizeof(KnownIndexes));
-	else if (KnownIndexes[relid % KNOWN].index == relid)
-		KnownIndexes[relid % KNOWN].index = InvalidOid;
 	if (all || relid == Asking)
 		Asking = InvalidOid;
 }
@@ -265,17 +266,14 @@ bool
 relcheck_index_expression(Relation index, Relation table, const char *sql)
 {
 	Oid			relid = RelationGetRelid(index);
+	uint64		changes = changes_of_relation(relid) + changes_of_relation(RelationGetRelid(table));
 	KnownIndex *known = &KnownIndexes[relid % KNOWN];
 
-	if (known->index == relid && known->expression == sql)
+	if (known->index == relid && known->expression == sql && known->changes == changes)
 		return true;
-	register_callback();
-	Asking = relid;
 	if (!has_expression(index, table, sql))
 		return false;
-	if (Asking == relid)
-		*known = (KnownIndex) {relid, sql};
-	Asking = InvalidOid;
+	*known = (KnownIndex) {relid, sql, changes};
 	return true;
 }
 
