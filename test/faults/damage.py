@@ -148,8 +148,9 @@ class Damage:
         group = self.rng.randrange(GROUPS)
         with self.admin.transaction():
             self.admin.execute("SET LOCAL session_replication_role = replica")
-            first = self.admin.execute("SELECT max(nextval(pg_get_serial_sequence(%s, 'msg_id'))) FROM generate_series(1, 5)", [TABLE]).fetchone()[0] - 4
-            ids = range(first, first + 5)
+            # Others draw ids at the same time
+            ids = [row[0] for row in self.admin.execute(
+                "SELECT nextval(pg_get_serial_sequence(%s, 'msg_id')) FROM generate_series(1, 5)", [TABLE]).fetchall()]
             with self.admin.cursor().copy("COPY %s (msg_id, vt, enqueued_at, message, headers) FROM STDIN" % TABLE) as copy:
                 for msg_id in ids:
                     copy.write_row((msg_id, "now", "now", "1", '{"x-pgmq-group": "g%d"}' % group))
