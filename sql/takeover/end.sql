@@ -148,7 +148,7 @@ BEGIN
          ORDER BY c.relname
     LOOP
         -- A role must not change tables of others by way of this script
-        IF NOT pg_has_role('@extowner@'::regrole, rel.relowner, 'MEMBER') THEN
+        IF NOT pg_has_role('@extowner@'::regrole, rel.relowner, 'USAGE') THEN
             RAISE EXCEPTION 'table % belongs to role %', rel.name, rel.relowner::regrole
                 USING ERRCODE = 'insufficient_privilege', DETAIL = 'It lacks columns, which the update adds.',
                       HINT = 'Update the extension as a member of that role, or as a superuser.';

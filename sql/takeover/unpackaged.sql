@@ -94,7 +94,7 @@ BEGIN
                 UNION ALL
                 SELECT 'pg_namespace'::regclass, n.oid, n.nspowner
                   FROM pg_namespace AS n WHERE n.nspname = 'pgmq') AS o
-         WHERE o.owner IS NULL OR NOT pg_has_role('@extowner@'::regrole, o.owner, 'MEMBER')
+         WHERE o.owner IS NULL OR NOT pg_has_role('@extowner@'::regrole, o.owner, 'USAGE')
          ORDER BY 1
          LIMIT 1
     LOOP

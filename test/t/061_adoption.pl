@@ -17,7 +17,8 @@ $node->init;
 $node->append_conf('postgresql.conf', 'fsync = off');
 $node->start;
 $node->safe_psql('postgres', q{
-	CREATE ROLE boss LOGIN; CREATE ROLE deputy LOGIN IN ROLE boss; CREATE ROLE other LOGIN; CREATE ROLE app LOGIN;
+	CREATE ROLE boss LOGIN; CREATE ROLE deputy LOGIN IN ROLE boss; CREATE ROLE aloof LOGIN NOINHERIT IN ROLE boss;
+	CREATE ROLE other LOGIN; CREATE ROLE app LOGIN;
 	CREATE ROLE "Strange Role" LOGIN});
 my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
 
@@ -54,7 +55,7 @@ sub installed
 {
 	my ($db, $role, $version) = @_;
 
-	$node->safe_psql('postgres', qq{CREATE DATABASE $db OWNER boss; GRANT CREATE ON DATABASE $db TO other, deputy, "Strange Role"});
+	$node->safe_psql('postgres', qq{CREATE DATABASE $db OWNER boss; GRANT CREATE ON DATABASE $db TO other, deputy, aloof, "Strange Role"});
 	may($role, $db, old_installation($version) . old_queues($version), '', "$db: SQL of $version, run by $role");
 }
 
@@ -71,11 +72,13 @@ sub extended
 my $ADOPT = "CREATE EXTENSION pgmq VERSION 'unpackaged'; ALTER EXTENSION pgmq UPDATE";
 my $UPDATE = 'ALTER EXTENSION pgmq UPDATE';
 
+# Not the temporary view of catalogs(): it goes when its session has ended
 sub everything
 {
 	my ($db) = @_;
 
-	return catalogs($node, $db) . $node->safe_psql($db, 'SELECT oid, relname, relowner, relacl, relfilenode FROM pg_class ORDER BY oid');
+	return catalogs($node, $db) . $node->safe_psql($db, q{SELECT oid, relname, relowner, relacl, relfilenode FROM pg_class
+		WHERE relpersistence <> 't' ORDER BY oid});
 }
 
 ###################################################### who may adopt what
@@ -109,6 +112,7 @@ $node->safe_psql('of_boss', q{
 	CREATE FUNCTION pgmq.send(text, text) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
 	CREATE FUNCTION pgmq.helper() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 7';
 	CREATE TYPE pgmq.mine AS (a int)});
+may_not('aloof', 'of_boss', $ADOPT, qr/^42501: .* cannot be adopted by role aloof/, 'a member without the rights of the owner cannot adopt');
 may_not('deputy', 'of_boss', "BEGIN ISOLATION LEVEL SERIALIZABLE; $ADOPT; COMMIT", qr/^25001: pgmq cannot be adopted/,
 	'a snapshot of before could show another owner');
 may('deputy', 'of_boss', $ADOPT, '', 'a member of the owner adopts');
