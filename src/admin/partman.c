@@ -239,8 +239,8 @@ partman_config(const Partman *pm, const QueueName *name, char prefix, PartmanCon
 	static const Oid types[] = {TEXTOID, INT4OID, TEXTOID, TEXTOID};
 	OwnRow		row;
 
-	if (!ownread_find(partman_config_relid(pm), "parent_table", TEXTOID, name_unquoted(name, prefix),
-					  columns, types, lengthof(columns), &row))
+	if (!ownread_find(partman_config_relid(pm), VIEW_OF_STATEMENT, "parent_table", TEXTOID,
+					  name_unquoted(name, prefix), columns, types, lengthof(columns), &row))
 		return false;
 	if (row.nulls[0] || row.nulls[1])
 		refuse_config(pm, psprintf("It says NULL where the partitions of %s are described.",

@@ -201,7 +201,7 @@ index_by(Relation rel, AttrNumber attno)
  * The caller has locked the table, and knows that its columns have these types.
  */
 bool
-ownread_find(Oid relid, const char *key_column, Oid key_type, const char *key,
+ownread_find(Oid relid, OwnView view, const char *key_column, Oid key_type, const char *key,
 			 const char *const *columns, const Oid *types, int ncolumns, OwnRow *row)
 {
 	Relation	rel = table_open(relid, NoLock);
@@ -209,7 +209,7 @@ ownread_find(Oid relid, const char *key_column, Oid key_type, const char *key,
 	Reading		reading = {.columns = columns, .ncolumns = ncolumns, .rows = row,
 	.context = CurrentMemoryContext, .room = 1};
 	AttrNumber	key_attno = relcheck_column(desc, key_column, key_type);
-	Snapshot	snapshot = RegisterSnapshot(take_snapshot(VIEW_OF_STATEMENT));
+	Snapshot	snapshot = RegisterSnapshot(take_snapshot(view));
 	Oid			index = index_by(rel, key_attno);
 	ScanKeyData scan_key;
 	SysScanDesc scan;

@@ -49,7 +49,6 @@ PG_FUNCTION_INFO_V1(pgmq_notify_queue_listeners);
 PG_FUNCTION_INFO_V1(pgmq__notify_settings_changed);
 
 #define TRIGGER_NAME "trigger_notify_queue_insert_listeners"
-#define SETTINGS_INDEX "notify_insert_throttle_queue_name_key"
 
 /* For a trigger without a setting; a crash under the PL/pgSQL extension leaves one */
 #define DEFAULT_INTERVAL_MS 250
@@ -144,24 +143,6 @@ begin_settings(void)
 	SettingsValid = true;
 }
 
-/* An index that finds a queue's row; InvalidOid if there is none */
-static Oid
-settings_index(Relation rel, AttrNumber name_attno)
-{
-	const IndexKey key = {name_attno, VARCHAROID,
-	TupleDescAttr(RelationGetDescr(rel), name_attno - 1)->attcollation};
-	Oid			oid = get_relname_relid(SETTINGS_INDEX, RelationGetNamespace(rel));
-	Relation	index;
-	bool		good;
-
-	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX ||
-		(index = try_index_open(oid, AccessShareLock)) == NULL)
-		return InvalidOid;
-	good = relcheck_index(index, RelationGetRelid(rel), &key, 1) && relcheck_index_is_whole(index);
-	index_close(index, AccessShareLock);
-	return good ? oid : InvalidOid;
-}
-
 /*
  * A sender needs no privilege on the table.  The lock is released at once; it
  * conflicts only with commands that rebuild the table.
@@ -169,32 +150,15 @@ settings_index(Relation rel, AttrNumber name_attno)
 static int
 read_setting(const char *queue_name)
 {
-	Relation	rel = table_open(relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock), NoLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	AttrNumber	name_attno = relcheck_column(desc, "queue_name", VARCHAROID);
-	AttrNumber	interval_attno = relcheck_column(desc, "throttle_interval_ms", INT4OID);
-	Oid			index = settings_index(rel, name_attno);
-	int			interval_ms = DEFAULT_INTERVAL_MS;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	static const char *const columns[] = {"throttle_interval_ms"};
+	static const Oid types[] = {INT4OID};
+	Oid			relid = relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock);
+	OwnRow		row;
+	bool		found = ownread_find(relid, VIEW_OF_LATEST, "queue_name", VARCHAROID, queue_name,
+									 columns, types, lengthof(columns), &row);
 
-	ScanKeyEntryInitialize(&key, 0, name_attno, BTEqualStrategyNumber, InvalidOid,
-						   TupleDescAttr(desc, name_attno - 1)->attcollation,
-						   F_TEXTEQ, CStringGetTextDatum(queue_name));
-	scan = systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-		Datum		value = heap_getattr(tuple, interval_attno, desc, &isnull);
-
-		if (!isnull)
-			interval_ms = Max(DatumGetInt32(value), 0);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return interval_ms;
+	UnlockRelationOid(relid, AccessShareLock);
+	return found && !row.nulls[0] ? Max(DatumGetInt32(row.values[0]), 0) : DEFAULT_INTERVAL_MS;
 }
 
 static int
@@ -462,7 +426,7 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 	queue_write_row(OWN_NOTIFY_SETTINGS, &name, true,
 					"INSERT INTO pgmq.notify_insert_throttle AS t (queue_name, throttle_interval_ms)"
 					" VALUES ($1, $2::pg_catalog.int4)"
-					" ON CONFLICT ON CONSTRAINT " SETTINGS_INDEX " DO UPDATE"
+					" ON CONFLICT ON CONSTRAINT notify_insert_throttle_queue_name_key DO UPDATE"
 					" SET throttle_interval_ms = EXCLUDED.throttle_interval_ms,"
 					" last_notified_at = pg_catalog.to_timestamp(0)",
 					2, args);

@@ -50,8 +50,8 @@ find_config_row(const QueueName *name, OwnRow *row)
 	static const char *const columns[] = {"retention_interval", "drop_unread", "drop_consumed", "converted_archive"};
 	static const Oid types[] = {TEXTOID, BOOLOID, BOOLOID, TEXTOID};
 
-	return ownread_find(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock), "queue_name", VARCHAROID,
-						name->canonical, columns, types, lengthof(columns), row);
+	return ownread_find(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock), VIEW_OF_STATEMENT,
+						"queue_name", VARCHAROID, name->canonical, columns, types, lengthof(columns), row);
 }
 
 static bool

@@ -8,28 +8,16 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql;
+
 my $node = PostgreSQL::Test::Cluster->new('maintain');
 $node->init(extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
 $node->append_conf('postgresql.conf', "fsync = off\ntimezone = 'UTC'\nautovacuum = off\nmax_prepared_transactions = 2");
 $node->start;
+sql_on($node, 'postgres');
 $node->safe_psql('postgres', 'CREATE EXTENSION pgmq; CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman');
-
-sub sql
-{
-	my ($query) = @_;
-	my ($rc, $out, $err) = $node->psql('postgres', $query);
-
-	chomp($out, $err);
-	return ($out, $err);
-}
-
-sub sql_is
-{
-	my ($query, $expected, $name) = @_;
-	my ($out, $err) = sql($query);
-
-	is($out, $expected, $name) or diag($err);
-}
 
 sub maintain_is
 {

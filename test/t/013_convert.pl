@@ -7,37 +7,16 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql;
+
 my $node = PostgreSQL::Test::Cluster->new('convert');
 $node->init(extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
 $node->append_conf('postgresql.conf', "fsync = off\ntimezone = 'UTC'\nmax_prepared_transactions = 2");
 $node->start;
+sql_on($node, 'postgres');
 $node->safe_psql('postgres', 'CREATE EXTENSION pgmq');
-
-sub sql
-{
-	my ($query) = @_;
-	my ($rc, $out, $err) = $node->psql('postgres', $query);
-
-	$err =~ s/^psql:<stdin>:\d+: //mg;
-	chomp($out, $err);
-	return ($out, $err);
-}
-
-sub sql_is
-{
-	my ($query, $expected, $name) = @_;
-	my ($out, $err) = sql($query);
-
-	is($out, $expected, $name) or diag($err);
-}
-
-sub said
-{
-	my ($query, $expected, $name) = @_;
-	my ($out, $err) = sql($query);
-
-	like($err, $expected, $name);
-}
 
 # The texts that programs know, their "s" included
 said("SELECT pgmq.convert_archive_partitioned('nope')", qr/^NOTICE:  Table a_nopes does not exists$/, 'no such archive');

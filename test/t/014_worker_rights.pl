@@ -7,6 +7,10 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql;
+
 my $node = PostgreSQL::Test::Cluster->new('rights');
 $node->init;
 $node->append_conf('postgresql.conf', qq{
@@ -18,32 +22,7 @@ pgmq.maintenance_interval = 1
 max_worker_processes = 12
 });
 $node->start;
-
-sub sql
-{
-	my ($query, $role) = @_;
-	my ($rc, $out, $err) = $node->psql('app', ($role ? "SET ROLE $role;\n" : '') . $query);
-
-	$err =~ s/^psql:<stdin>:\d+: //mg;
-	chomp($out, $err);
-	return ($out, $err);
-}
-
-sub sql_is
-{
-	my ($query, $expected, $name, $role) = @_;
-	my ($out, $err) = sql($query, $role);
-
-	is($out, $expected, $name) or diag($err);
-}
-
-sub fails
-{
-	my ($query, $expected, $name, $role) = @_;
-	my ($out, $err) = sql($query, $role);
-
-	like($err, $expected, $name);
-}
+sql_on($node, 'app');
 
 # Wait for two whole rounds of the worker: the second has begun after this was called
 sub rounds
@@ -134,7 +113,7 @@ $node->safe_psql('app', q{
 	ALTER TABLE pgmq.meta RENAME TO meta_old;
 	CREATE VIEW pgmq.meta AS SELECT public.seen() AS queue_name, false AS is_partitioned, false AS is_unlogged, now() AS created_at});
 ok($node->wait_for_log(qr/ERROR:  "pgmq.meta" is not the table that the extension pgmq made/, $position), 'a view in place of pgmq.meta is refused by the worker');
-fails('CALL pgmq.maintain()', qr/ERROR:  "pgmq.meta" is not the table/, 'and by a call of a superuser');
+said('CALL pgmq.maintain()', qr/ERROR:  "pgmq.meta" is not the table/, 'and by a call of a superuser');
 nobody_gained('a view');
 $position = -s $node->logfile;
 $node->safe_psql('app', q{
@@ -170,7 +149,7 @@ $node->safe_psql('app', q{
 	CREATE FUNCTION public.configured() RETURNS text LANGUAGE plpgsql AS $$BEGIN PERFORM public.spring('dbowner', 'view of configuration'); RETURN NULL; END$$;
 	CREATE VIEW pgmq.partition_config AS SELECT queue_name, public.configured() AS retention_interval, drop_unread, drop_consumed, converted_archive FROM pgmq.pc;
 	GRANT ALL ON pgmq.partition_config TO PUBLIC});
-fails('CALL pgmq.maintain()', qr/"pgmq.partition_config" is not the table/, 'a view in place of pgmq.partition_config');
+said('CALL pgmq.maintain()', qr/"pgmq.partition_config" is not the table/, 'a view in place of pgmq.partition_config');
 nobody_gained('the configuration');
 $node->safe_psql('app', 'DROP VIEW pgmq.partition_config; ALTER TABLE pgmq.pc RENAME TO partition_config');
 
@@ -185,7 +164,7 @@ $node->safe_psql('app', q{
 	SET ROLE maker;
 	CREATE FUNCTION evil.on_config() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM public.spring('maker', 'trigger'); RETURN COALESCE(NEW, OLD); END$$;
 	CREATE TRIGGER t BEFORE INSERT OR UPDATE OR DELETE ON partman.part_config FOR EACH ROW EXECUTE FUNCTION evil.on_config()});
-fails(q{SELECT pgmq.create_partitioned('guarded', '10')}, qr/ERROR:  "partman.part_config" is not the table.*\n.*The function of its trigger "t" belongs to a role/, q{a stranger's trigger on part_config}, 'other_maker');
+said(q{SELECT pgmq.create_partitioned('guarded', '10')}, qr/ERROR:  "partman.part_config" is not the table.*\n.*The function of its trigger "t" belongs to a role/, q{a stranger's trigger on part_config}, role => 'other_maker');
 $node->safe_psql('app', 'DROP TRIGGER t ON partman.part_config');
 
 # Functions and operators in pg_partman's schema that fit better than those that pg_partman means
@@ -226,9 +205,9 @@ $node->safe_psql('app', 'DROP FUNCTION partman.format(text, text), partman.forma
 	DROP OPERATOR partman.|| (text, text); REVOKE ALL ON ALL TABLES IN SCHEMA partman FROM maker; REVOKE CREATE ON SCHEMA partman FROM maker');
 
 # Another one's queue is nobody's to change, with the grants of the docs
-fails(q{SELECT pgmq.set_retention('beat', '0', true)}, qr/ERROR: .*(must be owner|permission denied)/, 'set_retention is for the owner', 'maker');
-fails(q{UPDATE partman.part_config SET retention = '0'}, qr/ERROR:  permission denied/, 'and nobody needs rights on part_config', 'maker');
-sql_is(q{SELECT pgmq.create_partitioned('own', '10', '100'); SELECT pgmq.set_retention('own', '50'); SELECT pgmq.drop_queue('own')}, "\n\nt", 'to make, change and drop a queue', 'maker');
+said(q{SELECT pgmq.set_retention('beat', '0', true)}, qr/ERROR: .*(must be owner|permission denied)/, 'set_retention is for the owner', role => 'maker');
+said(q{UPDATE partman.part_config SET retention = '0'}, qr/ERROR:  permission denied/, 'and nobody needs rights on part_config', role => 'maker');
+sql_is(q{SELECT pgmq.create_partitioned('own', '10', '100'); SELECT pgmq.set_retention('own', '50'); SELECT pgmq.drop_queue('own')}, "\n\nt", 'to make, change and drop a queue', role => 'maker');
 
 # The archive that was put aside: a table of somebody else's, and another queue's
 $node->safe_psql('app', q{
@@ -251,7 +230,7 @@ foreach my $table ('q_precious', 'a_precious', 'a_beat', 'meta', 'partition_conf
 {
 	$node->safe_psql('app', qq{SET ROLE other_maker; SELECT pgmq.create_partitioned('al', '10')});
 	$node->safe_psql('app', qq{UPDATE pgmq.partition_config SET converted_archive = '$table' WHERE queue_name = 'al'});
-	sql_is("SELECT pgmq.drop_queue('al')", 't', "drop_queue, with $table named in partition_config", 'other_maker');
+	sql_is("SELECT pgmq.drop_queue('al')", 't', "drop_queue, with $table named in partition_config", role => 'other_maker');
 }
 sql_is(q{SELECT count(*) FROM pg_class WHERE oid IN ('pgmq.q_precious'::regclass, 'pgmq.a_precious'::regclass, 'pgmq.a_beat'::regclass, 'pgmq.meta'::regclass, 'pgmq.q_beat_default'::regclass)},
 	5, 'no table of another queue is dropped');
@@ -321,11 +300,11 @@ my $rules = q{SELECT polname, polcmd, polpermissive, polroles, pg_get_expr(polqu
 	SELECT relrowsecurity, relforcerowsecurity, relacl, relowner::regrole FROM pg_class WHERE oid = 'pgmq.a_ar'::regclass;
 	SELECT attname, attacl FROM pg_attribute WHERE attrelid = 'pgmq.a_ar'::regclass AND attacl IS NOT NULL ORDER BY 1};
 my $before = $node->safe_psql('app', $rules);
-sql_is($visible, '{2}', 'a policy shows one row', 'maker');
+sql_is($visible, '{2}', 'a policy shows one row', role => 'maker');
 ($out, $err) = sql(q{SELECT pgmq.convert_archive_partitioned('ar', '10')}, 'other_maker');
 is($err, '', 'converted');
 is($node->safe_psql('app', $rules), $before, 'policies and privileges are the same');
-sql_is($visible, '{2}', 'and so is what is seen', 'maker');
+sql_is($visible, '{2}', 'and so is what is seen', role => 'maker');
 
 # Triggers of an archive that was put aside are as they were when it comes back, and have not fired
 $node->safe_psql('app', q{

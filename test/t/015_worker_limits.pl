@@ -8,6 +8,10 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql;
+
 my $node = PostgreSQL::Test::Cluster->new('limits');
 $node->init;
 $node->append_conf('postgresql.conf', qq{
@@ -20,32 +24,7 @@ pgmq.maintenance_step_timeout = 500
 max_worker_processes = 12
 });
 $node->start;
-
-sub sql
-{
-	my ($query, $db) = @_;
-	my ($rc, $out, $err) = $node->psql($db || 'one', $query);
-
-	$err =~ s/^psql:<stdin>:\d+: //mg;
-	chomp($out, $err);
-	return ($out, $err);
-}
-
-sub sql_is
-{
-	my ($query, $expected, $name) = @_;
-	my ($out, $err) = sql($query);
-
-	is($out, $expected, $name) or diag($err);
-}
-
-sub fails
-{
-	my ($query, $expected, $name) = @_;
-	my ($out, $err) = sql($query);
-
-	like($err, $expected, $name);
-}
+sql_on($node, 'one');
 
 sub others_are_maintained
 {
@@ -102,13 +81,13 @@ my @bad = (
 	[ '', qr/ERROR: / ]);
 foreach my $case (@bad)
 {
-	fails("SELECT pgmq.create_partitioned('bad', '$case->[0]', NULL, 2)", $case->[1], "create_partitioned with '$case->[0]'");
+	said("SELECT pgmq.create_partitioned('bad', '$case->[0]', NULL, 2)", $case->[1], "create_partitioned with '$case->[0]'");
 }
 sql_is(q{SELECT pgmq.create('plain'); SELECT pgmq.create_partitioned('timed', '1 day')}, '', 'queues to convert and to set');
-fails(q{SELECT pgmq.convert_archive_partitioned('plain', '1 mon -719 hours')}, qr/ERROR:  partition_interval must be free of positive and negative units/, 'convert_archive_partitioned');
-fails(q{SELECT pgmq.convert_archive_partitioned('plain', '1 day', '1 mon -719 hours')}, qr/ERROR:  retention_interval must be free of positive and negative units/, 'its retention');
-fails(q{SELECT pgmq.set_retention('timed', '1 mon -719 hours')}, qr/ERROR:  retention_interval must be free of positive and negative units/, 'set_retention');
-fails(q{SELECT pgmq.create_partitioned('bad', '10', '-5')}, qr/ERROR:  retention_interval must be at least 0/, 'a retention below 0');
+said(q{SELECT pgmq.convert_archive_partitioned('plain', '1 mon -719 hours')}, qr/ERROR:  partition_interval must be free of positive and negative units/, 'convert_archive_partitioned');
+said(q{SELECT pgmq.convert_archive_partitioned('plain', '1 day', '1 mon -719 hours')}, qr/ERROR:  retention_interval must be free of positive and negative units/, 'its retention');
+said(q{SELECT pgmq.set_retention('timed', '1 mon -719 hours')}, qr/ERROR:  retention_interval must be free of positive and negative units/, 'set_retention');
+said(q{SELECT pgmq.create_partitioned('bad', '10', '-5')}, qr/ERROR:  retention_interval must be at least 0/, 'a retention below 0');
 # and the same in the tables that maintenance reads; rows far away, and at the ends of the range
 my @rows = map { my $i = $_->[0]; $i eq '' ? () : "'$i'" } @bad;
 $node->safe_psql('one', q{
@@ -146,10 +125,10 @@ $node->safe_psql('one', q{SELECT pgmq.drop_queue('far'), pgmq.drop_queue('ends')
 $node->safe_psql('one', q{
 	CREATE VIEW pgmq.q_v AS SELECT 1::bigint AS msg_id; CREATE TABLE pgmq.q_bare (); CREATE TABLE pgmq.q_listed (a int) PARTITION BY LIST (a); CREATE SEQUENCE pgmq.q_seq;
 	INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged) VALUES ('a;b', true, false), ('--', true, false), ('$', true, false), ('', true, false), ('v', true, false), ('bare', true, false), ('listed', true, false), ('seq', true, false), ('none', true, false)});
-fails('CALL pgmq.maintain()', qr/WARNING:  queue "a;b" is skipped: no queue can have this name/, 'a name that is none is passed over');
+said('CALL pgmq.maintain()', qr/WARNING:  queue "a;b" is skipped: no queue can have this name/, 'a name that is none is passed over');
 others_are_maintained('beside rows that are no queues');
 $node->safe_psql('one', q{ALTER TABLE pgmq.meta REPLICA IDENTITY FULL; ALTER TABLE pgmq.meta ALTER queue_name DROP NOT NULL; INSERT INTO pgmq.meta VALUES (NULL, false, false)});
-fails('CALL pgmq.maintain()', qr/WARNING:  queue "<NULL>" is skipped: a queue must have a name/, 'so is NULL');
+said('CALL pgmq.maintain()', qr/WARNING:  queue "<NULL>" is skipped: a queue must have a name/, 'so is NULL');
 others_are_maintained('beside a NULL');
 $node->safe_psql('one', q{DELETE FROM pgmq.meta WHERE queue_name IS NULL OR queue_name <> 'good'; ALTER TABLE pgmq.meta ALTER queue_name SET NOT NULL;
 	DROP VIEW pgmq.q_v; DROP TABLE pgmq.q_bare, pgmq.q_listed; DROP SEQUENCE pgmq.q_seq});
@@ -188,11 +167,11 @@ foreach my $kind (sort keys %code)
 
 	# A session that calls, without the worker beside it
 	databases('two');
-	fails(q{SET my.wait = 'on'; CALL pgmq.maintain(); SELECT pgmq.send('good', '1')},
+	said(q{SET my.wait = 'on'; CALL pgmq.maintain(); SELECT pgmq.send('good', '1')},
 		$catches ? qr/terminating connection due to administrator command/ : qr/WARNING:  maintenance of queue "slow" took too long/, "a session that calls, beside code that $kind");
-	fails(q{SET my.wait = 'on'; BEGIN; CALL pgmq.maintain(); SELECT pgmq.send('good', '1'); COMMIT},
+	said(q{SET my.wait = 'on'; BEGIN; CALL pgmq.maintain(); SELECT pgmq.send('good', '1'); COMMIT},
 		$catches ? qr/terminating connection due to administrator command/ : qr/WARNING:  maintenance of queue "slow" took too long/, 'in a transaction block as well');
-	fails(q{SET pgmq.maintenance_step_timeout = '1h'; SET my.wait = 'on'; SET statement_timeout = '300ms'; CALL pgmq.maintain()}, qr/^ERROR:  canceling statement due to statement timeout/m,
+	said(q{SET pgmq.maintenance_step_timeout = '1h'; SET my.wait = 'on'; SET statement_timeout = '300ms'; CALL pgmq.maintain()}, qr/^ERROR:  canceling statement due to statement timeout/m,
 		q{the caller's statement_timeout ends the call}) if !$catches;
 	foreach my $how ($catches ? 'terminate' : ('cancel', 'terminate'))
 	{

@@ -6,6 +6,10 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql qw(until_true);
 use Time::HiRes qw(usleep);
 use IPC::Run ();
 
@@ -24,23 +28,6 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION pgmq;
 	CREATE EXTENSION dblink;
 	SELECT pgmq.create('q')});
-
-my $DEADLINE = 300;
-
-# until_true(code, name): within the deadline, which is half of the intervals
-sub until_true
-{
-	my ($code, $name) = @_;
-	my $end = time + $DEADLINE;
-
-	while (time < $end)
-	{
-		return 1 if $code->();
-		usleep(10_000);
-	}
-	diag("not in $DEADLINE seconds: $name");
-	return 0;
-}
 
 # A psql that runs SQL meanwhile
 sub start_sql

@@ -9,6 +9,10 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql qw(ok_until);
 use Time::HiRes qw(usleep);
 
 my $HOUR = 3600 * 1000;
@@ -25,20 +29,6 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION pgmq');
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
-
-# until_true(what, condition): poll, with a deadline
-sub until_true
-{
-	my ($what, $condition) = @_;
-	my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
-
-	until ($condition->())
-	{
-		if (time() > $deadline) { fail($what); return; }
-		usleep(20_000);
-	}
-	pass($what);
-}
 
 # A session that listens: {count}{channel}, as far as it has looked
 sub listener
@@ -80,7 +70,7 @@ sub wait_for
 {
 	my ($listener, $channel, $count, $what) = @_;
 
-	until_true($what, sub { look($listener); return ($listener->{count}{$channel} // 0) >= $count });
+	ok_until($what, sub { look($listener); return ($listener->{count}{$channel} // 0) >= $count });
 	is($listener->{count}{$channel}, $count, "$what: and no more");
 }
 
@@ -145,15 +135,15 @@ sub queue
 	sql("SELECT pgmq.send('slow', '1')");
 	sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pgmq announcer'});
 	wait_for($l, $channel, 4, 'a terminated announcer announces what waits');
-	until_true('and goes', sub { sql($ANNOUNCERS) eq '0' });
+	ok_until('and goes', sub { sql($ANNOUNCERS) eq '0' });
 	sql("SELECT pgmq.send('slow', '1')");
-	until_true('the next silent sender has another one come', sub { sql($ANNOUNCERS) eq '1' });
+	ok_until('the next silent sender has another one come', sub { sql($ANNOUNCERS) eq '1' });
 	is(count_now($l, $channel), 4, 'and stays silent');
 
 	# One that fails is started again, and knows what is to be done
 	my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pgmq announcer'});
 	sql("SELECT pg_cancel_backend($pid)");
-	until_true('an announcer that was cancelled is started again',
+	ok_until('an announcer that was cancelled is started again',
 		sub { sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pgmq announcer' AND pid <> $pid") eq '1' });
 	is(count_now($l, $channel), 4, 'it keeps to the interval');
 	sql("SELECT pgmq.update_notify_insert('slow', 0)");
@@ -163,7 +153,7 @@ sub queue
 	sql("SELECT pgmq.update_notify_insert('slow', 500); SELECT pgmq.send('slow', '1')");
 	sql("BEGIN; SELECT pgmq.send('slow', '1'); COMMIT; SELECT pgmq.disable_notify_insert('slow'); SELECT pgmq.send('slow', '1')");
 	wait_for($l, $channel, 7, 'what was sent before notifications were disabled is announced');
-	until_true('an announcer without work goes by itself', sub { sql($ANNOUNCERS) eq '0' });
+	ok_until('an announcer without work goes by itself', sub { sql($ANNOUNCERS) eq '0' });
 	is(count_now($l, $channel), 7, 'and nothing after that');
 	$l->{session}->quit;
 	$open->quit;
@@ -181,11 +171,11 @@ sub queue
 	sql("SELECT pgmq.send('late', '1')");
 	$standby->('nobody');
 	my $late = $node->background_psql('postgres');
-	until_true('a session that waits for standbys',
+	ok_until('a session that waits for standbys',
 		sub { $late->query_safe('SHOW synchronous_standby_names') =~ /nobody/ });
 	sql('CHECKPOINT');			# by the process that tells sessions whether there are any
 	$late->query_until(qr/begun/, "\\echo begun\nSET synchronous_commit = on;\nSELECT pgmq.send('late', '\"late\"');\n");
-	until_true('hangs in its commit', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") eq '1' });
+	ok_until('hangs in its commit', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") eq '1' });
 	sql("SELECT pgmq.update_notify_insert('late', $HOUR)");
 	is(count_now($l, $channel), 1, 'what has not been committed is not announced');
 	sql("SELECT pgmq.send('late', '1')") for 1 .. 2;
@@ -193,7 +183,7 @@ sub queue
 	sql("SELECT pgmq.update_notify_insert('late', $HOUR)");
 	wait_for($l, $channel, 3, 'by the announcer, too, which waits for no standby');
 	$standby->('');
-	until_true('the session commits', sub { sql(q{SELECT count(*) FROM pgmq.q_late WHERE message = '"late"'}) eq '1' });
+	ok_until('the session commits', sub { sql(q{SELECT count(*) FROM pgmq.q_late WHERE message = '"late"'}) eq '1' });
 	sql("SELECT pgmq.update_notify_insert('late', $HOUR)");
 	wait_for($l, $channel, 4, 'then its message is announced');
 	$late->quit;
@@ -289,9 +279,9 @@ PYTHON
 	my $told = sub { my ($times) = @_; look($l); return !grep { ($l->{count}{"pgmq.q_m$_.INSERT"} // 0) < $times } 1 .. $n };
 
 	sql($all);
-	until_true("$n queues in one transaction: all are announced", sub { $told->(1) });
+	ok_until("$n queues in one transaction: all are announced", sub { $told->(1) });
 	sql($all);
-	until_true('and all again', sub { $told->(2) });
+	ok_until('and all again', sub { $told->(2) });
 	$l->{session}->quit;
 	sql("SELECT pgmq.drop_queue('m' || i) FROM generate_series(1, $n) AS i");
 }
@@ -343,7 +333,7 @@ PYTHON
 		sql("CREATE DATABASE $db");
 		$node->safe_psql($db, "CREATE EXTENSION pgmq; SELECT pgmq.create('x'); SELECT pgmq.enable_notify_insert('x', $HOUR);");
 		$node->safe_psql($db, "SELECT pgmq.send('x', '1')") for 1 .. 2;
-		until_true("$db: the announcer has come",
+		ok_until("$db: the announcer has come",
 			sub { sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pgmq announcer' AND datname = '$db'") eq '1' });
 	};
 
@@ -392,7 +382,7 @@ PYTHON
 	my $pid = $victim->query_safe('SELECT pg_backend_pid()');
 	$victim->{run}{IN} = undef;
 	kill 'KILL', $pid;
-	until_true('the server starts anew', sub { slurp_file($node->logfile) =~ /all server processes terminated; reinitializing/ });
+	ok_until('the server starts anew', sub { slurp_file($node->logfile) =~ /all server processes terminated; reinitializing/ });
 	$node->poll_query_until('postgres', 'SELECT true');
 	$l = listener('restored', 'pgmq.q_x.INSERT');
 	$l->{db} = 'restored';
@@ -449,7 +439,7 @@ queue('orders', 0);
 	$session->query_safe($listen);
 	is($session->query_safe(shift @rest), '', 'psql: nothing is there');
 	sql(q{SELECT pgmq.send('orders', '"for psql"')});
-	until_true('psql: the notification is shown', sub { $session->query_safe($rest[0]) =~ /^Asynchronous notification "pgmq.q_orders.INSERT" received from server process with PID \d+\.$/m });
+	ok_until('psql: the notification is shown', sub { $session->query_safe($rest[0]) =~ /^Asynchronous notification "pgmq.q_orders.INSERT" received from server process with PID \d+\.$/m });
 	$session->quit;
 	sql("SELECT pgmq.purge_queue('orders')");
 }
@@ -473,10 +463,10 @@ foreach ([ 'python', [ '/usr/bin/python3' ], 'consumer.py' ], [ 'js', ['node'], 
 	foreach my $n (1 .. 3)
 	{
 		sql(qq{SELECT pgmq.send('orders', '"$n for $language"')});
-		until_true("$language: message $n is handed out when it comes",
+		ok_until("$language: message $n is handed out when it comes",
 			sub { $client->pump_nb; return $out =~ /^$n for $language$/m });
 	}
-	until_true("$language: and deleted", sub { sql('SELECT count(*) FROM pgmq.q_orders') eq '0' });
+	ok_until("$language: and deleted", sub { sql('SELECT count(*) FROM pgmq.q_orders') eq '0' });
 	$client->kill_kill;
 	is($err, '', "$language: no complaints");
 }

@@ -9,9 +9,12 @@ use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql qw(ok_until);
 use Time::HiRes qw(usleep);
 
-my $DEADLINE = 300;
 my $LONG = 600_000;
 
 my $node = PostgreSQL::Test::Cluster->new('clients');
@@ -24,19 +27,6 @@ shared_preload_libraries = 'pgmq'
 $node->start;
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
-
-sub until_true
-{
-	my ($name, $code) = @_;
-	my $end = time + $DEADLINE;
-
-	while (time < $end)
-	{
-		return ok(1, $name) if $code->();
-		usleep(10_000);
-	}
-	return ok(0, $name);
-}
 
 sql(q{CREATE EXTENSION pgmq});
 sql(q{SELECT pgmq.create('orders')});
@@ -64,7 +54,7 @@ sub example
 
 sub one_waits
 {
-	return until_true("$_[0] waits", sub {
+	return ok_until("$_[0] waits", sub {
 		sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND wait_event_type = 'Extension' AND query LIKE '%pgmq.%'}) eq '1' });
 }
 
@@ -86,13 +76,13 @@ sub consumes
 
 		one_waits($name) or diag($err);
 		sql(qq{SELECT pgmq.send('$queue', '"$n for $name"')});
-		until_true("$name: message $n comes", sub { $client->pump_nb; return $out =~ /$n for \Q$name\E$/m });
+		ok_until("$name: message $n comes", sub { $client->pump_nb; return $out =~ /$n for \Q$name\E$/m });
 	}
-	until_true("$name: and all are gone", sub {
+	ok_until("$name: and all are gone", sub {
 		sql('SELECT count(*) FROM (SELECT FROM pgmq.q_orders UNION ALL SELECT FROM pgmq.q_invoices) AS q') eq '0' });
 	$client->kill_kill;
 	is($err, '', "$name: no complaints");
-	until_true("$name: its backend ends with it", sub {
+	ok_until("$name: its backend ends with it", sub {
 		sql(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%pgmq.%'}) eq '0' });
 }
 
@@ -107,7 +97,7 @@ sub psql_once
 	my $psql = IPC::Run::start([ 'psql', '-XAtq', '-d', $connection, '-f', $file ], '<', \undef, '>', \$out, '2>', \$err);
 	one_waits($name);
 	sql(q{SELECT pgmq.send('orders', '"for psql"')});
-	until_true("$name: the message comes", sub { $psql->pump_nb if $psql->pumpable; $out =~ /^\d+\|"for psql"$/m });
+	ok_until("$name: the message comes", sub { $psql->pump_nb if $psql->pumpable; $out =~ /^\d+\|"for psql"$/m });
 	$psql->finish;
 	is($err, '', "$name: no complaints");
 	sql(q{SELECT pgmq.purge_queue('orders')});
@@ -152,7 +142,7 @@ auth_file = $dir/users
 logfile = $dir/log
 });
 my $bouncer = IPC::Run::start([ 'pgbouncer', '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \my $bouncer_out, '2>', \my $bouncer_err);
-until_true('pgbouncer is up', sub { -S "$dir/.s.PGSQL.$port" }) or diag($bouncer_err);
+ok_until('pgbouncer is up', sub { -S "$dir/.s.PGSQL.$port" }) or diag($bouncer_err);
 consumes('pgbouncer', \@python, example('python', 'prepare_threshold'), $port, $dir, 'orders');
 psql_once('pgbouncer, read_with_poll', "host=$dir port=$port dbname=postgres user=$user", example('sql', 'read_with_poll'));
 $bouncer->kill_kill;

@@ -7,6 +7,10 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql qw(until_true);
 use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('shared_limits');
@@ -29,23 +33,7 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE stranger;
 	GRANT USAGE ON SCHEMA pgmq TO stranger});
 
-my $DEADLINE = $PostgreSQL::Test::Utils::timeout_default;
-
 sub sql { return $node->safe_psql('postgres', $_[0]); }
-
-sub until_true
-{
-	my ($code, $name) = @_;
-	my $end = time + $DEADLINE;
-
-	while (time < $end)
-	{
-		return 1 if $code->();
-		usleep(10_000);
-	}
-	diag("not in $DEADLINE seconds: $name");
-	return 0;
-}
 
 # ---- sessions that wait, each with a connection of dblink's ----
 

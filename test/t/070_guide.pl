@@ -10,9 +10,9 @@ use POSIX ':sys_wait_h';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use PgmqSql qw($DEADLINE ok_until);
 use Time::HiRes qw(usleep);
 
-my $DEADLINE = 3 * $PostgreSQL::Test::Utils::timeout_default;
 my $WORKERS = 3;
 my $MESSAGES = 200;
 
@@ -45,19 +45,6 @@ DocExamples::run($node, 'guide');
 ###################################################### the worker
 
 sub sql { return $node->safe_psql('work', $_[0]); }
-
-sub until_true
-{
-	my ($name, $code) = @_;
-	my $end = time + $DEADLINE;
-
-	while (time < $end)
-	{
-		return ok(1, $name) if $code->();
-		usleep(20_000);
-	}
-	return ok(0, $name);
-}
 
 my $page = DocExamples::page('guide');
 my ($worker) = grep { /TakenOver/ } $page =~ /^```python\n(.*?)^```\n/msg;
@@ -241,13 +228,13 @@ PostgreSQL::Test::Utils::append_to_file($tries, '');
 send_some(1001, 1001, 'slow');
 send_some(1002, 1002, 'overtaken');
 keep_workers();
-until_true('both are done', sub { left() eq '0' });
-until_true('the slow worker learns that its message was taken over', sub { slurp_file($tries) =~ /^taken over 1001$/m });
-until_true('and so does the overtaken one', sub { slurp_file($tries) =~ /^taken over 1002$/m });
+ok_until('both are done', sub { left() eq '0' });
+ok_until('the slow worker learns that its message was taken over', sub { slurp_file($tries) =~ /^taken over 1001$/m });
+ok_until('and so does the overtaken one', sub { slurp_file($tries) =~ /^taken over 1002$/m });
 
 # A worker that is at ease reads the next one: then the others have written what they would write
 send_some(1003, 1002 + $WORKERS * 3, 'plain');
-until_true('the workers go on', sub { left() eq '0' });
+ok_until('the workers go on', sub { left() eq '0' });
 is(sql('SELECT count(*) FROM results WHERE total IN (1002, 1003)'), '2', 'each of the two has one result');
 end_workers('TERM');
 
@@ -265,7 +252,7 @@ sql(q{SELECT count(*) FROM pgmq.send_batch('orders', ARRAY(
 	  FROM generate_series(1, 60) AS n),
 	ARRAY(SELECT jsonb_build_object('x-pgmq-group', n % 3) FROM generate_series(1, 60) AS n))});
 keep_workers();
-until_true('groups: all messages are done', sub { left() eq '0' });
+ok_until('groups: all messages are done', sub { left() eq '0' });
 my %last;
 is_deeply([ grep { my $group = $_ % 3; my $late = $_ < ($last{$group} // 0); $last{$group} = $_; $late } slurp_file($tries) =~ /^try (\d+)$/mg ],
 	[], 'groups: in their order');
