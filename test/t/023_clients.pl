@@ -13,7 +13,6 @@ use Test::More;
 use FindBin;
 use lib $FindBin::RealBin;
 use PgmqSql qw(ok_until);
-use Time::HiRes qw(usleep);
 
 my $LONG = 600_000;
 
