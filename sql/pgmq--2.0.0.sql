@@ -854,3 +854,23 @@ RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_rescan';
 COMMENT ON FUNCTION pgmq.rescan(pg_catalog.text) IS
     'Make the next read search the whole queue, for messages that were not written by the functions of pgmq';
+
+------------------------------------------- other versions of the interface
+
+CREATE FUNCTION pgmq.create_first_names(schema_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_create_first_names';
+COMMENT ON FUNCTION pgmq.create_first_names(pg_catalog.text) IS
+    'Make the functions of the earliest versions, such as pgmq_send, in a schema; harmless if they exist';
+
+CREATE FUNCTION pgmq.drop_first_names(schema_name pg_catalog.text)
+RETURNS boolean LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_drop_first_names';
+COMMENT ON FUNCTION pgmq.drop_first_names(pg_catalog.text) IS
+    'Drop the functions that create_first_names has made in a schema; false if there are none';
+
+CREATE FUNCTION pgmq.prepare_downgrade()
+RETURNS SETOF pg_catalog.text LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_prepare_downgrade';
+COMMENT ON FUNCTION pgmq.prepare_downgrade() IS
+    'Drop from all queues what the PL/pgSQL extension does not know; returns what was dropped';

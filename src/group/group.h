@@ -9,7 +9,7 @@
  *
  * Without a group index the same is done by statements on the whole queue (slowgroup.c).
  *
- * Other folders need to know whether a queue has notes, which are dropped with it.
+ * Other folders need to know whether a queue has notes, which are dropped with it, and its index.
  */
 #ifndef PGMQ_GROUP_H
 #define PGMQ_GROUP_H
@@ -17,6 +17,7 @@
 #include "message/message.h"
 
 extern bool group_has_notes(const QueueName *name);
+extern const char *group_index(const QueueName *name);
 
 /* At the end of a transaction; cannot fail */
 extern void starts_forget_own(void);

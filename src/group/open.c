@@ -240,6 +240,27 @@ is_group_index(Relation table, Relation index)
 		(index->rd_rel->relispartition || relcheck_index_expression(index, table, GROUP_KEY));
 }
 
+/* The group index of the queue, in SQL; NULL if there is no valid one of ours */
+const char *
+group_index(const QueueName *name)
+{
+	Oid			relid = queue_relid(name, QUEUE_TABLE);
+	Oid			oid = queue_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
+	char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
+	Relation	queue = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	Relation	index = NULL;
+	bool		ours;
+
+	if (queue != NULL && (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX))
+		index = try_index_open(oid, AccessShareLock);
+	ours = index != NULL && is_group_index(queue, index);
+	if (index)
+		index_close(index, AccessShareLock);
+	if (queue)
+		relation_close(queue, AccessShareLock);
+	return ours ? psprintf(PGMQ_SCHEMA ".%s", name_object(name, "q_", GROUP_INDEX_SUFFIX)) : NULL;
+}
+
 /* The part of the group index that is on a table.  Finding it takes long. */
 static Oid
 leaf_index_oid(GroupQueue *queue, GroupTable *table)

@@ -365,6 +365,15 @@ foreach my $installer ('boss', $super)
 		SELECT pgmq.metrics_all();
 		SELECT pgmq.list_queues();
 		SELECT pgmq.purge_queue('q'::pg_catalog.text);
+		SELECT pgmq.create_fifo_index('u'::pg_catalog.text);
+		SELECT pgmq.create_first_names('public'::pg_catalog.text);
+		SELECT public.pgmq_send('q'::pg_catalog.text, '{}'::pg_catalog.jsonb);
+		SELECT public.pgmq_read('q'::pg_catalog.text, 0, 1);
+		SELECT public.pgmq_pop('q'::pg_catalog.text);
+		SELECT public.pgmq_archive('q'::pg_catalog.text, 1::bigint);
+		SELECT public.pgmq_delete('q'::pg_catalog.text, 1::bigint);
+		SELECT pgmq.drop_first_names('public'::pg_catalog.text);
+		SELECT pgmq.prepare_downgrade();
 		SELECT pgmq.drop_queue('u'::pg_catalog.text);
 		SELECT pgmq._belongs_to_pgmq('meta'::pg_catalog.text)}))[1];
 	is($error, '', 'every function works among the traps');

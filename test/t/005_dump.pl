@@ -45,6 +45,9 @@ $node->safe_psql('origin', q{
 	SELECT pgmq.send_batch('drained', array_fill('{}'::jsonb, '{30}'));
 	SELECT pgmq.pop('drained', 30);
 
+	CREATE SCHEMA "First";
+	SELECT pgmq.create_first_names('First');
+
 	CREATE ROLE consumer LOGIN;
 	GRANT USAGE ON SCHEMA pgmq TO consumer;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.q_orders TO consumer;
@@ -80,6 +83,7 @@ sub contents
 		 ORDER BY attrelid::regclass::text, attnum;
 		SELECT extname, extversion, extconfig::regclass[] FROM pg_extension WHERE extname = 'pgmq';
 		SELECT nspacl FROM pg_namespace WHERE nspname = 'pgmq';
+		SELECT pg_get_functiondef(oid), obj_description(oid, 'pg_proc') FROM pg_proc WHERE pronamespace = '"First"'::regnamespace ORDER BY 1;
 		SELECT defaclobjtype, defaclacl FROM pg_default_acl WHERE defaclnamespace = 'pgmq'::regnamespace ORDER BY 1;
 		SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass
 		   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgmq')});
@@ -107,6 +111,8 @@ sub check_alive
 		"$when: leased and delayed messages stay hidden, the next ones are handed out");
 	is($node->safe_psql($db, "SELECT count(*) FROM pgmq.archive('scratch', ARRAY(SELECT msg_id FROM pgmq.q_scratch))"),
 		'35', "$when: the archive of the unlogged queue takes the rest");
+	is($node->safe_psql($db, q{SELECT pgmq.create_first_names('First'); SELECT count(*) FROM "First".pgmq_read('empty', 0, 1);
+		SELECT pgmq.drop_first_names('First'), to_regproc('"First".pgmq_send') IS NULL}), "\n0\nt|t", "$when: the first names are still ours");
 	is($node->safe_psql($db, "SELECT pgmq.create('ORDERS'); SELECT count(*) FROM pgmq.list_queues()"),
 		"\n5", "$when: create finds the queue");
 	is($node->safe_psql($db, q{SELECT pgmq.drop_queue('größe "q" 50%.\ x')}), 't', "$when: a queue can be dropped");

@@ -108,7 +108,8 @@ my %calls = (
 	validate_routing_key => [ "SELECT pgmq.validate_routing_key('a.b')" ],
 	validate_topic_pattern => [ "SELECT pgmq.validate_topic_pattern('a.*')" ],
 	acquire_queue_lock => [ "SELECT pgmq.acquire_queue_lock('jobs')" ],
-	detach_archive => [ "SELECT pgmq.detach_archive('jobs')" ]);
+	detach_archive => [ "SELECT pgmq.detach_archive('jobs')" ],
+	create_first_names => [ "SELECT pgmq.create_first_names('public')" ]);
 
 # What must be there for the call to do something
 my %before = (update_notify_insert => [ "SELECT pgmq.enable_notify_insert('jobs')" ],

@@ -110,19 +110,26 @@ foreach my $db (qw(extension sql_only))
 }
 
 # And back, by what docs/migrating.md says
-my ($back) = grep { /^BEGIN;\nLOCK/ } slurp_file("$FindBin::RealBin/../../docs/migrating.md") =~ /^```sql\n(.*?)^```/msg;
+my @blocks = slurp_file("$FindBin::RealBin/../../docs/migrating.md") =~ /^```sql\n(.*?)^```/msg;
+my ($back) = grep { /^BEGIN;\nLOCK/ } @blocks;
+my ($privileges) = grep { /REVOKE ALL ON ROUTINE/ } @blocks;
 $back =~ s/^CREATE EXTENSION pgmq;/CREATE EXTENSION pgmq VERSION '1.11.1';/m or die 'no CREATE EXTENSION';
-$node->safe_psql('postgres', 'CREATE DATABASE back');
+$node->safe_psql('postgres', 'CREATE DATABASE back; CREATE ROLE sender');
 $node->safe_psql('back', "CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq VERSION '1.11.1'; $QUEUES; DROP VIEW public.orders, public.lengths;
+	CREATE FUNCTION public.create_small(name text) RETURNS void BEGIN ATOMIC SELECT pgmq.create_partitioned(name, '10'::text, '100'::text); END;
 	ALTER EXTENSION pgmq UPDATE; SELECT pgmq.create('ours'); SELECT pgmq.create_fifo_indexes_all(); SELECT pgmq.enable_notify_insert('ours', 100);
 	SELECT pgmq.create_partitioned('part', '10', '100'); SELECT pgmq.read(q, 3600, 2) FROM unnest('{orders,scratch,told,converted,part,timed}'::text[]) AS q;
-	SELECT pgmq.send('ours', '1'), pgmq.send('ours', '2'); SELECT pgmq.send_topic('logs.y', '3')");
+	SELECT pgmq.send('ours', '1'), pgmq.send('ours', '2'); SELECT pgmq.send_topic('logs.y', '3');
+	SELECT pgmq.create_first_names('public');
+	REVOKE ALL ON FUNCTION pgmq.purge_queue(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION pgmq.purge_queue(text) TO sender; GRANT SELECT ON pgmq.meta TO sender");
 push @QUEUES, 'ours';
 my $columns = 'msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers';
 my $rows = join('; ', map { "SELECT $columns FROM pgmq.q_$_ ORDER BY msg_id; SELECT $columns FROM pgmq.a_$_ ORDER BY msg_id" } @QUEUES)
 	. '; SELECT * FROM pgmq.meta ORDER BY 1; SELECT * FROM pgmq.topic_bindings ORDER BY 1; SELECT queue_name, throttle_interval_ms FROM pgmq.notify_insert_throttle ORDER BY 1';
 my $kept = $node->safe_psql('back', $rows);
+my $granted = $node->safe_psql('back', $privileges);
 $node->safe_psql('back', $back);
+$node->safe_psql('back', $granted);
 is($node->safe_psql('back', $rows), $kept, 'back: everything is as it was');
 foreach my $queue (@QUEUES)
 {
@@ -140,8 +147,34 @@ my ($told, $deadline) = ('', time + $PostgreSQL::Test::Utils::timeout_default);
 $told = $node->safe_psql('back', q{LISTEN "pgmq.q_ours.INSERT"; SELECT pgmq.send('ours', '1') > 0})
 	until $told =~ /Asynchronous notification/ || time > $deadline;
 like($told, qr/Asynchronous notification/, 'back: notifications');
+is($node->safe_psql('back', q{SELECT has_function_privilege('sender', 'pgmq.purge_queue(text)', 'EXECUTE'), has_table_privilege('sender', 'pgmq.meta', 'SELECT'),
+	has_function_privilege('pg_monitor', 'pgmq.purge_queue(text)', 'EXECUTE')}), 't|t|f', 'back: privileges');
+is($node->safe_psql('back', q{SELECT pgmq_send('ours', '"first"') > 3; SELECT message FROM pgmq_read('ours', 60, 10) WHERE message = '"first"';
+	SELECT public.create_small('small'); SELECT is_partitioned FROM pgmq.meta WHERE queue_name = 'small'; SELECT pgmq.drop_queue('small')}),
+	qq{t\n"first"\n\nt\nt}, 'back: the first names, and what the update has kept');
+is($node->safe_psql('back', q{SET timezone = 'UTC'; SELECT count(*) FROM pgmq.q_part_default; UPDATE part_config SET premake = premake + 2;
+	SELECT run_maintenance(); SELECT (SELECT count(*) FROM pg_inherits WHERE inhparent = q::regclass) > n
+	  FROM (VALUES ('pgmq.q_part', 8), ('pgmq.a_timed', 8)) AS v (q, n)}), "0\n\nt\nt", 'back: pg_partman makes partitions');
+
+# What is left, compared with a database that had 1.11.1 only
+my $OBJECTS = q{
+	SELECT format('function %s in %s', p.oid::regprocedure, lanname) FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang WHERE pronamespace = 'pgmq'::regnamespace
+	UNION ALL SELECT format('relation %s of kind %s%s', oid::regclass, relkind, relpersistence) FROM pg_class
+	 WHERE relnamespace = 'pgmq'::regnamespace AND relkind NOT IN ('i', 'I') AND NOT relispartition
+	UNION ALL SELECT 'index ' || pg_get_indexdef(i.oid) FROM pg_class AS i WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('i', 'I') AND NOT relispartition
+	   AND NOT EXISTS (SELECT FROM pg_index AS x JOIN pg_class AS c ON c.oid = indrelid WHERE indexrelid = i.oid AND c.relispartition)
+	UNION ALL SELECT 'trigger ' || pg_get_triggerdef(t.oid) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid
+	 WHERE relnamespace = 'pgmq'::regnamespace AND NOT tgisinternal
+	UNION ALL SELECT format('default %s %s %s', defaclrole::regrole, defaclobjtype, defaclacl) FROM pg_default_acl ORDER BY 1};
+$node->safe_psql('postgres', 'CREATE DATABASE never');
+$node->safe_psql('never', "CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq VERSION '1.11.1'; $QUEUES; SELECT pgmq.create('ours'); SELECT pgmq.enable_notify_insert('ours', 100)");
+my %never = map { $_ => 1 } split /\n/, $node->safe_psql('never', $OBJECTS);
+is(join("\n", grep { !$never{$_} } split /\n/, $node->safe_psql('back', $OBJECTS)),
+	join("\n", 'function pgmq._before_2_create_partitioned(text,text,text) in sql',
+		map { "index CREATE INDEX q_$_ USING btree (vt, msg_id) WHERE (vt <> enqueued_at)" } 'ours_vt_idx ON pgmq.q_ours', 'part_vt_idx ON ONLY pgmq.q_part'),
+	 'back: nothing of ours is left but what the docs say');
 # and there again
-is($node->safe_psql('back', q{ALTER EXTENSION pgmq UPDATE; SELECT count(*) FROM pgmq.read('ours', 60, 1)}), '1', 'back, and there again');
+is($node->safe_psql('back', q{DROP FUNCTION public.create_small, pgmq._before_2_create_partitioned; ALTER EXTENSION pgmq UPDATE; SELECT count(*) FROM pgmq.read('told', 60, 1)}), '1', 'back, and there again');
 
 # Fresh and updated
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');

@@ -144,6 +144,8 @@ sub verbs
 		"SELECT pgmq._extension_exists('pgmq')::text",
 		"SELECT pgmq._get_partition_col('1 day')",
 		nothing(q{detach_archive('new1')}),
+		nothing(q{create_first_names('public')}),
+		"SELECT pgmq.drop_first_names('public')::text",
 		"SELECT pgmq.drop_queue('new1')::text",
 		"SELECT pgmq.drop_queue('new2', false)::text",
 		"SELECT pgmq.drop_queue('new 3\"x')::text",
@@ -180,6 +182,7 @@ sub verbs
 		nothing(q{convert_archive_partitioned('vc', '10', '100', 2)}),
 		number(q{send('vc', '1')}),
 		"SELECT pgmq.drop_queue('vc', false)::text") if $partman;
+	push @verbs, q{SELECT p FROM pgmq.prepare_downgrade() AS p WHERE p ~ '[qg]_v'};
 	return @verbs;
 }
 
