@@ -117,6 +117,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE work');
 sql("CREATE EXTENSION pgmq; SELECT pgmq.create('orders'); $table");
 
 my %workers;
+my $user = $node->safe_psql('work', 'SELECT current_user');
 
 sub start_worker
 {
@@ -127,7 +128,7 @@ sub start_worker
 	{
 		open(STDOUT, '>>', "$dir/out") or POSIX::_exit(1);
 		open(STDERR, '>>', "$dir/err") or POSIX::_exit(1);
-		%ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'work', TRIES_FILE => $tries,
+		%ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'work', PGUSER => $user, TRIES_FILE => $tries,
 			PYTHONDONTWRITEBYTECODE => 1);
 		exec('/usr/bin/python3', $file) or POSIX::_exit(1);
 	}
@@ -236,6 +237,34 @@ ok_until('and so does the overtaken one', sub { slurp_file($tries) =~ /^taken ov
 send_some(1003, 1002 + $WORKERS * 3, 'plain');
 ok_until('the workers go on', sub { left() eq '0' });
 is(sql('SELECT count(*) FROM results WHERE total IN (1002, 1003)'), '2', 'each of the two has one result');
+end_workers('TERM');
+
+# From here on with the grants of the page
+my ($grants) = grep { /GRANT INSERT ON results/ } $page =~ /^```sql\n(.*?)^```/msg;
+$grants =~ s/^CREATE ROLE worker;$/ALTER ROLE worker LOGIN;/m or die;
+sql($grants);
+$user = 'worker';
+
+# The page's growing pauses, here much shorter, and its dead-letter queue
+my @blocks = $page =~ /^```python\n(.*?)^```\n/msg;
+my ($pause) = grep { /random\(\)/ } @blocks;
+my ($give_up) = grep { /orders_failed/ } @blocks;
+my $variant = $worker;
+ok($pause && $give_up, 'the page has growing pauses and a dead-letter queue');
+$pause =~ s/\(10 \* 2 /(0.05 * 2 / or die;
+$variant =~ s/^ +conn\.execute\("SELECT pgmq\.set_vt\('orders', %s::bigint, %s\)", \[msg_id, RETRY_AFTER\]\)\n/$pause/m or die;
+$variant =~ s/^ +conn\.execute\("SELECT pgmq\.archive\('orders', %s::bigint\)", \[msg_id\]\)\n/$give_up/m or die;
+unlink $file, $tries;
+PostgreSQL::Test::Utils::append_to_file($file, $variant);
+PostgreSQL::Test::Utils::append_to_file($tries, '');
+sql(q{SELECT pgmq.create('orders_failed'); GRANT SELECT, INSERT ON pgmq.q_orders_failed TO worker; TRUNCATE pgmq.a_orders});
+send_some(2001, 2001, 'fails');
+send_some(2002, 2002, 'fails once');
+keep_workers();
+until_true('growing pauses: both messages leave the queue', sub { left() eq '0' });
+is(sql(q{SELECT string_agg(message->>'n', ' ') FROM pgmq.q_orders_failed}), '2001', 'the failed one is in the dead-letter queue');
+is(scalar(() = slurp_file($tries) =~ /^try 2001$/mg), 5, 'after five tries');
+is(sql('SELECT count(*) FROM pgmq.a_orders'), '0', 'and not in the archive');
 end_workers('TERM');
 
 # The two changes for groups that the page names.  A group goes on when its message is done, also after a failed try.
