@@ -98,8 +98,8 @@ make_notes(const QueueName *name)
 	else if (OidIsValid(queue_index_relid(name, NOTES_TABLE, "")))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("relation %s exists and is not a table of notes", notes),
-				 errhint("The notes of a queue with groups need this name.")));
+				 errmsg("relation %s exists and is not the helper table of a queue", notes),
+				 errhint("The helper table of the queue needs this name.")));
 	run_ddl("CREATE %sTABLE %s ("
 				  "msg_id bigint GENERATED ALWAYS AS IDENTITY,"
 				  " enqueued_at timestamp with time zone,"
