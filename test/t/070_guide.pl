@@ -261,7 +261,7 @@ sql(q{SELECT pgmq.create('orders_failed'); GRANT SELECT, INSERT ON pgmq.q_orders
 send_some(2001, 2001, 'fails');
 send_some(2002, 2002, 'fails once');
 keep_workers();
-until_true('growing pauses: both messages leave the queue', sub { left() eq '0' });
+ok_until('growing pauses: both messages leave the queue', sub { left() eq '0' });
 is(sql(q{SELECT string_agg(message->>'n', ' ') FROM pgmq.q_orders_failed}), '2001', 'the failed one is in the dead-letter queue');
 is(scalar(() = slurp_file($tries) =~ /^try 2001$/mg), 5, 'after five tries');
 is(sql('SELECT count(*) FROM pgmq.a_orders'), '0', 'and not in the archive');
