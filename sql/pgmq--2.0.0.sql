@@ -109,7 +109,7 @@ CREATE INDEX idx_notify_throttle_active ON pgmq.notify_insert_throttle (queue_na
 
 SELECT pg_catalog.pg_extension_config_dump('pgmq.notify_insert_throttle', '');
 
-
+-- When partitions are dropped.  By its own record, pg_partman would drop unread messages with them.
 CREATE TABLE pgmq.partition_config (
     queue_name character varying NOT NULL PRIMARY KEY,
     retention_interval pg_catalog.text,
@@ -124,7 +124,6 @@ COMMENT ON COLUMN pgmq.partition_config.drop_unread IS
     'True: they are dropped with the messages in them; false: when they are empty';
 COMMENT ON COLUMN pgmq.partition_config.drop_consumed IS
     'True: empty partitions are dropped at any age, and an empty current one is truncated';
-
 COMMENT ON COLUMN pgmq.partition_config.converted_archive IS
     'The table that was the archive before the conversion, until it is attached';
 
@@ -334,6 +333,7 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'pgmq_wait_any';
 COMMENT ON PROCEDURE pgmq.wait_any(pg_catalog.text[], integer, pg_catalog.text[]) IS
     'Like wait, for any of several queues; returns the names of those with messages to read';
+
 ---------------------------------------------------------------------- groups
 
 CREATE PROCEDURE pgmq.wait_grouped(
@@ -687,6 +687,9 @@ RETURNS TABLE(queue_name pg_catalog.text, msg_id bigint) LANGUAGE C VOLATILE COS
 AS 'MODULE_PATHNAME', 'pgmq_send_batch_topic_headers_at';
 COMMENT ON FUNCTION pgmq.send_batch_topic(pg_catalog.text, pg_catalog.jsonb[], pg_catalog.jsonb[], timestamp with time zone) IS
     'Send many messages with headers, visible at a time, to all queues that the routing key leads to; returns their msg_ids, by queue, in array order';
+
+------------------------------------------------------------------- partitions
+
 CREATE FUNCTION pgmq.convert_archive_partitioned(
     table_name pg_catalog.text,
     partition_interval pg_catalog.text DEFAULT '10000',
@@ -697,8 +700,6 @@ RETURNS void LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_convert_archive_partitioned';
 COMMENT ON FUNCTION pgmq.convert_archive_partitioned(pg_catalog.text, pg_catalog.text, pg_catalog.text, integer) IS
     'Partition the archive of the queue table_name, including its rows';
-
------------------------------------------------------------------- maintenance
 
 CREATE PROCEDURE pgmq.maintain()
 LANGUAGE C

@@ -49,6 +49,38 @@ others=$(cd "$TOP" && grep -lE 'Register(Sub)?XactCallback' src/*.c src/*/*.c | 
 [ -z "$others" ]
 result $? "no file but xact.c registers callbacks of transactions"
 
+# frozen DIRECTORY: whether each script of a version that CHANGELOG.md gives a date is what was released
+frozen() {
+	local version script scripts
+	for version in $(sed -n 's/^## \[\([0-9.]*\)\] - [0-9].*/\1/p' "$1/CHANGELOG.md"); do
+		scripts=$(cd "$1" && find sql -name "pgmq--$version.sql" -o -name "pgmq--*--$version.sql")
+		[ -n "$scripts" ] || { echo "# no script leads to version $version"; return 1; }
+		for script in $scripts; do
+			grep -q "  $script\$" "$1/test/released.sha256" || { echo "# $script is not in test/released.sha256"; return 1; }
+		done
+	done
+	[ ! -s "$1/test/released.sha256" ] || (cd "$1" && sha256sum --quiet -c test/released.sha256) 2>&1 | sed 's/^/# /;$q1'
+}
+
+frozen "$TOP"
+result $? "the scripts of released versions are what was released"
+
+# The same where 2.0.0 is released: without its sum, with it, after a change, and with a version that no script leads to
+mkdir -p "$WORK/frozen/sql" "$WORK/frozen/test"
+cp "$TOP"/sql/pgmq--*.sql "$WORK/frozen/sql"
+sed 's/^## \[2.0.0\].*/## [2.0.0] - 2030-01-01/' "$TOP/CHANGELOG.md" >"$WORK/frozen/CHANGELOG.md"
+: >"$WORK/frozen/test/released.sha256"
+status=0
+! frozen "$WORK/frozen" >/dev/null || status=1
+(cd "$WORK/frozen" && sha256sum sql/pgmq--*2.0.0.sql >test/released.sha256)
+frozen "$WORK/frozen" || status=1
+echo >>"$WORK/frozen/sql/pgmq--2.0.0.sql"
+! frozen "$WORK/frozen" >/dev/null || status=1
+cp "$TOP/sql/pgmq--2.0.0.sql" "$WORK/frozen/sql"
+sed -i '/^## \[2.0.0\]/i ## [2.1.0] - 2030-02-02' "$WORK/frozen/CHANGELOG.md"
+! frozen "$WORK/frozen" >/dev/null || status=1
+result "$status" "a change of a released script is noticed"
+
 # compiles_for VERSION-NUMBER: whether compat.h takes a server of this version; what it says is in $WORK/compat.out
 compiles_for() {
 	printf '#include "postgres.h"\n#undef PG_VERSION_NUM\n#define PG_VERSION_NUM %s\n#include "compat.h"\n' "$1" >"$WORK/compat.c"
