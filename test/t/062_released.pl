@@ -13,16 +13,10 @@ use Test::More;
 use OldPgmq;
 
 chomp(my $sharedir = `pg_config --sharedir`);
-plan skip_all => 'the directory of extensions cannot be written' unless -w "$sharedir/extension";
 plan skip_all => 'there is no pg_partman' unless -e "$sharedir/extension/pg_partman.control";
-my $dir = PostgreSQL::Test::Utils::tempdir();
-plan skip_all => 'version 1.11.1 cannot be fetched'
-	if system("cd $dir && npm_config_cache=$dir/cache npm_config_update_notifier=false npm_config_fetch_retries=0 "
-		. 'npm pack --silent @electric-sql/pglite-pgmq@0.0.6 >npm.log 2>&1 && tar xzf *.tgz && tar xzf package/dist/pgmq.tar.gz') != 0;
-my $script = slurp_file("$dir/share/postgresql/extension/pgmq--1.11.1.sql");
-my $installed = "$sharedir/extension/pgmq--1.11.1.sql";
-append_to_file($installed, $script) unless -e $installed;
-END { unlink $installed if $installed }
+my $why_not = why_not_released();
+plan skip_all => $why_not if $why_not;
+my $script = released_script();
 
 my $node = PostgreSQL::Test::Cluster->new('released');
 $node->init;

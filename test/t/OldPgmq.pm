@@ -6,7 +6,10 @@ use strict;
 use warnings;
 
 use Exporter 'import';
-our @EXPORT = qw(@OLD_VERSIONS at_least old_installation old_queues old_extension catalogs);
+use Fcntl ':flock';
+use File::Copy ();
+use PostgreSQL::Test::Utils;
+our @EXPORT = qw(@OLD_VERSIONS at_least old_installation old_queues old_extension catalogs why_not_released released_script);
 
 our @OLD_VERSIONS = qw(1.4.4 1.4.5 1.5.0 1.5.1 1.5.2 1.6.0 1.6.1 1.7.0 1.7.1 1.8.0 1.8.1 1.9.0
 	1.10.0 1.10.1 1.11.0 1.11.1 1.11.2 1.12.0 1.13.0 1.13.1);
@@ -265,6 +268,39 @@ sub old_extension
 		$sql .= "ALTER EXTENSION pgmq ADD SEQUENCE pgmq.q_part_msg_id_seq;\n";
 	}
 	return $sql;
+}
+
+# Version 1.11.1 as it was really released: fetched from npm, no part of this project, and put beside ours while tests
+# want it.  Tests that run at the same time share it: each holds a lock, and the last one removes it.
+my ($released, $installed, $lock);
+
+# why_not_released(): fetches it and puts it there; if that cannot be done, says why
+sub why_not_released
+{
+	chomp(my $directory = `pg_config --sharedir`);
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+
+	$installed = "$directory/extension/pgmq--1.11.1.sql";
+	return 'the directory of extensions cannot be written' unless -w "$directory/extension";
+	return 'version 1.11.1 cannot be fetched'
+		if system("cd $dir && npm_config_cache=$dir/cache npm_config_update_notifier=false npm_config_fetch_retries=0 "
+			. 'npm pack --silent @electric-sql/pglite-pgmq@0.0.6 >npm.log 2>&1 && tar xzf *.tgz && tar xzf package/dist/pgmq.tar.gz') != 0;
+	$released = "$dir/share/postgresql/extension/pgmq--1.11.1.sql";
+	open($lock, '<', "$directory/extension/pgmq.control") or die "pgmq.control: $!";
+	flock($lock, LOCK_SH) or die "flock: $!";
+	unless (-e $installed)
+	{
+		File::Copy::copy($released, "$installed.$$") or die "copy: $!";
+		rename("$installed.$$", $installed) or die "rename: $!";
+	}
+	return;
+}
+
+sub released_script { return slurp_file($released); }
+
+END
+{
+	unlink $installed if $lock && flock($lock, LOCK_EX | LOCK_NB);
 }
 
 # All that there is in the catalogs about the extension, one object a line; queues are left out
