@@ -38,6 +38,9 @@ SETTINGS = (
     "pgmq.plan_cache_size = 1", "pgmq.plan_cache_size = 2", "pgmq.rescan_interval = 0", "pgmq.rescan_interval = 2147483647",
     "pgmq.recheck_interval = 1", "pgmq.recheck_interval = 2147483647", "pgmq.maintenance_lock_timeout = 1", "pgmq.tenant = 'x'",
     "tcp_keepalives_idle = 0", "gin_fuzzy_search_limit = 1", "role = 'none'")
+# A subtransaction that ends during a commit, as an EXCEPTION block in a cursor WITH HOLD does, fails an assertion of the
+# server itself, without any extension.  What goes over all queues has one for each.
+ASSERTIONS = bool(os.environ.get("FUZZ_ASSERTIONS"))
 SUPERUSER_SETTINGS = ("session_replication_role = 'replica'", "session_replication_role = 'local'", "role = 'maker'", "role = 'stranger'",
                       "session_authorization = 'maker'", "debug_print_plan = off", "log_min_duration_statement = 0")
 
@@ -250,9 +253,9 @@ class Caller(Client):
     def cursor(self):
         rng = self.rng
         name = "c%d" % rng.randrange(4)
-        hold = rng.random() < 0.2
         verb = self.calls.of(("read", "pop", "send", "send_batch", "delete", "archive", "set_vt", "read_grouped", "read_grouped_rr",
                               "metrics_all", "list_partitions", "send_batch_topic", "test_routing", "read_grouped_head"))
+        hold = rng.random() < 0.2 and not (ASSERTIONS and verb.name in ("metrics_all", "list_partitions"))
         call = self.calls.bare(verb)
         query = rng.choice(("SELECT * FROM %s", "SELECT %s", "SELECT %s FROM generate_series(1, 5)")) % call
         self.run("DECLARE %s %sCURSOR %sFOR %s" % (name, rng.choice(("", "SCROLL ", "NO SCROLL ")), "WITH HOLD " if hold else "", query),

@@ -32,6 +32,9 @@ def make(conn, ledger):
             conn.execute(sql)
     conn.execute("SELECT pgmq.bind_topic('innocent.t', 'in_top')")
     if ledger:
+        # What is archived there is looked for at the end
+        for name in ("led_pid", "led_ptime"):
+            conn.execute("SELECT pgmq.set_retention('%s', NULL)" % name)
         for name in LEDGER:
             conn.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.q_%s, pgmq.a_%s TO maker" % (name, name))
         for name in ("led_top", "led_grp"):
