@@ -26,7 +26,6 @@
 #include "access/relation.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
-#include "catalog/partition.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
@@ -275,24 +274,6 @@ relcheck_index_expression(Relation index, Relation table, const char *sql)
 		return false;
 	*known = (KnownIndex) {relid, sql, changes};
 	return true;
-}
-
-/* The index of a partition, of any level, that is part of an index of the whole table; or InvalidOid */
-Oid
-relcheck_index_of_partition(Relation partition, Oid whole)
-{
-	List	   *list = RelationGetIndexList(partition);
-	Oid			found = InvalidOid;
-	ListCell   *lc;
-
-	foreach(lc, list)
-	{
-		if (get_rel_relispartition(lfirst_oid(lc)) &&
-			list_member_oid(get_partition_ancestors(lfirst_oid(lc)), whole))
-			found = lfirst_oid(lc);
-	}
-	list_free(list);
-	return found;
 }
 
 /* ---- sequences ---- */

@@ -32,7 +32,6 @@ extern bool relcheck_index_is_whole(Relation index);
 extern bool relcheck_index_has_deferred(Relation index, AttrNumber vt, AttrNumber enqueued_at);
 extern bool relcheck_index_expression(Relation index, Relation table, const char *sql);
 extern bool relcheck_index_has_flagged(Relation index, AttrNumber flag);
-extern Oid	relcheck_index_of_partition(Relation partition, Oid whole);
 
 /* ---- sequences ---- */
 

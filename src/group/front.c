@@ -59,10 +59,10 @@ front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 	bool		isnull[4];
 	TimestampTz enqueued_at;
 
-	peeked->msg_id = DatumGetInt64(slot_getattr(slot, table->id_attno, &isnull[0]));
-	peeked->vt = DatumGetTimestampTz(slot_getattr(slot, table->vt_attno, &isnull[1]));
-	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, table->enqueued_attno, &isnull[2]));
-	peeked->read_ct = DatumGetInt32(slot_getattr(slot, table->read_ct_attno, &isnull[3]));
+	peeked->msg_id = DatumGetInt64(slot_getattr(slot, table->place.id_attno, &isnull[0]));
+	peeked->vt = DatumGetTimestampTz(slot_getattr(slot, table->place.vt_attno, &isnull[1]));
+	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, table->place.enqueued_attno, &isnull[2]));
+	peeked->read_ct = DatumGetInt32(slot_getattr(slot, table->place.read_ct_attno, &isnull[3]));
 	peeked->fresh = !isnull[1] && !isnull[2] && peeked->vt == enqueued_at;
 	if (isnull[1])
 		peeked->vt = DT_NOEND;

@@ -69,16 +69,14 @@ typedef struct Work
 /* Reads the messages of a table or a transition table */
 typedef struct Reader
 {
-	GroupTable	columns;
+	Place		columns;
 	TupleTableSlot *slot;
 } Reader;
 
 static bool
 reader_init(Reader *reader, Relation rel, const TupleTableSlotOps *ops)
 {
-	memset(reader, 0, sizeof(*reader));
-	reader->columns.rel = rel;
-	if (!front_columns(&reader->columns))
+	if (!place_columns(rel, &reader->columns) || !reader->columns.headers_attno)
 		return false;
 	reader->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), ops);
 	return true;
@@ -119,7 +117,7 @@ static bool
 make_change(Reader *reader, Change *change)
 {
 	TupleTableSlot *slot = reader->slot;
-	const GroupTable *columns = &reader->columns;
+	const Place *columns = &reader->columns;
 	bool		isnull[4];
 	Datum		headers = slot_getattr(slot, columns->headers_attno, &isnull[3]);
 	TimestampTz enqueued_at;
@@ -185,7 +183,7 @@ next_changes(Reader *reader, Tuplestorestate *store, MemoryContext context, int 
 static bool
 is_blind(const Work *work)
 {
-	return work->queue.fifo == NULL;
+	return !work->queue.indexed;
 }
 
 /* A consumer may hold a message after ours: see "late" above. */

@@ -16,38 +16,8 @@
 
 #include "group/group.h"
 
-/*
- * A group is identified by its key: the text in the first column of the queue's
- * group index.  It is the group's name, or for a long name its beginning and
- * two hashes of it.
- */
-#define GROUP_HEADER "x-pgmq-group"
-#define DEFAULT_GROUP "_default_fifo_group"
-#define GROUP_NAME_OF(headers) \
-	"COALESCE(" headers " OPERATOR(pg_catalog.->>) '" GROUP_HEADER "'::pg_catalog.text, '" DEFAULT_GROUP "'::pg_catalog.text)"
-#define GROUP_NAME GROUP_NAME_OF("headers")
-
-/* Longest name in bytes that is its own key, much less than fits in an index entry; and the format of longer ones */
-#define LONGEST_GROUP_KEY 256
-#define LONG_KEY_CHARACTERS 32
-
 /* A group that an open transaction blocks is looked at again after this time at the latest, in microseconds */
 #define MOST_BUSY_PAUSE (2 * USECS_PER_SEC)
-
-#define STRING_OF(number) #number
-#define AS_STRING(number) STRING_OF(number)
-
-#define GROUP_HASH(seed) \
-	"pg_catalog.hashtextextended(" GROUP_NAME ", " seed ")::pg_catalog.text"
-
-#define GROUP_KEY \
-	"(CASE WHEN pg_catalog.octet_length(" GROUP_NAME ") OPERATOR(pg_catalog.<=) " AS_STRING(LONGEST_GROUP_KEY) \
-	" THEN " GROUP_NAME \
-	" ELSE pg_catalog.\"left\"(" GROUP_NAME ", " AS_STRING(LONG_KEY_CHARACTERS) ")" \
-	" OPERATOR(pg_catalog.||) '...'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("0") \
-	" OPERATOR(pg_catalog.||) '/'::pg_catalog.text OPERATOR(pg_catalog.||) " GROUP_HASH("1") " END)"
-
-#define GROUP_INDEX_SUFFIX "_fifo_idx"
 
 /* ---- open.c: a queue that is open for a look at its groups ---- */
 
@@ -61,11 +31,7 @@ typedef struct GroupTable
 	Relation	rel;			/* else NULL */
 	Relation	index;			/* its part of the group index */
 	TupleTableSlot *lock_slot;
-	AttrNumber	id_attno;
-	AttrNumber	vt_attno;
-	AttrNumber	enqueued_attno;
-	AttrNumber	read_ct_attno;
-	AttrNumber	headers_attno;
+	Place		place;
 } GroupTable;
 
 /* One of them, and the range of its ids */
@@ -81,8 +47,8 @@ typedef struct GroupQueue
 	QueueName	name;
 	Relation	queue;
 	bool		locked_before;	/* this transaction had written to the queue */
-	Relation	fifo;			/* the group index; NULL if there is no usable one */
-	Relation	notes;			/* its table of notes; for reading, NULL with it */
+	bool		indexed;		/* each table has a usable part of the group index */
+	Relation	notes;			/* its table of notes; for reading, NULL without the index */
 	bool		notes_locked_before;	/* this transaction had written to them */
 	uint64		key;			/* database and file of the notes */
 	Oid			head_index;		/* of the notes, by group and head; InvalidOid: none */
@@ -101,7 +67,6 @@ typedef struct GroupQueue
 extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
 extern void group_close(GroupQueue *queue, bool keep_lock);
 extern void group_forget_index(GroupQueue *queue);
-extern bool front_columns(GroupTable *table);
 extern void front_open_all(GroupQueue *queue);
 extern void front_close_indexes(GroupQueue *queue);
 extern bool front_open_table(GroupQueue *queue, GroupTable *table);
@@ -237,7 +202,6 @@ typedef struct NoteChanges
 
 typedef struct NoteScan NoteScan;
 
-extern void notes_find_indexes(GroupQueue *queue);
 extern NoteScan *notes_scan(GroupQueue *queue, Oid index, bool due, int64 from, int64 until);
 extern bool notes_next(NoteScan *scan, Note *note);
 extern void notes_end(NoteScan *scan);

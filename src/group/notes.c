@@ -65,31 +65,6 @@
 
 /* ---- finding ---- */
 
-/* By shape: names are out of date for a moment when an index is replaced (REINDEX CONCURRENTLY) */
-void
-notes_find_indexes(GroupQueue *queue)
-{
-	static const IndexKey keys[] = {{NOTE_GRP, TEXTOID, C_COLLATION_OID}, {NOTE_HEAD, INT8OID, InvalidOid}};
-	Oid			relid = RelationGetRelid(queue->notes);
-	List	   *oids = RelationGetIndexList(queue->notes);
-	ListCell   *lc;
-
-	queue->head_index = queue->late_index = InvalidOid;
-	foreach(lc, oids)
-	{
-		Relation	index = try_index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (index == NULL)
-			continue;
-		if (relcheck_index(index, relid, keys, 2) && relcheck_index_is_whole(index))
-			queue->head_index = lfirst_oid(lc);
-		else if (relcheck_index(index, relid, keys, 1) && relcheck_index_has_flagged(index, NOTE_LATE))
-			queue->late_index = lfirst_oid(lc);
-		index_close(index, AccessShareLock);
-	}
-	list_free(oids);
-}
-
 struct NoteScan
 {
 	bool		due;

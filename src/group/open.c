@@ -23,13 +23,10 @@
  */
 #include "pgmq.h"
 
-#include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_collation_d.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
@@ -38,6 +35,7 @@
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -69,18 +67,39 @@ has_written(Oid relid)
 	return held_by_me(relid, true);
 }
 
-bool
-front_columns(GroupTable *table)
-{
-	TupleDesc	desc = RelationGetDescr(table->rel);
+/* How often the caches are asked again */
+#define MOST_RETRIES 10
 
-	table->id_attno = relcheck_column(desc, "msg_id", INT8OID);
-	table->read_ct_attno = relcheck_column(desc, "read_ct", INT4OID);
-	table->vt_attno = relcheck_column(desc, "vt", TIMESTAMPTZOID);
-	table->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
-	table->headers_attno = relcheck_column(desc, "headers", JSONBOID);
-	return table->id_attno && table->read_ct_attno && table->vt_attno &&
-		table->enqueued_attno && table->headers_attno;
+/*
+ * The columns and indexes of a table of the queue, which is open; false if it is not of a known kind.
+ *
+ * REINDEX CONCURRENTLY replaces an index.  The new one becomes valid at the moment when the old one becomes
+ * invalid.  The catalogs say so a moment before the caches are told.  So if the caches lead to an index that is
+ * not valid, and to no other, they are emptied.
+ */
+static bool
+describe(GroupQueue *queue, Relation rel, Leaf *part, Place *place)
+{
+	Description unknown = {0};
+	int			tries;
+
+	for (tries = 0;; tries++)
+	{
+		if (rel == queue->queue)
+			(void) queue_describe(&queue->name, QUEUE_TABLE, rel, place);
+		else
+		{
+			Description *description = part ? &part->description : &unknown;
+
+			(void) place_remember(rel, description);
+			*place = description->place;
+		}
+		if (OidIsValid(place->group_index) || !place->unsettled || tries == MOST_RETRIES)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		InvalidateSystemCaches();
+	}
+	return place->id_attno && place->read_ct_attno && place->vt_attno && place->enqueued_attno && place->headers_attno;
 }
 
 /* A table that is open already is used again */
@@ -115,7 +134,7 @@ add_opened(GroupQueue *queue, Relation rel)
 
 	table->rel = rel;
 	queue->opened = lappend(queue->opened, table);
-	return relcheck_is_heap(rel) && front_columns(table);
+	return relcheck_is_heap(rel) && describe(queue, rel, NULL, &table->place);
 }
 
 /* Partitions of a kind that partition.c does not know: all are opened */
@@ -225,110 +244,39 @@ find_tables(GroupQueue *queue)
 	return true;
 }
 
-/* Whether it is our index, not that of the PL/pgSQL extension */
-static bool
-is_group_index(Relation table, Relation index)
-{
-	const IndexKey keys[] = {
-		{0, TEXTOID, C_COLLATION_OID},
-		{relcheck_column(RelationGetDescr(table), "msg_id", INT8OID), INT8OID, InvalidOid}
-	};
-
-	/* The index of a partition has the expression of the whole */
-	return relcheck_index(index, RelationGetRelid(table), keys, lengthof(keys)) &&
-		relcheck_index_is_whole(index) &&
-		(index->rd_rel->relispartition || relcheck_index_expression(index, table, GROUP_KEY));
-}
-
 /* The group index of the queue, in SQL; NULL if there is no valid one of ours */
 const char *
 group_index(const QueueName *name)
 {
-	Oid			relid = queue_relid(name, QUEUE_TABLE);
-	Oid			oid = queue_index_relid(name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
-	char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
-	Relation	queue = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
-	Relation	index = NULL;
-	bool		ours;
+	Relation	queue = queue_open_table(name, QUEUE_TABLE, AccessShareLock, NULL);
+	Place		place = {0};
 
-	if (queue != NULL && (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX))
-		index = try_index_open(oid, AccessShareLock);
-	ours = index != NULL && is_group_index(queue, index);
-	if (index)
-		index_close(index, AccessShareLock);
-	if (queue)
-		relation_close(queue, AccessShareLock);
-	return ours ? psprintf(PGMQ_SCHEMA ".%s", name_object(name, "q_", GROUP_INDEX_SUFFIX)) : NULL;
-}
-
-/* The part of the group index that is on a table.  Finding it takes long. */
-static Oid
-leaf_index_oid(GroupQueue *queue, GroupTable *table)
-{
-	Oid			whole = RelationGetRelid(queue->fifo);
-	uint64		changes = changes_of_relation(table->relid);
-	Oid			oid;
-
-	if (table->part && table->part->group_index_of == whole && OidIsValid(table->part->group_index) &&
-		table->part->group_index_at == changes)
-		return table->part->group_index;
-	oid = relcheck_index_of_partition(table->rel, whole);
-	if (table->part)
+	if (queue != NULL)
 	{
-		table->part->group_index_of = whole;
-		table->part->group_index = oid;
-		table->part->group_index_at = changes;
+		(void) queue_describe(name, QUEUE_TABLE, queue, &place);
+		relation_close(queue, AccessShareLock);
 	}
-	return oid;
-}
-
-/* How often the caches are asked again */
-#define MOST_RETRIES 10
-
-/*
- * REINDEX CONCURRENTLY replaces an index.  The new one gets the name of the old one
- * and becomes valid, at the moment when the old one becomes invalid.  The catalogs
- * say so a moment before the caches are told.  So if the caches lead to an index
- * that is not valid, they are emptied.
- */
-static void
-empty_caches(void)
-{
-	CHECK_FOR_INTERRUPTS();
-	InvalidateSystemCaches();
+	return OidIsValid(place.group_index) ?
+		psprintf(PGMQ_SCHEMA ".%s", quote_identifier(get_rel_name(place.group_index))) : NULL;
 }
 
 /*
  * Open the index of a table; false if the table is no partition any more.  The
- * queue's index is valid, so each of its tables has a valid one.
+ * queue's index is valid, so each of its tables has a valid one.  If it was
+ * replaced since, it is maintained until we release the table.
  */
 static bool
-open_leaf_index(GroupQueue *queue, GroupTable *table)
+open_index(GroupQueue *queue, GroupTable *table)
 {
-	int			tries;
-
-	/* It was valid a moment ago.  If it was replaced since, it is maintained until we release the table. */
-	if (table->rel == queue->queue)
+	if (!OidIsValid(table->place.group_index))
+		(void) describe(queue, table->rel, table->part, &table->place);
+	if (OidIsValid(table->place.group_index))
 	{
-		table->index = index_open(RelationGetRelid(queue->fifo), AccessShareLock);
+		table->index = index_open(table->place.group_index, AccessShareLock);
 		return true;
 	}
-	for (tries = 0; tries < MOST_RETRIES; tries++)
-	{
-		Oid			oid = leaf_index_oid(queue, table);
-
-		table->index = OidIsValid(oid) ? try_index_open(oid, AccessShareLock) : NULL;
-		if (table->index != NULL && is_group_index(table->rel, table->index))
-			return true;
-		if (table->index != NULL)
-			index_close(table->index, AccessShareLock);
-		table->index = NULL;
-		if (!table->rel->rd_rel->relispartition)
-			return false;
-		if (table->part)
-			table->part->group_index = InvalidOid;
-		empty_caches();
-	}
+	if (table->rel != queue->queue && !table->rel->rd_rel->relispartition)
+		return false;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table \"%s\" has no valid group index", RelationGetRelationName(table->rel)),
@@ -354,13 +302,13 @@ front_open_table(GroupQueue *queue, GroupTable *table)
 					 errmsg("\"%s\" is not an ordinary table of the access method heap",
 							RelationGetRelationName(table->rel)),
 					 errhint("Grouped reads need an ordinary table. Move the messages to one.")));
-		if (!front_columns(table))
+		if (!describe(queue, table->rel, table->part, &table->place))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("table \"%s\" does not have the columns of a queue",
 							RelationGetRelationName(table->rel))));
 	}
-	return queue->fifo == NULL || table->index != NULL || open_leaf_index(queue, table);
+	return !queue->indexed || table->index != NULL || open_index(queue, table);
 }
 
 /*
@@ -431,35 +379,6 @@ has_triggers(Relation rel, const QueueName *name)
 	return found == lengthof(needed);
 }
 
-/* The group index; NULL if there is no usable one */
-static Relation
-open_fifo(GroupQueue *queue)
-{
-	int			tries;
-
-	for (tries = 0; tries < MOST_RETRIES; tries++)
-	{
-		Oid			oid = queue_index_relid(&queue->name, QUEUE_TABLE, GROUP_INDEX_SUFFIX);
-		char		relkind = OidIsValid(oid) ? get_rel_relkind(oid) : '\0';
-		Relation	index = NULL;
-		bool		valid;
-
-		if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
-			index = try_index_open(oid, AccessShareLock);
-		if (index == NULL && !OidIsValid(oid))
-			break;
-		if (index != NULL && is_group_index(queue->queue, index))
-			return index;
-		valid = index != NULL && index->rd_index->indisvalid;
-		if (index != NULL)
-			index_close(index, AccessShareLock);
-		if (valid)
-			break;
-		empty_caches();
-	}
-	return NULL;
-}
-
 /* Whether it is a table of notes, and not a user's table with that name */
 static bool
 holds_notes(Relation rel)
@@ -495,26 +414,24 @@ group_has_notes(const QueueName *name)
 	return has;
 }
 
+/* NULL if there are none */
 static Relation
 open_notes(GroupQueue *queue)
 {
-	Oid			oid = queue_relid(&queue->name, NOTES_TABLE);
-	Relation	notes;
+	Relation	notes = queue_open_table(&queue->name, NOTES_TABLE, RowExclusiveLock, &queue->notes_locked_before);
+	Place		place;
 
-	if (!OidIsValid(oid))
-		return NULL;
-	queue->notes_locked_before = has_written(oid);
-	notes = try_table_open(oid, RowExclusiveLock);
 	if (notes == NULL)
 		return NULL;
 	if (!holds_notes(notes))
 	{
-		table_close(notes, NoLock);
+		relation_close(notes, NoLock);
 		return NULL;
 	}
+	(void) queue_describe(&queue->name, NOTES_TABLE, notes, &place);
 	queue->key = ((uint64) MyDatabaseId << 32) | RelationFileNumber(notes);
-	queue->notes = notes;
-	notes_find_indexes(queue);
+	queue->head_index = place.head_index;
+	queue->late_index = place.late_index;
 	return notes;
 }
 
@@ -543,11 +460,10 @@ void
 group_forget_index(GroupQueue *queue)
 {
 	front_close_indexes(queue);
-	if (queue->fifo)
-		index_close(queue->fifo, AccessShareLock);
 	if (queue->notes)
 		table_close(queue->notes, NoLock);
-	queue->fifo = queue->notes = NULL;
+	queue->notes = NULL;
+	queue->indexed = false;
 }
 
 /*
@@ -557,20 +473,13 @@ group_forget_index(GroupQueue *queue)
 bool
 group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 {
-	Oid			relid;
+	Place		place;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->name = *name;
-	/* Before the lock was granted the table may have been dropped and made again */
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		relid = queue_relid(name, QUEUE_TABLE);
-		if (!OidIsValid(relid))
-			return false;
-		queue->locked_before = has_written(relid);
-		queue->queue = try_relation_open(relid, RowExclusiveLock);
-	} while (queue->queue == NULL);
+	queue->queue = queue_open_table(name, QUEUE_TABLE, RowExclusiveLock, &queue->locked_before);
+	if (queue->queue == NULL)
+		return false;
 	if (!find_tables(queue))
 	{
 		group_close(queue, true);
@@ -578,11 +487,11 @@ group_open(GroupQueue *queue, const QueueName *name, bool for_reading)
 	}
 	if (for_reading && IsolationUsesXactSnapshot())
 		queue->fixed = GetTransactionSnapshot();
-	queue->policed = check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
+	queue->policed = check_enable_rls(RelationGetRelid(queue->queue), InvalidOid, true) == RLS_ENABLED;
 	if (for_reading && (queue->policed || !has_triggers(queue->queue, name)))
 		return true;
-	queue->fifo = open_fifo(queue);
-	if (queue->fifo == NULL && for_reading)
+	queue->indexed = describe(queue, queue->queue, NULL, &place) && OidIsValid(place.group_index);
+	if (!queue->indexed && for_reading)
 		return true;
 	queue->notes = open_notes(queue);
 	if (queue->notes == NULL)

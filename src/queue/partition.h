@@ -34,9 +34,6 @@ typedef struct Leaf
 	int64		last;
 
 	Description description;
-	Oid			group_index;	/* its part of the queue's index by groups, */
-	Oid			group_index_of;	/* which is this one, */
-	uint64		group_index_at;	/* at this count of the table's changes */
 
 	/*
 	 * Facts, true as far as our functions write, until partitions_forget().  When

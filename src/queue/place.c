@@ -11,6 +11,8 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/stratnum.h"
+#include "catalog/pg_collation_d.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
@@ -18,17 +20,22 @@
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
+#include "queue/groupkey.h"
 #include "queue/place.h"
 #include "queue/tuple.h"
 
-static bool
-find_columns(Relation rel, Place *place)
+/* False if a column that every read needs is missing */
+bool
+place_columns(Relation rel, Place *place)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 
+	memset(place, 0, sizeof(*place));
 	place->id_attno = relcheck_column(desc, "msg_id", INT8OID);
 	place->vt_attno = relcheck_column(desc, "vt", TIMESTAMPTZOID);
 	place->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
+	place->read_ct_attno = relcheck_column(desc, "read_ct", INT4OID);
+	place->headers_attno = relcheck_column(desc, "headers", JSONBOID);
 	return place->id_attno && place->vt_attno && place->enqueued_attno;
 }
 
@@ -55,6 +62,35 @@ is_vt_index(Relation rel, const Place *place, Relation index)
 		relcheck_index_has_deferred(index, place->vt_attno, place->enqueued_attno);
 }
 
+/* Whether it has every message, by group and msg_id; the PL/pgSQL extension makes another one, of the same name */
+static bool
+is_group_index(Relation rel, const Place *place, Relation index)
+{
+	const IndexKey keys[] = {{0, TEXTOID, C_COLLATION_OID}, {place->id_attno, INT8OID, InvalidOid}};
+
+	return relcheck_index(index, RelationGetRelid(rel), keys, 2) && relcheck_index_is_whole(index) &&
+		relcheck_index_expression(index, rel, GROUP_KEY);
+}
+
+/* The same for the indexes by group of a table of notes */
+static void
+find_note_index(Relation rel, Place *place, Relation index)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	const IndexKey keys[] = {
+		{relcheck_column(desc, "grp", TEXTOID), TEXTOID, C_COLLATION_OID},
+		{relcheck_column(desc, "head", INT8OID), INT8OID, InvalidOid}
+	};
+
+	if (!keys[0].attno || !keys[1].attno)
+		return;
+	if (relcheck_index(index, RelationGetRelid(rel), keys, 2) && relcheck_index_is_whole(index))
+		place->head_index = RelationGetRelid(index);
+	else if (relcheck_index(index, RelationGetRelid(rel), keys, 1) &&
+			 relcheck_index_has_flagged(index, relcheck_column(desc, "late", BOOLOID)))
+		place->late_index = RelationGetRelid(index);
+}
+
 /* Find the indexes by shape, not by name; preferably the primary key, and an index of deferred messages only */
 static bool
 find_indexes(Relation rel, Place *place)
@@ -72,6 +108,10 @@ find_indexes(Relation rel, Place *place)
 		if ((!OidIsValid(place->vt_index) || !relcheck_index_is_whole(index)) &&
 			is_vt_index(rel, place, index))
 			place->vt_index = RelationGetRelid(index);
+		if (is_group_index(rel, place, index))
+			place->group_index = RelationGetRelid(index);
+		find_note_index(rel, place, index);
+		place->unsettled |= !index->rd_index->indisvalid;
 		index_close(index, AccessShareLock);
 	}
 	list_free(oids);
@@ -82,8 +122,7 @@ find_indexes(Relation rel, Place *place)
 bool
 place_describe(Relation rel, Place *place)
 {
-	memset(place, 0, sizeof(*place));
-	return find_columns(rel, place) && find_indexes(rel, place);
+	return place_columns(rel, place) && find_indexes(rel, place);
 }
 
 static uint64
@@ -91,7 +130,10 @@ changes_of(const Description *description)
 {
 	return changes_of_relation(description->relid) +
 		changes_of_relation(description->place.id_index) +
-		changes_of_relation(description->place.vt_index);
+		changes_of_relation(description->place.vt_index) +
+		changes_of_relation(description->place.group_index) +
+		changes_of_relation(description->place.head_index) +
+		changes_of_relation(description->place.late_index);
 }
 
 /*

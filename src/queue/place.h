@@ -17,17 +17,26 @@ typedef struct Place
 	AttrNumber	enqueued_attno;
 	Oid			id_index;		/* on (msg_id) */
 	Oid			vt_index;		/* on (vt, ...), of deferred messages or all */
+
+	/* For reading by groups; each can be missing */
+	AttrNumber	read_ct_attno;
+	AttrNumber	headers_attno;
+	Oid			group_index;	/* of messages, on (GROUP_KEY, msg_id) */
+	Oid			head_index;		/* of notes, on (grp, head) */
+	Oid			late_index;		/* of notes that are late, on (grp) */
+	bool		unsettled;		/* one of its indexes is not valid: it may be replaced now */
 } Place;
 
 /* What was found out about a table, for as long as it is true */
 typedef struct Description
 {
 	Oid			relid;
-	uint64		changes;		/* of the table and both indexes; 0: it is not known */
+	uint64		changes;		/* of the table and these indexes; 0: it is not known */
 	bool		looks;			/* C code can look into the table */
 	Place		place;
 } Description;
 
+extern bool place_columns(Relation rel, Place *place);
 extern bool place_describe(Relation rel, Place *place);
 extern bool place_remember(Relation rel, Description *description);
 extern bool place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,

@@ -24,6 +24,7 @@
 #include "queue/access.h"
 #include "queue/count.h"
 #include "queue/descriptor.h"
+#include "queue/groupkey.h"
 #include "queue/partition.h"
 #include "queue/place.h"
 #include "queue/plan.h"
