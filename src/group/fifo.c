@@ -107,7 +107,6 @@ make_notes(const QueueName *name)
 				  " grp pg_catalog.text COLLATE pg_catalog.\"C\" NOT NULL,"
 				  " head bigint NOT NULL,"
 				  " late boolean NOT NULL DEFAULT false,"
-				  " tries integer NOT NULL DEFAULT 0,"
 				  " PRIMARY KEY (msg_id, enqueued_at)) USING heap",
 				  unlogged ? "UNLOGGED " : "", notes);
 	run_ddl("CREATE INDEX %s ON %s (vt, msg_id) WHERE vt OPERATOR(pg_catalog.<>) enqueued_at",

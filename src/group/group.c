@@ -98,7 +98,7 @@ take_overlooked(GroupRequest *request, List *overlooked)
 		if (request_wants(request) && !group->held)
 			request_consider_anyway(request, note);
 		if (request->nfronts == nfronts || request->peek)
-			notes_add(&request->notes, group->key, group->until, group->head, group->held, 0);
+			notes_add(&request->notes, group->key, group->until, group->head, group->held);
 	}
 }
 
@@ -220,9 +220,13 @@ hand_out(GroupRequest *request)
 		return;
 	/* If not, the unchanged notes say to look at these groups again */
 	for (i = 0; leased && i < request->nfronts; i++)
-		notes_lease(&request->notes, &request->fronts[i]->claim, request->fronts[i]->key, now + request->lease,
-					request->fronts[i]->ids[0]);
-	notes_write(&request->queue, &request->notes, now + request->lease);
+	{
+		const Front *front = request->fronts[i];
+
+		notes_drop(&request->notes, &front->claim);
+		notes_add(&request->notes, front->key, now + request->lease, front->ids[0], false);
+	}
+	notes_write(&request->queue, &request->notes);
 }
 
 /* False, and nothing is done, if an index of the notes is missing */
@@ -239,7 +243,7 @@ read_by_notes(GroupRequest *request)
 		return false;
 	}
 	request_forget_seen(request);
-	request->any_late = notes_any_late(&request->queue, NULL);
+	(void) notes_any_late(&request->queue, NULL);
 	do
 		request_look(request, h);
 	while (request_wants(request) && horizon_look_again(h));

@@ -60,7 +60,6 @@ typedef struct Work
 	GroupQueue	queue;
 	TimestampTz now;
 	NoteChanges notes;
-	int			any_late;		/* whether there are late notes; -1: not known */
 	int			ready;			/* how many groups have an available message now */
 } Work;
 
@@ -229,15 +228,7 @@ group_sent(Work *work, const Change *first, int count)
 		if (follows && !late)
 			return;
 	}
-	notes_add(&work->notes, first->key, first->vt, first->msg_id, late, 0);
-}
-
-static bool
-group_is_late(Work *work, const text *key)
-{
-	if (work->any_late < 0)
-		work->any_late = notes_any_late(&work->queue, NULL);
-	return work->any_late && notes_any_late(&work->queue, key);
+	notes_add(&work->notes, first->key, first->vt, first->msg_id, late);
 }
 
 /*
@@ -257,11 +248,11 @@ group_changed(Work *work, const Change *lowest)
 
 	if (is_blind(work))
 	{
-		notes_add(&work->notes, key, DT_NOBEGIN, lowest->msg_id, false, 0);
+		notes_add(&work->notes, key, DT_NOBEGIN, lowest->msg_id, false);
 		return;
 	}
 	follows = front_follows(&work->queue, key, lowest->msg_id, &doubtful);
-	if (follows && !group_is_late(work, key))
+	if (follows && !notes_group_is_late(&work->queue, key))
 		return;
 	notes_claim(&work->queue, key, NULL, &claim);
 	claim.late |= follows;
@@ -272,7 +263,7 @@ group_changed(Work *work, const Change *lowest)
 	if (!verdict.found)
 		notes_drop(&work->notes, &claim);
 	else
-		notes_replace(&work->notes, &claim, key, verdict.until, verdict.head, claim.late, 0);
+		notes_replace(&work->notes, &claim, key, verdict.until, verdict.head, claim.late);
 }
 
 /* ---- the triggers ---- */
@@ -322,7 +313,6 @@ work_begin(Work *work, const TriggerData *data)
 		return false;
 	}
 	work->now = GetCurrentTimestamp();
-	work->any_late = -1;
 	return true;
 }
 
@@ -330,7 +320,7 @@ static void
 write_notes(Work *work)
 {
 	SPI_connect();
-	notes_write(&work->queue, &work->notes, 0);
+	notes_write(&work->queue, &work->notes);
 	SPI_finish();
 }
 

@@ -16,7 +16,9 @@
 
 #include "group/group.h"
 
-/* A group that an open transaction blocks is looked at again after this time at the latest, in microseconds */
+/* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s; and after this at the latest */
+#define SHORTEST_PAUSE 10000
+#define LONGEST_PAUSE (128 * SHORTEST_PAUSE)
 #define MOST_BUSY_PAUSE (2 * USECS_PER_SEC)
 
 /* ---- open.c: a queue that is open for a look at its groups ---- */
@@ -54,6 +56,8 @@ typedef struct GroupQueue
 	Oid			head_index;		/* of the notes, by group and head; InvalidOid: none */
 	Oid			late_index;		/* of the notes of messages that came late */
 	bool		marked;			/* the notes have their marker: see notes_any_late() */
+	bool		late_known;		/* "any_late" says whether there are late notes */
+	bool		any_late;
 	Partitions *parts;			/* NULL: all tables have been opened, and there will be no others */
 	bool		has_default;	/* a default partition: the first of the ranges */
 	int			nranges;
@@ -166,8 +170,7 @@ extern void starts_lower(const GroupQueue *queue, const text *key, int64 msg_id,
 #define NOTE_GRP 4
 #define NOTE_HEAD 5
 #define NOTE_LATE 6
-#define NOTE_TRIES 7
-#define NOTE_COLUMNS 7
+#define NOTE_COLUMNS 6
 #define NOTE_INDEXES 4
 
 typedef struct Note
@@ -177,7 +180,7 @@ typedef struct Note
 	text	   *key;
 	int64		head;			/* the group's first message when the note was written */
 	bool		late;			/* see front.c about messages that come late */
-	int32		tries;			/* how often the group was found busy in a row */
+	int64		pause;			/* from when it was written until then, in microseconds */
 	bool		due;			/* deferred, and its time has come; else fresh */
 	bool		claimed;		/* another transaction has locked or changed it */
 	int64		place;			/* where it comes in a look: the group's first message, as far as known */
@@ -189,13 +192,12 @@ typedef struct Claim
 {
 	List	   *notes;			/* of Note */
 	bool		late;			/* one of them is */
-	int32		tries;			/* the highest */
+	int64		pause;			/* the longest one, if it was for a group that was busy */
 } Claim;
 
 /* What is to be written, all at once: lists of Note */
 typedef struct NoteChanges
 {
-	List	   *leased;			/* those whose groups were handed out */
 	List	   *dropped;
 	List	   *added;
 } NoteChanges;
@@ -208,16 +210,14 @@ extern void notes_end(NoteScan *scan);
 extern bool notes_lock(GroupQueue *queue, const Note *note);
 extern void notes_claim(GroupQueue *queue, const text *key, const Note *told, Claim *claim);
 extern bool notes_any_late(GroupQueue *queue, const text *key);
+extern bool notes_group_is_late(GroupQueue *queue, const text *key);
 extern bool notes_tell(GroupQueue *queue, const text *key, TimestampTz until);
 extern void notes_set_marker(const QueueName *name);
-extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time,
-					  int64 head, bool late, int32 tries);
+extern void notes_add(NoteChanges *changes, const text *key, TimestampTz time, int64 head, bool late);
 extern void notes_drop(NoteChanges *changes, const Claim *claim);
 extern void notes_replace(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz time,
-						  int64 head, bool late, int32 tries);
-extern void notes_lease(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz lease_end,
-						int64 head);
-extern void notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end);
+						  int64 head, bool late);
+extern void notes_write(const GroupQueue *queue, NoteChanges *changes);
 extern void notes_truncate(const QueueName *name);
 
 /* ---- groupsweep.c: groups without a note ---- */

@@ -74,30 +74,21 @@ struct NoteScan
 	TupleTableSlot *slot;
 };
 
-static NoteScan *
-scan_begin(GroupQueue *queue, Relation index, ScanKey keys, int nkeys)
-{
-	NoteScan   *scan = palloc(sizeof(NoteScan));
-
-	scan->index = index;
-	scan->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan->slot = table_slot_create(queue->notes, NULL);
-	scan->scan = index_beginscan(queue->notes, index, scan->snapshot, NULL, nkeys, 0);
-	index_rescan(scan->scan, keys, nkeys, NULL, 0);
-	return scan;
-}
-
 /* Scan notes: deferred ones ("due") between two times, fresh ones between two ids */
 NoteScan *
 notes_scan(GroupQueue *queue, Oid index, bool due, int64 from, int64 until)
 {
+	NoteScan   *scan = palloc(sizeof(NoteScan));
 	ScanKeyData keys[2];
-	NoteScan   *scan;
 
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, due ? F_TIMESTAMPTZ_GE : F_INT8GE, Int64GetDatum(from));
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, due ? F_TIMESTAMPTZ_LE : F_INT8LE, Int64GetDatum(until));
-	scan = scan_begin(queue, index_open(index, AccessShareLock), keys, 2);
 	scan->due = due;
+	scan->index = index_open(index, AccessShareLock);
+	scan->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan->slot = table_slot_create(queue->notes, NULL);
+	scan->scan = index_beginscan(queue->notes, scan->index, scan->snapshot, NULL, 2, 0);
+	index_rescan(scan->scan, keys, 2, NULL, 0);
 	return scan;
 }
 
@@ -120,10 +111,9 @@ deform(TupleTableSlot *slot, Note *note)
 	note->key = DatumGetTextPCopy(slot->tts_values[NOTE_GRP - 1]);
 	note->head = DatumGetInt64(slot->tts_values[NOTE_HEAD - 1]);
 	note->late = DatumGetBool(slot->tts_values[NOTE_LATE - 1]);
-	note->tries = DatumGetInt32(slot->tts_values[NOTE_TRIES - 1]);
 	note->tid = slot->tts_tid;
-	note->due = DatumGetTimestampTz(slot->tts_values[NOTE_ENQUEUED_AT - 1]) != note->vt;
-	note->claimed = slot_is_claimed(slot);
+	note->pause = note->vt - DatumGetTimestampTz(slot->tts_values[NOTE_ENQUEUED_AT - 1]);
+	note->due = note->pause != 0;
 	return true;
 }
 
@@ -136,7 +126,10 @@ notes_next(NoteScan *scan, Note *note)
 		if (!deform(scan->slot, note))
 			continue;
 		if (note->due == scan->due)
+		{
+			note->claimed = slot_is_claimed(scan->slot);
 			return true;
+		}
 		pfree(note->key);
 	}
 	return false;
@@ -169,57 +162,13 @@ notes_lock(GroupQueue *queue, const Note *note)
 	return result == TM_Ok;
 }
 
-/* How many notes of a group, and dead versions of them, a claimer visits; and how many it claims */
-#define MOST_VISITED 64
-#define MOST_CLAIMED 32
-
-static void
-claim_note(GroupQueue *queue, const Note *note, Claim *claim)
-{
-	if (note->claimed || !notes_lock(queue, note))
-		return;
-	claim->notes = lappend(claim->notes, (void *) note);
-	claim->late |= note->late;
-	claim->tries = Max(claim->tries, note->tries);
-}
-
-/* Claim the note that has led to the group, if one has, and the others of it, those with the highest heads first. */
-void
-notes_claim(GroupQueue *queue, const text *key, const Note *told, Claim *claim)
-{
-	Relation	index = OidIsValid(queue->head_index) ? try_index_open(queue->head_index, AccessShareLock) : NULL;
-	ScanKeyData keys[1];
-	NoteScan   *scan;
-	int			visited = 0;
-
-	memset(claim, 0, sizeof(*claim));
-	if (told)
-		claim_note(queue, told, claim);
-	if (index == NULL)
-		return;
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
-	scan = scan_begin(queue, index, keys, 1);
-	while (visited++ < MOST_VISITED && list_length(claim->notes) < MOST_CLAIMED &&
-		   index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
-	{
-		Note	   *note;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!index_fetch_heap(scan->scan, scan->slot))
-			continue;
-		note = palloc(sizeof(Note));
-		if (deform(scan->slot, note) && (told == NULL || !ItemPointerEquals(unconstify(ItemPointerData *, &told->tid), &note->tid)))
-			claim_note(queue, note, claim);
-	}
-	notes_end(scan);
-}
-
 /*
- * Whether one of the notes in an index, or of those of a group, is as wanted.  They
- * are read with a dirty snapshot.  "other" says what another transaction has done to a
- * note: added, locked, replaced or deleted it.  A replaced or deleted note still
- * exists for us, even if that transaction has committed since our look began.  The
- * entry of its replacement may not be among those that were read.
+ * Notes of one group, or all of an index, are read with a dirty snapshot.  "other" says
+ * what another transaction has done to a note: added, locked, replaced or deleted it.
+ * A replaced or deleted note still exists for us, even if that transaction has
+ * committed since our look began.  The entry of its replacement may not be among those
+ * that were read.  A claimer, which can lock no such note, does without that ("before"
+ * is NULL).
  */
 typedef enum Other
 {
@@ -228,7 +177,10 @@ typedef enum Other
 	OTHER_CLAIMED
 } Other;
 
-typedef bool (*NoteTest) (TupleTableSlot *slot, Other other, void *arg);
+#define ALL_NOTES INT_MAX
+
+/* True ends the scan */
+typedef bool (*NoteVisit) (TupleTableSlot *slot, Other other, void *arg);
 
 static bool
 fetch_note(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *slot, Other *other)
@@ -241,6 +193,8 @@ fetch_note(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *
 			TransactionIdIsValid(dirty->xmax) || slot_is_claimed(slot) ? OTHER_CLAIMED : OTHER_NONE;
 		return true;
 	}
+	if (before == NULL)
+		return false;
 	*other = OTHER_CLAIMED;
 	scan->xs_snapshot = before;
 	found = index_fetch_heap(scan, slot);
@@ -248,37 +202,82 @@ fetch_note(IndexScanDesc scan, Snapshot dirty, Snapshot before, TupleTableSlot *
 	return found || entry_ended_since(scan, before, slot);
 }
 
+/* Visit the notes of a group (NULL: all), or ("most") of its last entries, dead ones included; whether a visit was true */
 static bool
-any_note(GroupQueue *queue, Oid index_oid, const text *key, bool without_index, NoteTest is_wanted, void *arg)
+visit_notes(GroupQueue *queue, Oid index_oid, const text *key, int most, NoteVisit visit, void *arg)
 {
-	Relation	index = OidIsValid(index_oid) ? try_index_open(index_oid, AccessShareLock) : NULL;
-	ScanKeyData keys[1];
-	IndexScanDesc scan;
-	Snapshot	before;
+	Relation	index = index_open(index_oid, AccessShareLock);
+	Snapshot	before = most == ALL_NOTES ? RegisterSnapshot(GetLatestSnapshot()) : NULL;
+	TupleTableSlot *slot = table_slot_create(queue->notes, NULL);
 	SnapshotData dirty;
-	TupleTableSlot *slot;
+	IndexScanDesc scan;
+	ScanKeyData keys[1];
 	Other		other;
-	bool		found = false;
+	bool		ended = false;
 
-	if (index == NULL)
-		return without_index;
 	InitDirtySnapshot(dirty);
-	before = RegisterSnapshot(GetLatestSnapshot());
-	slot = table_slot_create(queue->notes, NULL);
 	scan = index_beginscan(queue->notes, index, &dirty, NULL, key ? 1 : 0, 0);
 	if (key)
 		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
 	index_rescan(scan, keys, key ? 1 : 0, NULL, 0);
-	while (!found && index_getnext_tid(scan, ForwardScanDirection) != NULL)
+	while (!ended && most-- > 0 && index_getnext_tid(scan, BackwardScanDirection) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		found = fetch_note(scan, &dirty, before, slot, &other) && is_wanted(slot, other, arg);
+		ended = fetch_note(scan, &dirty, before, slot, &other) && visit(slot, other, arg);
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
-	UnregisterSnapshot(before);
-	return found;
+	if (before)
+		UnregisterSnapshot(before);
+	return ended;
+}
+
+/* How many notes of a group, and dead versions of them, a claimer visits; and how many it claims */
+#define MOST_VISITED 64
+#define MOST_CLAIMED 32
+
+typedef struct Claiming
+{
+	GroupQueue *queue;
+	const Note *told;
+	Claim	   *claim;
+} Claiming;
+
+static void
+claim_note(GroupQueue *queue, const Note *note, Claim *claim)
+{
+	if (!notes_lock(queue, note))
+		return;
+	claim->notes = lappend(claim->notes, (void *) note);
+	claim->late |= note->late;
+	if (note->pause <= LONGEST_PAUSE)
+		claim->pause = Max(claim->pause, note->pause);
+}
+
+static bool
+claim_visited(TupleTableSlot *slot, Other other, void *arg)
+{
+	Claiming   *claiming = arg;
+	Note	   *note = palloc(sizeof(Note));
+
+	if (other == OTHER_NONE && deform(slot, note) &&
+		(claiming->told == NULL || !ItemPointerEquals(unconstify(ItemPointerData *, &claiming->told->tid), &note->tid)))
+		claim_note(claiming->queue, note, claiming->claim);
+	return list_length(claiming->claim->notes) >= MOST_CLAIMED;
+}
+
+/* Claim the note that has led to the group, if one has, and the others of it, those with the highest heads first. */
+void
+notes_claim(GroupQueue *queue, const text *key, const Note *told, Claim *claim)
+{
+	Claiming	claiming = {queue, told, claim};
+
+	memset(claim, 0, sizeof(*claim));
+	if (told)
+		claim_note(queue, told, claim);
+	if (OidIsValid(queue->head_index))
+		(void) visit_notes(queue, queue->head_index, key, MOST_VISITED, claim_visited, &claiming);
 }
 
 typedef struct LateTest
@@ -311,11 +310,20 @@ notes_any_late(GroupQueue *queue, const text *key)
 {
 	LateTest	test = {queue->marked, false, key == NULL};
 
-	if (any_note(queue, queue->late_index, key, true, is_late, &test))
+	if (!OidIsValid(queue->late_index) || visit_notes(queue, queue->late_index, key, ALL_NOTES, is_late, &test))
 		test.late = true;
-	if (key == NULL)
-		queue->marked = test.marked;
-	return test.late || !queue->marked;
+	if (key != NULL)
+		return test.late || !queue->marked;
+	queue->marked = test.marked;
+	queue->late_known = true;
+	return queue->any_late = test.late || !test.marked;
+}
+
+/* The same of a group, as far as the index was not empty when it was asked first */
+bool
+notes_group_is_late(GroupQueue *queue, const text *key)
+{
+	return (queue->late_known ? queue->any_late : notes_any_late(queue, NULL)) && notes_any_late(queue, key);
 }
 
 static bool
@@ -336,43 +344,24 @@ tells(TupleTableSlot *slot, Other other, void *arg)
 bool
 notes_tell(GroupQueue *queue, const text *key, TimestampTz until)
 {
-	return any_note(queue, queue->head_index, key, false, tells, &until);
+	return OidIsValid(queue->head_index) && visit_notes(queue, queue->head_index, key, ALL_NOTES, tells, &until);
 }
 
 /* ---- writing ---- */
 
-/*
- * $1 the places of the notes, $2 the end of the lease.  They keep their ids, so they
- * must not become fresh again, not even by a lease of 0 seconds.
- */
-static const PlanSpec lease_notes = {
-	PLAN_NOTES_LEASE,
-	"UPDATE {notes} SET vt = GREATEST($2, pg_catalog.clock_timestamp(),"
-	" enqueued_at OPERATOR(pg_catalog.+) '1 microsecond'::pg_catalog.interval), tries = 0"
-	" WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
-	2, {TIDARRAYOID, TIMESTAMPTZOID}
+/* $1 now, $2 where the claimed notes are, then the new ones */
+static const PlanSpec write_notes = {
+	PLAN_NOTES,
+	"WITH replaced AS (DELETE FROM {notes} WHERE ctid OPERATOR(pg_catalog.=) ANY ($2))"
+	" INSERT INTO {notes} (enqueued_at, vt, grp, head, late) SELECT $1, n.vt, n.grp, n.head, n.late"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
+	" pg_catalog.unnest($6)) AS n (vt, grp, head, late)",
+	6, {TIMESTAMPTZOID, TIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BOOLARRAYOID}
 };
 
-/* $1 where they are */
-static const PlanSpec drop_notes = {
-	PLAN_NOTES_DROP,
-	"DELETE FROM {notes} WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
-	1, {TIDARRAYOID}
-};
-
-/* A note is fresh if its group is to be looked at by now */
-static const PlanSpec add_notes = {
-	PLAN_NOTES_ADD,
-	"INSERT INTO {notes} (enqueued_at, vt, grp, head, late, tries)"
-	" SELECT c.now, GREATEST(c.now, n.vt), n.grp, n.head, n.late, n.tries"
-	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c,"
-	" ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-	" pg_catalog.unnest($4), pg_catalog.unnest($5)) AS n (grp, vt, head, late, tries)",
-	5, {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, BOOLARRAYOID, INT4ARRAYOID}
-};
-
+/* DT_NOBEGIN as the time makes a fresh note.  Any other time makes a deferred one, which may be due at once. */
 void
-notes_add(NoteChanges *changes, const text *key, TimestampTz time, int64 head, bool late, int32 tries)
+notes_add(NoteChanges *changes, const text *key, TimestampTz time, int64 head, bool late)
 {
 	Note	   *note = palloc0(sizeof(Note));
 
@@ -380,11 +369,10 @@ notes_add(NoteChanges *changes, const text *key, TimestampTz time, int64 head, b
 	note->vt = time;
 	note->head = head;
 	note->late = late;
-	note->tries = tries;
 	changes->added = lappend(changes->added, note);
 }
 
-/* The group is empty: drop its notes. */
+/* The group is empty, or gets a new note. */
 void
 notes_drop(NoteChanges *changes, const Claim *claim)
 {
@@ -396,7 +384,7 @@ notes_drop(NoteChanges *changes, const Claim *claim)
  * an earlier time: a look that is too early does no harm.
  */
 void
-notes_replace(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz time, int64 head, bool late, int32 tries)
+notes_replace(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz time, int64 head, bool late)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		kept = false;
@@ -413,30 +401,7 @@ notes_replace(NoteChanges *changes, const Claim *claim, const text *key, Timesta
 			changes->dropped = lappend(changes->dropped, note);
 	}
 	if (!kept)
-		notes_add(changes, key, time, head, late, tries);
-}
-
-/* The verdict on a group that was handed out: look again when the lease ends. */
-void
-notes_lease(NoteChanges *changes, const Claim *claim, const text *key, TimestampTz lease_end, int64 head)
-{
-	bool		kept = false;
-	ListCell   *lc;
-
-	foreach(lc, claim->notes)
-	{
-		Note	   *note = lfirst(lc);
-
-		if (!kept && note->head == head && !note->late)
-		{
-			changes->leased = lappend(changes->leased, note);
-			kept = true;
-		}
-		else
-			changes->dropped = lappend(changes->dropped, note);
-	}
-	if (!kept)
-		notes_add(changes, key, lease_end, head, false, 0);
+		notes_add(changes, key, time > now ? time : DT_NOBEGIN, head, late);
 }
 
 static Datum
@@ -450,78 +415,54 @@ array_of(Datum *values, int count, Oid type)
 	return PointerGetDatum(construct_array(values, count, type, length, by_value, align));
 }
 
-/* The places of notes in their table */
-static Datum
-tid_array(const List *notes)
-{
-	Datum	   *tids = palloc_extended(sizeof(Datum) * list_length(notes), MCXT_ALLOC_HUGE);
-	ListCell   *lc;
-
-	foreach(lc, notes)
-		tids[foreach_current_index(lc)] = PointerGetDatum(&((Note *) lfirst(lc))->tid);
-	return array_of(tids, list_length(notes), TIDOID);
-}
-
+/* The clock is read under the lock on the notes, as floors.c asks for. */
 static void
-write_added(const GroupQueue *queue, const List *notes)
+write_as_owner(const GroupQueue *queue, const NoteChanges *changes)
 {
-	static const Oid types[] = {TEXTOID, TIMESTAMPTZOID, INT8OID, BOOLOID, INT4OID};
-	int			count = list_length(notes);
+	static const Oid types[] = {TIDOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID};
+	TimestampTz now = GetCurrentTimestamp();
+	int			counts[lengthof(types)] = {list_length(changes->dropped)};
 	Datum	   *columns[lengthof(types)];
-	Datum		values[lengthof(types)];
+	Datum		values[lengthof(types) + 1] = {TimestampTzGetDatum(now)};
 	ListCell   *lc;
 	int			i;
 
 	for (i = 0; i < lengthof(types); i++)
-		columns[i] = palloc_extended(sizeof(Datum) * count, MCXT_ALLOC_HUGE);
-	foreach(lc, notes)
+	{
+		if (i > 0)
+			counts[i] = list_length(changes->added);
+		columns[i] = palloc_extended(sizeof(Datum) * counts[i], MCXT_ALLOC_HUGE);
+	}
+	foreach(lc, changes->dropped)
+		columns[0][foreach_current_index(lc)] = PointerGetDatum(&((Note *) lfirst(lc))->tid);
+	foreach(lc, changes->added)
 	{
 		const Note *note = lfirst(lc);
 
 		i = foreach_current_index(lc);
-		columns[0][i] = PointerGetDatum(note->key);
-		columns[1][i] = TimestampTzGetDatum(note->vt);
-		columns[2][i] = Int64GetDatum(note->head);
-		columns[3][i] = BoolGetDatum(note->late);
-		columns[4][i] = Int32GetDatum(note->tries);
+		columns[1][i] = TimestampTzGetDatum(note->vt == DT_NOBEGIN ? now : Max(note->vt, now + 1));
+		columns[2][i] = PointerGetDatum(note->key);
+		columns[3][i] = Int64GetDatum(note->head);
+		columns[4][i] = BoolGetDatum(note->late);
 	}
 	for (i = 0; i < lengthof(types); i++)
-		values[i] = array_of(columns[i], count, types[i]);
-	plan_run_latest(&queue->name, &add_notes, values);
+		values[i + 1] = array_of(columns[i], counts[i], types[i]);
+	plan_run_latest(&queue->name, &write_notes, values);
 }
 
-static void
-write_as_owner(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
-{
-	Datum		values[2] = {(Datum) 0, TimestampTzGetDatum(lease_end)};
-
-	if (changes->leased != NIL)
-	{
-		values[0] = tid_array(changes->leased);
-		plan_run_latest(&queue->name, &lease_notes, values);
-	}
-	if (changes->dropped != NIL)
-	{
-		values[0] = tid_array(changes->dropped);
-		plan_run_latest(&queue->name, &drop_notes, values);
-	}
-	if (changes->added != NIL)
-		write_added(queue, changes->added);
-}
-
-/* Notes to be leased or dropped were claimed.  The caller has connected to SPI. */
+/* Notes to be dropped were claimed.  The caller has connected to SPI. */
 void
-notes_write(const GroupQueue *queue, NoteChanges *changes, TimestampTz lease_end)
+notes_write(const GroupQueue *queue, NoteChanges *changes)
 {
 	OwnerScope	scope;
 
-	if (changes->leased == NIL && changes->dropped == NIL && changes->added == NIL)
+	if (changes->dropped == NIL && changes->added == NIL)
 		return;
 	if (owner_has_code(queue->notes, NOTE_COLUMNS, NOTE_INDEXES))
 		owner_begin(queue->notes->rd_rel->relowner, &scope);
 	else
 		owner_begin_bare(queue->notes->rd_rel->relowner, &scope);
-	write_as_owner(queue, changes, lease_end);
+	write_as_owner(queue, changes);
 	owner_end(&scope);
 	memset(changes, 0, sizeof(*changes));
 }

@@ -384,10 +384,10 @@ static bool
 holds_notes(Relation rel)
 {
 	static const Oid types[NOTE_COLUMNS] = {
-		INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID, INT4OID
+		INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID
 	};
 	static const char *const names[NOTE_COLUMNS] = {
-		"msg_id", "enqueued_at", "vt", "grp", "head", "late", "tries"
+		"msg_id", "enqueued_at", "vt", "grp", "head", "late"
 	};
 	int			i;
 

@@ -41,7 +41,6 @@ typedef struct GroupRequest
 	int64		total;			/* messages that were locked */
 	int64		handed_out;		/* of these; a trigger of a user may suppress some */
 	int64		look_in;		/* some notes were left out until so many microseconds from now; or 0 */
-	bool		any_late;
 	NoteChanges notes;
 	HTAB	   *seen;			/* notes, and groups that are taken */
 	List	   *claimed;		/* notes that others have locked */

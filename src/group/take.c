@@ -26,10 +26,6 @@
 /* When a waiting session looks at others of them: microseconds */
 #define LOOK_AT_OTHERS_IN 100000
 
-/* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s */
-#define BUSY_PAUSE 10000
-#define BUSY_DOUBLINGS 7
-
 /* ---- one group ---- */
 
 void
@@ -230,19 +226,18 @@ claim(GroupRequest *request, const text *key, const Note *told, Claim *claim)
 		request_see_note(request, lfirst(lc), &before)->done = true;
 }
 
-/* A group is not available before that time; without a time it is blocked by an open transaction. */
+/*
+ * A group is not available before that time; without a time it is blocked by an open transaction.
+ * Then the pause is twice as long as the one that the claimed notes have waited.
+ */
 static void
 postpone(GroupRequest *request, const Claim *claim, const text *key, TimestampTz until, int64 head, bool late)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int32		tries = 0;
 
 	if (until <= now)
-	{
-		until = now + (BUSY_PAUSE << Min(claim->tries, BUSY_DOUBLINGS));
-		tries = claim->tries + 1;
-	}
-	notes_replace(&request->notes, claim, key, until, head, late, tries);
+		until = now + Min(Max(claim->pause * 2, SHORTEST_PAUSE), LONGEST_PAUSE);
+	notes_replace(&request->notes, claim, key, until, head, late);
 }
 
 /* R2: the group was not taken.  Look, and write the verdict.  False if the notes are right as they are. */
@@ -273,12 +268,6 @@ request_release(GroupRequest *request, Front *front, TimestampTz until)
 	front->count = 0;
 }
 
-static bool
-group_is_late(GroupRequest *request, const text *key)
-{
-	return request->any_late && notes_any_late(&request->queue, key);
-}
-
 /*
  * Look at the group of a note; "first" is its first message as it was a moment ago, NULL
  * if there was none.  A note that others have locked is set aside, unless the group is
@@ -291,7 +280,7 @@ request_consider(GroupRequest *request, const Note *note, const Peeked *first, b
 	GroupQueue *queue = &request->queue;
 	Front	   *front = palloc0(sizeof(Front));
 	bool		available = first != NULL && peeked_is_available(first, request->moment);
-	bool		late = note->late || group_is_late(request, note->key);
+	bool		late = note->late || notes_group_is_late(queue, note->key);
 	bool		seen_to = false;
 	TimestampTz until;
 

@@ -145,7 +145,7 @@ leave_notes(GroupRequest *request, Window *window)
 		if (far_behind && !request->quiet && notes_lock(&request->queue, note))
 		{
 			request->notes.dropped = lappend(request->notes.dropped, (void *) note);
-			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late, note->tries);
+			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late);
 		}
 		else if (note->due)
 			finds->due_exhausted = false;

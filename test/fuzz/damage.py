@@ -8,13 +8,13 @@ from client import Client, Lost
 from values import lit
 
 # q, a, g: the tables of a queue; t: one of them; n: its bare name; c: a column; seq: the queue's sequence.
-COLUMNS = ("msg_id", "read_ct", "enqueued_at", "last_read_at", "vt", "message", "headers", "archived_at", "grp", "head", "late", "tries")
+COLUMNS = ("msg_id", "read_ct", "enqueued_at", "last_read_at", "vt", "message", "headers", "archived_at", "grp", "head", "late")
 TYPES = ("text", "name", "bigint", "integer", "smallint", "numeric", "fuzz.id", "fuzz.pair", "text[]", "bytea", "json", "timestamp", "oid",
          "boolean", "jsonb", "timestamptz", "char(3)", "void", "double precision", "int8range", "inet")
 QUEUE_COLUMNS = ("msg_id bigint, read_ct int, enqueued_at timestamptz, last_read_at timestamptz, vt timestamptz, message jsonb, headers jsonb")
 QUEUE_VALUES = ("1::bigint AS msg_id, 0 AS read_ct, now() AS enqueued_at, now() AS last_read_at, now() AS vt,"
                 " '{{}}'::jsonb AS message, NULL::jsonb AS headers")
-NOTE_COLUMNS = "msg_id bigint, enqueued_at timestamptz, vt timestamptz, grp text, head bigint, late boolean, tries int"
+NOTE_COLUMNS = "msg_id bigint, enqueued_at timestamptz, vt timestamptz, grp text, head bigint, late boolean"
 
 QUEUE_DAMAGE = {
     "drop not null": ["ALTER TABLE {t} DROP CONSTRAINT IF EXISTS \"{n}_pkey\"", "ALTER TABLE {t} ALTER {c} DROP IDENTITY IF EXISTS",
@@ -74,7 +74,7 @@ QUEUE_DAMAGE = {
     "foreign partition": ["CREATE FOREIGN TABLE pgmq.\"{n}_p{r}\" PARTITION OF {t} FOR VALUES FROM ({id}) TO ({id2}) SERVER noserver"],
     "other access method": ["ALTER TABLE {t} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {t} (" + QUEUE_COLUMNS + ") USING heap2", "INSERT INTO {t} (msg_id, vt) VALUES (1, now())"],
     "notes of another access method": ["ALTER TABLE {g} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {g} (" + NOTE_COLUMNS + ") USING heap2"],
-    "notes of other columns": ["ALTER TABLE {g} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {g} (grp name, head int, late text, tries bigint, vt text, enqueued_at int, msg_id text)"],
+    "notes of other columns": ["ALTER TABLE {g} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {g} (grp name, head int, late text, vt text, enqueued_at int, msg_id text)"],
     "notes without constraints": ["ALTER TABLE {g} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {g} (" + NOTE_COLUMNS + ")", "INSERT INTO {g} VALUES (1), (2, now(), now(), 'a', NULL, true, 1)"],
     "bare table": ["ALTER TABLE {t} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {t} (x int)"],
     "table without columns": ["ALTER TABLE {t} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {t} ()"],
@@ -115,9 +115,9 @@ QUEUE_DAMAGE = {
     "rows by hand": ["INSERT INTO {t} (msg_id, vt) OVERRIDING SYSTEM VALUE VALUES ({id}, {vt}), ({id2}, {vt})"],
     "headers by hand": ["INSERT INTO {q} (vt, headers) VALUES (now(), {headers}), (now(), {headers})"],
     "update by hand": ["UPDATE {t} SET {c} = DEFAULT"],
-    "notes by hand": ["UPDATE {g} SET head = {id}", "UPDATE {g} SET grp = 'x'", "UPDATE {g} SET late = NOT late, tries = 2147483647"],
+    "notes by hand": ["UPDATE {g} SET head = {id}", "UPDATE {g} SET grp = 'x'", "UPDATE {g} SET late = NOT late"],
     "delete notes": ["DELETE FROM {g}"],
-    "replace notes": ["INSERT INTO {g} (enqueued_at, vt, grp, head, late, tries) VALUES (now(), {vt}, {group}, {id}, true, -1)"],
+    "replace notes": ["INSERT INTO {g} (enqueued_at, vt, grp, head, late) VALUES (now(), {vt}, {group}, {id}, true)"],
     "replica role": ["ALTER TABLE {t} REPLICA IDENTITY NOTHING"],
     "truncate": ["TRUNCATE {t} CASCADE"],
     "truncate and restart": ["TRUNCATE {t} RESTART IDENTITY CASCADE"],

@@ -208,7 +208,7 @@ HOSTILE = {
              "UPDATE pgmq.partition_config SET converted_archive = 'bait{r}' WHERE queue_name = '{v}'"],
     "prepared table": ["CREATE TABLE pgmq.q_{other} (" + QUEUE_COLUMNS + ")", "CREATE TRIGGER t BEFORE INSERT ON pgmq.q_{other} FOR EACH ROW EXECUTE FUNCTION evil.trg()"],
     "prepared archive": ["CREATE TABLE pgmq.a_{other} (" + QUEUE_COLUMNS + ", archived_at timestamptz)", "CREATE TRIGGER t BEFORE INSERT ON pgmq.a_{other} FOR EACH ROW EXECUTE FUNCTION evil.trg()"],
-    "prepared notes": ["CREATE TABLE pgmq.g_{other} (msg_id bigint, enqueued_at timestamptz, vt timestamptz, grp text, head bigint, late boolean, tries int)",
+    "prepared notes": ["CREATE TABLE pgmq.g_{other} (msg_id bigint, enqueued_at timestamptz, vt timestamptz, grp text, head bigint, late boolean)",
                        "CREATE TRIGGER t BEFORE INSERT ON pgmq.g_{other} FOR EACH ROW EXECUTE FUNCTION evil.trg()"],
     "prepared sequence": ["CREATE SEQUENCE pgmq.q_{other}_msg_id_seq"],
     "prepared view": ["CREATE VIEW pgmq.q_{other} AS SELECT evil.id(1) AS msg_id, evil.at() AS vt"],
