@@ -149,8 +149,7 @@ typedef struct GroupStart
 {
 	SlotKey		key;
 	int64		from;			/* below it there is no message, now or later */
-	uint64		serial;			/* of the slot; 0: there is none */
-	uint64		arrived;
+	uint64		round;			/* of the slot; 0: there is none */
 	bool		own;			/* only the current transaction knows */
 } GroupStart;
 

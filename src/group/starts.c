@@ -18,10 +18,11 @@
  *	 moved.
  * - Only an INSERT (or an UPDATE of headers) can put a message below a start.  Its
  *	 trigger lowers the start after the message is in the index.  A scan that began
- *	 before the message was there must not undo this.  So a slot keeps the lowest
- *	 messages that came lately.  A scan raises the start no higher than the lowest
- *	 that came since it began.  So senders cost a scan nothing unless they send
- *	 below what it has found.
+ *	 before the message was there must not undo this.  So time is divided into
+ *	 rounds, and a slot keeps the lowest message that came in the current one.  A
+ *	 scan raises the start no higher than that, and only if it began in the same
+ *	 round.  Then the next round begins.  So senders cost a scan nothing unless they
+ *	 send below what it has found, and of several scans at once one succeeds.
  *
  * Messages that were written without the triggers may be below a start.  The sweep
  * (groupsweep.c), which uses no starts, lowers the start when it finds one.
@@ -50,24 +51,12 @@
 #include "group/group.h"
 #include "group/internal.h"
 
-/* How many arrivals a slot tells apart */
-#define ARRIVALS 3
-
-/* A message that arrived: the lowest one since the previous arrival in the list */
-typedef struct Arrival
-{
-	int64		msg_id;
-	uint64		number;
-} Arrival;
-
 typedef struct StartSlot
 {
 	SlotHead	head;
-	uint64		serial;			/* changes when the slot gets another group */
 	int64		from;
-	uint64		arrived;		/* how many messages have arrived */
-	Arrival		arrivals[ARRIVALS];	/* each is lower than the next, and came earlier */
-	int			narrivals;
+	uint64		round;			/* its number, which no other slot of the bucket has had */
+	int64		lowest;			/* of the messages that came in this round */
 	int64		own_highest;	/* of the starts that transactions have for themselves */
 	uint64		own_good;		/* a number; starts that were set under another number are void */
 } StartSlot;
@@ -107,7 +96,7 @@ starts_attach(void)
 {
 	if (Attached)
 		return;
-	Starts.buckets = shared_segment("pgmq-starts-v4", slots_size(Starts.nbuckets, Starts.slot_size), init_starts,
+	Starts.buckets = shared_segment("pgmq-starts-v5", slots_size(Starts.nbuckets, Starts.slot_size), init_starts,
 									"could not allocate shared memory for the starts of message groups",
 									"Until the server is restarted, all sessions look at groups from the front.",
 									&StartsSegment);
@@ -131,44 +120,10 @@ key_of(const GroupQueue *queue, const text *key)
 static void
 init_slot(SlotBucket *bucket, StartSlot *slot)
 {
-	slot->serial = slots_number(bucket);
 	slot->from = slot->own_highest = PG_INT64_MIN;
+	slot->round = slots_number(bucket);
+	slot->lowest = PG_INT64_MAX;
 	slot->own_good = slots_number(bucket);
-}
-
-/*
- * A message has arrived; the caller holds the mutex.  Earlier arrivals that are
- * not lower need not be kept: a scan that must respect them must respect this
- * one.  If there are too many, the two oldest become one, which then limits
- * more scans than necessary.
- */
-static void
-add_arrival(StartSlot *slot, int64 msg_id)
-{
-	slot->arrived++;
-	while (slot->narrivals > 0 && slot->arrivals[slot->narrivals - 1].msg_id >= msg_id)
-		slot->narrivals--;
-	if (slot->narrivals == ARRIVALS)
-	{
-		slot->arrivals[1].msg_id = slot->arrivals[0].msg_id;
-		memmove(&slot->arrivals[0], &slot->arrivals[1], sizeof(Arrival) * (ARRIVALS - 1));
-		slot->narrivals--;
-	}
-	slot->arrivals[slot->narrivals++] = (Arrival) {msg_id, slot->arrived};
-}
-
-/* The lowest message that arrived since the counter was "arrived"; the caller holds the mutex. */
-static int64
-lowest_since(const StartSlot *slot, uint64 arrived)
-{
-	int			i;
-
-	for (i = 0; i < slot->narrivals; i++)
-	{
-		if (slot->arrivals[i].number > arrived)
-			return slot->arrivals[i].msg_id;
-	}
-	return PG_INT64_MAX;
 }
 
 static OwnStart *
@@ -196,7 +151,7 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 	bool		made;
 
 	start->from = PG_INT64_MIN;
-	start->serial = 0;
+	start->round = 0;
 	start->own = false;
 	if (!have_starts())
 		return;
@@ -207,8 +162,7 @@ starts_find(const GroupQueue *queue, const text *key, GroupStart *start)
 	if (made)
 		init_slot(bucket, slot);
 	start->from = slot->from;
-	start->serial = slot->serial;
-	start->arrived = slot->arrived;
+	start->round = slot->round;
 	if (HaveOwn && slots_same_key(&own->key, &start->key) &&
 		own->good == slot->own_good && own->from > slot->from)
 	{
@@ -231,14 +185,20 @@ starts_advance(const GroupStart *start, int64 to, bool ours)
 	StartSlot  *slot;
 
 	/* A session that began at its own start has not seen what is below */
-	if (start->serial == 0 || to <= start->from || (start->own && !ours))
+	if (start->round == 0 || (start->own && !ours))
 		return;
 	bucket = slots_lock(&Starts, &start->key);
 	slot = slots_find(&Starts, bucket, &start->key);
-	if (slot != NULL && slot->serial == start->serial)
+	if (slot != NULL && slot->round == start->round)
 	{
-		to = Min(to, lowest_since(slot, start->arrived));
-		if (ours)
+		to = Min(to, slot->lowest);
+		if (!ours)
+		{
+			slot->from = Max(slot->from, to);
+			slot->round = slots_number(bucket);
+			slot->lowest = PG_INT64_MAX;
+		}
+		else if (to > start->from)
 		{
 			own->key = start->key;
 			own->from = to;
@@ -246,8 +206,6 @@ starts_advance(const GroupStart *start, int64 to, bool ours)
 			slot->own_highest = Max(slot->own_highest, to);
 			HaveOwn = true;
 		}
-		else
-			slot->from = Max(slot->from, to);
 	}
 	slots_unlock(bucket);
 }
@@ -268,7 +226,7 @@ starts_lower(const GroupQueue *queue, const text *key, int64 msg_id, bool only_i
 	if (slot != NULL && (!only_if_below || msg_id < Max(slot->from, slot->own_highest)))
 	{
 		slot->from = Min(slot->from, msg_id);
-		add_arrival(slot, msg_id);
+		slot->lowest = Min(slot->lowest, msg_id);
 		if (msg_id < slot->own_highest)
 			slot->own_good = slots_number(bucket);
 	}
