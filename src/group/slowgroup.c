@@ -34,15 +34,15 @@
 #include "queue/queue.h"
 #include "group/internal.h"
 
-/* $1 now, $2 how many (NULL: all), $3 first messages of groups to leave out */
+/* $1 now, $2 how many (NULL: all), $3 first messages of groups to leave out; where the rows are, is put in for %s */
 #define FIND_MESSAGES \
-	"SELECT msg_id, head FROM (SELECT msg_id," \
-	" pg_catalog.first_value(msg_id) OVER in_order AS head," \
+	"SELECT msg_id, head, relid, tid FROM (SELECT msg_id," \
+	" pg_catalog.first_value(msg_id) OVER in_order AS head, relid, tid," \
 	" pg_catalog.row_number() OVER in_order AS place," \
 	" pg_catalog.bool_and(visible) OVER in_order AS all_visible," \
 	" pg_catalog.first_value(read_ct) OVER in_order AS first_read_ct," \
 	" pg_catalog.bool_or(held) OVER (PARTITION BY grp) AS any_held" \
-	" FROM (SELECT msg_id, read_ct, (" GROUP_NAME ") COLLATE pg_catalog.\"C\" AS grp," \
+	" FROM (SELECT msg_id, read_ct, %s, (" GROUP_NAME ") COLLATE pg_catalog.\"C\" AS grp," \
 	" COALESCE(vt OPERATOR(pg_catalog.<=) $1 OR vt OPERATOR(pg_catalog.=) enqueued_at, false) AS visible," \
 	" COALESCE(read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) $1" \
 	" AND vt OPERATOR(pg_catalog.<>) enqueued_at, false) AS held FROM {queue}) AS messages" \
@@ -56,9 +56,9 @@ static const char *const find_messages[] = {
 	[HEADS] = FIND_MESSAGES "AND place OPERATOR(pg_catalog.=) 1 ORDER BY head LIMIT $2"
 };
 
-/* $1 which */
-#define PLACES_OF_MESSAGES \
-	"SELECT msg_id, tableoid, ctid FROM {queue} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
+/* Column privileges do not cover the place of a row; then (3) leaves out what is claimed */
+#define PLACE "tableoid AS relid, ctid AS tid"
+#define NO_PLACE "NULL::pg_catalog.oid AS relid, NULL::pg_catalog.tid AS tid"
 
 /* $1 which, $2 now */
 #define LOCK_MESSAGES \
@@ -149,83 +149,50 @@ lock_messages(const QueueName *name, const SlowMessage *messages, int count, Tim
 	return locked;
 }
 
-/* Messages as (1) finds them, in the order of the policy */
-static SlowMessage *
-find(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, const IdList *claimed, int *count)
-{
-	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID, INT8ARRAYOID};
-	Datum		values[] = {TimestampTzGetDatum(moment), Int64GetDatum(limit), array_of(claimed)};
-	SlowMessage *messages;
-	int			i;
-
-	run(find_messages[policy], name, 3, argtypes, values, limit < 0 ? " n " : NULL, GetLatestSnapshot());
-	*count = (int) SPI_processed;
-	messages = palloc_extended(sizeof(SlowMessage) * (*count + 1), MCXT_ALLOC_HUGE);
-	for (i = 0; i < *count; i++)
-		messages[i] = (SlowMessage) {DatumGetInt64(column(i, 1)), DatumGetInt64(column(i, 2))};
-	SPI_freetuptable(SPI_tuptable);
-	return messages;
-}
-
+/* Whether another transaction has claimed the first message of a group in the result, or this one does not see it (2) */
 static bool
-is_claimed(Oid relid, ItemPointer tid)
+is_claimed(uint64 row)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	bool		claimed = table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot) && slot_is_claimed(slot);
+	bool		isnull;
+	Datum		relid = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 3, &isnull);
+	Relation	rel;
+	TupleTableSlot *slot;
+	bool		claimed;
 
+	if (isnull)
+		return false;
+	rel = table_open(DatumGetObjectId(relid), AccessShareLock);
+	slot = table_slot_create(rel, NULL);
+	claimed = !table_tuple_fetch_row_version(rel, (ItemPointer) DatumGetPointer(column(row, 4)),
+											 IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : SnapshotAny,
+											 slot) || slot_is_claimed(slot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
 	return claimed;
 }
 
-/* Add the first messages that another transaction has claimed, or that this one does not see (2). */
-static void
-add_claimed(const QueueName *name, const SlowMessage *messages, int count, IdList *claimed)
+/*
+ * The messages in the result, without those of claimed groups.  In each order the first messages
+ * come before the others of their groups, and by their ids.  So what is added to "claimed" is sorted.
+ */
+static int
+keep_free(SlowMessage *messages, IdList *claimed)
 {
-	Oid			argtypes[] = {INT8ARRAYOID};
-	IdList		heads = {0};
-	IdList		unclaimed = {0};
-	Datum		values[1];
+	int			before = claimed->count;
+	int			kept = 0;
 	uint64		row;
-	int			i;
 
-	for (i = 0; i < count; i++)
-	{
-		if (messages[i].msg_id == messages[i].head)
-			add_id(&heads, messages[i].head);
-	}
-	values[0] = array_of(&heads);
-	run(PLACES_OF_MESSAGES, name, 1, argtypes, values, NULL, InvalidSnapshot);
 	for (row = 0; row < SPI_processed; row++)
 	{
+		SlowMessage message = {DatumGetInt64(column(row, 1)), DatumGetInt64(column(row, 2))};
+		Datum		head = Int64GetDatum(message.head);
+
 		CHECK_FOR_INTERRUPTS();
-		if (!is_claimed(DatumGetObjectId(column(row, 2)), (ItemPointer) DatumGetPointer(column(row, 3))))
-			add_id(&unclaimed, DatumGetInt64(column(row, 1)));
-	}
-	SPI_freetuptable(SPI_tuptable);
-	qsort(unclaimed.ids, unclaimed.count, sizeof(Datum), compare_ids);
-	for (i = 0; i < heads.count; i++)
-	{
-		if (unclaimed.count == 0 || bsearch(&heads.ids[i], unclaimed.ids, unclaimed.count, sizeof(Datum), compare_ids) == NULL)
-			add_id(claimed, DatumGetInt64(heads.ids[i]));
-	}
-	qsort(claimed->ids, claimed->count, sizeof(Datum), compare_ids);
-}
-
-/* Keep the messages of groups whose first message is not claimed; returns how many. */
-static int
-drop_claimed(SlowMessage *messages, int count, const IdList *claimed)
-{
-	int			kept = 0;
-	int			i;
-
-	for (i = 0; i < count; i++)
-	{
-		Datum		head = Int64GetDatum(messages[i].head);
-
-		if (claimed->count == 0 || bsearch(&head, claimed->ids, claimed->count, sizeof(Datum), compare_ids) == NULL)
-			messages[kept++] = messages[i];
+		if (message.msg_id == message.head && is_claimed(row))
+			add_id(claimed, message.head);
+		if (claimed->count == before ||
+			bsearch(&head, claimed->ids + before, claimed->count - before, sizeof(Datum), compare_ids) == NULL)
+			messages[kept++] = message;
 	}
 	return kept;
 }
@@ -234,30 +201,32 @@ drop_claimed(SlowMessage *messages, int count, const IdList *claimed)
 #define SPARE 16
 #define SPARE_FACTOR 8
 
-/* Messages that are not claimed, in the order of the policy */
+/* Messages as (1) finds them, that are not claimed, in the order of the policy */
 static SlowMessage *
 find_free(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, int *count)
 {
+	Oid			relid = queue_relid(name, QUEUE_TABLE);
+	bool		may_ask = OidIsValid(relid) && pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	const char *sql = psprintf(find_messages[policy], may_ask ? PLACE : NO_PLACE);
+	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID, INT8ARRAYOID};
 	int64		most = limit < 0 ? -1 : limit + SPARE;
 	IdList		claimed = {0};
-	Oid			relid = queue_relid(name, QUEUE_TABLE);
-	/* Column privileges do not cover the place of a row; then (3) leaves out what is claimed */
-	bool		may_ask = OidIsValid(relid) && pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 
 	for (;;)
 	{
-		SlowMessage *messages = find(name, policy, most, moment, &claimed, count);
-		int			nclaimed = claimed.count;
-		bool		all = most < 0 || *count < most;
+		int			before = claimed.count;
+		Datum		values[] = {TimestampTzGetDatum(moment), Int64GetDatum(most), array_of(&claimed)};
+		SlowMessage *messages;
+		bool		all;
 
-		if (*count == 0)
-			return messages;
-		if (may_ask)
-			add_claimed(name, messages, *count, &claimed);
-		*count = drop_claimed(messages, *count, &claimed);
+		run(sql, name, 3, argtypes, values, most < 0 ? " n " : NULL, GetLatestSnapshot());
+		all = most < 0 || SPI_processed < most;
+		messages = palloc_extended(sizeof(SlowMessage) * (SPI_processed + 1), MCXT_ALLOC_HUGE);
+		*count = keep_free(messages, &claimed);
+		SPI_freetuptable(SPI_tuptable);
 		if (limit >= 0)
 			*count = (int) Min(*count, limit);
-		if (all || *count == limit || claimed.count == nclaimed)
+		if (all || *count == limit || claimed.count == before)
 			return messages;
 		pfree(messages);
 		most *= SPARE_FACTOR;
