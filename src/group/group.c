@@ -5,8 +5,8 @@
  *
  * Notes say which groups to look at (notes.c).  A read takes those that are due and the
  * oldest fresh ones, from where horizon.c says.  So it touches neither blocked groups,
- * whose notes are deferred, nor the messages after their first ones.  turns.c says which
- * group comes first, and take.c takes its messages.
+ * whose notes are deferred, nor the messages after their first ones.  take.c says which
+ * group comes first, and takes its messages.
  *
  * A waiting session would keep its writes to the end of its wait.  Its locks on the
  * queue and its notes would hold back their floors, and make DDL wait.  No other session
@@ -269,7 +269,6 @@ begin_attempt(GroupRequest *request)
 	request->total = request->handed_out = request->look_in = 0;
 	request->claimed = NIL;
 	request->unavailable = 0;
-	request->quiet |= XactReadOnly;
 	memset(&request->notes, 0, sizeof(request->notes));
 	/* Row versions that this transaction has written before can be locked */
 	CommandCounterIncrement();
@@ -338,7 +337,7 @@ request_run(GroupRequest *request, Outlook *outlook)
 			 (request->queue.notes == NULL || !read_by_notes(request)))
 	{
 		/* Finding the messages is all the work */
-		if (request->quiet && request->waiting)
+		if (request->peek && request->waiting)
 			request->unavailable = PG_INT32_MAX;
 		else
 		{
@@ -379,14 +378,13 @@ attempt(void *arg, int queue, Outlook *outlook)
 {
 	GroupRequest    *request = arg;
 	GroupRequest		look = {
-		.name = request->name, .policy = HEADS, .quantity = 1, .peek = true, .quiet = true, .waiting = true
+		.name = request->name, .policy = HEADS, .quantity = 1, .peek = true, .waiting = true
 	};
 
 	if (!looks_first(request))
 		return request_run(request, outlook);
 	if (request_run(&look, outlook) > 0 || look.unavailable > MOST_UNAVAILABLE)
 		return request_run(request, outlook);
-	request->unavailable = look.unavailable;
 	return 0;
 }
 
@@ -461,12 +459,7 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait.picky = queue_hides_rows(&request.name);
 	wait.unwakeable = IsolationUsesXactSnapshot() || !request_wants(&request);
 	request.waiting = wait.timeout_ms > 0;
-	/* Notes that were left as they are must not slow down all reads */
-	if (!wait_for(&wait) && request.unavailable > 0)
-	{
-		request.waiting = false;
-		request_run(&request, NULL);
-	}
+	(void) wait_for(&wait);
 	request_finish(&request);
 	return (Datum) 0;
 }

@@ -1,10 +1,11 @@
 /*
  * request.h
- *	  One read by groups: between group.c, take.c and turns.c.
+ *	  One read by groups: between group.c and take.c.
  */
 #ifndef PGMQ_REQUEST_H
 #define PGMQ_REQUEST_H
 
+#include "access/xact.h"
 #include "utils/hsearch.h"
 
 #include "group/internal.h"
@@ -42,40 +43,29 @@ typedef struct GroupRequest
 	int64		handed_out;		/* of these; a trigger of a user may suppress some */
 	int64		look_in;		/* some notes were left out until so many microseconds from now; or 0 */
 	NoteChanges notes;
-	HTAB	   *seen;			/* notes, and groups that are taken */
+	HTAB	   *seen;			/* groups that were looked at: hashes of their keys */
 	List	   *claimed;		/* notes that others have locked */
 	bool		peek;			/* take nothing, only count available groups */
-	bool		quiet;			/* and write nothing about the others */
 	int			unavailable;		/* of which there were so many */
 	bool		waiting;		/* another attempt follows, in this transaction */
 } GroupRequest;
 
-/* A group or a note that this call has seen */
-typedef struct Seen
+/* A look that writes nothing, not even about groups that are not available */
+static inline bool
+request_is_quiet(const GroupRequest *request)
 {
-	uint64		what[2];
-	bool		done;			/* the group is taken, the note claimed */
-} Seen;
-
-/* ---- take.c ---- */
+	return request->peek && (request->waiting || XactReadOnly);
+}
 
 extern void front_add(Front *front, const Peeked *peeked);
-extern void front_pause(Front *front);
-extern bool request_look_for_first(GroupRequest *request, const text *key, Peeked *first);
 extern bool request_wants(const GroupRequest *request);
 extern void request_add_front(GroupRequest *request, Front *front);
 extern int	compare_fronts(const void *a, const void *b);
 extern void request_go_round(GroupRequest *request);
 extern void request_forget_seen(GroupRequest *request);
-extern Seen *request_see_group(GroupRequest *request, const text *key);
-extern Seen *request_see_note(GroupRequest *request, const Note *note, bool *before);
 extern void request_release(GroupRequest *request, Front *front, TimestampTz until);
-extern bool request_consider(GroupRequest *request, const Note *note, const Peeked *first, bool anyway);
 extern void request_consider_anyway(GroupRequest *request, const Note *note);
 extern void request_consider_claimed(GroupRequest *request);
-
-/* ---- turns.c ---- */
-
 extern void request_look(GroupRequest *request, Horizon *h);
 
 #endif							/* PGMQ_REQUEST_H */

@@ -1,6 +1,11 @@
 /*
  * take.c
- *	  Take the messages of a group, or say in its notes when to look at it again.
+ *	  Which group comes first; and take its messages, or say in its notes when to look at
+ *	  it again.
+ *
+ * A read takes the notes that are due and the oldest fresh ones, from where horizon.c says.
+ * The group whose first message is the oldest comes first, among as many notes as are
+ * taken at once (WINDOW).
  *
  * A look at a group ends with a new time in its notes.  Handed out: when the lease
  * ends.  Available later: then.  Blocked by an open transaction: soon.  Empty: the
@@ -11,13 +16,13 @@
  */
 #include "pgmq.h"
 
-#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/hsearch.h"
 
 #include "base/base.h"
+#include "position/position.h"
 #include "group/request.h"
 
 /* How many groups whose notes are locked are looked at, at most, beyond what is wanted */
@@ -40,7 +45,7 @@ front_add(Front *front, const Peeked *peeked)
 	front->ids[front->count++] = peeked->msg_id;
 }
 
-void
+static void
 front_pause(Front *front)
 {
 	if (front->scan)
@@ -49,7 +54,7 @@ front_pause(Front *front)
 }
 
 /* The first message of a group, as a look finds it; false if there is none */
-bool
+static bool
 request_look_for_first(GroupRequest *request, const text *key, Peeked *first)
 {
 	GroupStart	start;
@@ -182,48 +187,20 @@ request_forget_seen(GroupRequest *request)
 {
 	HASHCTL		ctl;
 
-	ctl.keysize = sizeof(((Seen *) NULL)->what);
-	ctl.entrysize = sizeof(Seen);
+	ctl.keysize = ctl.entrysize = sizeof(SlotKey);
 	ctl.hcxt = CurrentMemoryContext;
-	request->seen = hash_create("pgmq groups and notes seen", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	request->seen = hash_create("pgmq groups seen", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-static Seen *
-seen_entry(GroupRequest *request, uint64 high, uint64 low, bool *before)
+/* Whether this call has looked at the group already; what it has found is in the notes that it will write */
+static bool
+request_has_seen(GroupRequest *request, const text *key, bool look_now)
 {
-	uint64		what[2] = {high, low};
-	Seen	   *seen = hash_search(request->seen, what, HASH_ENTER, before);
+	SlotKey		hash = slots_hash(VARDATA_ANY(key), (int) VARSIZE_ANY_EXHDR(key), 0);
+	bool		found;
 
-	if (!*before)
-		seen->done = false;
-	return seen;
-}
-
-Seen *
-request_see_group(GroupRequest *request, const text *key)
-{
-	const unsigned char *data = (const unsigned char *) VARDATA_ANY(key);
-	int			len = VARSIZE_ANY_EXHDR(key);
-	bool		before;
-
-	return seen_entry(request, hash_bytes_extended(data, len, 0), hash_bytes_extended(data, len, 1), &before);
-}
-
-Seen *
-request_see_note(GroupRequest *request, const Note *note, bool *before)
-{
-	return seen_entry(request, ItemPointerGetBlockNumber(&note->tid), ItemPointerGetOffsetNumber(&note->tid), before);
-}
-
-static void
-claim(GroupRequest *request, const text *key, const Note *told, Claim *claim)
-{
-	ListCell   *lc;
-	bool		before;
-
-	notes_claim(&request->queue, key, told, claim);
-	foreach(lc, claim->notes)
-		request_see_note(request, lfirst(lc), &before)->done = true;
+	(void) hash_search(request->seen, &hash, look_now ? HASH_ENTER : HASH_FIND, &found);
+	return found;
 }
 
 /*
@@ -274,7 +251,7 @@ request_release(GroupRequest *request, Front *front, TimestampTz until)
  * wanted "anyway": then it gets a note of its own if it is taken.  False if the note is
  * left as it is, and due.
  */
-bool
+static bool
 request_consider(GroupRequest *request, const Note *note, const Peeked *first, bool anyway)
 {
 	GroupQueue *queue = &request->queue;
@@ -288,25 +265,26 @@ request_consider(GroupRequest *request, const Note *note, const Peeked *first, b
 	if (request->peek && available &&
 		!(late && front_is_held_behind(queue, note->key, first, request->moment, &until)))
 		front_add(front, first);
-	else if (request->quiet)
+	else if (request_is_quiet(request))
 		request->unavailable += !anyway;
 	else
 	{
-		claim(request, note->key, anyway ? NULL : note, &front->claim);
+		notes_claim(queue, note->key, anyway ? NULL : note, &front->claim);
 		late |= front->claim.late;
 		seen_to = true;
 		if (front->claim.notes == NIL && !anyway)
+		{
 			request->claimed = lappend(request->claimed, (void *) note);
-		else if (request->peek || !available || !take_first(request, front, first))
+			return true;
+		}
+		if (request->peek || !available || !take_first(request, front, first))
 			seen_to = judge(request, &front->claim, note->key, late);
 		else if (late && front_is_held_behind(queue, note->key, first, request->moment, &until))
 			request_release(request, front, until);
 	}
+	(void) request_has_seen(request, note->key, true);
 	if (front->count > 0)
-	{
-		request_see_group(request, note->key)->done = true;
 		request_add_front(request, front);
-	}
 	return seen_to;
 }
 
@@ -316,7 +294,7 @@ request_consider_anyway(GroupRequest *request, const Note *note)
 {
 	Peeked		first;
 
-	if (!request_see_group(request, note->key)->done && request_look_for_first(request, note->key, &first))
+	if (!request_has_seen(request, note->key, false) && request_look_for_first(request, note->key, &first))
 		(void) request_consider(request, note, &first, true);
 }
 
@@ -340,4 +318,174 @@ request_consider_claimed(GroupRequest *request)
 		CHECK_FOR_INTERRUPTS();
 		request_consider_anyway(request, list_nth(request->claimed, (first + i) % count));
 	}
+}
+
+/* ---- turns ---- */
+
+/* How many notes of each kind are sorted at once, beyond what is wanted */
+#define WINDOW 64
+
+/* A note that reads have left is moved to the end when so many notes were written after it */
+#define FAR_BEHIND 4096
+
+static int
+compare_notes(const void *a, const void *b)
+{
+	const Note *note_a = *(Note *const *) a;
+	const Note *note_b = *(Note *const *) b;
+
+	if (note_a->place != note_b->place)
+		return note_a->place < note_b->place ? -1 : 1;
+	return pg_cmp_s64(note_a->id, note_b->id);
+}
+
+/* Notes of both kinds, as many as are sorted at once */
+typedef struct Window
+{
+	NoteScan   *due;			/* NULL: no more */
+	NoteScan   *fresh;
+	HorizonFinds finds;
+	int64		highest[2];		/* id of a fresh note, and of a due one */
+	List	   *left;			/* those that stay as they are */
+	Note	  **notes;
+	int			count;
+	int			max;
+} Window;
+
+/*
+ * Look at the next group in order.  If its first message is gone since the note was
+ * written, and other groups come before it now, it is ordered after those.  Its note
+ * is not locked for that, because the group may not get its turn at all.
+ */
+static void
+take_turn(GroupRequest *request, Window *window, int *next)
+{
+	int			i = *next;
+	Note	   *note = window->notes[i];
+	Peeked		first;
+	bool		found;
+
+	if (request_has_seen(request, note->key, false))
+	{
+		(*next)++;
+		return;
+	}
+	found = request_look_for_first(request, note->key, &first);
+	if (found)
+		note->place = Max(note->place, first.msg_id);
+	if (!found || i + 1 == window->count || note->place <= window->notes[i + 1]->place)
+	{
+		(*next)++;
+		if (!request_consider(request, note, found ? &first : NULL, false))
+			window->left = lappend(window->left, note);
+		return;
+	}
+	for (; i + 1 < window->count && window->notes[i + 1]->place < note->place; i++)
+		window->notes[i] = window->notes[i + 1];
+	window->notes[i] = note;
+}
+
+static void
+window_fill(GroupRequest *request, Window *window, NoteScan **scan)
+{
+	int64		most = Min(request->unlimited ? 1024 : request->quantity, 1024) + WINDOW;
+
+	while (*scan && most > 0)
+	{
+		Note	   *note = palloc(sizeof(Note));
+		bool		due;
+
+		if (!notes_next(*scan, note))
+		{
+			notes_end(*scan);
+			*scan = NULL;
+			break;
+		}
+		due = note->due;
+		window->highest[due] = Max(window->highest[due], note->id);
+		window->finds.fresh_messages += !due;
+		if (request_has_seen(request, note->key, false))
+			continue;
+		if (note->claimed)
+		{
+			request->claimed = lappend(request->claimed, note);
+			continue;
+		}
+		note->place = note->head;
+		if (window->count == window->max)
+			window->notes = repalloc_huge(window->notes, sizeof(Note *) * (window->max *= 2));
+		window->notes[window->count++] = note;
+		most--;
+	}
+}
+
+/*
+ * Notes that are in the window and not wanted any more stay for the next read.
+ * Many reads may leave a group whose first message is among the newest.  Each
+ * of them would scan from its note, including all dead notes after it.  So such
+ * a note is replaced by a new one at the end of the fresh ones.
+ */
+static void
+leave_notes(GroupRequest *request, Window *window)
+{
+	HorizonFinds *finds = &window->finds;
+	ListCell   *lc;
+
+	finds->due_exhausted = window->due == NULL;
+	finds->fresh_exhausted = window->fresh == NULL;
+	finds->fresh_highest = window->highest[false];
+	foreach(lc, window->left)
+	{
+		const Note *note = lfirst(lc);
+
+		if (note->id < window->highest[note->due] - FAR_BEHIND && !request_is_quiet(request) &&
+			notes_lock(&request->queue, note))
+		{
+			request->notes.dropped = lappend(request->notes.dropped, (void *) note);
+			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late);
+		}
+		else if (note->due)
+			finds->due_exhausted = false;
+		else
+		{
+			finds->fresh_exhausted = false;
+			finds->fresh_highest = Min(finds->fresh_highest, note->id - 1);
+		}
+	}
+}
+
+/* One look, from where the horizon says */
+void
+request_look(GroupRequest *request, Horizon *h)
+{
+	Window		window = {0};
+	Oid			id_index;
+	Oid			vt_index;
+	HorizonRange range;
+	int			i;
+
+	(void) horizon_indexes(h, &id_index, &vt_index);
+	window.notes = palloc(sizeof(Note *) * (window.max = WINDOW));
+	window.finds.due_until = request->moment;
+	if (horizon_next_due(h, request->moment, &range))
+		window.due = notes_scan(&request->queue, vt_index, true, range.from, range.until);
+	if (horizon_next_fresh(h, 0, &range))
+		window.fresh = notes_scan(&request->queue, id_index, false, range.from, range.until);
+	do
+	{
+		window.count = 0;
+		window_fill(request, &window, &window.due);
+		window_fill(request, &window, &window.fresh);
+		qsort(window.notes, window.count, sizeof(Note *), compare_notes);
+		for (i = 0; i < window.count && request_wants(request); window.finds.messages++)
+			take_turn(request, &window, &i);
+		for (; i < window.count; i++)
+			window.left = lappend(window.left, window.notes[i]);
+	} while (request_wants(request) && (window.due || window.fresh));
+	leave_notes(request, &window);
+	if (window.due)
+		notes_end(window.due);
+	if (window.fresh)
+		notes_end(window.fresh);
+	horizon_found(h, &window.finds);
 }
