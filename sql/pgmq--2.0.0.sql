@@ -436,17 +436,11 @@ AS 'MODULE_PATHNAME', 'pgmq__group_removed';
 COMMENT ON FUNCTION pgmq._group_removed() IS
     'Private: messages were deleted; called by the triggers that create_fifo_index makes';
 
-CREATE FUNCTION pgmq._group_retimed()
+CREATE FUNCTION pgmq._group_updated()
 RETURNS trigger LANGUAGE C VOLATILE COST 100
-AS 'MODULE_PATHNAME', 'pgmq__group_retimed';
-COMMENT ON FUNCTION pgmq._group_retimed() IS
-    'Private: a message becomes visible earlier; called by the triggers that create_fifo_index makes';
-
-CREATE FUNCTION pgmq._group_moved()
-RETURNS trigger LANGUAGE C VOLATILE COST 100
-AS 'MODULE_PATHNAME', 'pgmq__group_moved';
-COMMENT ON FUNCTION pgmq._group_moved() IS
-    'Private: a message has another group; called by the triggers that create_fifo_index makes';
+AS 'MODULE_PATHNAME', 'pgmq__group_updated';
+COMMENT ON FUNCTION pgmq._group_updated() IS
+    'Private: a message becomes visible earlier or has another group; called by the triggers that create_fifo_index makes';
 
 CREATE FUNCTION pgmq._group_truncated()
 RETURNS trigger LANGUAGE C VOLATILE COST 100

@@ -129,11 +129,12 @@ make_trigger(const QueueName *name, const char *trigger, const char *when, const
 }
 
 /*
- * For any UPDATE: a trigger of a user may write what the statement does not.  Names are
- * compared as text: headers that are equal as jsonb may name two groups, 5 and 5.0.
+ * A message is visible earlier, or has another place in the index.  For any UPDATE: a
+ * trigger of a user may write what the statement does not.  Names are compared as text:
+ * headers that are equal as jsonb may name two groups, 5 and 5.0.
  */
-#define MOVED \
-	"NEW.msg_id OPERATOR(pg_catalog.<>) OLD.msg_id" \
+#define CHANGED \
+	"NEW.vt OPERATOR(pg_catalog.<) OLD.vt OR NEW.msg_id OPERATOR(pg_catalog.<>) OLD.msg_id" \
 	" OR " GROUP_NAME_OF("NEW.headers") " COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.<>) " GROUP_NAME_OF("OLD.headers")
 
 static void
@@ -143,10 +144,7 @@ make_triggers(const QueueName *name)
 				 "REFERENCING NEW TABLE AS pgmq_sent FOR EACH STATEMENT", "_group_sent");
 	make_trigger(name, TRIGGER_REMOVED, "AFTER DELETE",
 				 "REFERENCING OLD TABLE AS pgmq_removed FOR EACH STATEMENT", "_group_removed");
-	make_trigger(name, TRIGGER_RETIMED, "AFTER UPDATE",
-				 "FOR EACH ROW WHEN (NEW.vt OPERATOR(pg_catalog.<) OLD.vt)", "_group_retimed");
-	make_trigger(name, TRIGGER_MOVED, "AFTER UPDATE",
-				 "FOR EACH ROW WHEN (" MOVED ")", "_group_moved");
+	make_trigger(name, TRIGGER_UPDATED, "AFTER UPDATE", "FOR EACH ROW WHEN (" CHANGED ")", "_group_updated");
 	make_trigger(name, TRIGGER_TRUNCATED, "AFTER TRUNCATE",
 				 "FOR EACH STATEMENT", "_group_truncated");
 }

@@ -80,10 +80,7 @@ front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 		changer = dirty->xmax;
 	else if (peeked->arriving && !TransactionIdIsValid(changer))
 		changer = header_committed_changer(&header);
-	peeked->leaving = TransactionIdIsValid(changer) &&
-		(HeapTupleHeaderIndicatesMovedPartitions(&header) ||
-		 ItemPointerEquals(&slot->tts_tid, &header.t_ctid));
-	peeked->changing = TransactionIdIsValid(changer) && !peeked->leaving;
+	peeked->changing = TransactionIdIsValid(changer);
 	peeked->locked = claimed && !TransactionIdIsValid(changer);
 	peeked->unseen = queue->fixed != NULL &&
 		!table_tuple_satisfies_snapshot(table->rel, slot, queue->fixed);
@@ -160,7 +157,7 @@ leaf_next(GroupScan *scan, LeafScan *leaf)
 		if (!same_entry && changed_meanwhile(scan, leaf))
 		{
 			front_peek(scan->queue, table, leaf->slot, &scan->dirty, &leaf->peeked);
-			leaf->peeked.changing = leaf->peeked.leaving = true;
+			leaf->peeked.changing = true;
 			return;
 		}
 	}
@@ -307,7 +304,6 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 		peeked->vt = Min(peeked->vt, version.vt);
 		peeked->read_ct = Max(peeked->read_ct, version.read_ct);
 		peeked->arriving |= version.arriving;
-		peeked->leaving |= version.leaving;
 		peeked->changing |= version.changing;
 		peeked->locked |= version.locked;
 		peeked->unseen |= version.unseen;
@@ -418,7 +414,7 @@ front_is_held_behind(GroupQueue *queue, const text *key, const Peeked *first,
 	scan = front_begin(queue, key, first->msg_id + 1);
 	while (!busy && !held && front_next(scan, &peeked))
 	{
-		busy = peeked.leaving || peeked.changing || peeked.locked;
+		busy = peeked.changing || peeked.locked;
 		held = !busy && peeked_is_held(&peeked, moment);
 	}
 	front_end(scan);

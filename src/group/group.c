@@ -89,16 +89,13 @@ take_overlooked(GroupRequest *request, List *overlooked)
 
 	foreach(lc, overlooked)
 	{
-		const Overlooked *group = lfirst(lc);
-		Note	   *note = palloc0(sizeof(Note));
+		const Note *note = lfirst(lc);
 		int			nfronts = request->nfronts;
 
-		note->key = group->key;
-		note->late = group->held;
-		if (request_wants(request) && !group->held)
+		if (request_wants(request) && !note->late)
 			request_consider_anyway(request, note);
 		if (request->nfronts == nfronts || request->peek)
-			notes_add(&request->notes, group->key, group->until, group->head, group->held);
+			notes_add(&request->notes, note->key, note->vt, note->head, note->late);
 	}
 }
 

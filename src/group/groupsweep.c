@@ -77,20 +77,13 @@ PG_FUNCTION_INFO_V1(pgmq__groups_healed);
 
 /* ---- the cursor ---- */
 
-/* Position in a leaf: before all groups, in a group, or after one */
-typedef enum Stand
-{
-	AT_FRONT,
-	IN_GROUP,
-	BEHIND_GROUP
-} Stand;
-
+/* The position in a leaf: at a message of a group, or behind all of that group */
 typedef struct Cursor
 {
 	bool		begun;
 	bool		without_marker;	/* since the lap began */
-	Stand		stand;
 	Oid			leaf;
+	bool		behind_group;
 	int64		msg_id;
 	int			key_len;
 	char		key[LONGEST_GROUP_KEY];
@@ -125,7 +118,7 @@ sweep_attach(void)
 
 	if (Sweeps.buckets != NULL)
 		return;
-	buckets = shared_segment("pgmq-sweep-v2", slots_size(Sweeps.nbuckets, Sweeps.slot_size), init_sweeps,
+	buckets = shared_segment("pgmq-sweep-v3", slots_size(Sweeps.nbuckets, Sweeps.slot_size), init_sweeps,
 							 "could not allocate shared memory for the sweep over message groups",
 							 "This session sweeps on its own.", &segment);
 	if (buckets == NULL)
@@ -228,7 +221,7 @@ visit(Sweep *sweep, text *key, const Peeked *first)
 	Peeked		head;
 	Peeked		again;
 	bool		held;
-	Overlooked *found;
+	Note	   *found;
 
 	starts_lower(queue, key, first->msg_id, true);
 	sweep->work -= VISIT_WORK;
@@ -241,8 +234,11 @@ visit(Sweep *sweep, text *key, const Peeked *first)
 	held = front_is_held_behind(queue, key, &head, sweep->moment, &until);
 	if (held && queue->marked && notes_any_late(queue, key))
 		return;
-	found = palloc(sizeof(Overlooked));
-	*found = (Overlooked) {key, head.msg_id, held, until};
+	found = palloc0(sizeof(Note));
+	found->key = key;
+	found->head = head.msg_id;
+	found->late = held;
+	found->vt = until;
 	sweep->found = lappend(sweep->found, found);
 	/* Triggers of the statement that contains this call may be about to write the note */
 	sweep->healed += !held && !queue->locked_before;
@@ -296,11 +292,12 @@ static void
 go_to_front(Cursor *cursor, Oid leaf)
 {
 	cursor->leaf = leaf;
-	cursor->stand = AT_FRONT;
-	cursor->key_len = 0;		/* no key is lower: see descend() */
+	cursor->behind_group = false;
+	cursor->msg_id = PG_INT64_MIN;
+	cursor->key_len = 0;		/* no key is lower */
 }
 
-/* Continue after the cursor */
+/* Continue at the cursor: with the rest of its group, or (behind_group) with the others */
 static void
 descend(Sweep *sweep, IndexScanDesc scan)
 {
@@ -309,16 +306,12 @@ descend(Sweep *sweep, IndexScanDesc scan)
 	ScanKeyData keys[2];
 
 	sweep->work -= DESCENT_WORK;
-	if (cursor->stand == AT_FRONT)
-		ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TEXT_GE, key);
-	else if (cursor->stand == BEHIND_GROUP)
+	if (cursor->behind_group)
 		ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_TEXT_GT, key);
 	else
 		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, key);
-	if (cursor->stand == IN_GROUP)
-		ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(cursor->msg_id));
-	else
-		ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(PG_INT64_MIN));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(cursor->behind_group ? PG_INT64_MIN : cursor->msg_id));
 	index_rescan(scan, keys, 2, NULL, 0);
 }
 
@@ -333,19 +326,19 @@ look_at_entry(Sweep *sweep, GroupTable *table, IndexScanDesc scan, TupleTableSlo
 	TupleDesc	desc = RelationGetDescr(scan->indexRelation);
 	Peeked		first;
 
-	if (cursor->stand == BEHIND_GROUP && is_same_group(cursor, scan, desc))
+	if (cursor->behind_group && is_same_group(cursor, scan, desc))
 	{
 		if (++*passed == MOST_PASSED_BY)
 			descend(sweep, scan);
 		return;
 	}
 	set_position(cursor, scan, desc);
-	cursor->stand = IN_GROUP;
+	cursor->behind_group = false;
 	if (!index_fetch_heap(scan, slot))
 		return;
 	front_peek(sweep->queue, table, slot, scan->xs_snapshot, &first);
 	visit(sweep, cursor_key(cursor), &first);
-	cursor->stand = BEHIND_GROUP;
+	cursor->behind_group = true;
 	*passed = 0;
 }
 
@@ -353,7 +346,7 @@ look_at_entry(Sweep *sweep, GroupTable *table, IndexScanDesc scan, TupleTableSlo
 static bool
 scan_leaf(Sweep *sweep, GroupTable *table)
 {
-	bool		in_group = sweep->cursor.stand == IN_GROUP;	/* the scan ends with the group */
+	bool		in_group = !sweep->cursor.behind_group;	/* the scan ends with the group */
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
 	SnapshotData dirty;
 	IndexScanDesc scan;
@@ -373,7 +366,7 @@ scan_leaf(Sweep *sweep, GroupTable *table)
 			all = !in_group;
 			if (in_group)
 			{
-				sweep->cursor.stand = BEHIND_GROUP;
+				sweep->cursor.behind_group = true;
 				descend(sweep, scan);
 			}
 			in_group = false;
@@ -426,8 +419,8 @@ sweep_leaf(Sweep *sweep, GroupTable *table)
 
 /*
  * Continue the sweep, if it is time.  Returns groups that have an available
- * message and no note (Overlooked); "enough" is how many the caller can use at
- * once.  The caller takes them, or adds notes.
+ * message and no note, as the notes that they should have; "enough" is how many the
+ * caller can use at once.  The caller takes them, or adds these notes.
  */
 List *
 sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough)

@@ -38,8 +38,7 @@
 
 PG_FUNCTION_INFO_V1(pgmq__group_sent);
 PG_FUNCTION_INFO_V1(pgmq__group_removed);
-PG_FUNCTION_INFO_V1(pgmq__group_retimed);
-PG_FUNCTION_INFO_V1(pgmq__group_moved);
+PG_FUNCTION_INFO_V1(pgmq__group_updated);
 PG_FUNCTION_INFO_V1(pgmq__group_truncated);
 
 /* How many messages of open transactions a sender skips at most when it checks for coming late */
@@ -201,7 +200,7 @@ comes_late(Work *work, const Change *first, int count)
 		/* No other session can hold what this transaction has sent; what it has read, it holds itself */
 		if (peeked.mine && !peeked_is_held(&peeked, work->now))
 			continue;
-		if (peeked.leaving || peeked.changing || peeked.locked ||
+		if (peeked.changing || peeked.locked ||
 			peeked_is_held(&peeked, work->now) ||
 			(peeked.arriving && ++passed > MOST_PASSED))
 			late = true;
@@ -454,9 +453,9 @@ changes_of_row(const TriggerData *data, Change *old, Change *new)
 	return good;
 }
 
-/* A message was updated: its place in the index changed, or it became visible earlier. */
-static Datum
-handle_update(FunctionCallInfo fcinfo)
+/* pgmq._group_updated() -> trigger: AFTER UPDATE FOR EACH ROW, when vt is earlier, or the group or msg_id has changed */
+Datum
+pgmq__group_updated(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo);
 	Work		work;
@@ -475,20 +474,6 @@ handle_update(FunctionCallInfo fcinfo)
 	}
 	work_end(&work);
 	return PointerGetDatum(NULL);
-}
-
-/* pgmq._group_retimed() -> trigger: AFTER UPDATE FOR EACH ROW, when vt is earlier than before */
-Datum
-pgmq__group_retimed(PG_FUNCTION_ARGS)
-{
-	return handle_update(fcinfo);
-}
-
-/* pgmq._group_moved() -> trigger: AFTER UPDATE FOR EACH ROW, when the group or msg_id has changed */
-Datum
-pgmq__group_moved(PG_FUNCTION_ARGS)
-{
-	return handle_update(fcinfo);
 }
 
 /* pgmq._group_truncated() -> trigger: AFTER TRUNCATE FOR EACH STATEMENT */

@@ -88,8 +88,7 @@ typedef struct Peeked
 	int32		read_ct;
 	bool		mine;			/* written by this transaction */
 	bool		arriving;		/* a version that one of them has written */
-	bool		leaving;		/* deleted by one of them */
-	bool		changing;		/* updated by one of them */
+	bool		changing;		/* updated or deleted by one of them */
 	bool		locked;			/* locked by one of them */
 	bool		settled;		/* front_next_message() only: a version that no other transaction is changing */
 	bool		unseen;			/* not in the fixed snapshot */
@@ -100,7 +99,7 @@ typedef struct Peeked
 static inline bool
 peeked_is_busy(const Peeked *peeked)
 {
-	return peeked->arriving || peeked->leaving || peeked->changing;
+	return peeked->arriving || peeked->changing;
 }
 
 /* No other transaction has locked or changed it, and it is visible */
@@ -228,15 +227,6 @@ typedef enum SweepOccasion
 	SWEEP_AFTER_SHORT_READ,
 	SWEEP_IN_WAIT				/* after a short one, of a reader that waits */
 } SweepOccasion;
-
-/* A group that has an available message and no note */
-typedef struct Overlooked
-{
-	text	   *key;
-	int64		head;
-	bool		held;			/* its first message came late, and another consumer holds others */
-	TimestampTz until;			/* possibly until then */
-} Overlooked;
 
 extern void sweep_attach(void);
 extern List *sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough);

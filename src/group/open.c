@@ -356,7 +356,7 @@ static bool
 has_triggers(Relation rel, const QueueName *name)
 {
 	static const char *const needed[] = {
-		TRIGGER_SENT, TRIGGER_REMOVED, TRIGGER_RETIMED, TRIGGER_MOVED
+		TRIGGER_SENT, TRIGGER_REMOVED, TRIGGER_UPDATED
 	};
 	TriggerDesc *triggers = rel->trigdesc;
 	int			found = 0;

@@ -39,8 +39,7 @@
  */
 #define TRIGGER_SENT "pgmq_group_sent"
 #define TRIGGER_REMOVED "pgmq_group_removed"
-#define TRIGGER_RETIMED "pgmq_group_retimed"
-#define TRIGGER_MOVED "pgmq_group_moved"
+#define TRIGGER_UPDATED "pgmq_group_updated"
 #define TRIGGER_TRUNCATED "pgmq_group_truncated"
 
 #endif							/* PGMQ_QUEUE_H */

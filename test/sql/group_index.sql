@@ -173,7 +173,7 @@ SET ROLE fifo_stranger;
 CREATE TABLE stranger.t (msg_id bigint, read_ct integer, enqueued_at timestamptz, vt timestamptz, headers jsonb);
 CREATE TRIGGER a AFTER TRUNCATE ON stranger.t FOR EACH STATEMENT EXECUTE FUNCTION pgmq._group_truncated('latter');
 CREATE TRIGGER b AFTER INSERT ON stranger.t REFERENCING NEW TABLE AS pgmq_sent FOR EACH STATEMENT EXECUTE FUNCTION pgmq._group_sent('latter');
-CREATE TRIGGER c AFTER UPDATE ON stranger.t FOR EACH ROW EXECUTE FUNCTION pgmq._group_moved('latter');
+CREATE TRIGGER c AFTER UPDATE ON stranger.t FOR EACH ROW EXECUTE FUNCTION pgmq._group_updated('latter');
 TRUNCATE stranger.t;
 BEGIN;
 INSERT INTO stranger.t (msg_id, read_ct, enqueued_at, vt, headers) VALUES (1, 0, now(), now(), '{"x-pgmq-group": "c"}');
