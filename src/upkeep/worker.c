@@ -48,6 +48,7 @@
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "base/base.h"
@@ -495,11 +496,16 @@ pgmq_launcher_main(Datum arg)
 
 /* ---- a worker ---- */
 
+/* Not the PL/pgSQL extension, which a database has before an update or when it has gone back: that has no maintain() */
 static bool
 extension_is_there(void)
 {
+	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, true);
+
 	return OidIsValid(get_extension_oid("pgmq", true)) &&
-		OidIsValid(get_relname_relid("meta", get_namespace_oid(PGMQ_SCHEMA, true)));
+		OidIsValid(get_relname_relid("meta", schema)) &&
+		SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum("maintain"),
+							  PointerGetDatum(buildoidvector(NULL, 0)), ObjectIdGetDatum(schema));
 }
 
 /* The owner of a database can give its sessions settings; these would matter here */

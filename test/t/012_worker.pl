@@ -2,16 +2,21 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+use OldPgmq;
 
 my $node = PostgreSQL::Test::Cluster->new('worker');
 $node->init;
 $node->append_conf('postgresql.conf', qq{
 fsync = off
 shared_preload_libraries = 'pgmq, pg_cron'
-pgmq.databases = 'one, two, "Capital", missing'
+pgmq.databases = 'older, one, two, "Capital", missing'
 pgmq.maintenance_interval = 1
 cron.use_background_workers = on
 cron.database_name = 'postgres'
@@ -39,12 +44,18 @@ my $EMPTY_DEFAULT = "SELECT count(*) = 0 FROM pgmq.q_work_default";
 my $FILL = "SELECT count(*) FROM pgmq.send_batch('work', array_fill('{}'::jsonb, '{100}'))";
 my $CREATE = "CREATE EXTENSION pgmq; CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman; SELECT pgmq.create_partitioned('work', '10', NULL, 2)";
 
-# A database without the extension is left alone
-$node->safe_psql('postgres', "CREATE DATABASE $_") foreach 'one', 'two', '"Capital"';
+# A database without the extension is left alone, and one that has the PL/pgSQL extension, before an update and after
+# the way back
+$node->safe_psql('postgres', "CREATE DATABASE $_") foreach 'older', 'one', 'two', '"Capital"';
+$node->safe_psql('older', old_installation('1.13.1') . old_queues('1.13.1') . q{
+	CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq VERSION 'unpackaged'});
+my $older = -s $node->logfile;
 wait_for_sql('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pgmq launcher' AND application_name = 'pgmq launcher' AND datname IS NULL",
 	'the launcher shows in pg_stat_activity, connected to no database');
 $node->safe_psql($_, "$CREATE; $FILL") foreach 'one', 'two', 'Capital';
 wait_for_sql($_, $EMPTY_DEFAULT, "database $_ is maintained") foreach 'one', 'two', 'Capital';
+
+unlike(slurp_file($node->logfile, $older), qr/WARNING|ERROR.*pgmq/, 'a database of the PL/pgSQL extension is left alone');
 
 # A role that the settings of the database name is not the worker's
 $node->safe_psql('two', 'CREATE ROLE elsewhere; GRANT USAGE ON SCHEMA pgmq TO elsewhere; GRANT SELECT ON pgmq.q_work_default TO elsewhere; ALTER DATABASE two SET role = elsewhere');
