@@ -182,7 +182,7 @@ sub verbs
 		nothing(q{convert_archive_partitioned('vc', '10', '100', 2)}),
 		number(q{send('vc', '1')}),
 		"SELECT pgmq.drop_queue('vc', false)::text") if $partman;
-	push @verbs, q{SELECT p FROM pgmq.prepare_downgrade() AS p WHERE p ~ '[qg]_v'};
+	push @verbs, q{SELECT replace(p, '"', '') FROM pgmq.prepare_downgrade() AS p WHERE p ~ '[qg]_v'};
 	return @verbs;
 }
 
