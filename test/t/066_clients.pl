@@ -130,6 +130,13 @@ foreach my $program (@python)
 	my @command = ('/usr/bin/python3', written('page' . ++$number . '.py', $program));
 
 	$program =~ /for item in/ ? sends("psycopg, $name", @command) : sells('psycopg' . ($name ? ", $name" : ''), @command);
+
+	# Behind the pooler, with the option that the page names
+	my ($option) = $page =~ /^\| psycopg \| `connect\((.*)\)` \|$/m or die 'no option for psycopg';
+	$program =~ s/autocommit=True/autocommit=True, $option/ or die 'no autocommit';
+	local @environment{qw(PGHOST PGPORT)} = ($pooler_dir, $pooler_port);
+	@command = ('/usr/bin/python3', written("pooled$number.py", $program));
+	$program =~ /for item in/ ? sends("psycopg, $name, pooled", @command) : sells(join(', ', 'psycopg', $name // (), 'pooled'), @command);
 }
 
 foreach my $program (@js)
@@ -145,6 +152,9 @@ foreach my $program (@js)
 		  or $package ne 'pgmq-js' or die 'the page does not connect';
 		my $out = sells($package, 'node', written("page-$package.js", $program));
 		is($out, "sold tea\n", "$package: sends, reads and deletes") if $package eq 'pgmq-js';
+		next unless $package eq 'pg';
+		local @environment{qw(PGHOST PGPORT)} = ($pooler_dir, $pooler_port);
+		sells("$package, pooled", 'node', "$dir/page-$package.js");
 	}
 }
 
