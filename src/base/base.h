@@ -19,6 +19,7 @@
  * slots	A table in shared memory of what was in use lately.  It never grows: a new key takes the
  *			slot that was unused for longest.
  * bgworker	What all background workers of this library are registered with.
+ * version	An object is not as the library needs it: is that because their versions differ?
  * inline	Clocks and arguments.
  */
 #ifndef PGMQ_BASE_H
@@ -37,5 +38,6 @@
 #include "base/shared.h"
 #include "base/slots.h"
 #include "base/sql.h"
+#include "base/version.h"
 
 #endif							/* PGMQ_BASE_H */

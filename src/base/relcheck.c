@@ -53,6 +53,7 @@
 
 #include "base/changes.h"
 #include "base/relcheck.h"
+#include "base/version.h"
 
 /* ---- what is remembered ---- */
 
@@ -384,10 +385,13 @@ lock_by_name(OwnTable table, LOCKMODE lockmode)
 		Oid			relid = relcheck_own_relid(table);
 
 		if (!OidIsValid(relid))
+		{
+			version_refuse_other(psprintf("There is no relation \"%s.%s\".", PGMQ_SCHEMA, own_tables[table].relname));
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
 					 errmsg("relation \"%s.%s\" does not exist", PGMQ_SCHEMA, own_tables[table].relname),
 					 errhint("It is a table of the extension pgmq. Rename it back, or restore it.")));
+		}
 		LockRelationOid(relid, lockmode);
 		if (relcheck_own_relid(table) == relid)
 			return relid;
@@ -426,12 +430,16 @@ check_own_table(OwnTable table, Relation rel)
 		Oid			type = own_tables[table].columns[i].type;
 
 		if (relcheck_column(RelationGetDescr(rel), name, type) == InvalidAttrNumber)
+		{
+			version_refuse_other(psprintf("Table \"%s.%s\" has no column \"%s\" of type %s.",
+										  PGMQ_SCHEMA, relname, name, format_type_be(type)));
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("table \"%s.%s\" does not have the columns that the extension pgmq made",
 							PGMQ_SCHEMA, relname),
 					 errdetail("It has no column \"%s\" of type %s.", name, format_type_be(type)),
 					 errhint("Restore the name and the type of the column.")));
+		}
 	}
 }
 
@@ -495,12 +503,14 @@ relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_
 		if (!att->attisdropped)
 			same = live < count && att->atttypid == types[live++];
 	}
-	if (!same || live != count)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("type \"%s.%s\" does not have the attributes that the extension pgmq made",
-						PGMQ_SCHEMA, type_name),
-				 errhint("Restore the attributes of the type.")));
+	if (same && live == count)
+		return;
+	version_refuse_other(psprintf("Type \"%s.%s\" has other attributes.", PGMQ_SCHEMA, type_name));
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("type \"%s.%s\" does not have the attributes that the extension pgmq made",
+					PGMQ_SCHEMA, type_name),
+			 errhint("Restore the attributes of the type.")));
 }
 
 /* A row of a type that has passed the check, of the values of its attributes; palloc'd */

@@ -209,11 +209,15 @@ shared_area(const SharedUse *use)
 
 /* ---- segments that all sessions have, or none uses ---- */
 
-/* In the main shared memory, where a few bytes are available to all sessions or to none */
+/*
+ * In the main shared memory, where a few bytes are available to all sessions or to none.
+ * Sessions with libraries of different versions share this, so it never changes.
+ */
 struct SharedSegment
 {
 	dsm_handle	handle;			/* written under AddinShmemInitLock */
 	pg_atomic_uint32 missed;	/* a session could not make it, or map it */
+	uint32		layout;			/* of the segment, as its first session knows it; 0 before */
 };
 
 static void
@@ -223,22 +227,41 @@ init_segment(void *area)
 
 	segment->handle = DSM_HANDLE_INVALID;
 	pg_atomic_init_u32(&segment->missed, 0);
+	segment->layout = 0;
+}
+
+/*
+ * By the name without its version.  So libraries of two versions find the same entry,
+ * and each of them learns that not all sessions have the same segment.
+ */
+static SharedSegment *
+find_segment(const char *name)
+{
+	const char *version = strstr(name, "-v");
+
+	Assert(version != NULL && atoi(version + 2) > 0);
+	return main_area(pnstrdup(name, version - name), sizeof(SharedSegment), init_segment);
 }
 
 static void *
 get_segment(AreaRequest *request)
 {
+	uint32		layout = (uint32) atoi(strstr(request->name, "-v") + 2);
 	SharedSegment *segment;
 	dsm_segment *mapping;
 	void	   *area;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	segment = request->segment = main_area(request->name, sizeof(SharedSegment), init_segment);
+	segment = request->segment = find_segment(request->name);
 	if (!shared_segment_is_good(segment))
 	{
 		LWLockRelease(AddinShmemInitLock);
 		return NULL;
 	}
+	if (segment->layout == 0)
+		segment->layout = layout;
+	if (segment->layout != layout)
+		elog(ERROR, "another version of the library has made it");
 	if (segment->handle != DSM_HANDLE_INVALID)
 		mapping = dsm_attach(segment->handle);
 	else
@@ -258,7 +281,8 @@ get_segment(AreaRequest *request)
 }
 
 /*
- * A segment of that size; NULL if there is none.  For data that are useless unless all
+ * A segment of that size; NULL if there is none.  The name ends with the version of the
+ * layout, as in "pgmq-starts-v4".  For data that are useless unless all
  * sessions keep them.  A session that cannot attach reports that to all others, and no
  * session uses the segment until the server is restarted: see shared_segment_is_good().
  * The log says so with the message and the detail.  Call this in a transaction, and not

@@ -1,0 +1,298 @@
+# Sessions that are connected while the extension is updated: statements and functions at work, prepared statements,
+# open transactions, and libraries of other versions.  They go on, or get an error that is over with the next attempt or
+# says what to do.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use OldPgmq;
+
+my $node = PostgreSQL::Test::Cluster->new('live');
+$node->init;
+$node->append_conf('postgresql.conf', 'fsync = off');
+$node->start;
+
+# Messages are sent and read in these databases as in any version: the oldest are read first, and hidden
+sub old_database
+{
+	my ($db, $version) = @_;
+	my $condition = at_least($version, '1.5.0') ? q{, conditional jsonb DEFAULT '{}'} : '';
+	my $columns = join(', ', qw(msg_id read_ct enqueued_at), at_least($version, '1.10.0') ? 'last_read_at' : (), qw(vt message),
+		at_least($version, '1.5.0') ? 'headers' : ());
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, old_installation($version) . old_queues($version) . qq{
+		CREATE EXTENSION pgmq VERSION 'unpackaged';
+		CREATE OR REPLACE FUNCTION pgmq.read(queue_name text, vt integer, qty integer$condition) RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS \$\$
+		BEGIN
+			RETURN QUERY EXECUTE format('UPDATE pgmq.%1\$I SET vt = clock_timestamp() + make_interval(secs => \$2), read_ct = read_ct + 1 WHERE msg_id IN
+				(SELECT msg_id FROM pgmq.%1\$I WHERE vt <= clock_timestamp() ORDER BY msg_id LIMIT \$1 FOR UPDATE SKIP LOCKED) RETURNING $columns', 'q_' || queue_name)
+				USING qty, vt;
+		END \$\$;
+		-- waits for as long as an update takes
+		CREATE OR REPLACE FUNCTION pgmq.read_with_poll(queue_name text, vt integer, qty integer, max_poll_seconds integer DEFAULT 5, poll_interval_ms integer DEFAULT 100$condition)
+		RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS \$\$
+		DECLARE
+			r pgmq.message_record;
+		BEGIN
+			PERFORM public.update_now();
+			PERFORM pgmq.send(queue_name, '{"n": 8}');
+			FOR r IN EXECUTE format('SELECT $columns FROM pgmq.%I WHERE msg_id = 8', 'q_' || queue_name) LOOP
+				RETURN NEXT r;
+			END LOOP;
+		END \$\$;
+		CREATE FUNCTION public.update_now() RETURNS void LANGUAGE plpgsql AS \$\$
+		BEGIN
+			IF (SELECT extversion FROM pg_extension WHERE extname = 'pgmq') <> '2.0.0' THEN
+				EXECUTE format('COPY (SELECT) TO PROGRAM %L', '@{[$node->installed_command('psql')]} -Xq -h @{[$node->host]} -p @{[$node->port]}'
+					' -v ON_ERROR_STOP=1 -d ' || current_database() || ' -c "SET lock_timeout = 20000" -c "ALTER EXTENSION pgmq UPDATE" 1>&2');
+			END IF;
+		END \$\$});
+	$node->safe_psql($db, old_extension($version));
+}
+
+# What a session prints, with the SQLSTATEs of errors; n4 is the message {"n": 4}
+sub session
+{
+	my ($db, $sql) = @_;
+	my $out = '';
+
+	IPC::Run::run([ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr($db), '-f', '-' ], '<', \$sql, '>', \$out, '2>&1');
+	$out =~ s/^psql:.*?: ERROR:  (\w{5}): .*/error $1/mg;
+	$out =~ s/^psql:.*?: NOTICE:  00000: //mg;
+	$out =~ s/^(DETAIL|HINT|CONTEXT|LOCATION|QUERY|LINE|SQL statement|PL\/pgSQL|COPY| +\^).*\n//mg;
+	$out =~ s/\{"n": (\d)\}/n$1/g;
+	return join(' ', split(' ', $out));
+}
+
+###################################################### statements and functions at work
+
+# What a later statement of the session does
+my $AFTER = "SELECT 'after', message FROM pgmq.read('mixed', 60, 1);";
+my %before = map { my ($name, $sql) = @$_; $name => $sql } (
+	[ 'a function that returns messages', q{
+		CREATE FUNCTION public.f() RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS
+			$$ DECLARE r pgmq.message_record; BEGIN PERFORM public.update_now(); FOR r IN SELECT * FROM pgmq.read('mixed', 60, 1) LOOP RETURN NEXT r; END LOOP; END $$;
+		SELECT message FROM public.f();
+		SELECT message FROM public.f()} ],
+	[ 'another', q{
+		CREATE FUNCTION public.f() RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS
+			$$ BEGIN PERFORM public.update_now(); RETURN QUERY SELECT * FROM pgmq.read('mixed', 60, 1); END $$;
+		SELECT message FROM public.f();
+		SELECT message FROM public.f()} ],
+	[ 'a function with messages in variables', q{
+		DO $$ DECLARE r pgmq.message_record; a pgmq.message_record[]; i int; BEGIN
+			r.msg_id := 7; r.message := '7'; a := ARRAY[r, r];
+			PERFORM public.update_now();
+			FOR i IN 1 .. 2 LOOP
+				SELECT * INTO r FROM pgmq.read('mixed', 60, 1);
+				a := a || r;
+			END LOOP;
+			RAISE NOTICE '% % % %', a[1].msg_id, a[2].message, a[3].message, a[4].message;
+		END $$} ],
+	[ 'an old function', q{SELECT message FROM pgmq.read_with_poll('mixed', 60, 1)} ],
+	[ 'a procedure with transactions', q{
+		CREATE PROCEDURE public.p() LANGUAGE plpgsql AS $$ DECLARE r pgmq.message_record; BEGIN
+			FOR i IN 1 .. 4 LOOP
+				FOR r IN SELECT * FROM pgmq.read('mixed', 60, 1) LOOP RAISE NOTICE '%', r.message; END LOOP;
+				PERFORM pgmq.send('unlogged', to_jsonb(i));
+				COMMIT;
+				IF i = 2 THEN PERFORM public.update_now(); END IF;
+			END LOOP;
+		END $$;
+		CALL public.p()} ],
+	# Open cursors have looked up the function, but not called it.  The next statement looks it up again.
+	[ 'cursors', q{
+		BEGIN;
+		DECLARE c CURSOR FOR SELECT message FROM pgmq.read('mixed', 60, 1);
+		DECLARE d CURSOR FOR SELECT pgmq.metrics('mixed');
+		SELECT public.update_now();
+		SAVEPOINT s;
+		FETCH c; ROLLBACK TO s;
+		FETCH d; ROLLBACK TO s;
+		SELECT message FROM pgmq.read('mixed', 60, 1);
+		COMMIT} ],
+	[ 'an old snapshot', q{
+		BEGIN ISOLATION LEVEL REPEATABLE READ;
+		SELECT count(*) FROM pg_class WHERE false;
+		SELECT public.update_now();
+		SELECT message FROM pgmq.read('mixed', 60, 1);
+		SELECT pgmq.send('mixed', '1'), pgmq.archive('mixed', 1), queue_length > 0 FROM pgmq.metrics('mixed');
+		SELECT count(*) > 3 FROM pgmq.metrics_all();
+		COMMIT} ],
+	[ 'prepared statements', q{
+		SET plan_cache_mode = force_generic_plan;
+		PREPARE g (text) AS SELECT message FROM pgmq.read($1, 60, 1);
+		PREPARE s (text) AS SELECT * FROM pgmq.set_vt($1, 99, 60);
+		PREPARE m (text) AS SELECT queue_length FROM pgmq.metrics($1);
+		EXECUTE g ('unlogged'); EXECUTE s ('unlogged'); EXECUTE m ('unlogged');
+		SET plan_cache_mode = force_custom_plan;
+		PREPARE u (text) AS SELECT message FROM pgmq.read($1, 60, 1);
+		EXECUTE u ('unlogged');
+		SELECT public.update_now();
+		EXECUTE u ('mixed');
+		SET plan_cache_mode = force_generic_plan;
+		EXECUTE g ('mixed');
+		EXECUTE m ('mixed');
+		EXECUTE s ('mixed')} ],
+	[ 'values and views', q{
+		CREATE TEMP VIEW v AS SELECT message FROM pgmq.read('mixed', 60, 1);
+		CREATE TEMP TABLE t AS SELECT r FROM pgmq.read('mixed', 60, 1) AS r;
+		SELECT public.update_now();
+		SELECT * FROM v;
+		INSERT INTO t SELECT r FROM pgmq.read('mixed', 60, 1) AS r;
+		SELECT (r).message FROM t ORDER BY (r).msg_id} ]);
+# Errors that are over with the next attempt: the type has got attributes since the function was called; the server
+# takes our function for one in PL/pgSQL, or does not find the one of before
+my $TYPE = 'error 42804';
+my $TEXT = '(error (42601|XX000))';
+# Up to 1.9, and later
+my %after = (
+	'a function that returns messages' => [ qr/^$TYPE n4 after\|n5$/, qr/^n4 n5 after\|n6$/ ],
+	'another' => [ qr/^$TYPE n4 after\|n5$/, qr/^n4 n5 after\|n6$/ ],
+	'a function with messages in variables' => [ (qr/^7 7 n4 n5 after\|n6$/) x 2 ],
+	'an old function' => [ qr/^$TYPE after\|n4$/, qr/^n8 after\|n4$/ ],
+	'a procedure with transactions' => [ (qr/^n4 n5 n6$/) x 2 ],
+	'cursors' => [ (qr/^(n4|$TEXT) ($TEXT )?n4 after\|n5$/) x 2 ],
+	'an old snapshot' => [ (qr/^0 n4 8\|t\|t t after\|n5$/) x 2 ],
+	'prepared statements' => [ qr/^n4 n5 n4 n5 5 error 0A000 after\|n6$/, qr/^n4 n5 n4 n5 5 after\|n6$/ ],
+	'values and views' => [ (qr/^n5 n4 n6$/) x 2 ]);
+
+foreach my $version (qw(1.4.4 1.9.0 1.13.1))
+{
+	(my $template = "t_$version") =~ tr/./_/;
+	my $i = 0;
+
+	old_database($template, $version);
+	foreach my $what (sort keys %before)
+	{
+		my $db = "${template}_" . ++$i;
+
+		$node->safe_psql('postgres', "CREATE DATABASE $db TEMPLATE $template");
+		like(session($db, "$before{$what}; $AFTER"), $after{$what}[at_least($version, '1.10.0') ? 1 : 0], "$version: $what");
+		is($node->safe_psql($db, q{SELECT extversion FROM pg_extension WHERE extname = 'pgmq'}), '2.0.0', "$version: $what: there was an update");
+		$node->safe_psql('postgres', "DROP DATABASE $db");
+	}
+}
+
+###################################################### load, over the extended protocol too
+
+old_database('load', '1.11.1');
+my $dir = PostgreSQL::Test::Utils::tempdir();
+append_to_file("$dir/work.sql", q{
+SELECT pgmq.send('mixed', '{"by": "load"}');
+SELECT count(msg_id) FROM pgmq.read('mixed', 1, 2);
+SELECT queue_length FROM pgmq.metrics('mixed');
+SELECT count(pgmq.archive('mixed', 1));
+});
+my @loads;
+foreach my $mode (qw(simple extended prepared))
+{
+	my $load = { mode => $mode, err => '', out => '' };
+
+	$load->{harness} = IPC::Run::start([ $node->installed_command('pgbench'), '-n', '-M', $mode, '-c', 2, '-T', 8, '-f', "$dir/work.sql",
+		'-h', $node->host, '-p', $node->port, 'load' ], '<', \'', '>', \$load->{out}, '2>', \$load->{err});
+	push @loads, $load;
+}
+$node->poll_query_until('load', q{SELECT count(*) > 20 FROM pgmq.q_mixed WHERE message ? 'by'}) or die join('', map { $_->{err} } @loads);
+$node->safe_psql('load', "SET client_min_messages = warning; SET lock_timeout = '60s'; ALTER EXTENSION pgmq UPDATE");
+foreach my $load (@loads)
+{
+	IPC::Run::finish($load->{harness});
+	# In the microseconds between the start of a statement and the call
+	my @errors = grep { !/syntax error at or near "pgmq_|cache lookup failed for function/ } $load->{err} =~ /(?:ERROR|FATAL|PANIC|connection).*/g;
+	is("@errors", '', "$load->{mode}: sessions go on during an update");
+}
+is($node->safe_psql('load', "SELECT total_messages > 8 FROM pgmq.metrics('mixed')"), 't', 'and have sent messages');
+ok(slurp_file($node->logfile) !~ /terminated by signal|TRAP/, 'no server process has crashed');
+
+###################################################### libraries of other versions
+
+{
+	# Other tests use the installed library, so this one has a copy
+	chomp(my $libdir = `pg_config --pkglibdir`);
+	my $library = "$dir/pgmq.so";
+
+	# An older one: it has no function for one form of set_vt, and another layout of shared memory
+	my $ours = slurp_file("$libdir/pgmq.so");
+	(my $older = $ours) =~ s/pgmq_set_vt_array_at/pgmq_set_vt_array_xx/g;
+	$older =~ s/pgmq-starts-v\d\0/pgmq-starts-v9\0/ or die 'no layout';
+	$older =~ s/(?<=\0)2\.0\.0\0/1.9.9\0/g or die 'no version';
+	# Never in place: processes have it mapped
+	my $replace = sub {
+		my ($content) = @_;
+
+		append_to_file("$library.new", $content);
+		chmod(0755, "$library.new");
+		rename("$library.new", $library) or die "rename: $!";
+	};
+	old_database('libraries', '1.13.1');
+	$replace->($older);
+	my $old = $node->background_psql('libraries', on_error_stop => 0);
+	$old->query_safe("LOAD '$library'");
+	$replace->($ours);
+	$node->safe_psql('libraries', "SET client_min_messages = warning; ALTER EXTENSION pgmq UPDATE;
+		UPDATE pg_proc SET probin = '$library' WHERE probin = '\$libdir/pgmq';
+		SELECT pgmq.create('new'); SELECT pgmq.create_fifo_index('new')");
+
+	my $in_old = sub {
+		my ($sql) = @_;
+		my ($out, $failed) = $old->query($sql);
+
+		my ($err) = ($old->{stderr} // '') =~ /ERROR:  (.*)/;
+		$old->{stderr} = '';
+		return $failed || defined $err ? 'error: ' . ($err // '') : $out;
+	};
+	is($in_old->(q{SELECT pgmq.send('new', '1', '{"x-pgmq-group": "a"}'::jsonb)}), '1', 'an older library: send');
+	is($node->safe_psql('libraries', "SELECT msg_id FROM pgmq.read_grouped('new', 60, 1)"), '1', 'the current one reads by groups');
+	is($in_old->(q{SELECT pgmq.send('new', '2', '{"x-pgmq-group": "b"}'::jsonb); SELECT msg_id FROM pgmq.read_grouped('new', 60, 1); SELECT pgmq.delete('new', 2)}), "2\n2\nt", 'so does the older one');
+	like(slurp_file($node->logfile), qr/LOG:  pgmq: could not allocate shared memory for the starts.*: another version of the library has made it/, 'what they cannot share they do not use');
+	like($in_old->(q{SELECT pgmq.set_vt('new', ARRAY[1], now())}), qr/^error: could not find function "pgmq_set_vt_array_at" in file/, 'a function that the older one does not have');
+	is($in_old->(q{SELECT count(*) FROM pgmq.set_vt('new', 1, 0); SELECT queue_length FROM pgmq.metrics('new')}), "1\n1", 'and the session goes on');
+	$node->safe_psql('libraries', 'ALTER TABLE pgmq.meta RENAME TO meat');
+	like($in_old->('SELECT * FROM pgmq.list_queues()'), qr/^error: the library of pgmq has version 1\.9\.9, and the extension in this database has version 2\.0\.0/,
+		'it says why it does not find an object');
+	like(($node->psql('libraries', 'SELECT * FROM pgmq.list_queues()'))[2], qr/^psql:.*relation "pgmq\.meta" does not exist/, 'the current one has no reason to say so');
+	$node->safe_psql('libraries', 'ALTER TABLE pgmq.meat RENAME TO meta');
+	$old->quit;
+	is($node->safe_psql('libraries', q{SELECT count(*) FROM pgmq.set_vt('new', ARRAY[1], now())}), '1', 'a new connection has the current one');
+
+	# An older script with this library
+	$node->safe_psql('postgres', 'CREATE DATABASE script');
+	$node->safe_psql('script', q{
+		CREATE EXTENSION pgmq;
+		ALTER EXTENSION pgmq DROP TABLE pgmq.topic_bindings; DROP TABLE pgmq.topic_bindings;
+		ALTER EXTENSION pgmq DROP FUNCTION pgmq.rescan(text); DROP FUNCTION pgmq.rescan(text);
+		UPDATE pg_extension SET extversion = '1.99.0' WHERE extname = 'pgmq'});
+	is($node->safe_psql('script', q{SELECT pgmq.create('q'); SELECT pgmq.send('q', '1'); SELECT msg_id FROM pgmq.read('q', 60, 1); SELECT pgmq.archive('q', 1); SELECT pgmq.drop_queue('q')}),
+		"\n1\n1\nt\nt", 'an older script: calls');
+	my (undef, undef, $err) = $node->psql('script', q{SELECT pgmq.send_topic('a', '1')});
+	like($err, qr/has version 2\.0\.0, and the extension in this database has version 1\.99\.0\n.*DETAIL:  There is no relation "pgmq\.topic_bindings".*HINT:  .*ALTER EXTENSION pgmq UPDATE/s,
+		'what is missing');
+	# A newer script
+	SKIP:
+	{
+		chomp(my $sharedir = `pg_config --sharedir`);
+		my $newer = "$sharedir/extension/pgmq--2.0.0--2.0.99.sql";
+		skip 'the directory of extensions cannot be written', 2 unless -w "$sharedir/extension";
+		append_to_file($newer, "CREATE FUNCTION pgmq.future() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME', 'pgmq_future';\n");
+		(undef, undef, $err) = $node->psql('libraries', "ALTER EXTENSION pgmq UPDATE TO '2.0.99'");
+		unlink $newer;
+		like($err, qr/could not find function "pgmq_future" in file/, 'a newer script needs a newer library');
+		is($node->safe_psql('libraries', "SELECT extversion FROM pg_extension WHERE extname = 'pgmq'"), '2.0.0', 'and is not installed');
+	}
+}
+
+# What a function in C gets must never depend on the version of the script
+is($node->safe_psql('load', q{SELECT prosrc FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang WHERE pronamespace = 'pgmq'::regnamespace AND lanname = 'c'
+	GROUP BY prosrc HAVING count(DISTINCT (proargtypes::text, prorettype, proretset)) > 1}), '', 'each function in C has one form');
+
+$node->stop;
+done_testing();
