@@ -21,6 +21,89 @@ BEGIN
 END
 $snapshot$;
 
+-- A role may own the schema pgmq, or have CREATE on it, and put a function there that the
+-- parser prefers.  In a schema of the superuser no other role can.
+CREATE SCHEMA pgmq_update;
+
+-- The tables of queues that lack columns: before 1.5 headers, before 1.10 last_read_at.
+-- The queue comes before its archive, as in the functions.
+CREATE FUNCTION pgmq_update.incomplete_tables()
+RETURNS TABLE (rel oid, name text, owner oid, lacks_headers boolean, lacks_last_read_at boolean) LANGUAGE sql
+AS $incomplete$
+    SELECT c.oid, c.oid::regclass::text, c.relowner, NOT a.names @> '{headers}', NOT a.names @> '{last_read_at}'
+      FROM pg_class AS c,
+           LATERAL (SELECT array_agg(a.attname::text) AS names FROM pg_attribute AS a
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS a
+     WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+       AND c.relname ~ '^[qa]_'
+       AND a.names @> '{msg_id,read_ct,enqueued_at,vt,message}'
+       AND NOT a.names @> '{headers,last_read_at}'
+     ORDER BY substr(c.relname, 3), c.relname DESC
+$incomplete$;
+REVOKE ALL ON FUNCTION pgmq_update.incomplete_tables() FROM PUBLIC;
+
+-- All locks on tables, each in the mode that is needed in the end.  Transactions of users lock
+-- these tables in any order.  So a session that waits for this one could be in a deadlock with
+-- it, unless this one gives up first: then it releases what it has, and begins again.
+DO $locks$
+DECLARE
+    -- Milliseconds: a waiting session looks for a deadlock after twice as many
+    at_a_time float8 := (SELECT setting::float8 / 2 FROM pg_settings WHERE name = 'deadlock_timeout');
+    lock_timeout constant float8 := (SELECT setting::float8 FROM pg_settings WHERE name = 'lock_timeout');
+    began constant timestamptz := clock_timestamp();
+    attempt_ends timestamptz;
+    noticed timestamptz := began;
+    rels oid[];
+    names text[];
+    other record;
+    wanted text;
+BEGIN
+    IF lock_timeout > 0 THEN
+        at_a_time := least(at_a_time, lock_timeout);
+    END IF;
+    LOOP
+        BEGIN
+            SELECT array_agg(t.rel), array_agg(t.name) INTO rels, names FROM pgmq_update.incomplete_tables() AS t;
+            -- A role must not change tables of others by way of this script
+            SELECT t.name, t.owner INTO other FROM pgmq_update.incomplete_tables() AS t
+             WHERE NOT pg_has_role('@extowner@'::regrole, t.owner, 'USAGE') LIMIT 1;
+            IF FOUND THEN
+                RAISE EXCEPTION 'table % belongs to role %', other.name, other.owner::regrole
+                    USING ERRCODE = 'insufficient_privilege', DETAIL = 'It lacks columns, which the update adds.',
+                          HINT = 'Update the extension as a member of that role, or as a superuser.';
+            END IF;
+            attempt_ends := clock_timestamp() + make_interval(secs => at_a_time / 1000);
+            FOREACH wanted IN ARRAY coalesce(names, '{}') || ARRAY(
+                SELECT c.oid::regclass::text FROM pg_class AS c
+                 WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relkind = 'r'
+                   AND c.relname IN ('notify_insert_throttle', 'topic_bindings', 'meta')
+                 ORDER BY c.relname DESC)
+            LOOP
+                PERFORM set_config('lock_timeout', greatest(1, ceil(extract(epoch FROM attempt_ends - clock_timestamp()) * 1000))::text, true);
+                EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', wanted);
+            END LOOP;
+            -- With the lock on meta no session of the old extension can complete a queue.  Later,
+            -- the trigger on meta adds what a queue lacks.
+            EXIT WHEN (rels, names) IS NOT DISTINCT FROM
+                (SELECT (array_agg(t.rel), array_agg(t.name)) FROM pgmq_update.incomplete_tables() AS t);
+            RAISE lock_not_available;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected OR undefined_table THEN
+            IF lock_timeout > 0 AND clock_timestamp() - began >= make_interval(secs => lock_timeout / 1000) THEN
+                RAISE EXCEPTION 'could not lock table %: it is in constant use', wanted
+                    USING ERRCODE = 'lock_not_available',
+                          HINT = 'Update when no long transactions use the table, or set a longer lock_timeout.';
+            END IF;
+            IF clock_timestamp() - noticed > interval '10 s' THEN
+                RAISE NOTICE 'the update waits for table %, which other transactions have locked', wanted;
+                noticed := clock_timestamp();
+            END IF;
+        END;
+        PERFORM pg_sleep(at_a_time / 1000 * random());
+    END LOOP;
+    PERFORM set_config('lock_timeout', lock_timeout::text, true);
+END
+$locks$;
+
 -- Is everything what it is taken for?
 DO $check$
 DECLARE
@@ -50,10 +133,6 @@ DECLARE
 BEGIN
     FOR name IN SELECT jsonb_object_keys(own_tables) LOOP
         -- What is locked stays what it is
-        IF EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = 'pgmq'::regnamespace AND relkind = 'r') THEN
-            EXECUTE format('LOCK TABLE ONLY pgmq.%I IN %s MODE', name,
-                           CASE name WHEN 'notify_insert_throttle' THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END);
-        END IF;
         SELECT * INTO rel FROM pg_class
          WHERE relname = name AND relnamespace = 'pgmq'::regnamespace;
         IF NOT FOUND AND name <> 'meta' THEN
@@ -147,6 +226,9 @@ SELECT set_config('pgmq.takeover_executors',
 DO $aside$
 DECLARE
     leftover text;
+    aside text;
+    asides jsonb := '{}';
+    number integer;
 BEGIN
     FOREACH leftover IN ARRAY ARRAY[
         'create_partitioned(text,text,text)', 'create_partitioned(text,text,text,integer)',
@@ -165,10 +247,18 @@ BEGIN
                       AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgmq')
                       AND (p.pronargdefaults > 0 OR p.proname NOT IN ('drop_queue', 'send', 'send_batch')))
         THEN
-            EXECUTE format('ALTER FUNCTION pgmq.%s RENAME TO %I', leftover,
-                           '_before_2_' || split_part(leftover, '(', 1));
+            -- An earlier update may have left one of this name, if the old extension was installed again
+            aside := '_before_2_' || split_part(leftover, '(', 1);
+            number := 1;
+            WHILE to_regprocedure(format('pgmq.%I%s', aside, substr(leftover, strpos(leftover, '(')))) IS NOT NULL LOOP
+                number := number + 1;
+                aside := format('_before_2_%s_%s', split_part(leftover, '(', 1), number);
+            END LOOP;
+            asides := asides || jsonb_build_object(leftover, aside);
+            EXECUTE format('ALTER FUNCTION pgmq.%s RENAME TO %I', leftover, aside);
         END IF;
     END LOOP;
+    PERFORM set_config('pgmq.takeover_asides', asides::text, true);
 END
 $aside$;
 

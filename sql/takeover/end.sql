@@ -1,7 +1,4 @@
 
--- A role may own the schema pgmq, or have CREATE on it, and put a function there that the
--- parser prefers.  In a schema of the superuser no other role can.
-CREATE SCHEMA pgmq_update;
 CREATE FUNCTION pgmq_update.as_owner(rel regclass, statement text) RETURNS void LANGUAGE C
 AS 'MODULE_PATHNAME', 'pgmq__as_owner';
 REVOKE ALL ON FUNCTION pgmq_update.as_owner(regclass, text) FROM PUBLIC;
@@ -12,6 +9,7 @@ REVOKE ALL ON FUNCTION pgmq_update.as_owner(regclass, text) FROM PUBLIC;
 DO $leftovers$
 DECLARE
     extension constant oid := (SELECT oid FROM pg_extension WHERE extname = 'pgmq');
+    asides constant jsonb := current_setting('pgmq.takeover_asides');
     messages constant text := 'SETOF pgmq.message_record';
     polling constant text := ', max_poll_seconds integer DEFAULT 5, poll_interval_ms integer DEFAULT 100';
     condition constant text := ', conditional jsonb DEFAULT ''{}''';
@@ -47,10 +45,11 @@ DECLARE
     body text;
 BEGIN
     FOREACH leftover SLICE 1 IN ARRAY leftovers LOOP
-        name := '_before_2_' || leftover[1];
+        name := asides ->> format('%s(%s)', leftover[1], leftover[2]);
+        CONTINUE WHEN name IS NULL;
         signature := format('pgmq.%I(%s)', name, leftover[2]);
         successor := format('pgmq.%I(%s)', leftover[1], leftover[5]);
-        SELECT p.oid, p.pronargs, p.proacl INTO old
+        SELECT p.oid, p.pronargs, p.proacl, p.proowner INTO old
           FROM pg_proc AS p
           JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
          WHERE p.oid = to_regprocedure(signature)
@@ -62,7 +61,7 @@ BEGIN
             END IF;
             FOR granted IN SELECT grantee, is_grantable FROM aclexplode(old.proacl) WHERE grantee <> 0 LOOP
                 EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s%s', successor, granted.grantee::regrole,
-                               CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+                               CASE WHEN granted.is_grantable OR granted.grantee = old.proowner THEN ' WITH GRANT OPTION' ELSE '' END);
             END LOOP;
         END IF;
         IF NOT EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_proc'::regclass AND refobjid = old.oid) THEN
@@ -102,17 +101,28 @@ BEGIN
 END
 $executors$;
 
--- New tables belong to the owner of the extension, like the tables that were there before
+-- New tables belong to the owner of meta.  pg_monitor may read them if it may read meta:
+-- a privilege that was revoked stays revoked.
 DO $owners$
 DECLARE
+    meta constant pg_class := (SELECT c FROM pg_class AS c WHERE c.oid = 'pgmq.meta'::regclass);
     owner constant regrole := (SELECT extowner FROM pg_extension WHERE extname = 'pgmq');
     name text;
+    kind record;
 BEGIN
     FOREACH name IN ARRAY string_to_array(current_setting('pgmq.takeover_new_tables'), ',') LOOP
-        EXECUTE format('ALTER TABLE pgmq.%I OWNER TO %s', name, owner);
+        EXECUTE format('ALTER TABLE pgmq.%I OWNER TO %s', name, meta.relowner::regrole);
+        IF EXISTS (SELECT FROM aclexplode(meta.relacl) AS a WHERE a.grantee = 'pg_monitor'::regrole AND a.privilege_type = 'SELECT') THEN
+            EXECUTE format('GRANT SELECT ON TABLE pgmq.%I TO pg_monitor', name);
+        END IF;
     END LOOP;
-    EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA pgmq GRANT SELECT ON TABLES TO pg_monitor', owner);
-    EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA pgmq GRANT SELECT ON SEQUENCES TO pg_monitor', owner);
+    FOR kind IN SELECT * FROM (VALUES ('r', 'TABLES'), ('S', 'SEQUENCES')) AS k (type, name) LOOP
+        IF EXISTS (SELECT FROM pg_default_acl AS d, aclexplode(d.defaclacl) AS a
+                    WHERE d.defaclnamespace = 'pgmq'::regnamespace AND d.defaclobjtype = kind.type::"char"
+                      AND a.grantee = 'pg_monitor'::regrole AND a.privilege_type = 'SELECT') THEN
+            EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA pgmq GRANT SELECT ON %s TO pg_monitor', owner, kind.name);
+        END IF;
+    END LOOP;
 END
 $owners$;
 
@@ -136,47 +146,50 @@ BEGIN
         EXECUTE format('ALTER EXTENSION pgmq DROP %s %s', rel.kind, rel.name);
     END LOOP;
 
-    FOR rel IN
-        SELECT c.oid::regclass AS name, c.relowner, a.names
-          FROM pg_class AS c,
-               LATERAL (SELECT array_agg(a.attname::text) AS names FROM pg_attribute AS a
-                         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS a
-         WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-           AND c.relname ~ '^[qa]_'
-           AND a.names @> '{msg_id,read_ct,enqueued_at,vt,message}'
-           AND NOT a.names @> '{headers,last_read_at}'
-         ORDER BY c.relname
-    LOOP
-        -- A role must not change tables of others by way of this script
-        IF NOT pg_has_role('@extowner@'::regrole, rel.relowner, 'USAGE') THEN
-            RAISE EXCEPTION 'table % belongs to role %', rel.name, rel.relowner::regrole
-                USING ERRCODE = 'insufficient_privilege', DETAIL = 'It lacks columns, which the update adds.',
-                      HINT = 'Update the extension as a member of that role, or as a superuser.';
+    FOR rel IN SELECT * FROM pgmq_update.incomplete_tables() LOOP
+        IF rel.lacks_headers THEN
+            PERFORM pgmq_update.as_owner(rel.rel, format('ALTER TABLE %s ADD COLUMN headers jsonb', rel.name));
         END IF;
-        IF NOT 'headers' = ANY (rel.names) THEN
-            PERFORM pgmq_update.as_owner(rel.name, format('ALTER TABLE %s ADD COLUMN headers jsonb', rel.name));
-        END IF;
-        IF NOT 'last_read_at' = ANY (rel.names) THEN
-            PERFORM pgmq_update.as_owner(rel.name, format('ALTER TABLE %s ADD COLUMN last_read_at timestamp with time zone', rel.name));
+        IF rel.lacks_last_read_at THEN
+            PERFORM pgmq_update.as_owner(rel.rel, format('ALTER TABLE %s ADD COLUMN last_read_at timestamp with time zone', rel.name));
         END IF;
     END LOOP;
 END
 $queues$;
 
--- What opens indexes or rewrites a table can run code of its owner
-SELECT pgmq_update.as_owner('pgmq.meta', 'CREATE INDEX IF NOT EXISTS meta_identity_idx ON pgmq.meta (pg_catalog.lower(queue_name))');
-SELECT pgmq_update.as_owner('pgmq.meta', 'ALTER TABLE pgmq.meta REPLICA IDENTITY USING INDEX meta_queue_name_key');
-SELECT pgmq_update.as_owner('pgmq.topic_bindings',
-    'CREATE INDEX IF NOT EXISTS idx_topic_bindings_covering ON pgmq.topic_bindings (pattern) INCLUDE (queue_name, compiled_regex)');
-SELECT pgmq_update.as_owner('pgmq.topic_bindings',
-    'ALTER TABLE pgmq.topic_bindings REPLICA IDENTITY USING INDEX topic_bindings_unique_pattern_queue');
-SELECT pgmq_update.as_owner('pgmq.notify_insert_throttle',
-    'CREATE INDEX IF NOT EXISTS idx_notify_throttle_active ON pgmq.notify_insert_throttle (queue_name, last_notified_at)'
-    ' WHERE throttle_interval_ms OPERATOR(pg_catalog.>) 0');
-SELECT pgmq_update.as_owner('pgmq.notify_insert_throttle',
-    'ALTER TABLE pgmq.notify_insert_throttle REPLICA IDENTITY USING INDEX notify_insert_throttle_queue_name_key');
+-- What opens indexes or rewrites a table can run code of its owner.  Its owner may have
+-- no CREATE on the schema; then an index stays missing that only makes some statements faster.
+DO $indexes$
+DECLARE
+    -- Table, index, the rest of its definition, what identifies rows for replication
+    indexes constant text[] := ARRAY[
+        ['meta', 'meta_identity_idx', '(pg_catalog.lower(queue_name))', 'meta_queue_name_key'],
+        ['topic_bindings', 'idx_topic_bindings_covering', '(pattern) INCLUDE (queue_name, compiled_regex)',
+            'topic_bindings_unique_pattern_queue'],
+        ['notify_insert_throttle', 'idx_notify_throttle_active',
+            '(queue_name, last_notified_at) WHERE throttle_interval_ms OPERATOR(pg_catalog.>) 0',
+            'notify_insert_throttle_queue_name_key']];
+    index text[];
+    rel regclass;
+    owner oid;
+BEGIN
+    FOREACH index SLICE 1 IN ARRAY indexes LOOP
+        SELECT c.oid, c.relowner INTO rel, owner FROM pg_class AS c
+         WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relname = index[1];
+        IF EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relname = index[2]) THEN
+            NULL;
+        ELSIF has_schema_privilege(owner, 'pgmq'::regnamespace, 'CREATE') THEN
+            PERFORM pgmq_update.as_owner(rel, format('CREATE INDEX %I ON pgmq.%I %s', index[2], index[1], index[3]));
+        ELSE
+            RAISE NOTICE 'the index pgmq.% was not made: role % has no CREATE on the schema pgmq', index[2], owner::regrole;
+        END IF;
+        PERFORM pgmq_update.as_owner(rel, format('ALTER TABLE pgmq.%I REPLICA IDENTITY USING INDEX %I', index[1], index[4]));
+    END LOOP;
+END
+$indexes$;
 -- A crash empties an unlogged table, and with it goes every setting
 SELECT pgmq_update.as_owner('pgmq.notify_insert_throttle', 'ALTER TABLE pgmq.notify_insert_throttle SET LOGGED')
  WHERE EXISTS (SELECT FROM pg_class WHERE oid = 'pgmq.notify_insert_throttle'::regclass AND relpersistence = 'u');
+DROP FUNCTION pgmq_update.incomplete_tables();
 DROP FUNCTION pgmq_update.as_owner(regclass, text);
 DROP SCHEMA pgmq_update;

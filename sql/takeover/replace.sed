@@ -14,3 +14,5 @@ s/^COMMENT ON (FUNCTION|PROCEDURE) (.*) IS$/ALTER \1 \2 OWNER TO CURRENT_USER;\n
 # Tables that were there before keep their owner, and end.sql sets that of new ones
 /^ALTER TABLE .* OWNER TO @extowner@;/d
 /^ALTER DEFAULT PRIVILEGES /d
+# What pg_monitor may do stays as it is
+/^GRANT /d

@@ -74,6 +74,8 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['meta', 'notify_insert_throttle', 'topic_bindings'] LOOP
         IF to_regclass('pgmq.' || name) IS NOT NULL THEN
             EXECUTE format('ALTER EXTENSION pgmq ADD TABLE pgmq.%I', name);
+            -- From here on a dump has its rows only because of this
+            PERFORM pg_extension_config_dump(('pgmq.' || name)::regclass, '');
         END IF;
     END LOOP;
     FOREACH name IN ARRAY functions LOOP

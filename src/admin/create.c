@@ -303,6 +303,7 @@ create_queue(FunctionCallInfo fcinfo, QueueKind kind)
 	notice_others(&name, kind);
 	create_queue_table(&name, kind == QUEUE_UNLOGGED, state);
 	create_archive_table(&name, state);
+	queue_add_columns(&name);
 	create_indexes(&name, spelling, state);
 	register_queue(&name, spelling);
 	SPI_finish();
@@ -504,6 +505,7 @@ create_partitioned_tables(const Partman *pm, const QueueName *name, const char *
 {
 	create_partitioned_queue_table(name, queue, state);
 	create_partitioned_archive_table(name, queue, state);
+	queue_add_columns(name);
 	if (queue_is_partitioned(name, QUEUE_TABLE))
 	{
 		bool		by_time = is_by_time(name);

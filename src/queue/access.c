@@ -15,7 +15,9 @@
  * 3. A referential action is not checked again.  It runs as the owner of the
  *	  table that it changes, because a row of pgmq.meta was deleted, and that
  *	  row was checked.  The same goes for queue_write_row().
- * 4. The trigger does not fire in the replica role.  Logical replication then
+ * 4. The row of a new queue may come from an old version.  Then the columns that it
+ *	  lacks are added: columns.c.
+ * 5. The trigger does not fire in the replica role.  Logical replication then
  *	  copies rows whose writer the publisher has checked.
  *
  * The owner of these tables can disable the trigger, and a row may be older
@@ -33,6 +35,7 @@
 
 #include "base/base.h"
 #include "queue/access.h"
+#include "queue/columns.h"
 #include "queue/descriptor.h"
 
 PG_FUNCTION_INFO_V1(pgmq__check_queue_owner);
@@ -99,17 +102,27 @@ is_checked(Relation rel)
 	return (context & SECURITY_NOFORCE_RLS) != 0 && user == rel->rd_rel->relowner;
 }
 
-/* The row's queue_name must be of no queue, or of one that is the caller's */
+/*
+ * The row's queue_name must be of no queue, or of one that is the caller's.  A row of
+ * pgmq.meta that "registers" a queue may come from an old version.
+ */
 static void
-check_row(Relation rel, HeapTuple row)
+check_row(Relation rel, HeapTuple row, bool registers)
 {
 	int			column = SPI_fnumber(RelationGetDescr(rel), "queue_name");
 	char	   *queue_name = column > 0 ? SPI_getvalue(row, RelationGetDescr(rel), column) : NULL;
 	QueueName	name;
 
 	/* A value that no queue can have as its name has no effect */
-	if (queue_name != NULL && name_try_canonical(cstring_to_text(queue_name), &name))
-		queue_require_owner(&name);
+	if (queue_name == NULL || !name_try_canonical(cstring_to_text(queue_name), &name))
+		return;
+	queue_require_owner(&name);
+	if (registers && RelationGetRelid(rel) == relcheck_own_relid(OWN_META))
+	{
+		SPI_connect();
+		queue_add_columns(&name);
+		SPI_finish();
+	}
 }
 
 /*
@@ -138,9 +151,9 @@ pgmq__check_queue_owner(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	if (!is_checked(rel))
 	{
-		check_row(rel, trigdata->tg_trigtuple);
+		check_row(rel, trigdata->tg_trigtuple, TRIGGER_FIRED_BY_INSERT(trigdata->tg_event));
 		if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-			check_row(rel, trigdata->tg_newtuple);
+			check_row(rel, trigdata->tg_newtuple, false);
 	}
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ?
 						   trigdata->tg_newtuple : trigdata->tg_trigtuple);

@@ -5,6 +5,7 @@
  * descriptor	What the names of a queue lead to, and which columns and indexes its tables have.  It
  *				is looked up once; after a lock it says what is true then.
  * access		What a caller may do with a queue, and with the rows about it.
+ * columns		Columns that queues of old versions lack are added.
  * queues		Do something for each queue of the database.  An error ends the work on one queue.
  * registry		Which queues are registered.  With lock_queue() no other session makes or drops this
  *				one, and the catalogs are up to date.
@@ -22,6 +23,7 @@
 
 #include "base/base.h"
 #include "queue/access.h"
+#include "queue/columns.h"
 #include "queue/count.h"
 #include "queue/descriptor.h"
 #include "queue/groupkey.h"

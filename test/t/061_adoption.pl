@@ -229,13 +229,19 @@ foreach my $try (
 
 ###################################################### what steps aside
 
+# The statement of docs/migrating.md that says what uses them
+my ($uses) = grep { /keeps the old function/ } slurp_file("$FindBin::RealBin/../../docs/migrating.md") =~ /^```sql\n(.*?)^```/msg;
+
 sub with_dependents
 {
-	my ($version, $made, $checks) = @_;
+	my ($version, $made, $used, $checks) = @_;
 	(my $db = "dependents_$version") =~ tr/./_/;
 
 	extended($db, 'boss', $version);
 	may('boss', $db, $made, '', "$db: users' objects");
+	may('boss', $db, 'CREATE VIEW public.metrics AS SELECT queue_length FROM pgmq.metrics_all();
+		CREATE VIEW public.archiving AS SELECT pgmq.archive($$mixed$$, 1)', '', "$db: and others");
+	is(join("\n", sort grep { s/keeps the old function.*_before_2_// } split /\n/, $node->safe_psql($db, $uses)), join("\n", @$used), "$db: what uses functions that are replaced by others");
 	may('boss', $db, $UPDATE, '', "$db: updated without CASCADE");
 	may($_->[0], $db, $_->[1], $_->[2], "$db: $_->[3]") foreach @$checks;
 	# A dump has all of it.  Where the update had to put an attribute last, views by place do not fit a fresh installation.
@@ -257,6 +263,9 @@ with_dependents('1.4.4', q{
 	GRANT EXECUTE ON FUNCTION pgmq.send(text, jsonb, integer), pgmq.purge_queue(text) TO app;
 	GRANT USAGE ON SCHEMA pgmq TO app, other;
 	GRANT ALL ON pgmq.q_mixed TO app, other}, [
+	'rule _RETURN on view popping|pop',
+	'rule _RETURN on view reading|read',
+	'rule _RETURN on view sending|send' ], [
 	[ 'boss', 'SELECT * FROM public.reading', '4|{"n": 4}', 'a view over read(text, integer, integer)' ],
 	[ 'boss', 'SELECT msg_id, message FROM public.popping', '5|{"n": 5}', 'a view over pop(text)' ],
 	[ 'boss', 'SELECT * FROM public.sending', '8', 'a view over send with a default' ],
@@ -264,25 +273,72 @@ with_dependents('1.4.4', q{
 	[ 'app', "SELECT count(*) FROM pgmq.read('mixed', 0, 10); SELECT pgmq.send('mixed', '1', 0)", "3\n9", 'grants have gone to the successors' ],
 	[ 'other', "SELECT has_function_privilege('pgmq.read(text, integer, integer, jsonb)', 'EXECUTE'), has_function_privilege('pgmq.send(text, jsonb, integer)', 'EXECUTE'),
 		has_function_privilege('pgmq.purge_queue(text)', 'EXECUTE')", 'f|f|f', 'and others have got none' ],
-	[ 'boss', "SELECT has_function_privilege('pgmq.purge_queue(text)', 'EXECUTE WITH GRANT OPTION'); SELECT pgmq.purge_queue('mixed') > 0", "t\nt", 'the owner may go on' ] ]);
+	[ 'boss', "SELECT has_function_privilege('pgmq.purge_queue(text)', 'EXECUTE WITH GRANT OPTION'); SELECT pgmq.purge_queue('mixed') > 0", "t\nt", 'the owner may go on' ],
+	[ 'boss', "SELECT has_function_privilege(r, 'pgmq.read(text, integer, integer, jsonb)', 'EXECUTE WITH GRANT OPTION'),
+		has_function_privilege(r, 'pgmq.send(text, jsonb, integer)', 'EXECUTE WITH GRANT OPTION') FROM unnest('{app,boss}'::text[]) AS r",
+		"t|f\nt|t", 'with the options of before' ] ]);
 
 with_dependents('1.9.0', q{
 	CREATE VIEW public.grouped AS SELECT msg_id FROM pgmq.read_grouped('mixed', 0, 2);
 	CREATE VIEW public.conditional AS SELECT msg_id FROM pgmq.read_grouped('mixed', 0, 2, '{"n": 6}')}, [
+	'rule _RETURN on view conditional|read_grouped',
+	'rule _RETURN on view grouped|read_grouped' ], [
 	[ 'boss', 'SELECT * FROM public.grouped', "5\n6", 'a view over read_grouped with four arguments' ],
 	[ 'boss', "SELECT count(*) FROM pgmq.read_grouped('mixed', 0, 5)", '2', 'the call itself' ] ]);
 may_not('boss', 'dependents_1_9_0', 'SELECT * FROM public.conditional', qr/^0A000: groups cannot be read with a condition/, 'a condition is refused');
 
 with_dependents('1.12.0', q{
 	CREATE FUNCTION public.making(name text) RETURNS void BEGIN ATOMIC SELECT pgmq.create_partitioned(name, '10', '100'); END}, [
+	'function making(text)|create_partitioned' ], [
 	[ 'boss', "SELECT pg_get_functiondef('public.making(text)'::regprocedure) ~ '_before_2_create_partitioned'", 't', 'a function with a parsed body' ] ]);
 may_not('boss', 'dependents_1_12_0', "SELECT public.making('new')", qr/^P0001: pg_partman is required/, 'which calls the successor');
+
+# Back, and there again: what the first update has left is not in the way
+may('boss', 'dependents_1_12_0', q{DROP VIEW public.metrics, public.archiving; DROP TRIGGER trigger_notify_queue_insert_listeners ON pgmq.q_orders; DROP EXTENSION pgmq;}
+	. old_installation('1.12.0') . q{CREATE EXTENSION pgmq VERSION 'unpackaged';
+	CREATE FUNCTION public.making_too(name text) RETURNS void BEGIN ATOMIC SELECT pgmq.create_partitioned(name, '10', '100'); END}, '', 'back');
+$node->safe_psql('dependents_1_12_0', old_extension('1.12.0'));
+may('boss', 'dependents_1_12_0', "$UPDATE; SELECT p.proname, d.objid::regprocedure FROM pg_depend AS d JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND refobjid = p.oid
+	WHERE p.proname LIKE '\\_before\\_2%' ORDER BY 1", "_before_2_create_partitioned|making(text)\n_before_2_create_partitioned_2|making_too(text)", 'and there again');
+may_not('boss', 'dependents_1_12_0', 'SELECT public.making_too($$new$$)', qr/^P0001: pg_partman is required/, 'with another function');
+
+###################################################### privileges
+
+# What was revoked stays revoked
+extended('unmonitored', 'boss', '1.7.0');
+may('boss', 'unmonitored', q{
+	REVOKE ALL ON SCHEMA pgmq FROM pg_monitor;
+	REVOKE ALL ON ALL TABLES IN SCHEMA pgmq FROM pg_monitor;
+	ALTER DEFAULT PRIVILEGES IN SCHEMA pgmq REVOKE SELECT ON TABLES FROM pg_monitor;
+	ALTER DEFAULT PRIVILEGES IN SCHEMA pgmq REVOKE SELECT ON SEQUENCES FROM pg_monitor}, '', 'privileges of pg_monitor are revoked');
+may('boss', 'unmonitored', "$UPDATE; SELECT has_schema_privilege('pg_monitor', 'pgmq', 'USAGE'), count(*) FROM pg_class
+	WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p') AND has_table_privilege('pg_monitor', oid, 'SELECT');
+	SELECT count(*) FROM pg_default_acl", "f|0\n0", 'and stay so');
+
+# Another role owns meta, and has no CREATE on the schema
+extended('given', $superuser, '1.9.0');
+$node->safe_psql('given', 'ALTER TABLE pgmq.meta OWNER TO other; ALTER TABLE pgmq.notify_insert_throttle OWNER TO other; GRANT USAGE ON SCHEMA pgmq TO other');
+may($superuser, 'given', "SET client_min_messages = warning; $UPDATE; SELECT relname, relowner::regrole FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind = 'r'
+	AND relname !~ '^[aq]_' ORDER BY 1; SELECT to_regclass('pgmq.meta_identity_idx')", join("\n", map { "$_|other" } qw(meta notify_insert_throttle partition_config topic_bindings)) . "\n",
+	'the owner of meta gets the new tables, and needs no CREATE on the schema');
+may($superuser, 'given', "SELECT pgmq.create('new'), pgmq.send('new', '1'), pgmq.bind_topic('x', 'new'), pgmq.enable_notify_insert('new'); SELECT pgmq.send_topic('x', '1'); SELECT count(*) FROM pgmq.list_queues()",
+	"|1||\n1\n7", 'and everything works');
 
 # A table of a type that gets an attribute
 extended('typed', 'boss', '1.4.4');
 may('boss', 'typed', 'CREATE TABLE public.rows OF pgmq.message_record', '', 'a typed table');
 may_not('boss', 'typed', $UPDATE, qr/^2BP01: table public.rows is of type "pgmq.message_record", which gets an attribute/, 'is named');
 may('boss', 'typed', "ALTER TABLE public.rows NOT OF; $UPDATE", '', 'and is no obstacle after NOT OF');
+
+###################################################### the owner of all functions
+
+my ($routines) = grep { /^SELECT format.'ALTER ROUTINE/ } slurp_file("$FindBin::RealBin/../../docs/migrating.md") =~ /^```sql\n(.*?)^```/msg;
+$node->safe_psql('postgres', 'CREATE ROLE admin LOGIN SUPERUSER');
+may($superuser, 'given', "SELECT count(*) > 0 FROM pg_proc WHERE pronamespace = 'pgmq'::regnamespace AND prokind = 'p'", 't', 'there are procedures');
+(my $functions = $routines) =~ s/ALTER ROUTINE/ALTER FUNCTION/;
+may_not($superuser, 'given', $functions, qr/^42809: .* is not a function/, 'ALTER FUNCTION refuses them');
+may($superuser, 'given', "$routines; SELECT count(*) FROM pg_proc WHERE pronamespace = 'pgmq'::regnamespace AND proowner <> 'admin'::regrole AND proname !~ '^_before'", '0', 'ALTER ROUTINE does not');
+may('other', 'given', "SELECT count(*) FROM pgmq.list_queues(); CALL pgmq.maintain()", '7', 'and the functions work');
 
 ###################################################### sessions that are connected meanwhile
 
