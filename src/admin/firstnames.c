@@ -15,10 +15,13 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_language_d.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -159,7 +162,27 @@ exists(const FirstName *first, Oid schema)
 	return true;
 }
 
-/* Not CREATE OR REPLACE: what another session makes at the same moment is an error */
+/*
+ * Only one session at a time works on these functions of a schema: programs may call
+ * this when they start, several at once.  DDL on other objects of the schema is not
+ * held up.  Roles that may not do anything here never take the lock.
+ */
+static void
+lock_names(Oid schema)
+{
+	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
+}
+
+static void
+require_create(Oid schema)
+{
+	AclResult	result = object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_CREATE);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(schema));
+}
+
+/* Not CREATE OR REPLACE: what a user makes at the same moment is an error */
 static void
 create_function(const FirstName *first, const char *schema)
 {
@@ -179,6 +202,8 @@ pgmq_create_first_names(PG_FUNCTION_ARGS)
 	const char *schema_name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	int			i;
 
+	require_create(schema);
+	lock_names(schema);
 	SPI_connect();
 	for (i = 0; i < lengthof(FirstNames); i++)
 	{
@@ -187,6 +212,26 @@ pgmq_create_first_names(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/* Whether one of the functions is ours, and the caller may drop it */
+static bool
+may_drop(Oid schema)
+{
+	bool		may = false;
+	int			i;
+
+	for (i = 0; i < lengthof(FirstNames); i++)
+	{
+		HeapTuple	tuple = find_function(&FirstNames[i], schema);
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		may |= is_ours(tuple, &FirstNames[i]) &&
+			has_privs_of_role(GetUserId(), ((Form_pg_proc) GETSTRUCT(tuple))->proowner);
+		ReleaseSysCache(tuple);
+	}
+	return may;
 }
 
 static bool
@@ -217,6 +262,8 @@ pgmq_drop_first_names(PG_FUNCTION_ARGS)
 	bool		dropped = false;
 	int			i;
 
+	if (may_drop(schema))
+		lock_names(schema);
 	SPI_connect();
 	for (i = 0; i < lengthof(FirstNames); i++)
 		dropped |= drop_function(&FirstNames[i], schema, schema_name);

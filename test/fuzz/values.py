@@ -111,6 +111,8 @@ class Values:
                 return "NULL" if text == "NULL" else lit(text)
             if name in ("pattern", "routing_key"):
                 return self.key(name == "pattern")
+            if name == "schema_name":
+                return rng.choice(("'public'", "'public'", "'pgmq'", "'pg_temp'", "'No such'", "NULL"))
             if name == "prefix":
                 return lit(rng.choice(("q", "a", "", "x", "g" * 70)))
             return rng.choice(("'pg_partman'", "'pgmq'", "NULL", "''", self.name()))
