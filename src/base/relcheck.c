@@ -484,13 +484,8 @@ relcheck_text(uint64 row, int column, const char *what)
 
 /* ---- the rows that functions return ---- */
 
-/*
- * The owner of the extension can alter the composite types that its functions return.
- * An attribute that was added and dropped again stays in the row, as a NULL.  The
- * first one must be ours: rows are sorted by it.
- */
-void
-relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_name)
+static bool
+has_attributes(TupleDesc desc, const Oid *types, int count)
 {
 	int			live = 0;
 	bool		same = desc->natts > 0 && !TupleDescAttr(desc, 0)->attisdropped;
@@ -503,8 +498,45 @@ relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_
 		if (!att->attisdropped)
 			same = live < count && att->atttypid == types[live++];
 	}
-	if (same && live == count)
+	return same && live == count;
+}
+
+/*
+ * Whether the type has the attributes by now.  While an update commits, a session can
+ * learn of a function before it learns of the type.
+ */
+static bool
+has_attributes_now(TupleDesc desc, const Oid *types, int count)
+{
+	TupleDesc	now;
+	bool		same;
+
+	if (!OidIsValid(desc->tdtypeid) || desc->tdtypeid == RECORDOID)
+		return false;
+	AcceptInvalidationMessages();
+	now = lookup_rowtype_tupdesc_noerror(desc->tdtypeid, -1, true);
+	if (now == NULL)
+		return false;
+	same = has_attributes(now, types, count);
+	ReleaseTupleDesc(now);
+	return same;
+}
+
+/*
+ * The owner of the extension can alter the composite types that its functions return.
+ * An attribute that was added and dropped again stays in the row, as a NULL.  The
+ * first one must be ours: rows are sorted by it.
+ */
+void
+relcheck_row_type(TupleDesc desc, const Oid *types, int count, const char *type_name)
+{
+	if (has_attributes(desc, types, count))
 		return;
+	if (has_attributes_now(desc, types, count))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("type \"%s.%s\" was altered concurrently", PGMQ_SCHEMA, type_name),
+				 errhint("Run the statement again.")));
 	version_refuse_other(psprintf("Type \"%s.%s\" has other attributes.", PGMQ_SCHEMA, type_name));
 	ereport(ERROR,
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
