@@ -122,9 +122,13 @@ my $rows = join('; ', map { "SELECT $columns FROM pgmq.q_$_ ORDER BY msg_id; SEL
 	. '; SELECT * FROM pgmq.meta ORDER BY 1; SELECT * FROM pgmq.topic_bindings ORDER BY 1; SELECT queue_name, throttle_interval_ms FROM pgmq.notify_insert_throttle ORDER BY 1';
 my $kept = $node->safe_psql('back', $rows);
 my $granted = $node->safe_psql('back', $privileges);
+my $connected = $node->background_psql('back');
+$connected->query_safe(q{PREPARE call AS SELECT count(*) FROM pgmq.pop('ours', 0); EXECUTE call; SELECT count(*) FROM pgmq_read('ours', 0, 0)});
 $node->safe_psql('back', $back);
 $node->safe_psql('back', $granted);
 is($node->safe_psql('back', $rows), $kept, 'back: everything is as it was');
+like($connected->query_safe(q{EXECUTE call; SELECT count(*) FROM pgmq_read('ours', 0, 0)}), qr/^0\s+0\s*$/, 'back: a session that is connected goes on');
+$connected->quit;
 foreach my $queue (@QUEUES)
 {
 	my $next = { ours => 3, part => 28, told => 28 }->{$queue} // 27;
