@@ -869,3 +869,35 @@ RETURNS SETOF pg_catalog.text LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq_prepare_downgrade';
 COMMENT ON FUNCTION pgmq.prepare_downgrade() IS
     'Drop from all queues what the PL/pgSQL extension does not know; returns what was dropped';
+
+------------------------------------------------- queues of the PL/pgSQL extension
+
+CREATE PROCEDURE pgmq.upgrade_queues(queue_name pg_catalog.text DEFAULT NULL)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'pgmq_upgrade_queues';
+COMMENT ON PROCEDURE pgmq.upgrade_queues(pg_catalog.text) IS
+    'Give queues of the PL/pgSQL extension the indexes and triggers of this one, while they are in use';
+
+CREATE FUNCTION pgmq._queues_to_upgrade()
+RETURNS TABLE (
+    queue_name pg_catalog.text,
+    is_partitioned boolean,
+    needs_vt_index boolean,
+    needs_id_index boolean,
+    needs_group_index boolean,
+    needs_logged_sequence boolean,
+    needs_statement_trigger boolean,
+    needs_retention boolean
+)
+LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__queues_to_upgrade';
+COMMENT ON FUNCTION pgmq._queues_to_upgrade() IS
+    'Private: the rows of pgmq.queues_to_upgrade, with the rights of the caller';
+
+CREATE VIEW pgmq.queues_to_upgrade WITH (security_invoker = true) AS
+SELECT queue_name, is_partitioned, needs_vt_index, needs_id_index, needs_group_index,
+       needs_logged_sequence, needs_statement_trigger, needs_retention
+  FROM pgmq._queues_to_upgrade();
+COMMENT ON VIEW pgmq.queues_to_upgrade IS
+    'The queues of the PL/pgSQL extension that lack something, which CALL pgmq.upgrade_queues() gives them';
+GRANT SELECT ON TABLE pgmq.queues_to_upgrade TO PUBLIC;

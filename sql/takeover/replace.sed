@@ -15,4 +15,4 @@ s/^COMMENT ON (FUNCTION|PROCEDURE) (.*) IS$/ALTER \1 \2 OWNER TO CURRENT_USER;\n
 /^ALTER TABLE .* OWNER TO @extowner@;/d
 /^ALTER DEFAULT PRIVILEGES /d
 # What pg_monitor may do stays as it is
-/^GRANT /d
+/^GRANT .* TO pg_monitor;$/d

@@ -19,5 +19,6 @@
 
 extern void require_no_partition(const QueueName *name, char prefix);
 extern void require_no_default(const QueueName *name, char prefix);
+extern void queue_take_over_retention(const QueueName *name);
 
 #endif							/* PGMQ_ADMIN_H */

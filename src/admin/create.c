@@ -472,7 +472,7 @@ static void
 register_partitioned(const Partman *pm, const QueueName *name, const PartitionedQueue *queue)
 {
 	PartmanConfig config;
-	bool		takes_over = !queue->drop_unread &&
+	bool		takes_over = pm != NULL && !queue->drop_unread &&
 		partman_config(pm, name, QUEUE_TABLE, &config) && config.retention != NULL;
 	const char *args[] = {name->canonical, takes_over ? config.retention : queue->retention,
 	queue->drop_unread ? "true" : "false", queue->drop_consumed ? "true" : "false"};
@@ -484,6 +484,19 @@ register_partitioned(const Partman *pm, const QueueName *name, const Partitioned
 								 queue->is_new ? OVERWRITE : "DO NOTHING"),
 						lengthof(args), args) > 0 && takes_over)
 		partman_set_retention(pm, name, QUEUE_TABLE, NULL);
+}
+
+/*
+ * The same for a queue of the PL/pgSQL extension without a call of
+ * create_partitioned().  The caller has connected to SPI and holds lock_queue().
+ */
+void
+queue_take_over_retention(const QueueName *name)
+{
+	PartitionedQueue queue = {.retention = NULL};
+	Partman		pm;
+
+	register_partitioned(partman_find(&pm) ? &pm : NULL, name, &queue);
 }
 
 /* Whether the existing queue is partitioned by time; false if it is not partitioned at all */

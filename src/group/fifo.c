@@ -242,6 +242,27 @@ pgmq_create_fifo_index(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* The suffix of its name, and what follows the name of the table */
+void
+group_index_shape(const char **suffix, const char **definition)
+{
+	*suffix = GROUP_INDEX_SUFFIX;
+	*definition = "((" GROUP_KEY " COLLATE pg_catalog.\"C\"), msg_id)";
+}
+
+/*
+ * For a queue that gets a group index which was built before: writers wait for an
+ * instant only.  The notes are empty and have no marker, so readers find all groups
+ * by themselves (groupsweep.c).  The caller has connected to SPI.
+ */
+void
+group_begin_notes(const QueueName *name)
+{
+	run_expanded("LOCK TABLE {queue} IN ACCESS EXCLUSIVE MODE", name);
+	make_notes(name);
+	make_triggers(name);
+}
+
 /* Waits for locks of all queues together, in milliseconds */
 #define LOCK_BUDGET_MS 10000
 

@@ -19,6 +19,10 @@
 extern bool group_has_notes(const QueueName *name);
 extern const char *group_index(const QueueName *name);
 
+/* For queues that get what create_fifo_index() makes while they are in use */
+extern void group_index_shape(const char **suffix, const char **definition);
+extern void group_begin_notes(const QueueName *name);
+
 /* At the end of a transaction; cannot fail */
 extern void starts_forget_own(void);
 

@@ -13,6 +13,9 @@
  * skips a row that another transaction has locked.  If another transaction has
  * changed a row since our snapshot, the conditions are tested again on its
  * newest version.  There "vt <= now" or "vt = enqueued_at" is false.
+ *
+ * A queue without an index on vt is read by one statement in the order of
+ * msg_id, as the PL/pgSQL extension reads it.
  */
 #include "pgmq.h"
 
@@ -45,6 +48,16 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 	" WHERE vt OPERATOR(pg_catalog.=) enqueued_at" \
 	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter "{leaf}" \
 	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
+
+/*
+ * For a queue without an index on vt, as the PL/pgSQL extension makes them if they are
+ * partitioned: what is due would be found by a scan of the whole queue.  $2 is not used.
+ */
+#define TAKE_BY_ID(filter) \
+	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+	"SELECT msg_id FROM {queue}" \
+	" WHERE (vt OPERATOR(pg_catalog.<=) $3 OR vt OPERATOR(pg_catalog.=) enqueued_at)" filter \
+	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED))"
 
 /* $4 the length of the lease */
 #define LEASE \
@@ -94,19 +107,38 @@ static const PlanSpec pop_fresh = {
 	3, {INT8OID, INT8OID, INT8OID}
 };
 
+static const PlanSpec read_by_id = {
+	PLAN_READ_BY_ID,
+	LEASE TAKE_BY_ID("") RETURNING_MESSAGES,
+	4, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID}
+};
+
+static const PlanSpec read_by_id_where = {
+	PLAN_READ_BY_ID_WHERE,
+	LEASE TAKE_BY_ID(CONTAINS) RETURNING_MESSAGES,
+	5, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID}
+};
+
+static const PlanSpec pop_by_id = {
+	PLAN_POP_BY_ID,
+	"DELETE FROM {queue} WHERE " TAKE_BY_ID("") RETURNING_MESSAGES,
+	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
 /* Time after which an attempt that found a locked partition is repeated, in microseconds */
 #define BLOCKED_PAUSE 10000
 
-/* The statements for what is due and for what is fresh */
+/* The statements for what is due and for what is fresh, and the one for both by msg_id */
 typedef struct ReadSpecs
 {
 	const PlanSpec *due;
 	const PlanSpec *fresh;
+	const PlanSpec *by_id;
 } ReadSpecs;
 
-static const ReadSpecs read_any = {&read_due, &read_fresh};
-static const ReadSpecs read_where = {&read_due_where, &read_fresh_where};
-static const ReadSpecs pop_any = {&pop_due, &pop_fresh};
+static const ReadSpecs read_any = {&read_due, &read_fresh, &read_by_id};
+static const ReadSpecs read_where = {&read_due_where, &read_fresh_where, &read_by_id_where};
+static const ReadSpecs pop_any = {&pop_due, &pop_fresh, &pop_by_id};
 
 /* The request of one call, which may take several attempts */
 typedef struct ReadRequest
@@ -220,8 +252,10 @@ static int64
 read_look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
 {
 	HorizonFinds finds = {0};
-	HorizonRange range;
+	HorizonRange range = {.from = DT_NOBEGIN, .until = moment};
 
+	if (horizon_is_by_id(h))
+		return take(request, request->specs->by_id, wanted, &range);
 	finds.due_until = moment;
 	finds.due_exhausted = true;
 	while (finds.due_exhausted && horizon_next_due(h, moment, &range))

@@ -365,6 +365,25 @@ ensure_trigger(const QueueName *name, const char *spelling)
 			table, quote_literal_cstr(spelling));
 }
 
+/*
+ * In place of a trigger for each row, which exists.  The channel stays: without an
+ * argument its name is that of the table.
+ */
+void
+notify_renew_trigger(const QueueName *name)
+{
+	const char *table = name_table(name, QUEUE_TABLE);
+	const char *argument = run_for_text(
+		"SELECT CASE WHEN tgnargs OPERATOR(pg_catalog.=) 1 THEN"
+		" pg_catalog.convert_from(pg_catalog.substr(tgargs, 1, pg_catalog.octet_length(tgargs) OPERATOR(pg_catalog.-) 1),"
+		" pg_catalog.getdatabaseencoding()) END"
+		" FROM pg_catalog.pg_trigger"
+		" WHERE tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
+		" AND tgname OPERATOR(pg_catalog.=) '" TRIGGER_NAME "'", 1, &table);
+
+	ensure_trigger(name, argument != NULL ? argument : name->canonical);
+}
+
 static void
 setting_changed(const char *spelling)
 {

@@ -201,6 +201,13 @@ next_due_leaf(Horizon *h, TimestampTz now, HorizonRange *range)
 	return true;
 }
 
+/* Whether nothing is known about the table, and its only useful index is by msg_id */
+bool
+horizon_is_by_id(const Horizon *h)
+{
+	return h->table.by_id;
+}
+
 /*
  * Where a deferred message may be due, and in what range of vt; false if there
  * is none, or none any more.  This looks at the index itself, which costs a

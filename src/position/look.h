@@ -16,6 +16,7 @@ typedef struct QueueTable
 	uint64		key;			/* the key of its floors */
 	Place		place;			/* unless it is partitioned */
 	Partitions *parts;			/* or NULL */
+	bool		by_id;			/* no look is possible, but there is an index on msg_id */
 } QueueTable;
 
 /* A leaf with a due message, the earliest at this vt */

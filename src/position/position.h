@@ -71,6 +71,7 @@ extern bool horizon_look_again(Horizon *h);
 extern bool horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook);
 extern int64 horizon_sweep_in(const Horizon *h);
 extern bool horizon_knows(const Horizon *h);
+extern bool horizon_is_by_id(const Horizon *h);
 extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
 extern bool horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook);
 extern void horizon_end(Horizon *h, uint64 messages);

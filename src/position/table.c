@@ -65,6 +65,16 @@ position_partitioned_key(Oid relid)
 	return ~(((uint64) MyDatabaseId << 32) | relid);
 }
 
+/* Whether the table, which may be partitioned, has an index on msg_id and none on vt */
+static bool
+is_by_id(const QueueTable *table)
+{
+	Place		place;
+
+	return !queue_describe(&table->name, table->prefix, table->rel, &place) &&
+		OidIsValid(place.id_index) && !OidIsValid(place.vt_index);
+}
+
 /* False if a look into it is not possible */
 static bool
 describe_table(QueueTable *table)
@@ -101,8 +111,12 @@ position_open_table(const QueueName *name, char prefix, LOCKMODE lockmode, Queue
 	table->rel = queue_open_table(name, prefix, lockmode, &table->locked_before);
 	if (table->rel == NULL)
 		return false;
-	if (horizon_may_take(queue_relid(name, QUEUE_TABLE)) && describe_table(table))
-		return true;
+	if (horizon_may_take(queue_relid(name, QUEUE_TABLE)))
+	{
+		if (describe_table(table))
+			return true;
+		table->by_id = is_by_id(table);
+	}
 	table_close(table->rel, lockmode);
 	table->rel = NULL;
 	table->parts = NULL;

@@ -13,14 +13,14 @@ WEIGHTS = {"drop_queue": 0.15, "purge_queue": 0.3, "create": 0.5, "create_unlogg
 
 def load(conn):
     """From the catalog, so that none is forgotten; but one call of prepare_downgrade() locks and changes the queues
-    of all other sessions"""
+    of all other sessions, and one of upgrade_queues() waits for all their transactions"""
     rows = conn.execute(
         "SELECT p.proname, p.prokind, p.prorettype::regtype::text, p.proretset,"
         " ARRAY(SELECT coalesce(p.proargnames[i + 1], '') || '=' || p.proargtypes[i]::regtype::text"
         "       FROM generate_series(0, p.pronargs - 1) AS i ORDER BY i)"
         " FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'"
         " JOIN pg_extension AS e ON d.refobjid = e.oid AND e.extname = 'pgmq'"
-        " WHERE p.proname <> 'prepare_downgrade' ORDER BY p.oid::regprocedure::text").fetchall()
+        " WHERE p.proname NOT IN ('prepare_downgrade', 'upgrade_queues') ORDER BY p.oid::regprocedure::text").fetchall()
     return [Verb(name, kind, tuple(tuple(arg.split("=", 1)) for arg in args), result, is_set)
             for name, kind, result, is_set, args in rows]
 

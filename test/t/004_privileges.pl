@@ -373,6 +373,8 @@ foreach my $installer ('boss', $super)
 		SELECT public.pgmq_archive('q'::pg_catalog.text, 1::bigint);
 		SELECT public.pgmq_delete('q'::pg_catalog.text, 1::bigint);
 		SELECT pgmq.drop_first_names('public'::pg_catalog.text);
+		SELECT queue_name FROM pgmq.queues_to_upgrade;
+		CALL pgmq.upgrade_queues();
 		SELECT pgmq.prepare_downgrade();
 		SELECT pgmq.drop_queue('u'::pg_catalog.text);
 		SELECT pgmq._belongs_to_pgmq('meta'::pg_catalog.text)}))[1];

@@ -190,6 +190,7 @@ $session->query_safe($_) for 'CLOSE h', "SELECT pgmq.send('t1', '1')";
 
 for my $call (PgmqVerbs::calls(),
 	q{DO $$ BEGIN CALL pgmq.maintain(); END $$},
+	q{DO $$ BEGIN BEGIN CALL pgmq.upgrade_queues(); EXCEPTION WHEN OTHERS THEN NULL; END; END $$},
 	q{DO $$ DECLARE s bool; BEGIN CALL pgmq.wait('v', 1, s); END $$},
 	q{DO $$ BEGIN BEGIN CALL pgmq.maintain(); EXCEPTION WHEN OTHERS THEN NULL; END; END $$},
 	q{DO $$ DECLARE s bool; BEGIN BEGIN CALL pgmq.wait('v', 1, s); EXCEPTION WHEN OTHERS THEN NULL; END; END $$},

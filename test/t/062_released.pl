@@ -74,11 +74,16 @@ sub check_queues
 	is($node->safe_psql($db, q{SELECT pgmq.send_topic('logs.x', '"topic"')}), '2', "$how: topics");
 	like($node->safe_psql($db, q{LISTEN "pgmq.q_told.INSERT"; SELECT pgmq.send('told', '1') > 0}),
 		qr/Asynchronous notification "pgmq.q_told.INSERT"/, "$how: notifications");
-	# create_partitioned completes the indexes
+	# create_partitioned completes one queue, upgrade_queues all
+	$node->safe_psql($db, $db eq 'extension' ? 'CALL pgmq.upgrade_queues()' :
+		q{SELECT pgmq.create_partitioned('part', '10', '100'), pgmq.create_partitioned('timed', '1 day', '7 days')});
+	is($node->safe_psql($db, 'SELECT queue_name FROM pgmq.queues_to_upgrade WHERE is_partitioned'), '', "$how: partitioned queues are upgraded");
+	is($node->safe_psql($db, q{SELECT queue_name, retention_interval, drop_unread, drop_consumed FROM pgmq.partition_config ORDER BY 1;
+		SELECT retention FROM part_config WHERE parent_table ~ 'q_'}),
+		"part|100|f|f\ntimed|7 days|f|f\n\n", "$how: their retention keeps unread messages");
 	is($node->safe_psql($db, q{
-		SELECT pgmq.create_partitioned('part', '10', '100'), pgmq.create_partitioned('timed', '1 day', '7 days');
 		SELECT count(*) FROM pg_index WHERE indrelid IN ('pgmq.q_part'::regclass, 'pgmq.q_timed'::regclass) AND indisvalid;
-		SELECT count(*) FROM pgmq.read('timed', 0, 1)}), "|\n5\n1", "$how: indexes");
+		SELECT count(*) FROM pgmq.read('timed', 0, 1)}), "5\n1", "$how: indexes");
 	# From then on partitions with messages in them are kept
 	is($node->safe_psql($db, q{CALL pgmq.maintain(); SELECT count(*) FROM generate_series(1, 100) AS i, pgmq.send('part', to_jsonb(i));
 		CALL pgmq.maintain(); SELECT sum(messages) FROM pgmq.list_partitions('part') WHERE partition ~ 'q_part'}),

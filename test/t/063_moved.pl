@@ -96,7 +96,7 @@ foreach my $version (qw(1.4.4 1.9.0 1.13.1))
 		"extension of version $version|is updated by its owner OWNER, or by a superuser",
 		($version eq '1.13.1' ? () : (map { "table pgmq.${_}|gets columns, and is locked until the update commits. It belongs to OWNER" }
 			qw(a_mixed a_orders a_part a_timed a_unlogged q_mixed q_orders q_part q_timed q_unlogged))),
-		(map { "table pgmq.${_}|is read slowly, until it has an index on vt" } qw(q_part q_timed)),
+		(map { "table pgmq.${_}|is read as before, until CALL pgmq.upgrade_queues() makes an index on vt" } qw(q_part q_timed)),
 		'table typed|may make the update fail. Separate it from its type before: ALTER TABLE ... NOT OF',
 		($version eq '1.13.1' ? () : 'rule _RETURN on view reader|keeps the old function, under the name pgmq._before_2_' . ($version eq '1.9.0' ? 'read_grouped' : 'read')));
 	my $owner = $node->safe_psql('postgres', 'SELECT current_user');

@@ -143,6 +143,7 @@ sub verbs
 		"SELECT coalesce(pgmq._belongs_to_pgmq('q_v')::text, 'null')",
 		"SELECT pgmq._extension_exists('pgmq')::text",
 		"SELECT pgmq._get_partition_col('1 day')",
+		"SELECT count(*)::text FROM pgmq._queues_to_upgrade()",
 		nothing(q{detach_archive('new1')}),
 		nothing(q{create_first_names('public')}),
 		"SELECT pgmq.drop_first_names('public')::text",
@@ -189,7 +190,8 @@ sub verbs
 # The procedures: they end transactions, so they have no rows
 sub calls
 {
-	return (q{CALL pgmq.wait('v', 1)}, q{CALL pgmq.wait_any('{v,vn}', 1)}, q{CALL pgmq.wait_grouped('vg', 1)}, q{CALL pgmq.maintain()});
+	return (q{CALL pgmq.wait('v', 1)}, q{CALL pgmq.wait_any('{v,vn}', 1)}, q{CALL pgmq.wait_grouped('vg', 1)}, q{CALL pgmq.maintain()},
+		q{CALL pgmq.upgrade_queues()});
 }
 
 1;
