@@ -153,6 +153,20 @@ CREATE TRIGGER check_table_owner BEFORE TRUNCATE ON pgmq.partition_config
 CREATE TRIGGER check_table_owner BEFORE TRUNCATE ON pgmq.topic_bindings
     FOR EACH STATEMENT EXECUTE FUNCTION pgmq._check_queue_owner();
 
+-- pg_restore -j loads these tables side by side, although two of them refer to the third.
+CREATE FUNCTION pgmq._restore_in_any_order()
+RETURNS trigger LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq__restore_in_any_order';
+COMMENT ON FUNCTION pgmq._restore_in_any_order() IS
+    'Private: the trigger that lists a queue when a row refers to it before its own row is restored';
+
+CREATE TRIGGER restore_in_any_order BEFORE INSERT ON pgmq.meta
+    FOR EACH ROW EXECUTE FUNCTION pgmq._restore_in_any_order();
+CREATE TRIGGER restore_in_any_order BEFORE INSERT ON pgmq.topic_bindings
+    FOR EACH ROW EXECUTE FUNCTION pgmq._restore_in_any_order();
+CREATE TRIGGER restore_in_any_order BEFORE INSERT ON pgmq.notify_insert_throttle
+    FOR EACH ROW EXECUTE FUNCTION pgmq._restore_in_any_order();
+
 -- A publication FOR ALL TABLES publishes these too; without an identity they
 -- could be neither updated nor deleted from.
 ALTER TABLE pgmq.meta REPLICA IDENTITY USING INDEX meta_queue_name_key;

@@ -92,8 +92,8 @@ queue_write_row(OwnTable table, const QueueName *name, bool owns,
 /* ---- the trigger ---- */
 
 /* The server's code for foreign keys is at work, or queue_write_row(), for a row that was checked before */
-static bool
-is_checked(Relation rel)
+bool
+queue_row_is_checked(Relation rel)
 {
 	Oid			user;
 	int			context;
@@ -149,7 +149,7 @@ pgmq__check_queue_owner(PG_FUNCTION_ARGS)
 	}
 	if (!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
 		return PointerGetDatum(NULL);
-	if (!is_checked(rel))
+	if (!queue_row_is_checked(rel))
 	{
 		check_row(rel, trigdata->tg_trigtuple, TRIGGER_FIRED_BY_INSERT(trigdata->tg_event));
 		if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))

@@ -246,7 +246,7 @@ TYPE_CHANGES = ("DROP ATTRIBUTE IF EXISTS message CASCADE", "DROP ATTRIBUTE IF E
                 "ALTER ATTRIBUTE queue_length TYPE text CASCADE", "ALTER ATTRIBUTE queue_name TYPE integer CASCADE", "ALTER ATTRIBUTE read_ct TYPE bigint CASCADE",
                 "ALTER ATTRIBUTE enqueued_at TYPE timestamp CASCADE", "ALTER ATTRIBUTE is_partitioned TYPE text CASCADE")
 TRIGGER_FUNCTIONS = ("_group_sent", "_group_removed", "_group_updated", "_group_truncated", "notify_queue_listeners", "_notify_settings_changed",
-                     "_topic_bindings_changed")
+                     "_topic_bindings_changed", "_restore_in_any_order")
 TRIGGERS = ("pgmq_group_sent", "pgmq_group_removed", "pgmq_group_updated", "pgmq_group_truncated", "trigger_notify_queue_insert_listeners")
 WHENS = ("AFTER INSERT", "BEFORE INSERT", "AFTER UPDATE", "BEFORE UPDATE", "AFTER DELETE", "BEFORE DELETE", "AFTER INSERT OR UPDATE OR DELETE")
 TRANSITIONS = ("FOR EACH ROW", "FOR EACH STATEMENT", "FOR EACH ROW", "FOR EACH STATEMENT", "REFERENCING NEW TABLE AS pgmq_sent FOR EACH STATEMENT",

@@ -190,7 +190,7 @@ EXCEPTION
 END $$;
 SELECT f, result, count(*) FROM unnest(ARRAY['any_table', 'pgmq.q_any']) AS tab,
   unnest(ARRAY['_group_sent()', '_group_sent(''any'')', '_group_sent(''c2'')', '_group_removed(''any'')', '_group_truncated(''any'')', '_group_updated(''any'')',
-    '_topic_bindings_changed()', '_notify_settings_changed()', 'notify_queue_listeners()', 'notify_queue_listeners(''n'')', 'notify_queue_listeners('''')']) AS f,
+    '_topic_bindings_changed()', '_notify_settings_changed()', '_restore_in_any_order()', 'notify_queue_listeners()', 'notify_queue_listeners(''n'')', 'notify_queue_listeners('''')']) AS f,
   unnest(ARRAY['BEFORE', 'AFTER']) AS timing, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS event,
   unnest(ARRAY['FOR EACH ROW', 'FOR EACH STATEMENT', 'REFERENCING NEW TABLE AS n FOR EACH STATEMENT', 'REFERENCING OLD TABLE AS o FOR EACH ROW']) AS how,
   LATERAL try_trigger(tab, f, timing, event, how) AS result
