@@ -9,7 +9,7 @@ use Exporter 'import';
 use Fcntl ':flock';
 use File::Copy ();
 use PostgreSQL::Test::Utils;
-our @EXPORT = qw(@OLD_VERSIONS at_least old_installation old_queues old_extension catalogs why_not_released released_script);
+our @EXPORT = qw(@OLD_VERSIONS at_least old_installation old_queues old_extension catalogs queue_catalogs why_not_released released_script);
 
 our @OLD_VERSIONS = qw(1.4.4 1.4.5 1.5.0 1.5.1 1.5.2 1.6.0 1.6.1 1.7.0 1.7.1 1.8.0 1.8.1 1.9.0
 	1.10.0 1.10.1 1.11.0 1.11.1 1.11.2 1.12.0 1.13.0 1.13.1);
@@ -344,6 +344,36 @@ sub catalogs
 		SELECT 'member', pg_describe_object(classid, objid, objsubid) FROM pg_depend
 		 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 		   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgmq') ORDER BY 2});
+}
+
+# The same about the tables of queues
+sub queue_catalogs
+{
+	my ($node, $db) = @_;
+
+	return $node->safe_psql($db, q{
+		SET search_path = pg_catalog;
+		CREATE FUNCTION pg_temp.sorted(acl aclitem[]) RETURNS text LANGUAGE sql AS
+			'SELECT string_agg(a::text, chr(44) ORDER BY a::text) FROM unnest($1) AS a';
+		CREATE TEMP VIEW queues AS SELECT c.* FROM pg_class AS c
+		 WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p', 'S') AND relname ~ '^[qag]_';
+		SELECT 'table', oid::regclass, relkind, relowner::regrole, relpersistence, pg_temp.sorted(relacl), relreplident, relrowsecurity,
+		       relforcerowsecurity, reloptions, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid), obj_description(oid, 'pg_class')
+		  FROM queues ORDER BY relname;
+		SELECT 'column', c.oid::regclass, row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), a.attname, format_type(atttypid, atttypmod),
+		       attnotnull, attidentity, attacl, col_description(c.oid, a.attnum), pg_get_expr(adbin, adrelid)
+		  FROM queues AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		  LEFT JOIN pg_attrdef ON adrelid = c.oid AND adnum = a.attnum WHERE c.relkind <> 'S' ORDER BY relname, a.attnum;
+		SELECT 'constraint', c.oid::regclass, conname, pg_get_constraintdef(o.oid), convalidated
+		  FROM queues AS c JOIN pg_constraint AS o ON o.conrelid = c.oid ORDER BY relname, conname;
+		SELECT 'index', pg_get_indexdef(indexrelid), indisvalid, indisprimary, indisreplident, inhparent::regclass
+		  FROM queues AS c JOIN pg_index AS i ON i.indrelid = c.oid LEFT JOIN pg_inherits ON inhrelid = indexrelid ORDER BY indexrelid::regclass::text;
+		SELECT 'trigger', pg_get_triggerdef(t.oid), tgenabled, tgparentid <> 0
+		  FROM queues AS c JOIN pg_trigger AS t ON t.tgrelid = c.oid AND NOT tgisinternal ORDER BY relname, tgname;
+		SELECT 'policy', p.* FROM pg_policies AS p WHERE schemaname = 'pgmq' ORDER BY tablename, policyname;
+		SELECT 'sequence', seqrelid::regclass, format_type(seqtypid, NULL), seqstart, seqincrement, seqcache, seqcycle, refobjid::regclass, deptype
+		  FROM queues AS c JOIN pg_sequence ON seqrelid = c.oid
+		  LEFT JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = c.oid AND deptype IN ('a', 'i') AND refclassid = classid ORDER BY relname});
 }
 
 1;
