@@ -63,9 +63,10 @@ front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 	peeked->vt = DatumGetTimestampTz(slot_getattr(slot, table->place.vt_attno, &isnull[1]));
 	enqueued_at = DatumGetTimestampTz(slot_getattr(slot, table->place.enqueued_attno, &isnull[2]));
 	peeked->read_ct = DatumGetInt32(slot_getattr(slot, table->place.read_ct_attno, &isnull[3]));
-	peeked->fresh = !isnull[1] && !isnull[2] && peeked->vt == enqueued_at;
 	if (isnull[1])
 		peeked->vt = DT_NOEND;
+	else if (!isnull[2] && peeked->vt == enqueued_at)
+		peeked->vt = DT_NOBEGIN;
 	if (isnull[3])
 		peeked->read_ct = 0;
 	peeked->table = table;
@@ -300,7 +301,6 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 		   front_next(scan, &version))
 	{
 		peeked->settled |= !peeked_is_busy(&version);
-		peeked->fresh |= version.fresh;
 		peeked->vt = Min(peeked->vt, version.vt);
 		peeked->read_ct = Max(peeked->read_ct, version.read_ct);
 		peeked->arriving |= version.arriving;
@@ -387,7 +387,7 @@ front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict)
 			verdict->found = true;
 			verdict->unseen = peeked.unseen && peeked.settled && !peeked.locked;
 		}
-		verdict->until = Min(verdict->until, peeked.fresh || passed > MOST_PASSED ? DT_NOBEGIN : peeked.vt);
+		verdict->until = Min(verdict->until, passed > MOST_PASSED ? DT_NOBEGIN : peeked.vt);
 	}
 	front_end(scan);
 	if (verdict->found)

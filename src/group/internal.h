@@ -83,8 +83,7 @@ extern bool front_is_current(GroupQueue *queue);
 typedef struct Peeked
 {
 	int64		msg_id;
-	TimestampTz vt;
-	bool		fresh;
+	TimestampTz vt;				/* DT_NOBEGIN of a fresh one */
 	int32		read_ct;
 	bool		mine;			/* written by this transaction */
 	bool		arriving;		/* a version that one of them has written */
@@ -106,15 +105,14 @@ peeked_is_busy(const Peeked *peeked)
 static inline bool
 peeked_is_available(const Peeked *peeked, TimestampTz moment)
 {
-	return !peeked_is_busy(peeked) && !peeked->locked && !peeked->unseen &&
-		(peeked->fresh || peeked->vt <= moment);
+	return !peeked_is_busy(peeked) && !peeked->locked && !peeked->unseen && peeked->vt <= moment;
 }
 
 /* Handed out, and its lease still running at that moment */
 static inline bool
 peeked_is_held(const Peeked *peeked, TimestampTz moment)
 {
-	return !peeked->fresh && peeked->read_ct > 0 && peeked->vt > moment;
+	return peeked->read_ct > 0 && peeked->vt > moment;
 }
 
 /* What a claimer finds about a group */
