@@ -382,6 +382,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 		return request_run(request, outlook);
 	if (request_run(&look, outlook) > 0 || look.unavailable > MOST_UNAVAILABLE)
 		return request_run(request, outlook);
+	request->unavailable = look.unavailable;
 	return 0;
 }
 
@@ -456,7 +457,12 @@ wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 	wait.picky = queue_hides_rows(&request.name);
 	wait.unwakeable = IsolationUsesXactSnapshot() || !request_wants(&request);
 	request.waiting = wait.timeout_ms > 0;
-	(void) wait_for(&wait);
+	/* Notes that were left as they are must not slow down all reads */
+	if (!wait_for(&wait) && request.unavailable > 0)
+	{
+		request.waiting = false;
+		request_run(&request, NULL);
+	}
 	request_finish(&request);
 	return (Datum) 0;
 }
