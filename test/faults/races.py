@@ -433,6 +433,8 @@ KNOWN = (
     ("partly deleted", "archive all", "send and read", ENDINGS[0]),
     ("leased and noted", "read_grouped_rr", LATE, ENDINGS[0]),
     ("one", "read_grouped", LATE, ENDINGS[0]),
+    # the first message is changed when its index page has been read, and before its newest version is visited
+    ("due", "read_grouped_head", "free", ENDINGS[0]),
 )
 
 
