@@ -82,10 +82,49 @@ remove_stale_runs() {
 	done
 }
 
-# in_chroot VERSION COMMAND...: run it in a copy of the tree, which is its working directory.  Mounts, shared
+# older_servers VERSION DIRECTORY: pg_upgrade runs an older server beside the new one, and no Debian release has two.  So
+# DIRECTORY gets what the servers of older releases consist of: for each a directory of its own, with mount points that
+# DIRECTORY/mounts lists, and in lib/ the libraries that the release of VERSION does not have.
+older_servers() {
+	local version=$1 dir=$2 old root part name path there
+	mkdir -m 755 "$dir" "$dir/lib"
+	: >"$dir/mounts"
+	there=$(chroot "$CHROOT" ldconfig -p | awk '{ print $1 }')
+	# The newer one's libraries serve older servers, too
+	for old in 17 15; do
+		[ "$old" -lt "$version" ] || continue
+		root=$PGMQ_CHROOTS/pg$old
+		[ "$(suite_of "$old")" != "$(. /etc/os-release; echo "${VERSION_CODENAME:-}")" ] || root=
+		[ -x "$root/usr/lib/postgresql/$old/bin/postgres" ] || continue
+		for part in lib share include; do
+			mkdir -p "$dir/$old/usr/$part/postgresql/$old"
+			echo "$root/usr/$part/postgresql/$old $dir/$old/usr/$part/postgresql/$old" >>"$dir/mounts"
+		done
+		while read -r name path; do
+			[[ $name == lib* ]] && ! grep -qxF "$name" <<<"$there" && [ ! -e "$dir/lib/$name" ] || continue
+			cp -L "$root$path" "$dir/lib/$name"
+		done < <(chroot "${root:-/}" sh -c "ldd /usr/lib/postgresql/$old/bin/* 2>&1" | awk '$2 == "=>" { print $1, $3 }')
+	done
+	chmod -R a+rX "$dir"
+}
+
+# in_chroot VERSION COMMAND...: run it in a copy of the tree, which is its working directory.  With OLD_SERVERS there
+# are the servers of older releases, too, and that is where.
+#
+#   Mounts, shared
 # memory and processes are in namespaces of their own and go with it, also when it is killed.
 in_chroot() {
-	local version=$1 dir run_fd status=0; shift
+	local version=$1 dir run_fd status=0 old; shift
+	if [ -n "${OLD_SERVERS:-}" ]; then
+		for old in 15 17; do
+			[ "$old" -lt "$version" ] || continue
+			if [ "$(suite_of "$old")" = "$(. /etc/os-release; echo "${VERSION_CODENAME:-}")" ]; then
+				ensure_packages "postgresql-$old" "postgresql-server-dev-$old" "postgresql-$old-partman"
+			elif [ "$old" -ne 15 ]; then
+				prepare_chroot "$old"
+			fi
+		done
+	fi
 	prepare_chroot "$version"
 	lock_file "$CHROOT.lock"
 	refresh_chroot "$version"
@@ -99,10 +138,14 @@ in_chroot() {
 	mkdir -m 755 "$dir/tree"
 	mkdir -m 1777 "$dir/tmp"
 	copy_tree "$dir/tree"
+	[ -z "${OLD_SERVERS:-}" ] || older_servers "$version" "$dir/servers"
 	unshare --mount --ipc --pid --fork --kill-child bash -c '
 		mount -t proc proc "$1/proc" && mount -t tmpfs tmpfs "$1/dev/shm" && mount -t tmpfs tmpfs "$1/run" || exit
 		root=$1 dir=$2; shift 2
-		exec chroot "$root" env -C "$dir/tree" -u PGMQ_CACHE -u PGMQ_CHROOTS TMPDIR="$dir/tmp" "$@"' \
+		if [ -d "$root$dir/servers" ]; then
+			while read -r from to; do mount --bind "$from" "$to" && mount -o remount,bind,ro "$to" || exit; done <"$root$dir/servers/mounts"
+		fi
+		exec chroot "$root" env -C "$dir/tree" -u PGMQ_CACHE -u PGMQ_CHROOTS TMPDIR="$dir/tmp" ${OLD_SERVERS:+"OLD_SERVERS=$dir/servers"} "$@"' \
 		- "$CHROOT" "${dir#"$CHROOT"}" PGVER="$version" "$@" || status=$?
 	rm -rf "$dir"
 	exec {run_fd}<&-

@@ -7,7 +7,9 @@
 # install the extension where nobody else sees it.  No root is needed for that.
 
 PGVER=${PGVER:-15}
-SYSTEM_BIN=/usr/lib/postgresql/$PGVER/bin
+# Where there are servers of other Debian releases, each of them is below a directory of its own
+SYSTEM_ROOT=${SYSTEM_ROOT:-}
+SYSTEM_BIN=$SYSTEM_ROOT/usr/lib/postgresql/$PGVER/bin
 
 # What takes long to make is made once and kept here: chroots of other Debian
 # releases, servers that check themselves.
@@ -123,18 +125,40 @@ make_private_install() {
 
 copy_installation() {
 	local root=$WORK/root share=/usr/share/postgresql/$PGVER lib=/usr/lib/postgresql/$PGVER/lib f
+	local system_share=$SYSTEM_ROOT$share system_lib=$SYSTEM_ROOT$lib
 	[ -x "$SYSTEM_BIN/postgres" ] || die "no PostgreSQL $PGVER in $SYSTEM_BIN"
-	BIN=$root$SYSTEM_BIN
+	BIN=$root${SYSTEM_BIN#"$SYSTEM_ROOT"}
 	mkdir -p "$BIN" "$root$share/extension" "$root$lib/bitcode" "$root/usr/include"
 	cp "$SYSTEM_BIN"/* "$BIN/"
 	# pg_config is a wrapper in some packages' bin directories; this one is the real one
-	for f in "$share"/*; do [ "$(basename "$f")" = extension ] || ln -s "$f" "$root$share/"; done
-	ln -s "$share"/extension/* "$root$share/extension/"
-	for f in "$lib"/*; do [ "$(basename "$f")" = bitcode ] || ln -s "$f" "$root$lib/"; done
-	ln -s /usr/include/* "$root/usr/include/"
+	for f in "$system_share"/*; do [ "$(basename "$f")" = extension ] || ln -s "$f" "$root$share/"; done
+	ln -s "$system_share"/extension/* "$root$share/extension/"
+	for f in "$system_lib"/*; do [ "$(basename "$f")" = bitcode ] || ln -s "$f" "$root$lib/"; done
+	ln -s "$SYSTEM_ROOT"/usr/include/* "$root/usr/include/"
 	ln -s /usr/share/locale "$root/usr/share/locale"
 	# An installed pgmq of the system's must not be written through its links
 	rm -f "$root$lib/pgmq.so" "$root$share"/extension/pgmq*
+}
+
+# make_old_servers: the same of the servers of older releases in OLD_SERVERS, each with a library of this tree, for the
+# test of pg_upgrade; it finds them in PGMQ_OLD_SERVERS, as VERSION=DIRECTORY, the oldest first
+make_old_servers() {
+	local old found=''
+	export LD_LIBRARY_PATH=$OLD_SERVERS/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+	for old in "$OLD_SERVERS"/*/usr; do
+		[ -d "$old" ] || continue
+		old=$(basename "$(dirname "$old")")
+		mkdir -m 755 "$WORK/old$old"
+		(
+			WORK=$WORK/old$old PGVER=$old SYSTEM_ROOT=$OLD_SERVERS/$old
+			SYSTEM_BIN=$SYSTEM_ROOT/usr/lib/postgresql/$old/bin
+			unset CHECKED BUILT
+			make_private_install
+			build_extension COPT=-O0 CLANG=:
+		) || die "cannot make a server $old"
+		found+="${found:+ }$old=$WORK/old$old/root/usr/lib/postgresql/$old"
+	done
+	export PGMQ_OLD_SERVERS=$found
 }
 
 # copy_checked_server: the same of the server that checks itself (checked.sh), which finds all its directories
