@@ -4,9 +4,15 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+use PgmqSql;
 
 # PGMQ_SEED repeats a run
 my $seed = $ENV{PGMQ_SEED} // time;
@@ -163,8 +169,8 @@ $node->command_ok([ 'pg_dump', '-Fc', '-f', "$dir/custom", '-d', $node->connstr(
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('custom'), "$dir/custom" ], 'restored by one');
 is(bindings('custom'), $origin, 'custom: the bindings are as they were');
 
-# By several workers: pg_dump doesn't record that the data of one table of an extension needs that of another, and
-# the workers begin with the largest tables. And under a session that has read the bindings.
+# By several workers: pg_dump doesn't record that the data of one table of an extension needs that of another. And
+# under a session that has read the bindings.
 sub restore_step
 {
 	my ($name, @options) = @_;
@@ -174,7 +180,20 @@ sub restore_step
 restore_step('restored without data', '--section=pre-data');
 my $session = $node->background_psql('workers');
 is($session->query_safe("SELECT pgmq.send_topic('order.new', '1')"), '0', 'there are no bindings yet');
-restore_step('the data by four workers', '-j4', '--section=data', '--section=post-data');
+# As if the list of queues came late: until the lock is released, the worker with the bindings waits as well
+my $late = $node->background_psql('workers');
+$late->query_safe('BEGIN; LOCK TABLE pgmq.meta IN SHARE MODE');
+my $said = '';
+my $restore = IPC::Run::start([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('workers'), '-j4', '--section=data', '--section=post-data', "$dir/custom" ],
+	'<', \undef, '>&', \$said);
+ok_until('the bindings wait for the list of queues', sub {
+	$restore->pump_nb if $restore->pumpable;
+	return $said ne '' || $node->safe_psql('workers', q{SELECT count(*) FROM pg_locks WHERE relation = 'pgmq.meta'::regclass AND NOT granted}) eq '2';
+});
+$late->query_safe('COMMIT');
+$late->quit;
+ok($restore->finish, 'the data by four workers');
+is($said, '', 'without an error');
 is($session->query_safe("SELECT pgmq.send_topic('order.new', '1')"), '2', 'the session sees what was restored');
 $session->quit;
 is(bindings('workers'), $origin, 'workers: the bindings are as they were');
