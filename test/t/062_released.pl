@@ -177,7 +177,8 @@ is(join("\n", grep { !$never{$_} } split /\n/, $node->safe_psql('back', $OBJECTS
 		map { "index CREATE INDEX q_$_ USING btree (vt, msg_id) WHERE (vt <> enqueued_at)" } 'ours_vt_idx ON pgmq.q_ours', 'part_vt_idx ON ONLY pgmq.q_part'),
 	 'back: nothing of ours is left but what the docs say');
 # and there again
-is($node->safe_psql('back', q{DROP FUNCTION public.create_small, pgmq._before_2_create_partitioned; ALTER EXTENSION pgmq UPDATE; SELECT count(*) FROM pgmq.read('told', 60, 1)}), '1', 'back, and there again');
+is($node->safe_psql('back', q{ALTER EXTENSION pgmq UPDATE; SELECT count(*) FROM pgmq.read('told', 60, 1);
+	SELECT public.create_small('small'); SELECT is_partitioned FROM pgmq.meta WHERE queue_name = 'small'}), qq{1\n\nt}, 'back, and there again');
 
 # Fresh and updated
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');
