@@ -15,11 +15,11 @@ use LoadedQueues;
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $node = PostgreSQL::Test::Cluster->new('origin');
 $node->init(allows_streaming => 'logical');
-$node->append_conf('postgresql.conf', "log_statement = none\nautovacuum_naptime = 1s\nmax_logical_replication_workers = 10\n");
+$node->append_conf('postgresql.conf', "log_statement = none\nautovacuum_naptime = 1s\nmax_logical_replication_workers = 10\nmax_worker_processes = 30\n");
 $node->start;
 my $target = PostgreSQL::Test::Cluster->new('target');
 $target->init;
-$target->append_conf('postgresql.conf', "log_statement = none\nfsync = off\nmax_sync_workers_per_subscription = 4\nwal_retrieve_retry_interval = 100ms\nmax_logical_replication_workers = 10\n");
+$target->append_conf('postgresql.conf', "log_statement = none\nfsync = off\nmax_sync_workers_per_subscription = 4\nwal_retrieve_retry_interval = 100ms\nmax_logical_replication_workers = 10\nmax_worker_processes = 30\n");
 $target->start;
 
 loaded_queues($node);
