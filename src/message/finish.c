@@ -9,6 +9,7 @@
  */
 #include "pgmq.h"
 
+#include "access/relation.h"
 #include "catalog/pg_type_d.h"
 #include "utils/array.h"
 
@@ -91,6 +92,19 @@ static const PlanSpec set_vt_array_at_plan = {
 };
 
 /*
+ * The queue's table before the archive, as everything that locks both.  A kept plan
+ * would lock the archive first.
+ */
+static void
+lock_queue_first(const QueueName *name)
+{
+	Relation	rel = queue_open_table(name, QUEUE_TABLE, RowExclusiveLock, NULL);
+
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+}
+
+/*
  * Run a statement whose $1 is one msg_id, or an array of them.  It takes as many
  * messages as there are ids, at most.
  */
@@ -112,6 +126,8 @@ run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *null
 		most = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
 	}
 	SPI_connect();
+	if (archives)
+		lock_queue_first(name);
 	effect_taking(name, most);
 	held = archives ? default_hold(name, ARCHIVE_TABLE) : InvalidOid;
 	processed = route_by_id(name, spec, values, nulls, makes_due, dest);
