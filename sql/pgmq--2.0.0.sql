@@ -914,4 +914,5 @@ SELECT queue_name, is_partitioned, needs_vt_index, needs_id_index, needs_group_i
   FROM pgmq._queues_to_upgrade();
 COMMENT ON VIEW pgmq.queues_to_upgrade IS
     'The queues of the PL/pgSQL extension that lack something, which CALL pgmq.upgrade_queues() gives them';
-GRANT SELECT ON TABLE pgmq.queues_to_upgrade TO PUBLIC;
+ALTER TABLE pgmq.queues_to_upgrade OWNER TO @extowner@;
+GRANT SELECT ON TABLE pgmq.queues_to_upgrade TO pg_monitor;

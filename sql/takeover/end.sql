@@ -101,7 +101,7 @@ BEGIN
 END
 $executors$;
 
--- New tables belong to the owner of meta.  pg_monitor may read them if it may read meta:
+-- New tables and the view belong to the owner of meta.  pg_monitor may read them if it may read meta:
 -- a privilege that was revoked stays revoked.
 DO $owners$
 DECLARE
@@ -110,7 +110,7 @@ DECLARE
     name text;
     kind record;
 BEGIN
-    FOREACH name IN ARRAY string_to_array(current_setting('pgmq.takeover_new_tables'), ',') LOOP
+    FOREACH name IN ARRAY string_to_array(current_setting('pgmq.takeover_new_tables'), ',') || ARRAY['queues_to_upgrade'] LOOP
         EXECUTE format('ALTER TABLE pgmq.%I OWNER TO %s', name, meta.relowner::regrole);
         IF EXISTS (SELECT FROM aclexplode(meta.relacl) AS a WHERE a.grantee = 'pg_monitor'::regrole AND a.privilege_type = 'SELECT') THEN
             EXECUTE format('GRANT SELECT ON TABLE pgmq.%I TO pg_monitor', name);

@@ -117,7 +117,11 @@ is($node->safe_psql('old', $LEFT), join("\n",
 	'Mixed|f|t|f|f|f|f|f', 'aged|f|t|f|f|f|f|f', 'orders|f|t|f|t|f|t|f', 'part|t|t|f|f|f|t|t', 'timed|t|t|t|f|f|f|t', 'unlogged|f|t|f|f|t|f|f'),
 	'the view lists what each queue lacks');
 is((psql('old', 'boss', $LEFT))[1], $node->safe_psql('old', $LEFT), 'and the owner of the extension may read it');
-like((psql('old', 'other', $LEFT))[2], qr/permission denied for table meta/, 'as whoever may read pgmq.meta');
+like((psql('old', 'other', $LEFT))[2], qr/permission denied for view queues_to_upgrade/, 'another role may not');
+$node->safe_psql('old', 'GRANT SELECT ON pgmq.queues_to_upgrade TO other');
+like((psql('old', 'other', $LEFT))[2], qr/permission denied for table meta/, 'unless it may read pgmq.meta as well');
+is($node->safe_psql('old', q{SELECT relowner::regrole, has_table_privilege('pg_monitor', oid, 'SELECT') FROM pg_class WHERE relname = 'queues_to_upgrade'}),
+	'boss|t', 'pg_monitor may');
 
 # Enough to do, so that builds and clients meet
 my @queues = qw(orders mixed unlogged part timed aged);
