@@ -230,6 +230,16 @@ init_segment(void *area)
 	segment->layout = 0;
 }
 
+/* The version in the name of an area, "pgmq name-v1" */
+static uint32
+layout_of(const char *name)
+{
+	const char *version = strstr(name, "-v");
+
+	Assert(version != NULL);
+	return (uint32) strtoul(version + 2, NULL, 10);
+}
+
 /*
  * By the name without its version.  So libraries of two versions find the same entry,
  * and each of them learns that not all sessions have the same segment.
@@ -237,16 +247,13 @@ init_segment(void *area)
 static SharedSegment *
 find_segment(const char *name)
 {
-	const char *version = strstr(name, "-v");
-
-	Assert(version != NULL && atoi(version + 2) > 0);
-	return main_area(pnstrdup(name, version - name), sizeof(SharedSegment), init_segment);
+	return main_area(pnstrdup(name, strstr(name, "-v") - name), sizeof(SharedSegment), init_segment);
 }
 
 static void *
 get_segment(AreaRequest *request)
 {
-	uint32		layout = (uint32) atoi(strstr(request->name, "-v") + 2);
+	uint32		layout = layout_of(request->name);
 	SharedSegment *segment;
 	dsm_segment *mapping;
 	void	   *area;

@@ -17,7 +17,7 @@
 #include "group/group.h"
 
 /* A group that an open transaction blocks is looked at again after 10 ms, 20, ... 1.28 s; and after this at the latest */
-#define SHORTEST_PAUSE 10000
+#define SHORTEST_PAUSE INT64CONST(10000)
 #define LONGEST_PAUSE (128 * SHORTEST_PAUSE)
 #define MOST_BUSY_PAUSE (2 * USECS_PER_SEC)
 

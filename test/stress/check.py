@@ -213,6 +213,8 @@ class Checker:
                 elif event[0] == "MS":
                     for key in event[4]:
                         self.keys[key].sends.append((tx, event[3], None, 0, "maybe"))
+                    for key, group in zip(event[4], event[5] or ()):
+                        self.keys[key].group = (event[3], group)
                 else:
                     for _, key in event[5]:
                         self.keys[key].maybe_finished = True

@@ -172,7 +172,7 @@ class Session:
         bodies = [json.dumps({"k": key, "m": self.rng.randrange(8)}) for key in keys]
         headers = [json.dumps({"x-pgmq-group": group}) for group in groups] if groups else [None] * count
         if not self.in_tx:
-            self.log.put("MS", time.monotonic(), self.tx + 1, queue, keys)
+            self.log.put("MS", time.monotonic(), self.tx + 1, queue, keys, groups)
         # A time is taken before the send, so it may lie up to 0.1 s before the delay's end
         when = {(True, True): ", clock_timestamp() + %d * interval '1 s'" % delay,
                 (True, False): ", %d" % delay}.get((delay > 0, at), "")
