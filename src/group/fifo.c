@@ -77,6 +77,17 @@ make_index(const QueueName *name)
 	AtEOXact_GUC(false, nest);
 }
 
+/* Whatever has the name of the helper table must be one */
+void
+group_require_notes_name(const QueueName *name)
+{
+	if (OidIsValid(queue_index_relid(name, NOTES_TABLE, "")) && !group_has_notes(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation %s exists and is not the helper table of a queue", name_table(name, NOTES_TABLE)),
+				 errhint("The helper table of the queue needs this name.")));
+}
+
 /*
  * A new table of notes, as durable as the queue and of the same owner.  Earlier
  * notes are not kept: they may have been made for another table.
@@ -93,13 +104,9 @@ make_notes(const QueueName *name)
 	bool		unlogged = get_rel_persistence(queue) == RELPERSISTENCE_UNLOGGED;
 	Oid			owner = owner_of(queue);
 
+	group_require_notes_name(name);
 	if (group_has_notes(name))
 		run_ddl("DROP TABLE %s", notes);
-	else if (OidIsValid(queue_index_relid(name, NOTES_TABLE, "")))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("relation %s exists and is not the helper table of a queue", notes),
-				 errhint("The helper table of the queue needs this name.")));
 	run_ddl("CREATE %sTABLE %s ("
 				  "msg_id bigint GENERATED ALWAYS AS IDENTITY,"
 				  " enqueued_at timestamp with time zone,"

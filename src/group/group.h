@@ -21,6 +21,7 @@ extern const char *group_index(const QueueName *name);
 
 /* For queues that get what create_fifo_index() makes while they are in use */
 extern void group_index_shape(const char **suffix, const char **definition);
+extern void group_require_notes_name(const QueueName *name);
 extern void group_begin_notes(const QueueName *name);
 
 /* At the end of a transaction; cannot fail */

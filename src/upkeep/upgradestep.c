@@ -121,6 +121,7 @@ typedef struct NeededIndex
 	bool		needed;
 	bool		shaped;			/* the index of its name is one, though it may not be valid */
 	bool		partitioned;
+	void		(*require) (const QueueName *name); /* an error if "change" would fail, before the index is built */
 	void		(*change) (const QueueName *name);	/* with the change of names */
 } NeededIndex;
 
@@ -188,6 +189,8 @@ build_index(QueueUpgrade *upgrade, const NeededIndex *index, const char *which, 
 				(errcode(ERRCODE_NAME_TOO_LONG),
 				 errmsg("the name of queue \"%s\" is too long for those of its indexes", upgrade->name.canonical),
 				 errhint("Move the messages to a queue with a shorter name.")));
+	if (index->require != NULL)
+		index->require(&upgrade->name);
 	step->concurrently = !index->partitioned;
 	step->sql = psprintf("CREATE INDEX %s%s ON %s%s %s",
 						 index->partitioned ? "" : "CONCURRENTLY ",
@@ -350,7 +353,8 @@ find_indexes(NeededIndex *indexes)
 		.needed = row_bool(0, NEEDS_VT_INDEX), .shaped = row_bool(0, HAS_VT_INDEX)
 	};
 	*groups = (NeededIndex) {
-		.what = "index for groups", .needed = row_bool(0, NEEDS_GROUP_INDEX), .change = group_begin_notes
+		.what = "index for groups", .needed = row_bool(0, NEEDS_GROUP_INDEX),
+		.require = group_require_notes_name, .change = group_begin_notes
 	};
 	group_index_shape(&groups->suffix, &groups->definition);
 	for (i = 0; i < UPGRADE_INDEXES; i++)

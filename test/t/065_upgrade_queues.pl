@@ -276,6 +276,12 @@ is($node->safe_psql('older', $LEFT), 'bad|f|t|f|f|f|f|f', 'and the other queue i
 like((psql('older', 'boss', q{CALL pgmq.upgrade_queues('bad')}))[2], qr/ERROR:  upgrade of queue "bad" failed/, 'for one queue it is an error');
 $node->safe_psql('older', 'DROP TABLE pgmq."q_bad_vt_idx$new"');
 is((psql('older', 'boss', q{CALL pgmq.upgrade_queues('bad')}))[2], '', 'which can be put right');
+$node->safe_psql('older', 'CREATE TABLE pgmq.g_bad (); CREATE INDEX q_bad_fifo_idx ON pgmq.q_bad USING gin (headers)');
+like((psql('older', 'boss', q{CALL pgmq.upgrade_queues('bad')}))[2], qr/ERROR:  upgrade of queue "bad" failed \(index for groups\): relation pgmq.g_bad exists/,
+	'the name of the helper table is taken');
+is($node->safe_psql('older', q{SELECT count(*) FROM pg_class WHERE relname ~ '^q_bad_fifo_idx.'}), '0', 'and no index was built in vain');
+$node->safe_psql('older', 'DROP TABLE pgmq.g_bad');
+is((psql('older', 'boss', q{CALL pgmq.upgrade_queues('bad')}))[2], '', 'it is free again');
 
 # holds(sql): an open transaction of an application
 my $held;
