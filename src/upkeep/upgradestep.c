@@ -42,7 +42,8 @@ PG_FUNCTION_INFO_V1(pgmq__queues_to_upgrade);
 
 /*
  * $1 the tables of queues.  An index by msg_id may have any name; the shape says that
- * the index of our name is one, even if it is not valid.
+ * the index of our name is one, even if it is not valid.  Under quote_all_identifiers
+ * the server quotes the names of columns.
  */
 #define INDEX_NAMED(suffix) \
 	"(SELECT x.* FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid" EQUALS "x.indexrelid" \
@@ -53,14 +54,14 @@ PG_FUNCTION_INFO_V1(pgmq__queues_to_upgrade);
 	"(SELECT a.amname" EQUALS "'btree' FROM pg_catalog.pg_class AS i" \
 	" JOIN pg_catalog.pg_am AS a ON a.oid" EQUALS "i.relam WHERE i.oid" EQUALS "x.indexrelid)" \
 	" AND x.indnatts" EQUALS "2" \
-	" AND pg_catalog.pg_get_indexdef(x.indexrelid, 1, false)" EQUALS "'vt'" \
-	" AND pg_catalog.pg_get_indexdef(x.indexrelid, 2, false)" EQUALS "'msg_id'" \
-	" AND pg_catalog.pg_get_expr(x.indpred, x.indrelid)" EQUALS "'(vt <> enqueued_at)'"
+	" AND pg_catalog.replace(pg_catalog.pg_get_indexdef(x.indexrelid, 1, false), '\"', '')" EQUALS "'vt'" \
+	" AND pg_catalog.replace(pg_catalog.pg_get_indexdef(x.indexrelid, 2, false), '\"', '')" EQUALS "'msg_id'" \
+	" AND pg_catalog.replace(pg_catalog.pg_get_expr(x.indpred, x.indrelid), '\"', '')" EQUALS "'(vt <> enqueued_at)'"
 
 #define HAS_ID_SHAPE \
 	"(SELECT a.amname" EQUALS "'btree' FROM pg_catalog.pg_class AS i" \
 	" JOIN pg_catalog.pg_am AS a ON a.oid" EQUALS "i.relam WHERE i.oid" EQUALS "x.indexrelid)" \
-	" AND pg_catalog.pg_get_indexdef(x.indexrelid, 1, false)" EQUALS "'msg_id' AND x.indpred IS NULL"
+	" AND pg_catalog.replace(pg_catalog.pg_get_indexdef(x.indexrelid, 1, false), '\"', '')" EQUALS "'msg_id' AND x.indpred IS NULL"
 
 #define IS_LEFT_OVER(suffix) \
 	"EXISTS (SELECT FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid" EQUALS "x.indexrelid" \
