@@ -24,9 +24,13 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am_d.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
@@ -49,6 +53,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
 #include "base/changes.h"
@@ -503,23 +508,35 @@ has_attributes(TupleDesc desc, const Oid *types, int count)
 
 /*
  * Whether the type has the attributes by now.  While an update commits, a session can
- * learn of a function before it learns of the type.
+ * learn of a function before it learns of the type.  What the session keeps of the type
+ * does not tell: a commit is visible a moment before it invalidates that.
  */
 static bool
 has_attributes_now(TupleDesc desc, const Oid *types, int count)
 {
-	TupleDesc	now;
-	bool		same;
+	Oid			relid = desc->tdtypeid == RECORDOID ? InvalidOid : get_typ_typrelid(desc->tdtypeid);
+	Relation	rel = table_open(AttributeRelationId, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			live = 0;
+	bool		same = OidIsValid(relid);
 
-	if (!OidIsValid(desc->tdtypeid) || desc->tdtypeid == RECORDOID)
-		return false;
-	AcceptInvalidationMessages();
-	now = lookup_rowtype_tupdesc_noerror(desc->tdtypeid, -1, true);
-	if (now == NULL)
-		return false;
-	same = has_attributes(now, types, count);
-	ReleaseTupleDesc(now);
-	return same;
+	ScanKeyInit(&keys[0], Anum_pg_attribute_attrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	ScanKeyInit(&keys[1], Anum_pg_attribute_attnum, BTGreaterStrategyNumber, F_INT2GT, Int16GetDatum(0));
+	scan = systable_beginscan(rel, AttributeRelidNumIndexId, true, snapshot, lengthof(keys), keys);
+	while (same && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_attribute att = (Form_pg_attribute) GETSTRUCT(tuple);
+
+		if (!att->attisdropped)
+			same = live < count && att->atttypid == types[live++];
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return same && live == count;
 }
 
 /*
