@@ -60,7 +60,7 @@ warn_of_name(QueueList *list, const char *queue_name, int sqlerrcode, const char
 }
 
 static void
-add_queue(QueueList *list, const char *queue_name)
+add_queue(QueueList *list, char *queue_name)
 {
 	ListedQueue *queue;
 
@@ -76,40 +76,45 @@ add_queue(QueueList *list, const char *queue_name)
 		warn_of_name(list, queue_name, ERRCODE_INVALID_NAME, "no queue can have this name");
 	else
 	{
-		queue->spelling = pstrdup(queue_name);
+		queue->spelling = queue_name;
 		list->count++;
 	}
 }
 
+/* By name, and rows without one last */
 static int
-compare_queues(const void *a, const void *b)
+compare_names(const void *a, const void *b)
 {
-	const char *left = ((const ListedQueue *) a)->spelling;
-	const char *right = ((const ListedQueue *) b)->spelling;
+	const char *left = *(char *const *) a;
+	const char *right = *(char *const *) b;
 
+	if (left == NULL || right == NULL)
+		return (left == NULL) - (right == NULL);
 	return varstr_cmp(left, (int) strlen(left), right, (int) strlen(right), DEFAULT_COLLATION_OID);
 }
 
-/* The queues that the caller may see, by name; palloc'd.  Rows that name no queue are warnings. */
+/* The queues that the caller may see, by name; palloc'd.  Rows that name no queue are warnings, in the same order. */
 int
 queues_list(ListedQueue **queues)
 {
 	static const char *const columns[] = {"queue_name"};
 	OwnRow	   *rows;
 	uint64		count = ownread(OWN_META, VIEW_OF_STATEMENT, columns, lengthof(columns), &rows);
+	char	  **names = palloc_extended(sizeof(char *) * (count + 1), MCXT_ALLOC_HUGE);
 	QueueList	list = {NULL, 0, 64, 0};
 	uint64		i;
 
+	for (i = 0; i < count; i++)
+		names[i] = ownread_text(&rows[i], 0);
+	qsort(names, count, sizeof(char *), compare_names);
 	list.queues = palloc(sizeof(ListedQueue) * list.max);
 	for (i = 0; i < count; i++)
-		add_queue(&list, ownread_text(&rows[i], 0));
+		add_queue(&list, names[i]);
 	if (list.nameless > MAX_NAME_WARNINGS)
 		ereport(WARNING,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("pgmq.meta has " INT64_FORMAT " more rows that name no queue",
 						list.nameless - MAX_NAME_WARNINGS)));
-	if (list.count > 1)
-		qsort(list.queues, list.count, sizeof(ListedQueue), compare_queues);
 	*queues = list.queues;
 	return list.count;
 }
