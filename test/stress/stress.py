@@ -19,7 +19,7 @@ import psycopg
 import workload
 from check import ENOUGH, INVARIANTS, Checker
 from session import Session
-from workload import ALL_QUEUES, GROUPED, GROUPED_READS, INDEXED, PARTITIONS, UNPARTITIONED
+from workload import ALL_QUEUES, FIRST_TO_BE_HAD, GROUPED, GROUPED_READS, INDEXED, PARTITIONS, UNPARTITIONED
 
 # A round ends with everything drained and checked; a long run has many.
 ROUND = 180
@@ -210,8 +210,9 @@ class Round:
                                     " FROM pgmq.q_%s" % queue)
                 if not left:
                     break
-                if not any(row[3] for row in left):
-                    progress = time.monotonic()     # leased or delayed: 3 s at most
+                ready = session.rows(FIRST_TO_BE_HAD % queue) if queue in GROUPED else any(row[3] for row in left)
+                if not ready:
+                    progress = time.monotonic()     # held or delayed: 3 s at most
                 if time.monotonic() > progress + 2:
                     left = [row[:3] for row in left if row[3]]
                     session.log.put("LEFT", time.monotonic(), 0, queue, left)

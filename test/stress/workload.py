@@ -31,6 +31,17 @@ UNPARTITIONED = ("lanes",)
 ALL_QUEUES = QUEUES + tuple(GROUPED)
 GROUPED_READS = ("read_grouped", "read_grouped_rr", "read_grouped_head")
 
+# The first message of each group, if nothing keeps it from being handed out: it is visible, and does not
+# come into a group of which somebody holds a message already
+FIRST_TO_BE_HAD = """
+    SELECT msg_id, message->>'k', g || ' ' || vt::text FROM
+        (SELECT DISTINCT ON (g) *, bool_or(is_held) OVER (PARTITION BY g) AS group_is_held FROM
+            (SELECT *, headers->>'x-pgmq-group' AS g,
+                    read_ct > 0 AND vt <> enqueued_at AND vt > clock_timestamp() AS is_held
+             FROM pgmq.q_%s) AS messages
+         ORDER BY g, msg_id) AS first
+    WHERE (vt <= clock_timestamp() OR vt = enqueued_at) AND (read_ct > 0 OR NOT group_is_held)"""
+
 # Producers leave it at so many: only a read that comes back short proves anything.
 DEPTH = 150
 
@@ -240,22 +251,15 @@ class GroupWorker(Worker):
 class GroupAuditor(Session):
     """Looks whether the groups that are to be had are handed out.
 
-    Nobody writes to the queue while it looks.  Each group whose first message is
-    visible must be handed out, at the latest when the pause for groups that
-    open transactions have blocked is over.
+    Nobody writes to the queue while it looks.  Each group that is to be had must
+    be handed out, at the latest when the pause for groups that open
+    transactions have blocked is over.
     """
     AT_MOST = 1.6
 
     def __init__(self, *args, queue):
         super().__init__(*args)
         self.queue = queue
-
-    def visible_heads(self):
-        return {row[0]: row[1:] for row in self.rows(
-            "SELECT msg_id, message->>'k', g || ' ' || vt::text FROM"
-            " (SELECT DISTINCT ON (headers->>'x-pgmq-group') *, headers->>'x-pgmq-group' AS g"
-            " FROM pgmq.q_%s ORDER BY headers->>'x-pgmq-group', msg_id) AS m"
-            " WHERE vt <= clock_timestamp() OR vt = enqueued_at" % self.queue)}
 
     def step(self):
         self.shared.depth[ALL_QUEUES.index(self.queue)] = self.value(
@@ -265,7 +269,7 @@ class GroupAuditor(Session):
         self.execute("SET LOCAL lock_timeout = '3s'")
         self.execute("LOCK TABLE pgmq.q_%s IN SHARE ROW EXCLUSIVE MODE" % self.queue)
         since = time.monotonic()
-        heads = self.visible_heads()
+        heads = {row[0]: row[1:] for row in self.rows(FIRST_TO_BE_HAD % self.queue)}
         got = {row[0] for row in self.read_grouped(self.queue, "read_grouped_head", None, 5)}
         while set(heads) - got and time.monotonic() < since + self.AT_MOST:
             self.nap(0.2)
