@@ -85,6 +85,7 @@ my %calls = (
 	'archive(text, bigint)' => [ "SELECT pgmq.archive('jobs', 1)" ],
 	archive => [ "SELECT pgmq.archive('jobs', '{1}'::bigint[])" ],
 	purge_queue => [ "SELECT pgmq.purge_queue('jobs')" ],
+	DELETE => [ 'DELETE FROM pgmq.a_jobs WHERE archived_at < now()' ],
 	metrics => [ "SELECT pgmq.metrics('jobs')" ],
 	metrics_all => [ 'SELECT pgmq.metrics_all()' ],
 	list_queues => [ 'SELECT pgmq.list_queues()' ],

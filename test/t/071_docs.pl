@@ -19,6 +19,56 @@ $node->start;
 DocExamples::run($node, 'api', 'CREATE EXTENSION pg_partman');
 DocExamples::run($node, 'topics');
 DocExamples::run($node, 'partitions');
+DocExamples::run($node, 'privileges', 'CREATE ROLE app', 'CREATE ROLE worker', q{SELECT pgmq.create('orders')});
+
+# The policies of the page on privileges
+my $own = $node->safe_psql('privileges', q{
+	SELECT FROM pgmq.send('orders', '1', headers => '{"from": "shop"}');
+	SET ROLE app;
+	SELECT FROM pgmq.send('orders', '2', headers => '{"from": "app"}');
+	SELECT message FROM pgmq.q_orders;
+	SET ROLE worker;
+	SELECT pgmq.delete('orders', msg_id) FROM pgmq.read('orders', 60, 10)});
+is($own =~ s/\n+/,/gr =~ s/^,//r, '2,t,t', 'a sender sees its own messages, and a worker all');
+is($node->psql('privileges', q{SET ROLE app; SELECT pgmq.send('orders', '3')}), 3, 'and sends no others');
+
+# Why a queue does not move: each query of the page on operations shows its cause, to the role that monitors
+{
+	my ($table) = DocExamples::page('operations') =~ /^\| cause \| query .*?\n(.*?)\n\n/ms;
+	my %query = map { /^\| (.*?) \| `(.*?)`/ ? ($1 => $2) : () } split /\n/, $table;
+	my %expected = (
+		leased => qr/^1\|/, delayed => qr/^3\|/, fail => qr/^1\|2\|/, group => qr/^a\|4\|/, open => qr/\|idle in transaction\|SELECT/,
+		lock => qr/\|\{\d+\}\|SELECT pgmq.delete/, reads => qr/pgmq/, policies => qr/^few\|\{watcher\}\|/, hand => qr/^2$/);
+
+	$node->safe_psql('postgres', 'CREATE DATABASE stuck');
+	$node->safe_psql('stuck', q{
+		CREATE EXTENSION pgmq;
+		SELECT pgmq.create('orders');
+		CREATE ROLE watcher IN ROLE pg_monitor;
+		GRANT USAGE ON SCHEMA pgmq TO watcher;
+		GRANT SELECT ON pgmq.q_orders TO watcher;
+		SELECT pgmq.send('orders', '"fails"');
+		SELECT FROM pgmq.read('orders', 0, 1);
+		SELECT pgmq.read('orders', 60, 1);
+		SELECT pgmq.send_batch('orders', '{1,2}'::jsonb[], delay => 60);
+		SELECT pgmq.send('orders', '1', '{"x-pgmq-group": "a"}'::jsonb, delay => 60);
+		SELECT pgmq.send('orders', '2', '{"x-pgmq-group": "a"}'::jsonb);
+		INSERT INTO pgmq.q_orders (vt, message) VALUES (now(), '3');
+		CREATE POLICY few ON pgmq.q_orders TO watcher USING (msg_id < 3)});
+	my $holder = $node->background_psql('stuck');
+	$holder->query_safe(q{BEGIN; SELECT pgmq.delete('orders', 2)});
+	my $blocked = $node->background_psql('stuck');
+	$blocked->query_until(qr/start/, "\\echo start\nSELECT pgmq.delete('orders', 2);\n");
+	$node->poll_query_until('stuck', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')});
+	is(scalar keys %query, scalar keys %expected, 'every cause has a query');
+	foreach my $word (sort keys %expected)
+	{
+		my ($cause) = grep { /\b$word\b/ } keys %query;
+		like($node->safe_psql('stuck', "SET ROLE watcher; $query{$cause}"), $expected{$word}, $cause);
+	}
+	$holder->query_safe('ROLLBACK');
+	$_->quit foreach $holder, $blocked;
+}
 
 my $page = DocExamples::page('api');
 my @functions = split /\n/, $node->safe_psql('api', q{
