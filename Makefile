@@ -2,13 +2,13 @@
 srcdir := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
 
 EXTENSION = pgmq
-EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/pgmq.control)
 MODULE_big = pgmq
 OBJS = $(patsubst $(srcdir)/%.c,%.o,$(sort $(wildcard $(srcdir)/src/*.c $(srcdir)/src/*/*.c)))
 # PGXS puts $(srcdir) in front of these itself
 DATA = $(sort $(patsubst $(srcdir)/%,%,$(wildcard $(srcdir)/sql/pgmq--*.sql)))
 # What takes over the PL/pgSQL extension.  Each of its versions leads to one that it never has, so that
-# scripts it has left in the directory are no part of our path; from there one script leads to 2.0.0.
+# scripts it has left in the directory are no part of our path; from there one script leads to 2.0.0, and those
+# of later versions go on.
 TAKEN_OVER = 1.4.4 1.4.5 1.5.0 1.5.1 1.5.2 1.6.0 1.6.1 1.7.0 1.7.1 1.8.0 1.8.1 1.9.0 \
 	1.10.0 1.10.1 1.11.0 1.11.1 1.11.2 1.12.0 1.13.0 1.13.1 unpackaged
 DATA_built = pgmq--unpackaged.sql pgmq--takeover--2.0.0.sql $(TAKEN_OVER:%=pgmq--%--takeover.sql)

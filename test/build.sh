@@ -55,21 +55,35 @@ frozen() {
 frozen "$TOP"
 result $? "the scripts of released versions are what was released"
 
-# The same where 2.0.0 is released: without its sum, with it, after a change, and with a version that no script leads to
+# The same in a directory of its own.  2.0.0 is released: without its sum, with it, and after a change
 mkdir -p "$WORK/frozen/sql" "$WORK/frozen/test"
-cp "$TOP"/sql/pgmq--*.sql "$WORK/frozen/sql"
-sed 's/^## \[2.0.0\].*/## [2.0.0] - 2030-01-01/' "$TOP/CHANGELOG.md" >"$WORK/frozen/CHANGELOG.md"
+echo '## [2.0.0] - 2030-01-01' >"$WORK/frozen/CHANGELOG.md"
+echo 'SELECT 1;' >"$WORK/frozen/sql/pgmq--2.0.0.sql"
 : >"$WORK/frozen/test/released.sha256"
 status=0
 ! frozen "$WORK/frozen" >/dev/null || status=1
-(cd "$WORK/frozen" && sha256sum sql/pgmq--*2.0.0.sql >test/released.sha256)
+(cd "$WORK/frozen" && sha256sum sql/pgmq--2.0.0.sql >test/released.sha256)
 frozen "$WORK/frozen" || status=1
-echo >>"$WORK/frozen/sql/pgmq--2.0.0.sql"
+echo 'SELECT 2;' >"$WORK/frozen/sql/pgmq--2.0.0.sql"
 ! frozen "$WORK/frozen" >/dev/null || status=1
-cp "$TOP/sql/pgmq--2.0.0.sql" "$WORK/frozen/sql"
-sed -i '/^## \[2.0.0\]/i ## [2.1.0] - 2030-02-02' "$WORK/frozen/CHANGELOG.md"
+# 2.1.0 is released: without a script, and with one that has no sum; before that its script may change
+echo 'SELECT 1;' >"$WORK/frozen/sql/pgmq--2.0.0.sql"
+sed -i '1i ## [2.1.0] - 2030-02-02' "$WORK/frozen/CHANGELOG.md"
 ! frozen "$WORK/frozen" >/dev/null || status=1
+echo 'SELECT 1;' >"$WORK/frozen/sql/pgmq--2.0.0--2.1.0.sql"
+! frozen "$WORK/frozen" >/dev/null || status=1
+sed -i '1s/ - .*/ - unreleased/' "$WORK/frozen/CHANGELOG.md"
+frozen "$WORK/frozen" || status=1
 result "$status" "a change of a released script is noticed"
+
+# A version stands in three places
+versions=$(cd "$TOP" && {
+	sed -n "s/^default_version = '\(.*\)'/\1/p" pgmq.control
+	sed -n 's/^#define PGMQ_VERSION "\(.*\)"/\1/p' src/pgmq.h
+	sed -n 's/^## \[\([0-9.]*\)\].*/\1/p;T;q' CHANGELOG.md
+} | sort | uniq -c | awk '{ print $1 }')
+[ "$versions" = 3 ]
+result $? "the control file, the library and the changelog name one version"
 
 # compiles_for VERSION-NUMBER: whether compat.h takes a server of this version; what it says is in $WORK/compat.out
 compiles_for() {

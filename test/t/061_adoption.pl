@@ -122,13 +122,13 @@ may('deputy', 'of_boss', q{
 	SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND objid IN ('pgmq.send(text, text)'::regprocedure,
 		'pgmq.helper()'::regprocedure, 'pgmq.__pgmq_migrations'::regclass, 'pgmq.mine'::regtype);
 	SELECT extversion, extowner::regrole FROM pg_extension WHERE extname = 'pgmq'},
-	"boss\nboss\nboss\nboss\nboss\n0\n2.0.0|deputy", 'and objects of clients and users stay as they are');
+	"boss\nboss\nboss\nboss\nboss\n0\n$NEW_VERSION|deputy", 'and objects of clients and users stay as they are');
 may('boss', 'of_boss', "SELECT count(*) FROM pg_proc WHERE pronamespace = 'pgmq'::regnamespace AND proowner <> '$superuser'::regrole", '2',
 	'all functions of the extension belong to the superuser');
 
 $node->safe_psql('postgres', 'CREATE DATABASE empty OWNER boss');
 may_not('boss', 'empty', $ADOPT, qr/^42704: there is no installation of pgmq/, 'nothing to adopt');
-may('boss', 'empty', 'CREATE EXTENSION pgmq; SELECT extversion FROM pg_extension WHERE extname = $$pgmq$$', '2.0.0', 'and a fresh installation is none the worse');
+may('boss', 'empty', 'CREATE EXTENSION pgmq; SELECT extversion FROM pg_extension WHERE extname = $$pgmq$$', $NEW_VERSION, 'and a fresh installation is none the worse');
 
 $node->safe_psql('postgres', 'CREATE DATABASE strange OWNER "Strange Role"');
 may('Strange Role', 'strange', old_installation('1.5.1') . old_queues('1.5.1') . $ADOPT, '', 'a role whose name needs quotes');

@@ -114,7 +114,7 @@ is(version_of('creating'), '1.4.4', 'an update waits for a queue whose row is wr
 is(as_boss('creating', q{SELECT pgmq.send('earlier', '1'); SELECT count(*) FROM pgmq.meta WHERE queue_name = 'earlier'}), "1\n1", 'and senders do not wait for long meanwhile');
 $stopper->query_safe('SELECT pg_advisory_unlock(3)');
 is(ended($update), '', 'it goes on when the transaction has ended');
-is(version_of('creating'), '2.0.0', 'and is complete');
+is(version_of('creating'), $NEW_VERSION, 'and is complete');
 $stopper->query_safe("SELECT pg_advisory_unlock($_)") foreach 1, 2;
 is(join('', map { IPC::Run::finish($_->{harness}); $_->{err} } @creators), '', 'all calls of the old create() have succeeded');
 $stopper->quit;
@@ -151,7 +151,7 @@ foreach my $version (qw(1.9.0 1.13.1))
 	is(version_of($db), $version, "$version: the update waits");
 	$_->[2]->query_safe('COMMIT') foreach @pairs;
 	is(ended($update), '', "$version: no deadlock");
-	is(version_of($db), '2.0.0', "$version: updated");
+	is(version_of($db), $NEW_VERSION, "$version: updated");
 	$_->[2]->quit foreach @pairs;
 }
 

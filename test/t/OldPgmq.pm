@@ -9,10 +9,12 @@ use Exporter 'import';
 use Fcntl ':flock';
 use File::Copy ();
 use PostgreSQL::Test::Utils;
-our @EXPORT = qw(@OLD_VERSIONS at_least old_installation old_queues old_extension catalogs queue_catalogs why_not_released released_script);
+our @EXPORT = qw(@OLD_VERSIONS $NEW_VERSION at_least old_installation old_queues old_extension catalogs queue_catalogs why_not_released released_script);
 
 our @OLD_VERSIONS = qw(1.4.4 1.4.5 1.5.0 1.5.1 1.5.2 1.6.0 1.6.1 1.7.0 1.7.1 1.8.0 1.8.1 1.9.0
 	1.10.0 1.10.1 1.11.0 1.11.1 1.11.2 1.12.0 1.13.0 1.13.1);
+# Ours: what an update leads to
+our ($NEW_VERSION) = slurp_file('pgmq.control') =~ /^default_version = '(.*)'/m or die 'no default_version';
 
 sub at_least
 {
