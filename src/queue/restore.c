@@ -10,7 +10,9 @@
  *	  a placeholder has the time of creation -infinity, which no function writes.  An
  *	  adopted database may list a queue in two spellings, so there may be two.
  * 2. A row for pgmq.meta fills in the placeholder that it meets.
- * 3. Writers of placeholders lock pgmq.meta against all other writers, and look again
+ * 3. So it does with the row of a queue that is a part of another extension.  The script of
+ *	  that extension makes the queue, and has run before the rows come.
+ * 4. Writers of placeholders lock pgmq.meta against all other writers, and look again
  *	  under the lock.  So either of the two sessions waits for the other.
  *
  * All of this is for the owner of pgmq.meta, if that role owns the queue's table as
@@ -20,6 +22,7 @@
  */
 #include "pgmq.h"
 
+#include "catalog/dependency.h"
 #include "catalog/pg_class_d.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
@@ -43,7 +46,9 @@ PG_FUNCTION_INFO_V1(pgmq__restore_in_any_order);
 #define FILL_IN_SQL \
 	"UPDATE pgmq.meta SET is_partitioned = $2::pg_catalog.bool, is_unlogged = $3::pg_catalog.bool," \
 	" created_at = $4::pg_catalog.timestamptz" \
-	" WHERE queue_name OPERATOR(pg_catalog.=) $1 AND created_at OPERATOR(pg_catalog.=) '-infinity'"
+	" WHERE queue_name OPERATOR(pg_catalog.=) $1 AND (created_at OPERATOR(pg_catalog.=) '-infinity'" \
+	" OR is_partitioned OPERATOR(pg_catalog.=) $2::pg_catalog.bool" \
+	" AND is_unlogged OPERATOR(pg_catalog.=) $3::pg_catalog.bool)"
 
 static const char *
 text_of_bool(bool value)
@@ -106,7 +111,16 @@ list_queue(const char *spelling, const QueueName *name)
 	SPI_finish();
 }
 
-/* A row for pgmq.meta: whether it went into a placeholder */
+/* Whether the queue's table is a member of an extension */
+static bool
+is_of_extension(const QueueName *name)
+{
+	Oid			table = queue_relid(name, QUEUE_TABLE);
+
+	return OidIsValid(table) && OidIsValid(getExtensionOfObject(RelationRelationId, table));
+}
+
+/* A row for pgmq.meta: whether it went into one that is there */
 static bool
 fill_in(const char *spelling, const QueueName *name, Relation rel, HeapTuple row)
 {
@@ -122,7 +136,7 @@ fill_in(const char *spelling, const QueueName *name, Relation rel, HeapTuple row
 	uint64		filled;
 
 	if (!find_row(relcheck_own_table(OWN_META, AccessShareLock), spelling, &created_at) ||
-		!TIMESTAMP_IS_NOBEGIN(created_at))
+		(!TIMESTAMP_IS_NOBEGIN(created_at) && !is_of_extension(name)))
 		return false;
 	partitioned = heap_getattr(row, relcheck_column(desc, "is_partitioned", BOOLOID), desc, &partitioned_null);
 	unlogged = heap_getattr(row, relcheck_column(desc, "is_unlogged", BOOLOID), desc, &unlogged_null);

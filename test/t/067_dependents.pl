@@ -91,6 +91,7 @@ my $node = PostgreSQL::Test::Cluster->new('dependents');
 $node->init;
 $node->append_conf('postgresql.conf', 'fsync = off');
 $node->start;
+my $dir = PostgreSQL::Test::Utils::tempdir();
 $node->safe_psql('postgres', 'CREATE DATABASE fresh; CREATE DATABASE updated');
 
 # begin: some jobs are done, one is late, one is new, and one is being worked on
@@ -135,6 +136,18 @@ sub go_on
 	sql_is(q{SELECT pgmq.create_fifo_index('jobs'); SELECT pgmq.enable_notify_insert('jobs_of_script'); SELECT count(*) FROM pgmq.read_grouped('jobs_of_script', 0, 5);
 		SELECT pgmq.create_fifo_index('jobs_of_script'); SELECT count(*) FROM pgmq.read_grouped('jobs_of_script', 0, 5);
 		UPDATE public.goods SET name = 'sugar'; SELECT msg_id FROM pgmq.pop('jobs_of_script', 3)}, "\n\n2\n\n2\n1\n2\n3", "$db: indexes and notifications of such queues");
+
+	# In a restore the script of the other extension makes its queue first.  What pgmq keeps about it comes after that.
+	my $about = q{SELECT * FROM pgmq.meta ORDER BY 1};
+	my $kept = $node->safe_psql($db, $about);
+	$node->safe_psql('postgres', "CREATE DATABASE ${db}_restored");
+	$node->command_ok([ 'pg_dump', '-Fc', '-f', "$dir/$db.dump", '-d', $node->connstr($db) ], "$db: dump");
+	$node->command_ok([ 'pg_restore', '--exit-on-error', '-j', '2', '-d', $node->connstr("${db}_restored"), "$dir/$db.dump" ], "$db: restore");
+	is($node->safe_psql("${db}_restored", $about), $kept, "$db: the list of queues is restored");
+	is($node->safe_psql("${db}_restored", q{SELECT pgmq.send('jobs_of_script', '1'); SELECT msg_id FROM pgmq.read('jobs', 0, 1);
+		SELECT queue_name, throttle_interval_ms FROM pgmq.notify_insert_throttle}), "1\njobs_of_script|250", "$db: and the queues work");
+	said(q{INSERT INTO pgmq.meta VALUES ('jobs_of_script', false, true, now())}, qr/ERROR:  duplicate key/, "$db: but a row that says something else is refused");
+	said(q{INSERT INTO pgmq.meta VALUES ('jobs', false, false, now())}, qr/ERROR:  duplicate key/, "$db: and one for another queue");
 
 	# Without the other extension
 	sql_is(q{DROP TRIGGER changed ON public.goods; SET client_min_messages = error; DROP EXTENSION pgmq_jobs;
