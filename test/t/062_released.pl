@@ -112,6 +112,7 @@ foreach my $db (qw(extension sql_only))
 my @blocks = slurp_file("$FindBin::RealBin/../../docs/migrating.md") =~ /^```sql\n(.*?)^```/msg;
 my ($back) = grep { /^BEGIN;\nLOCK/ } @blocks;
 my ($privileges) = grep { /REVOKE ALL ON ROUTINE/ } @blocks;
+my ($not_ready) = grep { /not_ready/ } @blocks;
 $back =~ s/^CREATE EXTENSION pgmq;/CREATE EXTENSION pgmq VERSION '1.11.1';/m or die 'no CREATE EXTENSION';
 $node->safe_psql('postgres', 'CREATE DATABASE back; CREATE ROLE sender');
 $node->safe_psql('back', "CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq VERSION '1.11.1'; $QUEUES; DROP VIEW public.orders, public.lengths;
@@ -121,6 +122,8 @@ $node->safe_psql('back', "CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq VER
 	SELECT pgmq.send('ours', '1'), pgmq.send('ours', '2'); SELECT pgmq.send_topic('logs.y', '3');
 	SELECT pgmq.create_first_names('public');
 	REVOKE ALL ON FUNCTION pgmq.purge_queue(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION pgmq.purge_queue(text) TO sender; GRANT SELECT ON pgmq.meta TO sender");
+is($node->safe_psql('back', qq{INSERT INTO pgmq.q_part (msg_id, vt, message) OVERRIDING SYSTEM VALUE VALUES (1000, now(), '1'); $not_ready;
+	DELETE FROM pgmq.q_part WHERE msg_id = 1000; $not_ready}), 'pgmq.q_part_default', 'back: a default partition with rows is not ready, and there is nothing else');
 push @QUEUES, 'ours';
 my $columns = 'msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers';
 my $rows = join('; ', map { "SELECT $columns FROM pgmq.q_$_ ORDER BY msg_id; SELECT $columns FROM pgmq.a_$_ ORDER BY msg_id" } @QUEUES)
