@@ -53,74 +53,80 @@ open_leaf(Leaf *leaf, bool *blind)
 	return NULL;
 }
 
-static bool
-fresh_in_leaf(Leaf *leaf, Snapshot snapshot, int64 from, int64 until, int64 *msg_id)
+/* Look for the lowest fresh message in a range of ids */
+static void
+look_into(IdRange *range, Snapshot snapshot)
 {
-	bool		found;
-	Relation	rel = open_leaf(leaf, &found);
+	Leaf	   *leaf = range->leaf;
+	Relation	rel = open_leaf(leaf, &range->blind);
 
-	*msg_id = from;
+	range->seen = range->blind;
 	if (rel != NULL)
 	{
-		found = place_lowest_fresh(rel, &leaf->description.place, snapshot, from, until, msg_id);
+		range->seen = place_lowest_fresh(rel, &leaf->description.place, snapshot,
+										 range->next, range->last, &range->next);
 		table_close(rel, AccessShareLock);
 	}
-	leaf->rows_likely = found;
-	return found;
+	range->done = !range->seen;
+	leaf->rows_likely = range->seen;
 }
 
+/* "vt" is set if there is one */
 static bool
-due_in_leaf(Leaf *leaf, Snapshot snapshot, TimestampTz from, TimestampTz until, TimestampTz *vt)
+due_in_leaf(Leaf *leaf, Snapshot snapshot, TimestampTz from, TimestampTz until, TimestampTz *vt, bool *blind)
 {
 	bool		found;
-	Relation	rel = open_leaf(leaf, &found);
+	Relation	rel = open_leaf(leaf, blind);
 
-	*vt = from;
-	if (rel != NULL)
+	if (rel == NULL)
 	{
-		found = place_earliest_due(rel, &leaf->description.place, snapshot, from, until, vt);
-		table_close(rel, AccessShareLock);
+		*vt = from;
+		return *blind;
 	}
+	found = place_earliest_due(rel, &leaf->description.place, snapshot, from, until, vt);
+	table_close(rel, AccessShareLock);
 	return found;
 }
 
 /*
  * The range that begins first, and the id up to which no other begins.  A range
- * that was not looked into comes before one that was.
+ * that was not looked into comes before one that was.  Where no look is possible,
+ * nothing is known of the order: two such ranges would take turns at each id.  So
+ * neither of them waits for the other.
  */
 static IdRange *
 first_range(IdRange *ranges, int count, int64 *until, bool *alone)
 {
 	IdRange    *first = NULL;
-	int64		other = PG_INT64_MAX;
-	bool		others = false;
 	int			i;
 
 	for (i = 0; i < count; i++)
 	{
 		IdRange    *range = &ranges[i];
-		IdRange    *behind = range;
 
-		if (range->done)
-			continue;
-		if (first == NULL || range->next < first->next ||
-			(range->next == first->next && first->seen && !range->seen))
-		{
-			behind = first;
+		if (!range->done &&
+			(first == NULL || range->next < first->next ||
+			 (range->next == first->next && first->seen && !range->seen)))
 			first = range;
-		}
-		if (behind != NULL)
-		{
-			other = Min(other, behind->next);
-			others = true;
-		}
 	}
 	if (first == NULL)
 		return NULL;
-	*alone = !others || other > first->next;
+	*alone = true;
 	*until = first->last;
-	if (others && other - 1 < *until)
-		*until = Max(other - 1, first->next);
+	for (i = 0; i < count; i++)
+	{
+		IdRange    *range = &ranges[i];
+
+		if (range == first || range->done || (range->blind && first->blind))
+			continue;
+		if (range->next > first->next)
+			*until = Min(*until, range->next - 1);
+		else
+		{
+			*alone = false;
+			*until = first->next;
+		}
+	}
 	return first;
 }
 
@@ -141,8 +147,7 @@ look_next_range(IdRange *ranges, int count, bool trust, int64 *until)
 	{
 		if (snapshot == NULL)
 			snapshot = look_snapshot();
-		first->seen = fresh_in_leaf(first->leaf, snapshot, first->next, first->last, &first->next);
-		first->done = !first->seen;
+		look_into(first, snapshot);
 	}
 	if (snapshot != NULL)
 		UnregisterSnapshot(snapshot);
@@ -164,10 +169,7 @@ look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
 		return place_lowest_fresh(table->rel, &table->place, snapshot, from, until, msg_id);
 	count = partitions_ids(table->parts, from, until, false, &ranges);
 	while ((first = first_range(ranges, count, &ignored, &alone)) != NULL && !first->seen)
-	{
-		first->seen = fresh_in_leaf(first->leaf, snapshot, first->next, first->last, &first->next);
-		first->done = !first->seen;
-	}
+		look_into(first, snapshot);
 	if (first != NULL)
 		*msg_id = first->next;
 	pfree(ranges);
@@ -179,21 +181,24 @@ bool
 look_earliest_due(const QueueTable *table, Snapshot snapshot,
 				  TimestampTz from, TimestampTz until, TimestampTz *vt)
 {
+	TimestampTz earliest;
 	bool		found = false;
+	bool		blind;
 	int			i;
 
 	if (table->parts == NULL)
 		return place_earliest_due(table->rel, &table->place, snapshot, from, until, vt);
 	for (i = 0; i < table->parts->nleaves && from <= until; i++)
 	{
-		if (due_in_leaf(&table->parts->leaves[i], snapshot, from, until, vt))
-		{
-			found = true;
-			until = *vt - 1;
-		}
+		if (!due_in_leaf(&table->parts->leaves[i], snapshot, from, until, &earliest, &blind))
+			continue;
+		found = true;
+		*vt = earliest;
+		/* None is earlier, and "from" may be the least of all values */
+		if (earliest == from)
+			break;
+		until = earliest - 1;
 	}
-	if (found)
-		*vt = until + 1;
 	return found;
 }
 
@@ -216,19 +221,20 @@ look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool ta
 	{
 		Leaf	   *leaf = &parts->leaves[i];
 		TimestampTz vt;
+		bool		blind;
 
 		if (likely && leaf->due_at > until)
 			continue;
 		/* look_left_due() records again what is left of it in the end */
 		if (leaf->due_at <= until)
 			leaf->due_at = DT_NOEND;
-		if (!due_in_leaf(leaf, snapshot, from, until, &vt))
+		if (!due_in_leaf(leaf, snapshot, from, until, &vt, &blind))
 			continue;
 		if (!takes_all)
 			leaf_note_due(leaf, vt);
 		if (*due == NULL)
 			*due = palloc(sizeof(DueLeaf) * parts->nleaves);
-		(*due)[count++] = (DueLeaf) {leaf, vt, from, false};
+		(*due)[count++] = (DueLeaf) {leaf, vt, from, false, blind};
 	}
 	return count;
 }
@@ -243,7 +249,7 @@ due_again(DueLeaf *due, TimestampTz now)
 	if (due->from > now)
 		return false;
 	snapshot = look_snapshot();
-	found = due_in_leaf(due->leaf, snapshot, due->from, now, &due->vt);
+	found = due_in_leaf(due->leaf, snapshot, due->from, now, &due->vt, &due->blind);
 	UnregisterSnapshot(snapshot);
 	due->stale = false;
 	return found;
@@ -251,13 +257,13 @@ due_again(DueLeaf *due, TimestampTz now)
 
 /*
  * The leaf with the earliest due message, and the vt up to which no other leaf
- * has an earlier one; NULL if there is none.
+ * has an earlier one; NULL if there is none.  As for fresh messages, leaves that
+ * no look is possible into do not wait for one another.
  */
 DueLeaf *
 look_next_due(DueLeaf *due, int *count, TimestampTz now, TimestampTz *until)
 {
 	DueLeaf    *first = NULL;
-	TimestampTz other = DT_NOEND;
 	int			i;
 
 	for (i = 0; i < *count; i++)
@@ -268,16 +274,14 @@ look_next_due(DueLeaf *due, int *count, TimestampTz now, TimestampTz *until)
 	for (i = 0; i < *count; i++)
 	{
 		if (first == NULL || due[i].vt < first->vt)
-		{
-			if (first != NULL)
-				other = Min(other, first->vt);
 			first = &due[i];
-		}
-		else
-			other = Min(other, due[i].vt);
 	}
-	if (first != NULL)
-		*until = Min(now, Max(other - 1, first->vt));
+	*until = now;
+	for (i = 0; i < *count; i++)
+	{
+		if (&due[i] != first && !(due[i].blind && first->blind))
+			*until = Min(*until, due[i].vt > first->vt ? due[i].vt - 1 : first->vt);
+	}
 	return first;
 }
 

@@ -26,6 +26,7 @@ typedef struct DueLeaf
 	TimestampTz vt;
 	TimestampTz from;			/* earlier ones have been taken */
 	bool		stale;			/* something was taken since the look */
+	bool		blind;			/* no look was possible, so the message is an assumption */
 } DueLeaf;
 
 /* ---- table.c ---- */

@@ -92,6 +92,7 @@ typedef struct IdRange
 	int64		next;
 	int64		last;
 	bool		seen;			/* there is a message with the id "next" */
+	bool		blind;			/* no look was possible, so that is an assumption */
 	bool		done;			/* there are no more */
 } IdRange;
 

@@ -86,10 +86,34 @@ CREATE INDEX ON pgmq.q_pd (msg_id);
 CREATE INDEX ON pgmq.q_pd (vt);
 SELECT pgmq.create_fifo_index('pd');
 INSERT INTO pgmq.meta VALUES ('pd', true, false);
-SELECT count(*) FROM pgmq.send_batch('pd', array_fill('{}'::jsonb, '{6}'));
+SELECT count(*) FROM pgmq.send_batch('pd', array_fill('{}'::jsonb, '{40}'));
 SELECT array_agg(msg_id) FROM pgmq.read('pd', 0, 4);
+-- so many that the floors move before the next one
+SELECT array_agg(msg_id) FROM pgmq.read('pd', 0, 20);
 SELECT array_agg(msg_id) FROM pgmq.read('pd', 60, 6);
-SELECT array_agg(msg_id ORDER BY msg_id) FROM pgmq.delete('pd', ARRAY[1, 2, 3, 4, 5, 6]) AS msg_id;
+SELECT count(*) FROM pgmq.delete('pd', ARRAY(SELECT generate_series(1, 40)));
+
+-- Two partitions that no look is possible into, for the same ids: a read of what is there ends
+CREATE TABLE pgmq.q_pt (LIKE pgmq.q_i1 INCLUDING DEFAULTS) PARTITION BY RANGE (enqueued_at);
+ALTER TABLE pgmq.q_pt ALTER msg_id ADD GENERATED ALWAYS AS IDENTITY;
+CREATE TABLE pgmq.q_pt_1 PARTITION OF pgmq.q_pt FOR VALUES FROM ('2000-01-01') TO ('2020-01-01');
+CREATE TABLE pgmq.q_pt_2 PARTITION OF pgmq.q_pt FOR VALUES FROM ('2020-01-01') TO ('infinity');
+CREATE INDEX ON pgmq.q_pt_1 (msg_id DESC);
+CREATE INDEX ON pgmq.q_pt_1 (vt DESC);
+CREATE INDEX ON pgmq.q_pt_2 (msg_id DESC);
+CREATE INDEX ON pgmq.q_pt_2 (vt DESC);
+CREATE INDEX ON pgmq.q_pt (msg_id);
+CREATE INDEX ON pgmq.q_pt (vt);
+INSERT INTO pgmq.meta VALUES ('pt', true, false);
+SELECT count(*) FROM pgmq.send_batch('pt', array_fill('{}'::jsonb, '{40}'));
+INSERT INTO pgmq.q_pt (enqueued_at, vt, message) VALUES ('2010-01-01', '2010-01-01', '{}'), ('2010-01-01', '2010-01-02', '{}');
+SET statement_timeout = '60s';
+SELECT array_agg(msg_id ORDER BY msg_id) FROM pgmq.read('pt', 0, 20);
+SELECT count(*) FROM pgmq.read('pt', 60, 50);
+SELECT count(*) FROM pgmq.read('pt', 60, 50);
+SELECT count(*) FROM pgmq.send_batch('pt', array_fill('{}'::jsonb, '{3}'));
+SELECT count(*) FROM pgmq.pop('pt', 50);
+RESET statement_timeout;
 
 -- Another access method is left to statements
 CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler;
