@@ -129,23 +129,17 @@ for my $verb (@verbs)
 {
 	my @results;
 
-	$session->query_safe($_)
-	  for 'BEGIN', "SELECT count(*) FROM pgmq.send('side', '1')", 'SAVEPOINT a';
-	push @results, $session->query_safe("SELECT run(" . literal($verb) . ")");
-	$session->query_safe($_) for 'ROLLBACK TO a', 'SAVEPOINT b', 'SAVEPOINT c';
-	push @results, $session->query_safe("SELECT run(" . literal($verb) . ")");
-	$session->query_safe($_) for 'RELEASE c', 'ROLLBACK TO b', 'RELEASE b', 'SAVEPOINT d';
-	push @results, $session->query_safe("SELECT run(" . literal($verb) . ")");
-	$session->query_safe($_) for 'RELEASE d', 'ROLLBACK', 'BEGIN';
-	push @results, $session->query_safe("SELECT run(" . literal($verb) . ")");
-	$session->query("PREPARE TRANSACTION 'p'");
-	$session->{stderr} = '';
-	$session->query_safe('ROLLBACK');
-	$session->query("ROLLBACK PREPARED 'p'");
+	# psql makes a call of each statement; what it prints is of the last
+	my $run = 'SELECT run(' . literal($verb) . ')';
+
+	push @results, $session->query_safe("BEGIN; SELECT FROM pgmq.send('side', '1') \\gset\nSAVEPOINT a; $run");
+	push @results, $session->query_safe("ROLLBACK TO a; SAVEPOINT b; SAVEPOINT c; $run");
+	push @results, $session->query_safe("RELEASE c; ROLLBACK TO b; RELEASE b; SAVEPOINT d; $run");
+	push @results, $session->query_safe("RELEASE d; ROLLBACK; BEGIN; $run");
+	$session->query("PREPARE TRANSACTION 'p'; ROLLBACK; ROLLBACK PREPARED 'p'");
 	$session->{stderr} = '';
 	# What a prepared transaction gives back is found by the next sweep, in its time
-	$session->query_safe('SELECT count(pgmq.rescan(queue_name)) FROM pgmq.list_queues()');
-	push @results, $session->query_safe("SELECT run(" . literal($verb) . ")");
+	push @results, $session->query_safe("SELECT count(pgmq.rescan(queue_name)) AS rescanned FROM pgmq.list_queues() \\gset\n$run");
 	is(join(' / ', @results), join(' / ', ($results[-1]) x @results), "savepoints: $verb");
 	is($results[-1], shift @expected, "the same as before: $verb");
 }
