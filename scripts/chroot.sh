@@ -27,13 +27,15 @@ mirror() {
 # mounts is in a mount namespace of its own and can't outlive it.
 #
 # All that the suites need comes with it, so that they need not ask the archive again.  Nothing waits for the disk, for
-# it has its name only when it is complete; and nobody reads manuals there.
+# it has its name only when it is complete; and nobody reads manuals
+# there, or links with the libraries of LLVM, which are a sixth of it.
 bootstrap() {
 	mkdir -p "$3/etc/dpkg/dpkg.cfg.d"
 	printf '%s\n' force-unsafe-io 'path-exclude=/usr/share/man/*' 'path-exclude=/usr/share/doc/*' \
+		'path-exclude=/usr/lib/llvm-*/lib/*.a' \
 		>"$3/etc/dpkg/dpkg.cfg.d/pgmq"
 	unshare --mount debootstrap --variant=minbase \
-		--include="postgresql-$1,postgresql-server-dev-$1,postgresql-$1-partman,postgresql-$1-cron,pgbouncer,libipc-run-perl,python3-psycopg,gcc,make,git,perl" \
+		--include="postgresql-$1,postgresql-server-dev-$1,postgresql-$1-partman,postgresql-$1-cron,pgbouncer,libipc-run-perl,python3-psycopg,gcc,make,git,perl,nodejs,node-pg" \
 		"$2" "$3" "$4" /usr/share/debootstrap/scripts/sid
 }
 
@@ -115,6 +117,8 @@ older_servers() {
 # memory and processes are in namespaces of their own and go with it, also when it is killed.
 in_chroot() {
 	local version=$1 dir run_fd status=0 old; shift
+	# First its own, while another run makes that of an older server
+	prepare_chroot "$version"
 	if [ -n "${OLD_SERVERS:-}" ]; then
 		for old in 15 17; do
 			[ "$old" -lt "$version" ] || continue
@@ -125,7 +129,7 @@ in_chroot() {
 			fi
 		done
 	fi
-	prepare_chroot "$version"
+	CHROOT=$PGMQ_CHROOTS/pg$version
 	lock_file "$CHROOT.lock"
 	refresh_chroot "$version"
 	remove_stale_runs

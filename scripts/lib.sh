@@ -72,7 +72,7 @@ ensure_node_pg() {
 	mkdir "$debs"
 	(
 		cd "$debs"
-		apt-get update -q || true
+		[ -f "$WORK/apt.updated" ] || apt-get update -q || true
 		apt-get download -q node-pg $(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 			--no-breaks --no-replaces --no-enhances node-split2 node-xtend | grep '^node-[a-z]' | sort -u)
 		for deb in ./*.deb; do dpkg -x "$deb" root; done
