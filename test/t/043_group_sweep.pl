@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $seconds = $ENV{PGMQ_TEST_SECONDS} // 8;
+my $seconds = $ENV{PGMQ_TEST_SECONDS} // ($ENV{PGMQ_TEST_HALF} ? 4 : 8);
 my $seed = $ENV{PGMQ_TEST_SEED} // 1;
 
 my $node = PostgreSQL::Test::Cluster->new('sweep');

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $seconds = $ENV{PGMQ_TEST_SECONDS} // 4;
+my $seconds = $ENV{PGMQ_TEST_SECONDS} // ($ENV{PGMQ_TEST_HALF} ? 2 : 4);
 my $seed = $ENV{PGMQ_TEST_SEED} // 1;
 
 my $node = PostgreSQL::Test::Cluster->new('rebuilt');
