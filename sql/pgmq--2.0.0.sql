@@ -901,7 +901,8 @@ RETURNS TABLE (
     needs_group_index boolean,
     needs_logged_sequence boolean,
     needs_statement_trigger boolean,
-    needs_retention boolean
+    needs_retention boolean,
+    needs_complete_tables boolean
 )
 LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__queues_to_upgrade';
@@ -910,7 +911,7 @@ COMMENT ON FUNCTION pgmq._queues_to_upgrade() IS
 
 CREATE VIEW pgmq.queues_to_upgrade WITH (security_invoker = true) AS
 SELECT queue_name, is_partitioned, needs_vt_index, needs_id_index, needs_group_index,
-       needs_logged_sequence, needs_statement_trigger, needs_retention
+       needs_logged_sequence, needs_statement_trigger, needs_retention, needs_complete_tables
   FROM pgmq._queues_to_upgrade();
 COMMENT ON VIEW pgmq.queues_to_upgrade IS
     'The queues of the PL/pgSQL extension that lack something, which CALL pgmq.upgrade_queues() gives them';

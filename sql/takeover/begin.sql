@@ -10,6 +10,8 @@
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL check_function_bodies = off;
+-- Names of types are compared as text
+SET LOCAL quote_all_identifiers = off;
 
 -- An older snapshot would show owners and columns of before
 DO $snapshot$

@@ -116,9 +116,10 @@ BEGIN
             EXECUTE format('GRANT SELECT ON TABLE pgmq.%I TO pg_monitor', name);
         END IF;
     END LOOP;
+    -- Any role can set default privileges for what it makes itself
     FOR kind IN SELECT * FROM (VALUES ('r', 'TABLES'), ('S', 'SEQUENCES')) AS k (type, name) LOOP
         IF EXISTS (SELECT FROM pg_default_acl AS d, aclexplode(d.defaclacl) AS a
-                    WHERE d.defaclnamespace = 'pgmq'::regnamespace AND d.defaclobjtype = kind.type::"char"
+                    WHERE d.defaclrole = owner AND d.defaclnamespace = 'pgmq'::regnamespace AND d.defaclobjtype = kind.type::"char"
                       AND a.grantee = 'pg_monitor'::regrole AND a.privilege_type = 'SELECT') THEN
             EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA pgmq GRANT SELECT ON %s TO pg_monitor', owner, kind.name);
         END IF;

@@ -7,6 +7,8 @@
 -- runs CREATE EXTENSION.
 
 SET LOCAL search_path = pg_catalog, pg_temp;
+-- Names are compared as text
+SET LOCAL quote_all_identifiers = off;
 
 DO $adopt$
 DECLARE

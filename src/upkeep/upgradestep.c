@@ -68,6 +68,29 @@ PG_FUNCTION_INFO_V1(pgmq__queues_to_upgrade);
 	" WHERE x.indrelid" EQUALS "c.oid AND i.relname" EQUALS "ANY (ARRAY[" \
 	"pg_catalog.concat(c.relname, '" suffix SECOND_NAME "'), pg_catalog.concat(c.relname, '" suffix FORMER_NAME "')]))"
 
+/*
+ * The statements that complete the queue's table and its archive.  An old create() that was at work during
+ * the update leaves an archive without columns, if the queue is partitioned; before 1.6 it makes the
+ * tables members of the extension, and a dump does not contain those.
+ */
+#define TABLE_CHANGES \
+	"(SELECT pg_catalog.string_agg(s.statement, '; ' ORDER BY t.relname DESC)" \
+	" FROM pg_catalog.pg_class AS t, LATERAL (" \
+	"SELECT pg_catalog.format('ALTER TABLE pgmq.%I ADD COLUMN %s', t.relname, n.definition)" \
+	" FROM (VALUES ('headers', 'headers pg_catalog.jsonb')," \
+	" ('last_read_at', 'last_read_at pg_catalog.timestamptz')) AS n (name, definition)" \
+	" WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid" EQUALS "t.oid" \
+	" AND a.attname" EQUALS "n.name AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)" \
+	" UNION ALL SELECT pg_catalog.format('ALTER EXTENSION pgmq DROP TABLE pgmq.%I', t.relname)" \
+	" FROM pg_catalog.pg_depend AS d JOIN pg_catalog.pg_extension AS e ON e.oid" EQUALS "d.refobjid" \
+	" WHERE d.classid" EQUALS "'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid" EQUALS "t.oid" \
+	" AND d.refclassid" EQUALS "'pg_catalog.pg_extension'::pg_catalog.regclass" \
+	" AND d.deptype" EQUALS "'e' AND e.extname" EQUALS "'pgmq') AS s (statement)" \
+	" WHERE t.relnamespace" EQUALS "c.relnamespace AND NOT t.relispartition" \
+	" AND t.relkind" EQUALS "ANY (ARRAY['p', 'r']::pg_catalog.\"char\"[])" \
+	" AND t.relname" EQUALS "ANY (ARRAY[c.relname," \
+	" pg_catalog.concat('a_', pg_catalog.substr(c.relname::pg_catalog.text, 3))::pg_catalog.name]))"
+
 #define FIND_NEEDS \
 	"SELECT" \
 	" NOT EXISTS " INDEX_NAMED("_vt_idx") " AND x.indisvalid AND " HAS_VT_SHAPE ")," \
@@ -89,7 +112,8 @@ PG_FUNCTION_INFO_V1(pgmq__queues_to_upgrade);
 	" AND (t.tgtype OPERATOR(pg_catalog.&) 1::pg_catalog.int2)" EQUALS "1" \
 	" AND t.tgfoid" EQUALS "'pgmq.notify_queue_listeners()'::pg_catalog.regprocedure)," \
 	" c.relkind" EQUALS "'p'," \
-	" " IS_LEFT_OVER("_vt_idx") ", " IS_LEFT_OVER("_msg_id_idx") ", " IS_LEFT_OVER("_fifo_idx") ", u.place::pg_catalog.int4" \
+	" " IS_LEFT_OVER("_vt_idx") ", " IS_LEFT_OVER("_msg_id_idx") ", " IS_LEFT_OVER("_fifo_idx") ", u.place::pg_catalog.int4," \
+	" " TABLE_CHANGES \
 	" FROM (SELECT relid, pg_catalog.min(place) AS place" \
 	" FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[])) WITH ORDINALITY AS u (relid, place) GROUP BY relid) AS u" \
 	" JOIN pg_catalog.pg_class AS c ON c.oid" EQUALS "u.relid" \
@@ -109,7 +133,8 @@ enum
 	VT_INDEX_LEFT_OVER,
 	ID_INDEX_LEFT_OVER,
 	GROUP_INDEX_LEFT_OVER,
-	PLACE						/* of the table in $1, from 1 on */
+	PLACE,						/* of the table in $1, from 1 on */
+	CHANGES_OF_TABLES
 };
 
 /* One of the indexes, as the queue has it now */
@@ -366,6 +391,17 @@ find_indexes(NeededIndex *indexes)
 }
 
 /*
+ * Ids that a sequence has taken in advance without writing that to the log stay with it when it
+ * becomes a logged one: after a crash they would be given again.  setval() takes them back.
+ */
+static const char *
+log_sequence(const char *sequence)
+{
+	return psprintf("ALTER SEQUENCE %s SET LOGGED; SELECT pg_catalog.setval(%s, last_value, is_called) FROM %s",
+					sequence, quote_literal_cstr(sequence), sequence);
+}
+
+/*
  * The caller has connected to SPI, holds lock_queue() and has the rights of the queue's
  * owner.  What does not take long comes first.
  */
@@ -374,6 +410,7 @@ upgrade_next_step(QueueUpgrade *upgrade, UpgradeStep *step)
 {
 	const char *relid = psprintf("{%u}", upgrade->relid);
 	NeededIndex indexes[UPGRADE_INDEXES];
+	const char *changes;
 	const char *sequence;
 	bool		trigger;
 	int			i;
@@ -381,11 +418,14 @@ upgrade_next_step(QueueUpgrade *upgrade, UpgradeStep *step)
 	memset(step, 0, sizeof(*step));
 	if (run_with_texts(FIND_NEEDS, 1, &relid) == 0)
 		return;
+	changes = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, CHANGES_OF_TABLES);
 	sequence = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, UNLOGGED_SEQUENCE);
 	trigger = row_bool(0, NEEDS_TRIGGER);
 	find_indexes(indexes);
-	if (sequence != NULL)
-		*step = (UpgradeStep) {"sequence", NULL, psprintf("ALTER SEQUENCE %s SET LOGGED", sequence), false};
+	if (changes != NULL)
+		*step = (UpgradeStep) {"tables", NULL, changes, false};
+	else if (sequence != NULL)
+		*step = (UpgradeStep) {"sequence", NULL, log_sequence(sequence), false};
 	else if (trigger)
 		*step = (UpgradeStep) {"trigger for notifications", notify_renew_trigger, NULL, false};
 	else if (indexes[0].partitioned && needs_retention(&upgrade->name))
@@ -425,7 +465,8 @@ put_queue(ReturnSetInfo *result, const ListedQueue *queues, uint64 row)
 		row_bool(row, NEEDS_GROUP_INDEX) || row_bool(row, GROUP_INDEX_LEFT_OVER),
 		SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, UNLOGGED_SEQUENCE) != NULL,
 		row_bool(row, NEEDS_TRIGGER),
-		is_partitioned && needs_retention(&queue->name)
+		is_partitioned && needs_retention(&queue->name),
+		SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, CHANGES_OF_TABLES) != NULL
 	};
 	Datum		values[lengthof(needs) + 2];
 	bool		nulls[lengthof(needs) + 2] = {false};

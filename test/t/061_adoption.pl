@@ -131,7 +131,7 @@ may_not('boss', 'empty', $ADOPT, qr/^42704: there is no installation of pgmq/, '
 may('boss', 'empty', 'CREATE EXTENSION pgmq; SELECT extversion FROM pg_extension WHERE extname = $$pgmq$$', $NEW_VERSION, 'and a fresh installation is none the worse');
 
 $node->safe_psql('postgres', 'CREATE DATABASE strange OWNER "Strange Role"');
-may('Strange Role', 'strange', old_installation('1.5.1') . old_queues('1.5.1') . $ADOPT, '', 'a role whose name needs quotes');
+may('Strange Role', 'strange', old_installation('1.5.1') . old_queues('1.5.1') . "SET quote_all_identifiers = on; $ADOPT", '', 'a role whose name needs quotes');
 
 ###################################################### attacks on the update
 
@@ -311,9 +311,12 @@ may('boss', 'unmonitored', q{
 	REVOKE ALL ON ALL TABLES IN SCHEMA pgmq FROM pg_monitor;
 	ALTER DEFAULT PRIVILEGES IN SCHEMA pgmq REVOKE SELECT ON TABLES FROM pg_monitor;
 	ALTER DEFAULT PRIVILEGES IN SCHEMA pgmq REVOKE SELECT ON SEQUENCES FROM pg_monitor}, '', 'privileges of pg_monitor are revoked');
+# What another role gives away of its own tables says nothing about others
+$node->safe_psql('unmonitored', 'GRANT USAGE ON SCHEMA pgmq TO other');
+may('other', 'unmonitored', 'ALTER DEFAULT PRIVILEGES IN SCHEMA pgmq GRANT SELECT ON TABLES TO pg_monitor', '', 'default privileges of another role');
 may('boss', 'unmonitored', "$UPDATE; SELECT has_schema_privilege('pg_monitor', 'pgmq', 'USAGE'), count(*) FROM pg_class
 	WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p') AND has_table_privilege('pg_monitor', oid, 'SELECT');
-	SELECT count(*) FROM pg_default_acl", "f|0\n0", 'and stay so');
+	SELECT count(*) FROM pg_default_acl WHERE defaclrole <> 'other'::regrole", "f|0\n0", 'and stay so');
 
 # Another role owns meta, and has no CREATE on the schema
 extended('given', $superuser, '1.9.0');

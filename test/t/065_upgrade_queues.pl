@@ -89,7 +89,7 @@ sub shapes
 }
 
 my $LEFT = q{SELECT queue_name, is_partitioned, needs_vt_index, needs_id_index, needs_group_index, needs_logged_sequence,
-	needs_statement_trigger, needs_retention FROM pgmq.queues_to_upgrade ORDER BY queue_name COLLATE "C"};
+	needs_statement_trigger, needs_retention, needs_complete_tables FROM pgmq.queues_to_upgrade ORDER BY queue_name COLLATE "C"};
 
 sub old_database
 {
@@ -114,7 +114,7 @@ is($node->safe_psql('fresh', $LEFT), '', 'a fresh installation has nothing to up
 old_database('old', '1.13.1');
 $node->safe_psql('old', 'GRANT USAGE ON SCHEMA pgmq TO other');
 is($node->safe_psql('old', $LEFT), join("\n",
-	'Mixed|f|t|f|f|f|f|f', 'aged|f|t|f|f|f|f|f', 'orders|f|t|f|t|f|t|f', 'part|t|t|f|f|f|t|t', 'timed|t|t|t|f|f|f|t', 'unlogged|f|t|f|f|t|f|f'),
+	'Mixed|f|t|f|f|f|f|f|f', 'aged|f|t|f|f|f|f|f|f', 'orders|f|t|f|t|f|t|f|f', 'part|t|t|f|f|f|t|t|f', 'timed|t|t|t|f|f|f|t|f', 'unlogged|f|t|f|f|t|f|f|f'),
 	'the view lists what each queue lacks');
 is((psql('old', 'boss', $LEFT))[1], $node->safe_psql('old', $LEFT), 'and the owner of the extension may read it');
 like((psql('old', 'other', $LEFT))[2], qr/permission denied for view queues_to_upgrade/, 'another role may not');
@@ -186,7 +186,7 @@ old_database('older', '1.9.0');
 ($rc, $out, $err) = psql('older', 'boss', q{CALL pgmq.upgrade_queues('MIXED')});
 is("$rc: $err", '0: ', 'one queue, in any spelling');
 unlike($node->safe_psql('older', $LEFT), qr/mixed/i, 'it lacks nothing more');
-like($node->safe_psql('older', $LEFT), qr/^orders\|f\|t\|f\|t\|f\|t\|f$/m, 'others do');
+like($node->safe_psql('older', $LEFT), qr/^orders\|f\|t\|f\|t\|f\|t\|f\|f$/m, 'others do');
 # The trigger has no argument: its channel stays that of the table
 like((psql('older', 'boss', q{CALL pgmq.upgrade_queues(); LISTEN "pgmq.q_orders.INSERT"; SELECT pgmq.send('orders', '1') > 0}))[1],
 	qr/Asynchronous notification "pgmq.q_orders.INSERT"/, 'the new trigger notifies');
@@ -241,7 +241,7 @@ make_old(qw(one two));
 $node->safe_psql('older', q{ALTER TABLE pgmq.q_one OWNER TO other; GRANT USAGE, CREATE ON SCHEMA pgmq TO other; GRANT SELECT ON pgmq.meta TO other});
 ($rc, $out, $err) = psql('older', 'boss', 'CALL pgmq.upgrade_queues()');
 like($err, qr/^psql:\S+ NOTICE:  queue "one" belongs to another role and is skipped$/, 'a queue of another role is skipped');
-is($node->safe_psql('older', $LEFT), 'one|f|t|f|f|f|f|f', 'and the others are upgraded');
+is($node->safe_psql('older', $LEFT), 'one|f|t|f|f|f|f|f|f', 'and the others are upgraded');
 like((psql('older', 'boss', q{CALL pgmq.upgrade_queues('one')}))[2], qr/must be owner of table q_one/, 'by its name it is an error');
 is((psql('older', 'other', q{CALL pgmq.upgrade_queues('one')}))[2], '', 'its owner upgrades it');
 
@@ -272,7 +272,7 @@ make_old(qw(bad good));
 $node->safe_psql('older', 'CREATE TABLE pgmq."q_bad_vt_idx$new" ()');
 ($rc, $out, $err) = psql('older', 'boss', 'CALL pgmq.upgrade_queues()');
 like($err, qr/WARNING:  upgrade of queue "bad" failed \(index on vt\): relation pgmq."q_bad_vt_idx\$new" exists and is no index of queue "bad"/, 'a failure is a warning');
-is($node->safe_psql('older', $LEFT), 'bad|f|t|f|f|f|f|f', 'and the other queue is upgraded');
+is($node->safe_psql('older', $LEFT), 'bad|f|t|f|f|f|f|f|f', 'and the other queue is upgraded');
 like((psql('older', 'boss', q{CALL pgmq.upgrade_queues('bad')}))[2], qr/ERROR:  upgrade of queue "bad" failed/, 'for one queue it is an error');
 $node->safe_psql('older', 'DROP TABLE pgmq."q_bad_vt_idx$new"');
 is((psql('older', 'boss', q{CALL pgmq.upgrade_queues('bad')}))[2], '', 'which can be put right');
@@ -326,7 +326,7 @@ foreach my $how (qw(cancel terminate crash))
 	}
 	is($node->safe_psql('older', q{SELECT c.relname, indisvalid FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid WHERE indrelid = 'pgmq.q_one'::regclass ORDER BY 1}),
 		"q_one_pkey|t\nq_one_vt_idx|t\nq_one_vt_idx\$new|f", "$how: an index is incomplete");
-	is($node->safe_psql('older', $LEFT), "one|f|t|f|f|f|f|f\ntwo|f|t|f|f|f|f|f", "$how: the view says so");
+	is($node->safe_psql('older', $LEFT), "one|f|t|f|f|f|f|f|f\ntwo|f|t|f|f|f|f|f|f", "$how: the view says so");
 	is((psql('older', 'boss', 'CALL pgmq.upgrade_queues()'))[2], '', "$how: another call");
 	is($node->safe_psql('older', "$LEFT; SELECT c.relname, indisvalid FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid WHERE indrelid = 'pgmq.q_one'::regclass ORDER BY 1"),
 		"q_one_pkey|t\nq_one_vt_idx|t", "$how: rebuilds it");
@@ -358,7 +358,7 @@ $node->safe_psql('older', q{
 	ALTER INDEX pgmq.q_one_vt_idx RENAME TO "q_one_vt_idx$old";
 	CREATE INDEX q_one_vt_idx ON pgmq.q_one (vt, msg_id) WHERE vt <> enqueued_at;
 	CREATE INDEX "q_one_fifo_idx$new" ON pgmq.q_one (msg_id)});
-is($node->safe_psql('older', $LEFT), 'one|f|t|f|t|f|f|f', 'the view shows what is left over');
+is($node->safe_psql('older', $LEFT), 'one|f|t|f|t|f|f|f|f', 'the view shows what is left over');
 is((psql('older', 'boss', q{SET default_transaction_isolation = serializable; CALL pgmq.upgrade_queues(); SHOW transaction_isolation}))[1], 'serializable', 'at any isolation level');
 is($node->safe_psql('older', "$LEFT; SELECT c.relname FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid WHERE indrelid = 'pgmq.q_one'::regclass ORDER BY 1"),
 	"q_one_pkey\nq_one_vt_idx", 'it is gone');
@@ -408,6 +408,28 @@ $node->safe_psql('older', q{CREATE CONSTRAINT TRIGGER trigger_notify_queue_inser
 	ALTER TABLE pgmq.q_off DISABLE TRIGGER trigger_notify_queue_insert_listeners; CALL pgmq.upgrade_queues()});
 is($node->safe_psql('older', q{SELECT tgenabled, tgtype FROM pg_trigger WHERE tgrelid = 'pgmq.q_off'::regclass}), 'D|5', 'a trigger that is off stays off');
 
+# What a create() leaves that was at work during the update: no columns, and members of the extension
+$node->safe_psql('older', q{SET ROLE boss; SELECT pgmq.create('late');
+	ALTER TABLE pgmq.a_late DROP COLUMN headers, DROP COLUMN last_read_at; ALTER TABLE pgmq.q_late DROP COLUMN last_read_at;
+	ALTER EXTENSION pgmq ADD TABLE pgmq.q_late; ALTER EXTENSION pgmq ADD TABLE pgmq.a_late});
+is($node->safe_psql('older', $LEFT), 'late|f|f|f|f|f|f|f|t', 'the view shows incomplete tables');
+like((psql('older', 'boss', q{SELECT pgmq.drop_queue('late')}))[2], qr/because extension pgmq requires it/, 'which the extension requires');
+is((psql('older', 'boss', 'CALL pgmq.upgrade_queues()'))[2] . $node->safe_psql('older', $LEFT), '', 'they are completed');
+is((psql('older', 'boss', q{SELECT pgmq.send('late', '1', '{"h": 1}'::jsonb); SELECT count(*) FROM pgmq.read('late', 0, 1) WHERE last_read_at IS NOT NULL;
+	SELECT pgmq.archive('late', 1); SELECT headers FROM pgmq.a_late WHERE last_read_at IS NOT NULL; SELECT pgmq.drop_queue('late')}))[1],
+	qq{1\n1\nt\n{"h": 1}\nt}, 'and work');
+
+# The ids that an unlogged sequence has in advance
+$node->safe_psql('older', q{SET ROLE boss; SELECT pgmq.create_unlogged('ids'); SELECT pgmq.send('ids', '1');
+	ALTER SEQUENCE pgmq.q_ids_msg_id_seq SET UNLOGGED});
+is((psql('older', 'boss', q{CALL pgmq.upgrade_queues('ids')}))[2], '', 'a sequence becomes logged');
+is($node->safe_psql('older', q{SELECT log_cnt FROM pgmq.q_ids_msg_id_seq; SELECT count(*) FROM pgmq.send_batch('ids', '{1,2,3,4}'::jsonb[])}),
+	"0\n4", 'and has no ids in advance');
+$node->stop('immediate');
+$node->start;
+cmp_ok($node->safe_psql('older', q{SELECT pgmq.send('ids', '1')}), '>', 5, 'after a crash no id is given again');
+$node->safe_psql('older', q{SELECT pgmq.drop_queue('ids')});
+
 ###################################################### partitions
 
 # An interrupted build of a partitioned queue goes on with the partitions that are left
@@ -419,7 +441,7 @@ $node->safe_psql('older', q{
 	CREATE TABLE pgmq.q_part_p1 PARTITION OF pgmq.q_part FOR VALUES FROM (10000) TO (20000) PARTITION BY RANGE (msg_id);
 	CREATE TABLE pgmq.q_part_p1a PARTITION OF pgmq.q_part_p1 FOR VALUES FROM (10000) TO (15000);
 	CREATE TABLE pgmq.q_part_p1b PARTITION OF pgmq.q_part_p1 FOR VALUES FROM (15000) TO (20000)});
-is($node->safe_psql('older', $LEFT), 'part|t|t|f|f|f|f|f', 'the index of a partitioned queue is missing');
+is($node->safe_psql('older', $LEFT), 'part|t|t|f|f|f|f|f|f', 'the index of a partitioned queue is missing');
 # A prepared transaction has no snapshot, which each build would wait for
 $node->safe_psql('older', q{BEGIN; INSERT INTO pgmq.q_part_p1b (msg_id, vt, message) VALUES (15000, now(), '1'); PREPARE TRANSACTION 'open'});
 $call = start_sql('older', 'boss', 'upgrade', q{CALL pgmq.upgrade_queues('part')});
