@@ -25,7 +25,14 @@ $snapshot$;
 
 -- A role may own the schema pgmq, or have CREATE on it, and put a function there that the
 -- parser prefers.  In a schema of the superuser no other role can.
-CREATE SCHEMA pgmq_update;
+DO $schema$
+BEGIN
+    CREATE SCHEMA pgmq_update;
+EXCEPTION WHEN duplicate_schema THEN
+    RAISE EXCEPTION 'schema "pgmq_update" already exists' USING ERRCODE = 'duplicate_schema',
+        HINT = 'The update of pgmq uses this name for a moment. Rename or drop the schema.';
+END
+$schema$;
 
 -- The tables of queues that lack columns: before 1.5 headers, before 1.10 last_read_at.
 -- The queue comes before its archive, as in the functions.

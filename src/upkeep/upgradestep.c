@@ -71,7 +71,7 @@ PG_FUNCTION_INFO_V1(pgmq__queues_to_upgrade);
 /*
  * The statements that complete the queue's table and its archive.  An old create() that was at work during
  * the update leaves an archive without columns, if the queue is partitioned; before 1.6 it makes the
- * tables members of the extension, and a dump does not contain those.
+ * tables and the sequence members of the extension, and a dump does not contain those.
  */
 #define TABLE_CHANGES \
 	"(SELECT pg_catalog.string_agg(s.statement, '; ' ORDER BY t.relname DESC)" \
@@ -79,16 +79,18 @@ PG_FUNCTION_INFO_V1(pgmq__queues_to_upgrade);
 	"SELECT pg_catalog.format('ALTER TABLE pgmq.%I ADD COLUMN %s', t.relname, n.definition)" \
 	" FROM (VALUES ('headers', 'headers pg_catalog.jsonb')," \
 	" ('last_read_at', 'last_read_at pg_catalog.timestamptz')) AS n (name, definition)" \
-	" WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid" EQUALS "t.oid" \
+	" WHERE t.relkind OPERATOR(pg_catalog.<>) 'S'" \
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid" EQUALS "t.oid" \
 	" AND a.attname" EQUALS "n.name AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)" \
-	" UNION ALL SELECT pg_catalog.format('ALTER EXTENSION pgmq DROP TABLE pgmq.%I', t.relname)" \
+	" UNION ALL SELECT pg_catalog.format('ALTER EXTENSION pgmq DROP %s pgmq.%I'," \
+	" CASE t.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, t.relname)" \
 	" FROM pg_catalog.pg_depend AS d JOIN pg_catalog.pg_extension AS e ON e.oid" EQUALS "d.refobjid" \
 	" WHERE d.classid" EQUALS "'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid" EQUALS "t.oid" \
 	" AND d.refclassid" EQUALS "'pg_catalog.pg_extension'::pg_catalog.regclass" \
 	" AND d.deptype" EQUALS "'e' AND e.extname" EQUALS "'pgmq') AS s (statement)" \
 	" WHERE t.relnamespace" EQUALS "c.relnamespace AND NOT t.relispartition" \
-	" AND t.relkind" EQUALS "ANY (ARRAY['p', 'r']::pg_catalog.\"char\"[])" \
-	" AND t.relname" EQUALS "ANY (ARRAY[c.relname," \
+	" AND t.relkind" EQUALS "ANY (ARRAY['p', 'r', 'S']::pg_catalog.\"char\"[])" \
+	" AND t.relname" EQUALS "ANY (ARRAY[c.relname, pg_catalog.concat(c.relname, '_msg_id_seq')::pg_catalog.name," \
 	" pg_catalog.concat('a_', pg_catalog.substr(c.relname::pg_catalog.text, 3))::pg_catalog.name]))"
 
 #define FIND_NEEDS \

@@ -411,7 +411,7 @@ is($node->safe_psql('older', q{SELECT tgenabled, tgtype FROM pg_trigger WHERE tg
 # What a create() leaves that was at work during the update: no columns, and members of the extension
 $node->safe_psql('older', q{SET ROLE boss; SELECT pgmq.create('late');
 	ALTER TABLE pgmq.a_late DROP COLUMN headers, DROP COLUMN last_read_at; ALTER TABLE pgmq.q_late DROP COLUMN last_read_at;
-	ALTER EXTENSION pgmq ADD TABLE pgmq.q_late; ALTER EXTENSION pgmq ADD TABLE pgmq.a_late});
+	ALTER EXTENSION pgmq ADD TABLE pgmq.q_late; ALTER EXTENSION pgmq ADD TABLE pgmq.a_late; ALTER EXTENSION pgmq ADD SEQUENCE pgmq.q_late_msg_id_seq});
 is($node->safe_psql('older', $LEFT), 'late|f|f|f|f|f|f|f|t', 'the view shows incomplete tables');
 like((psql('older', 'boss', q{SELECT pgmq.drop_queue('late')}))[2], qr/because extension pgmq requires it/, 'which the extension requires');
 is((psql('older', 'boss', 'CALL pgmq.upgrade_queues()'))[2] . $node->safe_psql('older', $LEFT), '', 'they are completed');
