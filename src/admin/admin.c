@@ -100,14 +100,14 @@ drop_old_archive(const QueueName *name, const char *relname)
 
 /* Delete the records about partitions of a queue whose tables are gone */
 static void
-forget_partitions(const QueueName *name, bool owned)
+forget_partitions(const QueueName *name, AclMode needs)
 {
 	const char *canonical = name->canonical;
 	Partman		pm;
 	bool		found = partman_find(&pm);
 	char	   *converted;
 
-	converted = queue_write_row(OWN_PARTITION_CONFIG, name, owned, "DELETE FROM pgmq.partition_config"
+	converted = queue_write_row(OWN_PARTITION_CONFIG, name, needs, "DELETE FROM pgmq.partition_config"
 								" WHERE queue_name OPERATOR(pg_catalog.=) $1"
 								" RETURNING converted_archive", 1, &canonical) > 0 ? row_text(0, 1) : NULL;
 
@@ -124,14 +124,15 @@ drop_queue(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 	bool		existed;
-	bool		owned;
+	AclMode		needs = ACL_NO_RIGHTS;
 	bool		partitioned;
 
 	queue_require_owner(name);
 	SPI_connect();
 	lock_queue(name);
 	relcheck_own_table(OWN_META, RowExclusiveLock);
-	owned = OidIsValid(queue_relid(name, QUEUE_TABLE)) || OidIsValid(queue_relid(name, ARCHIVE_TABLE));
+	if (!OidIsValid(queue_relid(name, QUEUE_TABLE)) && !OidIsValid(queue_relid(name, ARCHIVE_TABLE)))
+		needs = ACL_DELETE;
 	existed = OidIsValid(queue_relid(name, QUEUE_TABLE)) || registered_spelling(name) != NULL;
 	if (existed)
 	{
@@ -146,9 +147,9 @@ drop_queue(const QueueName *name)
 			drop_table(name, NOTES_TABLE);
 		drop_table(name, ARCHIVE_TABLE);
 		if (partitioned)
-			forget_partitions(name, owned);
+			forget_partitions(name, needs);
 		/* Every spelling: an adopted database may have several for one queue */
-		(void) queue_write_row(OWN_META, name, owned, "DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
+		(void) queue_write_row(OWN_META, name, needs, "DELETE FROM pgmq.meta WHERE " HAS_IDENTITY, 1, &canonical);
 	}
 	SPI_finish();
 	plan_forget(name);

@@ -37,7 +37,7 @@ register_queue(const QueueName *name, const char *spelling)
 	/* This privilege is what makes a role a maker of queues */
 	rights_require_columns(relcheck_own_table(OWN_META, RowExclusiveLock), ACL_INSERT,
 						   columns, lengthof(columns));
-	queue_write_row(OWN_META, name, true,
+	queue_write_row(OWN_META, name, ACL_NO_RIGHTS,
 					"INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)"
 					" SELECT $1, relkind OPERATOR(pg_catalog.=) 'p', relpersistence OPERATOR(pg_catalog.=) 'u'"
 					" FROM pg_catalog.pg_class"
@@ -477,7 +477,7 @@ register_partitioned(const Partman *pm, const QueueName *name, const Partitioned
 	const char *args[] = {name->canonical, takes_over ? config.retention : queue->retention,
 	queue->drop_unread ? "true" : "false", queue->drop_consumed ? "true" : "false"};
 
-	if (queue_write_row(OWN_PARTITION_CONFIG, name, true,
+	if (queue_write_row(OWN_PARTITION_CONFIG, name, ACL_NO_RIGHTS,
 						psprintf("INSERT INTO pgmq.partition_config"
 								 " (queue_name, retention_interval, drop_unread, drop_consumed)"
 								 " VALUES ($1, $2, $3::boolean, $4::boolean) ON CONFLICT %s",

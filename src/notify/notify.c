@@ -442,7 +442,7 @@ pgmq_enable_notify_insert(PG_FUNCTION_ARGS)
 		args[0] = shown(fcinfo, 0);
 	args[1] = interval_arg(fcinfo, 1);
 	ensure_trigger(&name, args[0]);
-	queue_write_row(OWN_NOTIFY_SETTINGS, &name, true,
+	queue_write_row(OWN_NOTIFY_SETTINGS, &name, ACL_NO_RIGHTS,
 					"INSERT INTO pgmq.notify_insert_throttle AS t (queue_name, throttle_interval_ms)"
 					" VALUES ($1, $2::pg_catalog.int4)"
 					" ON CONFLICT ON CONSTRAINT notify_insert_throttle_queue_name_key DO UPDATE"
@@ -473,7 +473,7 @@ pgmq_disable_notify_insert(PG_FUNCTION_ARGS)
 		notice_no_trigger(&name);
 	else
 		run_ddl("DROP TRIGGER " TRIGGER_NAME " ON %s", name_table(&name, QUEUE_TABLE));
-	queue_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(queue_relid(&name, QUEUE_TABLE)),
+	queue_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(queue_relid(&name, QUEUE_TABLE)) ? ACL_NO_RIGHTS : ACL_DELETE,
 					"DELETE FROM pgmq.notify_insert_throttle WHERE " HAS_IDENTITY, 1, &canonical);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -508,7 +508,7 @@ pgmq_update_notify_insert(PG_FUNCTION_ARGS)
 						shown(fcinfo, 0))));
 	args[0] = name.canonical;
 	args[1] = interval_arg(fcinfo, 1);
-	if (queue_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(queue_relid(&name, QUEUE_TABLE)),
+	if (queue_write_row(OWN_NOTIFY_SETTINGS, &name, OidIsValid(queue_relid(&name, QUEUE_TABLE)) ? ACL_NO_RIGHTS : ACL_UPDATE,
 						"UPDATE pgmq.notify_insert_throttle"
 						" SET throttle_interval_ms = $2::pg_catalog.int4,"
 						" last_notified_at = pg_catalog.to_timestamp(0)"

@@ -71,21 +71,28 @@ queue_require_privilege(const QueueName *name, AclMode privilege)
 /*
  * Write rows about a queue to a table of the extension; how many.
  *
- * A role that owns the tables of the queue ("owns") needs no privilege on the
- * extension's table.  UPDATE and DELETE would be too much: either of them lets
- * a role lock the table against all other sessions.  So the statement runs as
- * the owner of the table, in the way of a referential action.  Other callers
- * run it with their own rights, for a queue that has no tables.
+ * A role that owns the tables of the queue needs no privilege on the extension's
+ * table ("needs" is ACL_NO_RIGHTS).  UPDATE and DELETE would be too much: either of
+ * them lets a role lock the table against all other sessions.  If the queue has no
+ * tables, the caller needs that privilege.  The statement runs as the owner of the
+ * extension's table in both cases, in the way of a referential action: that role
+ * may have put a trigger there, which must not get the rights of the caller.  Only
+ * under row-level security the policies for the caller decide.
  */
 uint64
-queue_write_row(OwnTable table, const QueueName *name, bool owns,
+queue_write_row(OwnTable table, const QueueName *name, AclMode needs,
 				const char *sql, int nargs, const char *const *args)
 {
 	Oid			relid = relcheck_own_table(table, RowExclusiveLock);
 
 	queue_require_owner(name);
-	if (!owns)
-		return run_with_texts(sql, nargs, args);
+	if (needs != ACL_NO_RIGHTS)
+	{
+		rights_require_columns(relid, ACL_SELECT, NULL, 0);
+		rights_require_columns(relid, needs, NULL, 0);
+		if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+			return run_with_texts(sql, nargs, args);
+	}
 	return owner_run(owner_of(relid), true, sql, nargs, args);
 }
 

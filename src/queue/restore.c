@@ -107,7 +107,7 @@ list_queue(const char *spelling, const QueueName *name)
 	args[1] = text_of_bool(queue_is_partitioned(name, QUEUE_TABLE));
 	args[2] = text_of_bool(get_rel_persistence(table) == RELPERSISTENCE_UNLOGGED);
 	SPI_connect();
-	queue_write_row(OWN_META, name, true, LIST_SQL, lengthof(args), args);
+	queue_write_row(OWN_META, name, ACL_NO_RIGHTS, LIST_SQL, lengthof(args), args);
 	SPI_finish();
 }
 
@@ -148,7 +148,7 @@ fill_in(const char *spelling, const QueueName *name, Relation rel, HeapTuple row
 	args[2] = text_of_bool(DatumGetBool(unlogged));
 	args[3] = timestamptz_to_str(DatumGetTimestampTz(created));
 	SPI_connect();
-	filled = queue_write_row(OWN_META, name, true, FILL_IN_SQL, lengthof(args), args);
+	filled = queue_write_row(OWN_META, name, ACL_NO_RIGHTS, FILL_IN_SQL, lengthof(args), args);
 	SPI_finish();
 	return filled > 0;
 }

@@ -282,7 +282,7 @@ convert_step(Upkeep *upkeep)
 		}
 		attach_old(upkeep->config.datetime_string, upkeep->set, old, lower, upper);
 	}
-	queue_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
+	queue_write_row(OWN_PARTITION_CONFIG, upkeep->name, ACL_NO_RIGHTS,
 					"UPDATE pgmq.partition_config SET converted_archive = NULL"
 					" WHERE queue_name OPERATOR(pg_catalog.=) $1", 1, &canonical);
 	return false;
@@ -511,7 +511,7 @@ register_conversion(const Conversion *c, const char *pending)
 {
 	const char *args[] = {c->name->canonical, c->retention, pending};
 
-	queue_write_row(OWN_PARTITION_CONFIG, c->name, true,
+	queue_write_row(OWN_PARTITION_CONFIG, c->name, ACL_NO_RIGHTS,
 					"INSERT INTO pgmq.partition_config"
 					" (queue_name, retention_interval, drop_unread, drop_consumed, converted_archive)"
 					" VALUES ($1, $2, false, false, $3) ON CONFLICT (queue_name) DO UPDATE"

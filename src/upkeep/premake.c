@@ -270,7 +270,7 @@ take_over_retention(const Upkeep *upkeep)
 
 	if (upkeep->config.retention == NULL)
 		return;
-	queue_write_row(OWN_PARTITION_CONFIG, upkeep->name, true,
+	queue_write_row(OWN_PARTITION_CONFIG, upkeep->name, ACL_NO_RIGHTS,
 					"INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
 					" VALUES ($1, $2, true, false) ON CONFLICT DO NOTHING", lengthof(args), args);
 	partman_set_retention(upkeep->pm, upkeep->name, upkeep->prefix, NULL);

@@ -441,7 +441,7 @@ pgmq_set_retention(PG_FUNCTION_ARGS)
 	args[1] = retention;
 	args[2] = drop_unread ? "true" : "false";
 	args[3] = bool_arg(fcinfo, 3) ? "true" : "false";
-	queue_write_row(OWN_PARTITION_CONFIG, &name, true, SET_RETENTION_SQL, lengthof(args), args);
+	queue_write_row(OWN_PARTITION_CONFIG, &name, ACL_NO_RIGHTS, SET_RETENTION_SQL, lengthof(args), args);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
