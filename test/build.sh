@@ -24,6 +24,23 @@ misnamed=$(cd "$TOP" && ls test/sql/*.sql test/specs/*.spec |
 [ -z "$misnamed" ]
 result $? "the name of a test begins with a folder of src/"
 
+unexplained=$(cd "$TOP" && for digits in $(ls test/t/*.pl | sed 's|.*/\(..\).*|\1|' | sort -u); do
+	grep -q "^| $digits |" docs/testing.md || echo "# test/t/$digits*"
+done)
+[ -z "$unexplained" ] || printf '%s\n' "$unexplained"
+[ -z "$unexplained" ]
+result $? "docs/testing.md explains the first digits of each TAP test"
+
+# A header that goes with a file of the same name, or with its folder, has no line of its own
+unlisted=$(cd "$TOP" && for file in src/*.[ch] src/*/*.[ch]; do
+	name=${file##*/} folder=${file%/*}
+	[ "$name" = "${name%.h}" ] || { [ ! -f "${file%.h}.c" ] && [ "$name" != "${folder##*/}.h" ]; } || continue
+	grep -qE "^\| [^|]* \| .$name. \|" docs/internals.md || echo "# $file"
+done)
+[ -z "$unlisted" ] || printf '%s\n' "$unlisted"
+[ -z "$unlisted" ]
+result $? "docs/internals.md lists every file of src/"
+
 # What is longer has more than one idea
 long=$(cd "$TOP" && awk 'FNR == 1 { start = 0 }
 	FNR == 701 { print "# " FILENAME ": more than 700 lines" }

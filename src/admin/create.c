@@ -163,7 +163,7 @@ require_own_sequence(const QueueName *name)
 	/* A table that existed before may be dropped by hand at this moment */
 	while ((rel = try_relation_open(queue_relid(name, QUEUE_TABLE), AccessShareLock)) == NULL)
 		queue_require(name);
-	sequence = relcheck_sequence(rel);
+	sequence = queue_sequence(name, QUEUE_TABLE, rel);
 	relation_close(rel, NoLock);
 	require_own_name(relname, OidIsValid(sequence) &&
 					 sequence == get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false)));

@@ -20,7 +20,7 @@
  *			slot that was unused for longest.
  * bgworker	What all background workers of this library are registered with.
  * version	An object is not as the library needs it: is that because their versions differ?
- * inline	Clocks and arguments.
+ * inline	Clocks, arguments and hash tables.
  */
 #ifndef PGMQ_BASE_H
 #define PGMQ_BASE_H

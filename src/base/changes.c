@@ -16,8 +16,9 @@
  * 3. A row of pg_class that is made, changed or dropped counts for its name, and a
  *	  new name counts as well as the old one.  So a name's count covers the kind of the
  *	  relation that has the name.
- * 4. A look-up may itself deliver messages.  So changes_heard() is read before it, and
- *	  its answer is kept only if that has not changed.
+ * 4. A look-up may itself deliver messages.  So the counts are read before it.  If only its
+ *	  answer tells which counts matter, changes_heard() is read before it instead, and the answer
+ *	  is kept only if that has not changed.
  *
  * A callback may be called at any time, so it does nothing that can fail.
  */
@@ -89,6 +90,7 @@ changes_heard(void)
 uint64
 changes_of_relation(Oid relid)
 {
+	register_callbacks();
 	return ForAll + *count_of(OfRelations, relid);
 }
 

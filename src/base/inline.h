@@ -10,6 +10,7 @@
 #include "access/transam.h"
 #include "port/atomics.h"
 #include "portability/instr_time.h"
+#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 /*
@@ -46,6 +47,18 @@ arg_to_param(FunctionCallInfo fcinfo, int argno, Datum *value, bool *null)
 {
 	*null = PG_ARGISNULL(argno);
 	*value = *null ? (Datum) 0 : PG_GETARG_DATUM(argno);
+}
+
+/* A hash table in a context of its own below this one.  Keys begin their entries, and are compared as bytes. */
+static inline HTAB *
+hash_in_context(const char *name, long size, Size key, Size entry, MemoryContext context)
+{
+	HASHCTL		ctl;
+
+	ctl.keysize = key;
+	ctl.entrysize = entry;
+	ctl.hcxt = context;
+	return hash_create(name, size, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 /*

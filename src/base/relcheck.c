@@ -49,7 +49,6 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -62,17 +61,7 @@
 
 /* ---- what is remembered ---- */
 
-/* A fixed number of answers each; an answer that needs a place takes it */
-#define KNOWN 256
-
-/* A change of an identity column invalidates the table, dropping its sequence the sequence */
-typedef struct KnownSequence
-{
-	Oid			table;			/* InvalidOid: a free place */
-	Oid			sequence;
-} KnownSequence;
-
-static KnownSequence KnownSequences[KNOWN];
+/* Answers are kept with the counts of changes that they had before they were asked for */
 
 /*
  * An index never changes its expression.  But a column of the table can be renamed, and
@@ -82,49 +71,22 @@ typedef struct KnownIndex
 {
 	Oid			index;			/* InvalidOid: a free place */
 	const char *expression;		/* a constant */
-	uint64		changes;		/* of the index and its table, before it was asked */
+	uint64		changes;		/* of the index and its table */
 } KnownIndex;
+
+/* An answer that needs a place takes it */
+#define KNOWN 256
 
 static KnownIndex KnownIndexes[KNOWN];
 
 /* The extension's tables, as they were found right; see check_own_table() */
 #define OWN_TABLES 4
 
-static Oid	Checked[OWN_TABLES];
-
-/* What is being asked about, if it has not changed meanwhile */
-static Oid	Asking = InvalidOid;
-
-/* Called at any time: does nothing that can fail */
-static void
-relation_changed(Datum arg, Oid relid)
+static struct
 {
-	bool		all = !OidIsValid(relid);
-	int			i;
-
-	for (i = 0; i < KNOWN; i++)
-	{
-		if (all || relid == KnownSequences[i].table || relid == KnownSequences[i].sequence)
-			KnownSequences[i].table = InvalidOid;
-	}
-	for (i = 0; i < OWN_TABLES; i++)
-	{
-		if (all || relid == Checked[i])
-			Checked[i] = InvalidOid;
-	}
-	if (all || relid == Asking)
-		Asking = InvalidOid;
-}
-
-static void
-register_callback(void)
-{
-	static bool registered = false;
-
-	if (!registered)
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	registered = true;
-}
+	Oid			relid;
+	uint64		changes;
+}			Checked[OWN_TABLES];
 
 /* ---- tables that messages or notes lie in ---- */
 
@@ -302,29 +264,22 @@ serial_sequence(Relation rel, AttrNumber attno)
 	return InvalidOid;
 }
 
-/* The sequence that the column msg_id of a table owns; InvalidOid if there is none */
+/*
+ * The sequence that the column msg_id of a table owns; InvalidOid if there is none.
+ * "lasting": to give the column another one is a change of the table or of the sequence.
+ */
 Oid
-relcheck_sequence(Relation rel)
+relcheck_sequence(Relation rel, bool *lasting)
 {
-	Oid			relid = RelationGetRelid(rel);
-	KnownSequence *known = &KnownSequences[relid % KNOWN];
-	AttrNumber	attno;
-	Oid			sequence;
+	AttrNumber	attno = relcheck_column(RelationGetDescr(rel), "msg_id", INT8OID);
 
-	if (known->table == relid)
-		return known->sequence;
-	attno = relcheck_column(RelationGetDescr(rel), "msg_id", INT8OID);
+	*lasting = false;
 	if (attno == InvalidAttrNumber)
 		return InvalidOid;
 	if (TupleDescAttr(RelationGetDescr(rel), attno - 1)->attidentity == '\0')
 		return serial_sequence(rel, attno);
-	register_callback();
-	Asking = relid;
-	sequence = getIdentitySequence(rel, attno, true);
-	if (OidIsValid(sequence) && Asking == relid)
-		*known = (KnownSequence) {relid, sequence};
-	Asking = InvalidOid;
-	return sequence;
+	*lasting = true;
+	return getIdentitySequence(rel, attno, true);
 }
 
 /* ---- the extension's own tables ---- */
@@ -457,18 +412,16 @@ Oid
 relcheck_own_table(OwnTable table, LOCKMODE lockmode)
 {
 	Oid			relid = lock_by_name(table, lockmode);
+	uint64		changes = changes_of_relation(relid);
 	Relation	rel;
 
-	if (Checked[table] == relid)
+	if (Checked[table].relid == relid && Checked[table].changes == changes)
 		return relid;
-	register_callback();
 	rel = relation_open(relid, NoLock);
-	Asking = relid;
 	check_own_table(table, rel);
-	if (Asking == relid)
-		Checked[table] = relid;
-	Asking = InvalidOid;
 	relation_close(rel, NoLock);
+	Checked[table].relid = relid;
+	Checked[table].changes = changes;
 	return relid;
 }
 

@@ -35,7 +35,7 @@ extern bool relcheck_index_has_flagged(Relation index, AttrNumber flag);
 
 /* ---- sequences ---- */
 
-extern Oid	relcheck_sequence(Relation rel);
+extern Oid	relcheck_sequence(Relation rel, bool *lasting);
 
 /* ---- the extension's own tables ---- */
 

@@ -444,15 +444,10 @@ static Datum
 wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
 {
 	GroupRequest		request;
-	WaitRequest wait = {0};
+	WaitRequest wait;
 
 	request_init(&request, fcinfo, policy);
-	wait.queues = &request.name;
-	wait.nqueues = 1;
-	wait.attempt = attempt;
-	wait.arg = &request;
-	wait_arguments(&wait, fcinfo, 3);
-	wait.success = WAKE_TOOK;
+	wait_to_take(&wait, fcinfo, &request.name, attempt, &request);
 	wait.grouped = true;
 	wait.picky = queue_hides_rows(&request.name);
 	wait.unwakeable = IsolationUsesXactSnapshot() || !request_wants(&request);

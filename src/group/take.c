@@ -185,11 +185,7 @@ request_go_round(GroupRequest *request)
 void
 request_forget_seen(GroupRequest *request)
 {
-	HASHCTL		ctl;
-
-	ctl.keysize = ctl.entrysize = sizeof(SlotKey);
-	ctl.hcxt = CurrentMemoryContext;
-	request->seen = hash_create("pgmq groups seen", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	request->seen = hash_in_context("pgmq groups seen", 64, sizeof(SlotKey), sizeof(SlotKey), CurrentMemoryContext);
 }
 
 /* Whether this call has looked at the group already; what it has found is in the notes that it will write */

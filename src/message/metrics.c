@@ -124,7 +124,7 @@ static Oid
 sequence_of(const QueueName *name, Oid queue)
 {
 	Relation	rel = relation_open(queue, AccessShareLock);
-	Oid			sequence = relcheck_sequence(rel);
+	Oid			sequence = queue_sequence(name, QUEUE_TABLE, rel);
 	List	   *owned;
 
 	relation_close(rel, AccessShareLock);

@@ -192,21 +192,12 @@ pgmq_wait(PG_FUNCTION_ARGS)
  */
 #define MAX_QUEUES 1000
 
-static HTAB *
-make_set(void)
-{
-	HASHCTL		ctl;
-
-	ctl.keysize = ctl.entrysize = sizeof(QueueName);
-	ctl.hcxt = CurrentMemoryContext;
-	return hash_create("queues of pgmq.wait_any", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
 /* The queues that an array names; the same one twice counts once, as spelled first */
 static int
 queues_of(ArrayType *array, QueueName **queues, Datum **names)
 {
-	HTAB	   *known = make_set();
+	HTAB	   *known = hash_in_context("queues of pgmq.wait_any", 64, sizeof(QueueName), sizeof(QueueName),
+									CurrentMemoryContext);
 	bool	   *nulls;
 	int			elements;
 	int			count = 0;

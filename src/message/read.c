@@ -413,16 +413,11 @@ Datum
 pgmq_read_with_poll(PG_FUNCTION_ARGS)
 {
 	ReadRequest		request;
-	WaitRequest wait = {0};
+	WaitRequest wait;
 
 	request_init(&request, fcinfo, &read_any, 2);
 	request_lease(&request, fcinfo, 1, 5);
-	wait.queues = &request.name;
-	wait.nqueues = 1;
-	wait.attempt = attempt;
-	wait.arg = &request;
-	wait_arguments(&wait, fcinfo, 3);
-	wait.success = WAKE_TOOK;
+	wait_to_take(&wait, fcinfo, &request.name, attempt, &request);
 	wait.picky = is_picky(&request);
 	wait.unwakeable = IsolationUsesXactSnapshot() ||
 		(!request.unlimited && request.quantity == 0);

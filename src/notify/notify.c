@@ -86,18 +86,11 @@ typedef struct Setting
 #define MAX_SETTINGS 1024
 
 static HTAB *Settings = NULL;
-static bool SettingsValid = false;
 static Oid	SettingsRelid = InvalidOid;
+static uint64 SettingsChanges = 0;	/* of the table, before it was read; 0: they are not known */
 
 /* This transaction has read some, perhaps its own that will never be committed */
 static bool SettingsRead = false;
-
-static void
-forget_settings(Datum arg, Oid relid)
-{
-	if (relid == SettingsRelid || !OidIsValid(relid))
-		SettingsValid = false;
-}
 
 /*
  * The transaction, or a part of it, was rolled back (xact.c).  The server
@@ -108,7 +101,7 @@ void
 notify_rolled_back(void)
 {
 	if (SettingsRead)
-		SettingsValid = false;
+		SettingsChanges = 0;
 }
 
 /* The transaction is over (xact.c) */
@@ -122,25 +115,15 @@ notify_forget(void)
 static void
 begin_settings(void)
 {
-	static bool registered = false;
-	HASHCTL		ctl;
-
-	if (!registered)
-	{
-		CacheRegisterRelcacheCallback(forget_settings, (Datum) 0);
-		registered = true;
-	}
 	if (Settings != NULL)
 		hash_destroy(Settings);
 	Settings = NULL;
-	ctl.keysize = NAMEDATALEN;
-	ctl.entrysize = sizeof(Setting);
-	ctl.hcxt = TopMemoryContext;
-	Settings = hash_create("pgmq notify settings", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	SettingsChanges = 0;
+	Settings = hash_in_context("pgmq notify settings", 16, NAMEDATALEN, sizeof(Setting), TopMemoryContext);
 	SettingsRelid = relcheck_own_table(OWN_NOTIFY_SETTINGS, AccessShareLock);
 	UnlockRelationOid(SettingsRelid, AccessShareLock);
-	/* Before the table is read: a change from here on makes it false again. */
-	SettingsValid = true;
+	/* Before the table is read: a change from here on counts */
+	SettingsChanges = changes_of_relation(SettingsRelid);
 }
 
 /*
@@ -167,18 +150,20 @@ interval_of(const char *queue_name)
 	char		key[NAMEDATALEN] = {0};
 	Setting    *setting;
 	int			interval_ms;
+	bool		good;
 
 	strlcpy(key, queue_name, sizeof(key));
 
 	/* A transaction that goes on sending takes no new lock, which would accept them. */
 	AcceptInvalidationMessages();
-	if (Settings != NULL && SettingsValid)
+	good = Settings != NULL && SettingsChanges == changes_of_relation(SettingsRelid);
+	if (good)
 	{
 		setting = hash_search(Settings, key, HASH_FIND, NULL);
 		if (setting != NULL)
 			return setting->interval_ms;
 	}
-	if (Settings == NULL || !SettingsValid || hash_get_num_entries(Settings) >= MAX_SETTINGS)
+	if (!good || hash_get_num_entries(Settings) >= MAX_SETTINGS)
 		begin_settings();
 	SettingsRead = true;
 	interval_ms = read_setting(key);

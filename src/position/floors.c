@@ -121,7 +121,7 @@ candidate_drop(Candidate *candidate)
 bool
 floors_last_id(const QueueTable *table, int64 *last_id)
 {
-	Oid			sequence = relcheck_sequence(table->rel);
+	Oid			sequence = queue_sequence(&table->name, table->prefix, table->rel);
 	bool		is_called;
 
 	if (!OidIsValid(sequence) || !sequence_read(sequence, false, last_id, &is_called))
@@ -138,7 +138,8 @@ floors_last_id(const QueueTable *table, int64 *last_id)
 static bool
 draws_ahead(const QueueTable *table)
 {
-	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(relcheck_sequence(table->rel)));
+	Oid			sequence = queue_sequence(&table->name, table->prefix, table->rel);
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
 	bool		ahead = true;
 
 	if (HeapTupleIsValid(tuple))

@@ -1,7 +1,7 @@
 /*
  * descriptor.c
- *	  The descriptor of a queue: what its names lead to, and which columns and
- *	  indexes its tables have.
+ *	  The descriptor of a queue: what its names lead to, and which columns,
+ *	  indexes and sequences its tables have.
  *
  * A session looks up the tables of a queue once, and keeps the answer until the
  * catalogs may say something else (changes.c).  No other file looks up a queue's
@@ -46,13 +46,23 @@ typedef struct Named
 	char		relkind;
 } Named;
 
+/* Where a table has its ids from */
+typedef struct IdSource
+{
+	Oid			relid;			/* of the table */
+	Oid			sequence;
+	uint64		changes;		/* of both; 0: it is not known */
+} IdSource;
+
 #define TABLES 3
 
 typedef struct Descriptor
 {
 	QueueName	name;			/* hash key, must be first */
 	Named		tables[TABLES];
-	Description descriptions[TABLES];	/* of the tables that have, or had, these names */
+	/* Of the tables that have, or had, these names */
+	Description descriptions[TABLES];
+	IdSource	sources[TABLES];
 } Descriptor;
 
 static MemoryContext QueueContext = NULL;
@@ -65,18 +75,13 @@ static Descriptor *Latest = NULL;
 static void
 create_descriptors(void)
 {
-	HASHCTL		ctl;
-
 	if (QueueContext == NULL)
 		QueueContext = AllocSetContextCreate(TopMemoryContext, "pgmq queues",
 											 ALLOCSET_DEFAULT_SIZES);
 	Latest = NULL;
 	Descriptors = NULL;
 	MemoryContextReset(QueueContext);	/* deletes the old table, or half of one */
-	ctl.keysize = sizeof(QueueName);
-	ctl.entrysize = sizeof(Descriptor);
-	ctl.hcxt = QueueContext;
-	Descriptors = hash_create("pgmq queues", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	Descriptors = hash_in_context("pgmq queues", 16, sizeof(QueueName), sizeof(Descriptor), QueueContext);
 }
 
 /* NULL if there is none and none is to be made; good until the next call of this function */
@@ -245,6 +250,28 @@ queue_describe(const QueueName *name, char prefix, Relation rel, Place *place)
 	find_descriptor(name, true)->descriptions[i] = description;
 	*place = description.place;
 	return description.looks;
+}
+
+/* The sequence of one of the queue's tables, which is open; InvalidOid if it has none */
+Oid
+queue_sequence(const QueueName *name, char prefix, Relation rel)
+{
+	int			i = table_index(prefix);
+	IdSource	source = find_descriptor(name, true)->sources[i];
+	uint64		heard;
+	bool		lasting;
+
+	if (source.relid == RelationGetRelid(rel) && source.changes != 0 &&
+		source.changes == changes_of_relation(source.relid) + changes_of_relation(source.sequence))
+		return source.sequence;
+	heard = changes_heard();
+	source.relid = RelationGetRelid(rel);
+	source.sequence = relcheck_sequence(rel, &lasting);
+	source.changes = 0;
+	if (lasting && heard == changes_heard())
+		source.changes = changes_of_relation(source.relid) + changes_of_relation(source.sequence);
+	find_descriptor(name, true)->sources[i] = source;
+	return source.sequence;
 }
 
 /* Of what belongs to one of the queue's tables and is named after it; of any kind */

@@ -17,6 +17,7 @@ extern bool queue_is_partitioned(const QueueName *name, char prefix);
 extern Relation queue_open_table(const QueueName *name, char prefix, LOCKMODE lockmode,
 								 bool *has_written_before);
 extern bool queue_describe(const QueueName *name, char prefix, Relation rel, Place *place);
+extern Oid	queue_sequence(const QueueName *name, char prefix, Relation rel);
 extern Oid	queue_index_relid(const QueueName *name, char prefix, const char *suffix);
 extern bool queue_lock(const QueueName *name);
 extern void queue_require(const QueueName *name);

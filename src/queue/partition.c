@@ -86,16 +86,11 @@ find_leaf(const Partitions *parts, Oid relid)
 static void
 create_lists(void)
 {
-	HASHCTL		ctl;
-
 	/* What an earlier call has done, before memory ran out, is not done again */
 	if (PartitionContext == NULL)
 		PartitionContext = AllocSetContextCreate(TopMemoryContext, "pgmq partitions",
 												 ALLOCSET_SMALL_SIZES);
-	ctl.keysize = sizeof(Oid);
-	ctl.entrysize = sizeof(ListEntry);
-	ctl.hcxt = PartitionContext;
-	Lists = hash_create("pgmq partitions", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	Lists = hash_in_context("pgmq partitions", 16, sizeof(Oid), sizeof(ListEntry), PartitionContext);
 }
 
 /* ---- the lists of this backend ---- */

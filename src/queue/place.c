@@ -158,24 +158,39 @@ place_remember(Relation rel, Description *description)
 	return description->looks;
 }
 
-/* What a scan of an index looks for, and what it found */
+/*
+ * What a scan of an index looks for, and what it found.  Fresh messages are found by
+ * msg_id, deferred ones by vt; both are 64-bit numbers.
+ */
 typedef struct Walk
 {
-	bool		fresh;			/* fresh messages or deferred ones */
+	bool		fresh;
+	int64		from;
+	int64		until;
 	bool		takeable;		/* only those that no other transaction has locked or changed */
 	int64		limit;
 	int64		found;
-	Datum		first;			/* key of the first one */
+	int64		first;			/* key of the first one */
 } Walk;
 
+/* Scan messages that the snapshot sees */
 static void
-walk_rows(Relation rel, const Place *place, Relation index, AttrNumber key,
-		  Snapshot snapshot, ScanKey keys, Walk *walk)
+walk_rows(Relation rel, const Place *place, Snapshot snapshot, Walk *walk)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	SysScanDesc scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+	AttrNumber	key = place->vt_attno;
+	Relation	index = index_open(walk->fresh ? place->id_index : place->vt_index, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
 	HeapTuple	tuple;
 
+	if (walk->fresh)
+		key = place->id_attno;
+	ScanKeyInit(&keys[0], key, BTGreaterEqualStrategyNumber,
+				walk->fresh ? F_INT8GE : F_TIMESTAMPTZ_GE, Int64GetDatum(walk->from));
+	ScanKeyInit(&keys[1], key, BTLessEqualStrategyNumber,
+				walk->fresh ? F_INT8LE : F_TIMESTAMPTZ_LE, Int64GetDatum(walk->until));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
 	while (walk->found < walk->limit &&
 		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
@@ -190,42 +205,9 @@ walk_rows(Relation rel, const Place *place, Relation index, AttrNumber key,
 			(walk->takeable && !slot_is_takeable(scan->slot)))
 			continue;
 		if (walk->found++ == 0)
-			walk->first = value;
+			walk->first = DatumGetInt64(value);
 	}
 	systable_endscan_ordered(scan);
-}
-
-/* Scan messages with a msg_id in from .. until that the snapshot sees */
-static void
-walk_fresh(Relation rel, const Place *place, Snapshot snapshot,
-		   int64 from, int64 until, Walk *walk)
-{
-	ScanKeyData keys[2];
-	Relation	index = index_open(place->id_index, AccessShareLock);
-
-	ScanKeyInit(&keys[0], place->id_attno, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(from));
-	ScanKeyInit(&keys[1], place->id_attno, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(until));
-	walk->fresh = true;
-	walk_rows(rel, place, index, place->id_attno, snapshot, keys, walk);
-	index_close(index, AccessShareLock);
-}
-
-/* Scan messages with a vt in from .. until that the snapshot sees */
-static void
-walk_due(Relation rel, const Place *place, Snapshot snapshot,
-		 TimestampTz from, TimestampTz until, Walk *walk)
-{
-	ScanKeyData keys[2];
-	Relation	index = index_open(place->vt_index, AccessShareLock);
-
-	ScanKeyInit(&keys[0], place->vt_attno, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
-	ScanKeyInit(&keys[1], place->vt_attno, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(until));
-	walk->fresh = false;
-	walk_rows(rel, place, index, place->vt_attno, snapshot, keys, walk);
 	index_close(index, AccessShareLock);
 }
 
@@ -234,11 +216,11 @@ bool
 place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
 				   int64 from, int64 until, int64 *msg_id)
 {
-	Walk		walk = {.limit = 1};
+	Walk		walk = {.fresh = true, .from = from, .until = until, .limit = 1};
 
-	walk_fresh(rel, place, snapshot, from, until, &walk);
+	walk_rows(rel, place, snapshot, &walk);
 	if (walk.found > 0)
-		*msg_id = DatumGetInt64(walk.first);
+		*msg_id = walk.first;
 	return walk.found > 0;
 }
 
@@ -247,11 +229,11 @@ bool
 place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,
 				   TimestampTz from, TimestampTz until, TimestampTz *vt)
 {
-	Walk		walk = {.limit = 1};
+	Walk		walk = {.from = from, .until = until, .limit = 1};
 
-	walk_due(rel, place, snapshot, from, until, &walk);
+	walk_rows(rel, place, snapshot, &walk);
 	if (walk.found > 0)
-		*vt = DatumGetTimestampTz(walk.first);
+		*vt = walk.first;
 	return walk.found > 0;
 }
 
@@ -260,9 +242,9 @@ int64
 place_takeable_fresh(Relation rel, const Place *place, Snapshot snapshot,
 					 int64 from, int64 until, int64 limit)
 {
-	Walk		walk = {.takeable = true, .limit = limit};
+	Walk		walk = {.fresh = true, .from = from, .until = until, .takeable = true, .limit = limit};
 
-	walk_fresh(rel, place, snapshot, from, until, &walk);
+	walk_rows(rel, place, snapshot, &walk);
 	return walk.found;
 }
 
@@ -271,9 +253,9 @@ int64
 place_takeable_due(Relation rel, const Place *place, Snapshot snapshot,
 				   TimestampTz from, TimestampTz until, int64 limit)
 {
-	Walk		walk = {.takeable = true, .limit = limit};
+	Walk		walk = {.from = from, .until = until, .takeable = true, .limit = limit};
 
-	walk_due(rel, place, snapshot, from, until, &walk);
+	walk_rows(rel, place, snapshot, &walk);
 	return walk.found;
 }
 

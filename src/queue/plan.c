@@ -73,17 +73,11 @@ static dlist_head Recency = DLIST_STATIC_INIT(Recency);
 static void
 create_entries(void)
 {
-	HASHCTL		ctl;
-
 	if (PlanContext == NULL)
 		PlanContext = AllocSetContextCreate(TopMemoryContext, "pgmq plans",
 											ALLOCSET_DEFAULT_SIZES);
 	MemoryContextDeleteChildren(PlanContext);	/* half a table */
-	ctl.keysize = sizeof(PlanKey);
-	ctl.entrysize = sizeof(PlanEntry);
-	ctl.hcxt = PlanContext;
-	Entries = hash_create("pgmq plans", 64, &ctl,
-						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	Entries = hash_in_context("pgmq plans", 64, sizeof(PlanKey), sizeof(PlanEntry), PlanContext);
 }
 
 static void

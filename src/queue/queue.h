@@ -2,8 +2,8 @@
  * queue.h
  *	  One queue: its row in pgmq.meta, its tables, their partitions, and statements on them.
  *
- * descriptor	What the names of a queue lead to, and which columns and indexes its tables have.  It
- *				is looked up once; after a lock it says what is true then.
+ * descriptor	What the names of a queue lead to, and which columns, indexes and sequences its tables
+ *				have.  It is looked up once; after a lock it says what is true then.
  * access		What a caller may do with a queue, and with the rows about it.
  * columns		Columns that queues of old versions lack are added.
  * queues		Do something for each queue of the database.  An error ends the work on one queue.

@@ -67,7 +67,7 @@ queue_last_id(const QueueName *name)
 
 	if (rel == NULL)
 		return 0;
-	sequence = relcheck_sequence(rel);
+	sequence = queue_sequence(name, QUEUE_TABLE, rel);
 	relation_close(rel, NoLock);
 	if (!OidIsValid(sequence))
 		return 0;

@@ -325,14 +325,24 @@ leave_all(Wait *wait, bool failed)
 #define DEFAULT_POLL_SECONDS 5
 #define DEFAULT_POLL_INTERVAL_MS 100
 
-/* The arguments max_poll_seconds, which has this number, and poll_interval_ms, which follows it */
+/*
+ * The request of a function that takes messages from one queue.  It has the
+ * arguments max_poll_seconds and poll_interval_ms behind three others.
+ */
 void
-wait_arguments(WaitRequest *request, FunctionCallInfo fcinfo, int argno)
+wait_to_take(WaitRequest *request, FunctionCallInfo fcinfo, const QueueName *name,
+			 WaitAttempt attempt, void *arg)
 {
-	int			max_seconds = PG_ARGISNULL(argno) ? DEFAULT_POLL_SECONDS : PG_GETARG_INT32(argno);
+	int			max_seconds = PG_ARGISNULL(3) ? DEFAULT_POLL_SECONDS : PG_GETARG_INT32(3);
 
+	memset(request, 0, sizeof(*request));
+	request->queues = name;
+	request->nqueues = 1;
+	request->attempt = attempt;
+	request->arg = arg;
 	request->timeout_ms = max_seconds * INT64CONST(1000);
-	request->interval_ms = PG_ARGISNULL(argno + 1) ? DEFAULT_POLL_INTERVAL_MS : PG_GETARG_INT32(argno + 1);
+	request->interval_ms = PG_ARGISNULL(4) ? DEFAULT_POLL_INTERVAL_MS : PG_GETARG_INT32(4);
+	request->success = WAKE_TOOK;
 }
 
 /*

@@ -62,7 +62,8 @@ typedef struct WaitRequest
 
 extern int	wait_recheck_interval;
 
-extern void wait_arguments(WaitRequest *request, FunctionCallInfo fcinfo, int argno);
+extern void wait_to_take(WaitRequest *request, FunctionCallInfo fcinfo, const QueueName *name,
+						 WaitAttempt attempt, void *arg);
 extern bool wait_for(const WaitRequest *request);
 
 #endif							/* PGMQ_WAIT_H */
