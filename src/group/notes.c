@@ -55,7 +55,6 @@
 #include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -353,9 +352,8 @@ notes_tell(GroupQueue *queue, const text *key, TimestampTz until)
 static const PlanSpec write_notes = {
 	PLAN_NOTES,
 	"WITH replaced AS (DELETE FROM {notes} WHERE ctid OPERATOR(pg_catalog.=) ANY ($2))"
-	" INSERT INTO {notes} (enqueued_at, vt, grp, head, late) SELECT $1, n.vt, n.grp, n.head, n.late"
-	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-	" pg_catalog.unnest($6)) AS n (vt, grp, head, late)",
+	" INSERT INTO {notes} (enqueued_at, vt, grp, head, late) SELECT $1, pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	" pg_catalog.unnest($5), pg_catalog.unnest($6)",
 	6, {TIMESTAMPTZOID, TIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BOOLARRAYOID}
 };
 
@@ -404,22 +402,23 @@ notes_replace(NoteChanges *changes, const Claim *claim, const text *key, Timesta
 		notes_add(changes, key, time > now ? time : DT_NOBEGIN, head, late);
 }
 
-static Datum
-array_of(Datum *values, int count, Oid type)
-{
-	int16		length;
-	bool		by_value;
-	char		align;
-
-	get_typlenbyvalalign(type, &length, &by_value, &align);
-	return PointerGetDatum(construct_array(values, count, type, length, by_value, align));
-}
-
 /* The clock is read under the lock on the notes, as floors.c asks for. */
 static void
 write_as_owner(const GroupQueue *queue, const NoteChanges *changes)
 {
-	static const Oid types[] = {TIDOID, TIMESTAMPTZOID, TEXTOID, INT8OID, BOOLOID};
+	static const struct
+	{
+		Oid			type;
+		int			length;
+		bool		by_value;
+		char		align;
+	}			types[] = {
+		{TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT},
+		{TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+		{TEXTOID, -1, false, TYPALIGN_INT},
+		{INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+		{BOOLOID, 1, true, TYPALIGN_CHAR}
+	};
 	TimestampTz now = GetCurrentTimestamp();
 	int			counts[lengthof(types)] = {list_length(changes->dropped)};
 	Datum	   *columns[lengthof(types)];
@@ -446,7 +445,8 @@ write_as_owner(const GroupQueue *queue, const NoteChanges *changes)
 		columns[4][i] = BoolGetDatum(note->late);
 	}
 	for (i = 0; i < lengthof(types); i++)
-		values[i + 1] = array_of(columns[i], counts[i], types[i]);
+		values[i + 1] = PointerGetDatum(construct_array(columns[i], counts[i], types[i].type, types[i].length,
+														types[i].by_value, types[i].align));
 	plan_run_latest(&queue->name, &write_notes, values);
 }
 

@@ -13,9 +13,8 @@
  * - A session that sets a start has scanned the group from the earlier start up to
  *	 there.  It found nothing alive and nothing that an open transaction is writing
  *	 or deleting, and it has not deleted any of it itself.  Then all of it is dead
- *	 for good.  A transaction that has written to the queue in an earlier command
- *	 does not set starts; front_ours() tells what the same command has deleted or
- *	 moved.
+ *	 for good.  A transaction that holds a writer's lock on the queue, in this command
+ *	 or since an earlier one, sets starts of its own only.
  * - Only an INSERT (or an UPDATE of headers) can put a message below a start.  Its
  *	 trigger lowers the start after the message is in the index.  A scan that began
  *	 before the message was there must not undo this.  So time is divided into
