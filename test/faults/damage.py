@@ -63,7 +63,8 @@ class Damage:
         else:
             self.admin.execute("SELECT pgmq.create(%s)", [QUEUE])
         self.admin.execute("SELECT pgmq.create_fifo_index(%s)", [QUEUE])
-        self.definition = self.admin.execute("SELECT pg_get_indexdef('%s_fifo_idx'::regclass)" % TABLE).fetchone()[0]
+        # That of a partitioned table says ONLY, which would make an index that is not valid
+        self.definition = self.admin.execute("SELECT replace(pg_get_indexdef('%s_fifo_idx'::regclass), ' ON ONLY ', ' ON ')" % TABLE).fetchone()[0]
 
     def reconnect(self):
         until = time.monotonic() + DEADLINE
