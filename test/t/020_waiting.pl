@@ -16,6 +16,8 @@ use IPC::Run ();
 my $node = PostgreSQL::Test::Cluster->new('waiting');
 $node->init;
 $node->append_conf('postgresql.conf', q{
+# The timer of a login wakes a session once more, in whatever it does by then
+authentication_timeout = '10min'
 autovacuum = off
 max_connections = 260
 max_prepared_transactions = 5

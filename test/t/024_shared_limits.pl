@@ -16,6 +16,8 @@ use Time::HiRes qw(usleep);
 my $node = PostgreSQL::Test::Cluster->new('shared_limits');
 $node->init;
 $node->append_conf('postgresql.conf', q{
+# The timer of a login wakes a session once more, in whatever it does by then
+authentication_timeout = '10min'
 autovacuum = off
 max_connections = 100
 max_prepared_transactions = 5
@@ -69,35 +71,41 @@ sub end_herd
 	$herd->query_safe(qq{SELECT dblink_cancel_query('$name' || i), dblink_disconnect('$name' || i) FROM generate_series(1, $count) AS i});
 }
 
-# How often these processes have slept: one that is woken goes to sleep once more
-sub sleeps_of
-{
-	my ($name) = @_;
-	my $sum = 0;
-
-	foreach my $pid (split /\n/, sql(qq{SELECT pid FROM pg_stat_activity WHERE application_name = '$name'}))
-	{
-		$sum += $1 if slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m;
-	}
-	return $sum;
-}
-
 # ---- calls that must wake nobody ----
 
 my $CROWD = 10;
 my $caller = $node->background_psql('postgres', on_error_stop => 0);
+my @crowd;
+
+# How often the processes of the crowd have slept: one that is woken goes to sleep once more.  On a busy machine that
+# takes as long as it takes: the number counts when all of them sleep, and it is the same as a moment ago.
+sub sleeps
+{
+	my $before = -1;
+
+	until_true(sub {
+		my @all = map { slurp_file("/proc/$_/status") } @crowd;
+		my $asleep = grep { /^State:\s*S/m } @all;
+		my $sum = 0;
+
+		$sum += /^voluntary_ctxt_switches:\s*(\d+)/m ? $1 : die "no number of context switches in $_" foreach @all;
+		my $rest = $asleep == @all && $sum == $before;
+		$before = $sum;
+		return $rest;
+	}, 'all sleep') or die 'the crowd does not sleep';
+	return $before;
+}
 
 # wakes_nobody(name, sql): errors are none of its business
 sub wakes_nobody
 {
 	my ($name, $sql) = @_;
-	my $before = sleeps_of('takers') + sleeps_of('watchers');
+	my $before = sleeps();
 
 	$caller->query($sql);
 	$caller->{stderr} = '';
-	# a process that was woken has run by now
 	usleep(100_000);
-	my $woken = sleeps_of('takers') + sleeps_of('watchers') - $before;
+	my $woken = sleeps() - $before;
 	cmp_ok($woken, '<=', 3, "wakes nobody: $name");
 }
 
@@ -130,6 +138,8 @@ SKIP:
 	skip 'needs /proc', 1 unless -r '/proc/self/status';
 	start_sleepers('takers', $CROWD, q{SELECT message FROM pgmq.read_with_poll('w', 600, 1, 600, 600000)});
 	start_sleepers('watchers', $CROWD, q{CALL pgmq.wait('w', 600000)});
+	@crowd = split /\n/, sql(q{SELECT pid FROM pg_stat_activity WHERE application_name IN ('takers', 'watchers')});
+	is(scalar @crowd, 2 * $CROWD, 'a crowd sleeps');
 	$caller->query_safe(q{SET pgmq.recheck_interval = 1; SELECT pgmq.send('none', '1') WHERE false});
 
 	$caller->query_safe('SET ROLE stranger');
