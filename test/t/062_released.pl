@@ -155,7 +155,7 @@ $told = $node->safe_psql('back', q{LISTEN "pgmq.q_ours.INSERT"; SELECT pgmq.send
 like($told, qr/Asynchronous notification/, 'back: notifications');
 is($node->safe_psql('back', q{SELECT has_function_privilege('sender', 'pgmq.purge_queue(text)', 'EXECUTE'), has_table_privilege('sender', 'pgmq.meta', 'SELECT'),
 	has_function_privilege('pg_monitor', 'pgmq.purge_queue(text)', 'EXECUTE')}), 't|t|f', 'back: privileges');
-is($node->safe_psql('back', q{SELECT pgmq_send('ours', '"first"') > 3; SELECT message FROM pgmq_read('ours', 60, 10) WHERE message = '"first"';
+is($node->safe_psql('back', q{SELECT pgmq_send('ours', '"first"') > 3; SELECT message FROM pgmq_read('ours', 60, 1000) WHERE message = '"first"';
 	SELECT public.create_small('small'); SELECT is_partitioned FROM pgmq.meta WHERE queue_name = 'small'; SELECT pgmq.drop_queue('small')}),
 	qq{t\n"first"\n\nt\nt}, 'back: the first names, and what the update has kept');
 is($node->safe_psql('back', q{SET timezone = 'UTC'; SELECT count(*) FROM pgmq.q_part_default; UPDATE part_config SET premake = premake + 2;
