@@ -119,7 +119,7 @@ done
 exported() { nm -D --defined-only "$1" | awk '{ print $3 }' | LC_ALL=C sort; }
 {
 	printf '%s\n' Pg_magic_func _PG_init
-	sed -n "s/.*'MODULE_PATHNAME', *'\([a-z0-9_]*\)'.*/\1\npg_finfo_\1/p" "$TOP"/sql/pgmq--*.sql "$TOP"/sql/takeover/*.sql
+	sed -n "s/.*'MODULE_PATHNAME', *'\([a-z0-9_]*\)'.*/\1\npg_finfo_\1/p" "$TOP"/sql/pgmq--*.sql "$TOP"/sql/*/*.sql
 	# and main functions of background workers
 	sed -n 's/^extern PGDLLEXPORT void \([a-z0-9_]*\)(Datum .*/\1/p' "$TOP"/src/*.[ch] "$TOP"/src/*/*.[ch]
 } | LC_ALL=C sort -u >"$WORK/symbols"
@@ -154,13 +154,13 @@ fi
 diff "$WORK/listed" "$WORK/variables"
 result $? "docs/internals.md lists every variable that outlives a call, and what resets it"
 
-# The scripts that take over are put together by the Makefile
-takeover=$(make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" list-takeover)
+# The Makefile puts some scripts together
+built=$(make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" list-built)
 installed() { (cd "$1" && find . ! -type d | LC_ALL=C sort); }
 make_in "$WORK/vpath/build" -f "$WORK/vpath/tree/Makefile" install DESTDIR="$WORK/vpath/build/stage"
 {
 	echo ".$("$PG_CONFIG" --pkglibdir)/pgmq.so"
-	for file in pgmq.control $(cd "$TOP/sql" && ls pgmq--*.sql) $takeover; do
+	for file in pgmq.control $(cd "$TOP/sql" && ls pgmq--*.sql) $built; do
 		echo ".$("$PG_CONFIG" --sharedir)/extension/$file"
 	done
 } | LC_ALL=C sort >"$WORK/files"

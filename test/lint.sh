@@ -27,7 +27,7 @@ END { exit bad }'
 
 # What readers trip over in the pages, the comments, the errors and the comments of SQL objects, and links that lead
 # nowhere; test/language.py lists the files that are not clean yet
-files=$(cd "$WORK/build" && ls README.md CHANGELOG.md docs/*.md sql/*.sql src/*.[ch] src/*/*.[ch])
+files=$(cd "$WORK/build" && ls README.md CHANGELOG.md docs/*.md sql/*.sql sql/2.1.0/*.sql src/*.[ch] src/*/*.[ch])
 (cd "$WORK/build" && python3 test/language.py $files) >"$WORK/language" 2>&1 || [ -s "$WORK/language" ] || echo failed >"$WORK/language"
 no_findings_in() { ! grep "^$1:" "$WORK/language"; }
 only_findings() { ! grep -vE '^[^: ]+:[0-9]+: ' "$WORK/language"; }
@@ -65,10 +65,10 @@ for file in $(cd "$WORK/build" && ls sql/*.sql); do
 	lint "no writes" "$file" refuse_writes "$file"
 done
 
-# Those that take over have to replace what there is, and ask the catalogs first
+# Those that update have to look at what there is, or replace it, and ask the catalogs first
 refuse_row_work() {
 	! grep -nE '^[[:space:]]*(INSERT|UPDATE|DELETE|COPY|TRUNCATE|MERGE|CALL)\b|(FROM|JOIN|CLUSTER|REINDEX|VACUUM) (ONLY )?pgmq\.[a-z_]' "$1"
 }
-for file in $(cd "$WORK/build" && ls sql/takeover/*.sql); do
+for file in $(cd "$WORK/build" && ls sql/*/*.sql); do
 	lint "no work on rows" "$file" refuse_row_work "$file"
 done

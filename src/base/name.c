@@ -188,11 +188,12 @@ name_object(const QueueName *name, const char *prefix, const char *suffix)
 }
 
 /*
- * Put the names in place of {queue}, {archive}, {notes} and {sequence}, and a
- * condition in place of {leaf}; palloc'd.  What was put in is not looked at again.
+ * Put the names in place of {queue}, {archive}, {notes}, {keys} and {sequence}, and
+ * conditions in place of {leaf} and {live}; palloc'd.  What was put in is not looked
+ * at again.
  */
 char *
-name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf)
+name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf, const char *live)
 {
 	const struct
 	{
@@ -202,8 +203,10 @@ name_expand_leaf(const char *sql_template, const QueueName *name, const char *le
 		{"{queue}", name_table(name, QUEUE_TABLE)},
 		{"{archive}", name_table(name, ARCHIVE_TABLE)},
 		{"{notes}", name_table(name, NOTES_TABLE)},
+		{"{keys}", name_table(name, KEYS_TABLE)},
 		{"{sequence}", name_sequence(name)},
-		{"{leaf}", leaf}
+		{"{leaf}", leaf},
+		{"{live}", live}
 	};
 	StringInfoData sql;
 	const char *p = sql_template;
@@ -230,11 +233,11 @@ name_expand_leaf(const char *sql_template, const QueueName *name, const char *le
 	return sql.data;
 }
 
-/* The same for all of the queue: {leaf} restricts nothing */
+/* The same for all of the queue: {leaf} and {live} restrict nothing */
 char *
 name_expand(const char *sql_template, const QueueName *name)
 {
-	return name_expand_leaf(sql_template, name, "");
+	return name_expand_leaf(sql_template, name, "", "");
 }
 
 /*

@@ -19,6 +19,7 @@ typedef struct QueueName
 #define QUEUE_TABLE 'q'
 #define ARCHIVE_TABLE 'a'
 #define NOTES_TABLE 'g'			/* of a queue that has groups: see group.h */
+#define KEYS_TABLE 'k'			/* of a queue that keys were sent to: see unique.c */
 
 extern void name_canonical(const text *queue_name, QueueName *name);
 extern bool name_try_canonical(const text *queue_name, QueueName *name);
@@ -30,6 +31,6 @@ extern const char *name_unquoted(const QueueName *name, char prefix);
 extern const char *name_sequence(const QueueName *name);
 extern char *name_object(const QueueName *name, const char *prefix, const char *suffix);
 extern char *name_expand(const char *sql_template, const QueueName *name);
-extern char *name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf);
+extern char *name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf, const char *live);
 
 #endif							/* PGMQ_NAME_H */

@@ -19,7 +19,7 @@ typedef enum OwnView
 } OwnView;
 
 /* So many columns at a time */
-#define OWN_READ_MAX 4
+#define OWN_READ_MAX 20
 
 /* The values of the columns that were asked for, in that order */
 typedef struct OwnRow

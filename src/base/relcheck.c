@@ -80,7 +80,7 @@ typedef struct KnownIndex
 static KnownIndex KnownIndexes[KNOWN];
 
 /* The extension's tables, as they were found right; see check_own_table() */
-#define OWN_TABLES 4
+#define OWN_TABLES 5
 
 static struct
 {
@@ -284,33 +284,52 @@ relcheck_sequence(Relation rel, bool *lasting)
 
 /* ---- the extension's own tables ---- */
 
-#define OWN_COLUMNS 5
+typedef struct OwnColumn
+{
+	const char *name;			/* NULL behind the last one */
+	Oid			type;
+} OwnColumn;
+
+static const OwnColumn meta_columns[] = {
+	{"queue_name", VARCHAROID}, {"is_partitioned", BOOLOID}, {"is_unlogged", BOOLOID},
+	{"created_at", TIMESTAMPTZOID}, {NULL}
+};
+
+static const OwnColumn topic_bindings_columns[] = {
+	{"pattern", TEXTOID}, {"queue_name", TEXTOID}, {"bound_at", TIMESTAMPTZOID},
+	{"compiled_regex", TEXTOID}, {NULL}
+};
+
+static const OwnColumn notify_settings_columns[] = {
+	{"queue_name", VARCHAROID}, {"throttle_interval_ms", INT4OID},
+	{"last_notified_at", TIMESTAMPTZOID}, {NULL}
+};
+
+static const OwnColumn partition_config_columns[] = {
+	{"queue_name", VARCHAROID}, {"retention_interval", TEXTOID}, {"drop_unread", BOOLOID},
+	{"drop_consumed", BOOLOID}, {"converted_archive", TEXTOID}, {NULL}
+};
+
+static const OwnColumn policy_columns[] = {
+	{"queue_name", VARCHAROID}, {"identity", TEXTOID},
+	{"max_reads", INT4OID}, {"dead_letter_queue", TEXTOID},
+	{"retry_delay", INTERVALOID}, {"retry_backoff", FLOAT8OID}, {"retry_delay_max", INTERVALOID},
+	{"message_ttl", INTERVALOID}, {"max_length", INT8OID}, {"overflow", TEXTOID},
+	{"priority", BOOLOID}, {"priority_max_wait", INTERVALOID}, {"max_in_flight", INT4OID},
+	{"rate_limit", INT4OID}, {"rate_period", INTERVALOID}, {"dedup_window", INTERVALOID},
+	{"archive_retention", INTERVALOID}, {"paused_until", TIMESTAMPTZOID}, {NULL}
+};
 
 static const struct
 {
 	const char *relname;
-	struct
-	{
-		const char *name;		/* NULL behind the last one */
-		Oid			type;
-	}			columns[OWN_COLUMNS];
+	const OwnColumn *columns;
 }			own_tables[OWN_TABLES] = {
-	[OWN_META] = {"meta", {
-		{"queue_name", VARCHAROID}, {"is_partitioned", BOOLOID},
-		{"is_unlogged", BOOLOID}, {"created_at", TIMESTAMPTZOID}
-	}},
-	[OWN_TOPIC_BINDINGS] = {"topic_bindings", {
-		{"pattern", TEXTOID}, {"queue_name", TEXTOID},
-		{"bound_at", TIMESTAMPTZOID}, {"compiled_regex", TEXTOID}
-	}},
-	[OWN_NOTIFY_SETTINGS] = {"notify_insert_throttle", {
-		{"queue_name", VARCHAROID}, {"throttle_interval_ms", INT4OID},
-		{"last_notified_at", TIMESTAMPTZOID}
-	}},
-	[OWN_PARTITION_CONFIG] = {"partition_config", {
-		{"queue_name", VARCHAROID}, {"retention_interval", TEXTOID}, {"drop_unread", BOOLOID},
-		{"drop_consumed", BOOLOID}, {"converted_archive", TEXTOID}
-	}}
+	[OWN_META] = {"meta", meta_columns},
+	[OWN_TOPIC_BINDINGS] = {"topic_bindings", topic_bindings_columns},
+	[OWN_NOTIFY_SETTINGS] = {"notify_insert_throttle", notify_settings_columns},
+	[OWN_PARTITION_CONFIG] = {"partition_config", partition_config_columns},
+	[OWN_POLICY] = {"policy", policy_columns}
 };
 
 /* The relation that has the name now, not locked and not checked; or InvalidOid */
@@ -328,7 +347,7 @@ relcheck_own_type(OwnTable table, const char *column)
 {
 	int			i;
 
-	for (i = 0; i < OWN_COLUMNS && own_tables[table].columns[i].name != NULL; i++)
+	for (i = 0; own_tables[table].columns[i].name != NULL; i++)
 	{
 		if (strcmp(own_tables[table].columns[i].name, column) == 0)
 			return own_tables[table].columns[i].type;
@@ -384,7 +403,7 @@ check_own_table(OwnTable table, Relation rel)
 		refuse_own_table(relname, "It is not a member of the extension.");
 	if (rel->rd_rel->relhassubclass && find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
 		refuse_own_table(relname, "Other tables inherit from it.");
-	for (i = 0; i < OWN_COLUMNS && own_tables[table].columns[i].name != NULL; i++)
+	for (i = 0; own_tables[table].columns[i].name != NULL; i++)
 	{
 		const char *name = own_tables[table].columns[i].name;
 		Oid			type = own_tables[table].columns[i].type;

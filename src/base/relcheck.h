@@ -44,7 +44,8 @@ typedef enum OwnTable
 	OWN_META,
 	OWN_TOPIC_BINDINGS,
 	OWN_NOTIFY_SETTINGS,
-	OWN_PARTITION_CONFIG
+	OWN_PARTITION_CONFIG,
+	OWN_POLICY
 } OwnTable;
 
 extern Oid	relcheck_own_relid(OwnTable table);

@@ -8,12 +8,15 @@
  * send_*()			What a call sends, checked once, to one queue or to many.
  * route_by_id()	A statement on messages by id, to the partitions that these are in.
  * read_outlook()	When there is a reason for another read.
+ * move_dead()		Messages that may not be delivered any more go to the dead-letter queue, or the archive.
  * peek_wait()		A procedure that waits until there is something to read, without reading it.
  */
 #ifndef PGMQ_MESSAGE_H
 #define PGMQ_MESSAGE_H
 
+#include "policy/policy.h"
 #include "wait/wait.h"
+#include "message/move.h"
 
 /* ---- route.c ---- */
 

@@ -223,7 +223,7 @@ take(ReadRequest *request, const PlanSpec *spec, int64 limit, const HorizonRange
 	values[3] = request->lease;
 	nulls[3] = request->lease_null;
 	values[4] = request->conditional;
-	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, values, nulls,
+	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, LIVE_ANY, values, nulls,
 						  result_dest(request->messages));
 	if (taken > 0 && range->leaf != NULL && request->specs != &pop_any)
 		leaf_note_due(range->leaf, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),

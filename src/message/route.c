@@ -120,7 +120,7 @@ run_on_leaf(Route *route, Leaf *leaf, int first, int behind)
 	if (first >= behind)
 		return;
 	route->values[0] = ids_datum(route, first, behind);
-	route->processed += plan_run_leaf(route->name, route->spec, leaf, route->values, route->nulls,
+	route->processed += plan_run_leaf(route->name, route->spec, leaf, LIVE_ANY, route->values, route->nulls,
 								 route->dest);
 	route->stated = true;
 	if (route->makes_due)
@@ -335,7 +335,7 @@ route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nu
 		nulls[0] = true;
 		plan_run_leaf(name, spec,
 					  route.parts && route.parts->nleaves > 0 ? &route.parts->leaves[0] : NULL,
-					  values, nulls, dest);
+					  LIVE_ANY, values, nulls, dest);
 	}
 	return route.processed;
 }

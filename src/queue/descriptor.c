@@ -54,7 +54,7 @@ typedef struct IdSource
 	uint64		changes;		/* of both; 0: it is not known */
 } IdSource;
 
-#define TABLES 3
+#define TABLES 4
 
 typedef struct Descriptor
 {
@@ -149,7 +149,17 @@ look_up(const QueueName *name, char prefix, const char *suffix)
 static int
 table_index(char prefix)
 {
-	return prefix == QUEUE_TABLE ? 0 : prefix == ARCHIVE_TABLE ? 1 : 2;
+	switch (prefix)
+	{
+		case QUEUE_TABLE:
+			return 0;
+		case ARCHIVE_TABLE:
+			return 1;
+		case NOTES_TABLE:
+			return 2;
+		default:
+			return 3;			/* KEYS_TABLE */
+	}
 }
 
 static Named

@@ -36,6 +36,9 @@ place_columns(Relation rel, Place *place)
 	place->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
 	place->read_ct_attno = relcheck_column(desc, "read_ct", INT4OID);
 	place->headers_attno = relcheck_column(desc, "headers", JSONBOID);
+	place->releases_attno = relcheck_column(desc, "pgmq_releases", INT4OID);
+	place->settled_attno = relcheck_column(desc, "pgmq_settled", INT4OID);
+	place->rank_attno = relcheck_column(desc, "pgmq_rank", INT2OID);
 	return place->id_attno && place->vt_attno && place->enqueued_attno;
 }
 

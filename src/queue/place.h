@@ -25,6 +25,13 @@ typedef struct Place
 	Oid			head_index;		/* of notes, on (grp, head) */
 	Oid			late_index;		/* of notes that are late, on (grp) */
 	bool		unsettled;		/* one of its indexes is not valid: it may be replaced now */
+
+	/* What a policy adds to a queue; each can be missing, and can be there without a policy */
+	AttrNumber	releases_attno;
+	AttrNumber	settled_attno;
+	AttrNumber	rank_attno;
+	Oid			rank_fresh_index;	/* on (pgmq_rank, msg_id), of fresh messages */
+	Oid			rank_due_index; /* on (pgmq_rank, vt, msg_id), of deferred messages */
 } Place;
 
 /* What was found out about a table, for as long as it is true */

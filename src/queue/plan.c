@@ -44,14 +44,15 @@
 #include "queue/plan.h"
 
 /*
- * The statements on a partition are kept by its bounds, too: they are part of
- * their text.  Zero-padded, for it is hashed.
+ * The statements on a partition are kept by its bounds, too, and each variant by
+ * itself: they are part of their text.  Zero-padded, for it is hashed.
  */
 typedef struct PlanKey
 {
 	QueueName	name;
 	Oid			leaf;			/* or InvalidOid, for the queue as a whole */
 	uint32		bounds;
+	uint32		variant;
 } PlanKey;
 
 typedef struct PlanEntry
@@ -118,15 +119,16 @@ evict_entries(void)
 }
 
 static void
-make_key(const QueueName *name, const Leaf *leaf, PlanKey *key)
+make_key(const QueueName *name, const Leaf *leaf, PlanVariant variant, PlanKey *key)
 {
 	key->name = *name;
 	key->leaf = leaf ? leaf->relid : InvalidOid;
 	key->bounds = leaf ? leaf->bounds : 0;
+	key->variant = variant;
 }
 
 static PlanEntry *
-find_entry(const QueueName *name, const Leaf *leaf)
+find_entry(const QueueName *name, const Leaf *leaf, PlanVariant variant)
 {
 	PlanKey		key;
 	PlanEntry  *entry;
@@ -134,7 +136,7 @@ find_entry(const QueueName *name, const Leaf *leaf)
 
 	if (Entries == NULL)
 		create_entries();
-	make_key(name, leaf, &key);
+	make_key(name, leaf, variant, &key);
 	entry = hash_search(Entries, &key, HASH_FIND, NULL);
 	if (entry != NULL)
 	{
@@ -214,10 +216,17 @@ get_generic_plan(SPIPlanPtr plan)
 	return cplan;
 }
 
+static const char *const live_conditions[] = {
+	[LIVE_ANY] = "",
+	[LIVE_BY_RELEASES] = " AND pgmq._is_live(read_ct, pgmq_releases, enqueued_at, headers, $7, $8, $10)",
+	[LIVE_BY_READS] = " AND pgmq._is_live(read_ct, NULL::pg_catalog.int4, enqueued_at, headers, $7, $8, $10)"
+};
+
 static SPIPlanPtr
-prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
+prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVariant variant)
 {
-	char	   *sql = name_expand_leaf(spec->sql, name, leaf ? leaf_condition(leaf) : "");
+	char	   *sql = name_expand_leaf(spec->sql, name, leaf ? leaf_condition(leaf) : "",
+									   live_conditions[variant]);
 	SPIPlanPtr	plan;
 
 	plan = SPI_prepare_cursor(sql, spec->nargs, (Oid *) spec->argtypes, CURSOR_OPT_GENERIC_PLAN);
@@ -229,16 +238,16 @@ prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
 
 /* The statement of one queue, prepared */
 static SPIPlanPtr
-plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf)
+plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVariant variant)
 {
-	PlanEntry  *entry = find_entry(name, leaf);
+	PlanEntry  *entry = find_entry(name, leaf, variant);
 	SPIPlanPtr *plan = &entry->plans[spec->kind];
 
 	pin_entry(entry);
 	if (*plan == NULL || !SPI_plan_is_valid(*plan))
 		queue_require(name);
 	if (*plan == NULL)
-		*plan = prepare(name, spec, leaf);
+		*plan = prepare(name, spec, leaf, variant);
 	return *plan;
 }
 
@@ -345,14 +354,14 @@ uint64
 plan_run(const QueueName *name, const PlanSpec *spec,
 		 const Datum *values, const bool *nulls, DestReceiver *dest)
 {
-	return execute(plan_get(name, spec, NULL), spec, -1, false, values, nulls, dest);
+	return execute(plan_get(name, spec, NULL, LIVE_ANY), spec, -1, false, values, nulls, dest);
 }
 
 /* The same by a new snapshot, even if the caller's snapshot is fixed; without rows */
 uint64
 plan_run_latest(const QueueName *name, const PlanSpec *spec, const Datum *values)
 {
-	return execute(plan_get(name, spec, NULL), spec, -1, true, values, NULL, None_Receiver);
+	return execute(plan_get(name, spec, NULL, LIVE_ANY), spec, -1, true, values, NULL, None_Receiver);
 }
 
 /* The same with the clock as a parameter, read when the queue is locked */
@@ -360,15 +369,15 @@ uint64
 plan_run_now(const QueueName *name, const PlanSpec *spec, int clock_arg,
 			 const Datum *values, const bool *nulls, DestReceiver *dest)
 {
-	return execute(plan_get(name, spec, NULL), spec, clock_arg, false, values, nulls, dest);
+	return execute(plan_get(name, spec, NULL, LIVE_ANY), spec, clock_arg, false, values, nulls, dest);
 }
 
 /* The same on one partition, or on the whole queue if "leaf" is NULL */
 uint64
-plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
+plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVariant variant,
 			  const Datum *values, const bool *nulls, DestReceiver *dest)
 {
-	return execute(plan_get(name, spec, leaf), spec, -1, false, values, nulls, dest);
+	return execute(plan_get(name, spec, leaf, variant), spec, -1, false, values, nulls, dest);
 }
 
 /* The queue is gone: free its plans, unless one is running. */

@@ -37,15 +37,33 @@ typedef enum PlanKind
 	PLAN_SET_VT_ARRAY_AT,
 	PLAN_READ_GROUPED,
 	PLAN_NOTES,
+
+	/* Of policies */
+	PLAN_ACK, PLAN_ACK_BATCH, PLAN_ACK_ARCHIVE, PLAN_ACK_ARCHIVE_BATCH,
+	PLAN_NACK, PLAN_NACK_COUNTED, PLAN_NACK_BATCH, PLAN_NACK_BATCH_COUNTED,
+	PLAN_RELEASE, PLAN_RELEASE_COUNTED, PLAN_RELEASE_BATCH, PLAN_RELEASE_BATCH_COUNTED,
+	PLAN_TOUCH, PLAN_TOUCH_BATCH, PLAN_PEEK_MESSAGES,
+	PLAN_READ_DUE_HEADERS, PLAN_READ_FRESH_HEADERS, PLAN_READ_BY_ID_HEADERS,
+	PLAN_REDRIVE, PLAN_REDRIVE_BATCH,
+	PLAN_MOVE_LOCK, PLAN_MOVE_DEAD, PLAN_MOVE_DEAD_ARCHIVE, PLAN_MOVE_DEAD_DELETE, PLAN_MOVE_NOW,
+	PLAN_MOVE_NOW_ARCHIVE, PLAN_MOVE_HIDE, PLAN_MOVE_FIND_DEAD,
+	PLAN_KEYS_CLAIM, PLAN_KEYS_FIND, PLAN_KEYS_RECLAIM, PLAN_KEYS_SENT, PLAN_KEYS_DROP,
+	PLAN_KEYS_TIDY,
+	PLAN_SEND_RANK, PLAN_SEND_RANK_DELAYED, PLAN_SEND_RANK_AT, PLAN_SEND_BATCH_RANK,
+	PLAN_SEND_BATCH_RANK_DELAYED, PLAN_SEND_BATCH_RANK_AT,
+	PLAN_READ_DUE_RANK, PLAN_READ_DUE_RANK_WHERE, PLAN_READ_FRESH_RANK, PLAN_READ_FRESH_RANK_WHERE,
+	PLAN_POP_DUE_RANK, PLAN_POP_FRESH_RANK,
+	PLAN_DROP_OLDEST_DUE, PLAN_DROP_OLDEST_FRESH, PLAN_RETIRE,
 	PLAN_KINDS
 } PlanKind;
 
-#define PLAN_MAX_ARGS 6
+#define PLAN_MAX_ARGS 10
 
 /*
  * A statement as it stands beside the function that runs it.  name_expand_leaf()
  * puts the queue's names in; {leaf} is for the condition that restricts it to
- * one partition, and empty where there is none.
+ * one partition, and empty where there is none.  {live} is for the condition that
+ * excludes dead messages, and says nothing in the variant LIVE_ANY.
  */
 typedef struct PlanSpec
 {
@@ -54,6 +72,18 @@ typedef struct PlanSpec
 	int			nargs;
 	Oid			argtypes[PLAN_MAX_ARGS];
 } PlanSpec;
+
+/*
+ * How a statement excludes dead messages: not; by the column of releases; or as if
+ * no message had been released, where the queue has no such column.  $7 is max_reads,
+ * $8 the time to live, either of them NULL if there is no such rule, $10 now.
+ */
+typedef enum PlanVariant
+{
+	LIVE_ANY,
+	LIVE_BY_RELEASES,
+	LIVE_BY_READS
+} PlanVariant;
 
 /* The columns of pgmq.message_record, in its order */
 #define MESSAGE_COLUMNS \
@@ -72,7 +102,7 @@ extern uint64 plan_run_latest(const QueueName *name, const PlanSpec *spec, const
 extern uint64 plan_run_now(const QueueName *name, const PlanSpec *spec, int clock_arg,
 						   const Datum *values, const bool *nulls,
 						   DestReceiver *dest);
-extern uint64 plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
+extern uint64 plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVariant variant,
 							const Datum *values, const bool *nulls,
 							DestReceiver *dest);
 extern void plan_forget(const QueueName *name);

@@ -16,6 +16,7 @@
  *				and again when one of its objects has changed.
  * count		Count messages without running any code of the table's owner.
  * sequence		How far the ids of a queue have come.  The caller checks the privilege, if one is needed.
+ * survey		Which messages of a range are live, and which dead: to be moved, not handed out.
  * tuple		Which transactions are at work on a row version.
  */
 #ifndef PGMQ_QUEUE_H
@@ -33,6 +34,7 @@
 #include "queue/queues.h"
 #include "queue/registry.h"
 #include "queue/sequence.h"
+#include "queue/survey.h"
 #include "queue/tuple.h"
 
 /*

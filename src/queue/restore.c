@@ -2,8 +2,8 @@
  * restore.c
  *	  Rows about queues may be restored in any order.
  *
- * Rows of pgmq.topic_bindings and pgmq.notify_insert_throttle refer to rows of
- * pgmq.meta.  pg_dump does not record such an order for the data of an extension's
+ * Rows of pgmq.topic_bindings, pgmq.notify_insert_throttle and pgmq.policy refer to
+ * rows of pgmq.meta.  pg_dump does not record such an order for the data of an extension's
  * tables, so pg_restore -j loads these tables side by side.  So:
  *
  * 1. A row about a queue that has a table, but is not in pgmq.meta, puts it there.  Such
@@ -187,7 +187,8 @@ pgmq__restore_in_any_order(PG_FUNCTION_ARGS)
 		return PointerGetDatum(fill_in(spelling, &name, rel, row) ? NULL : row);
 	if (!queue_row_is_checked(rel) &&
 		(RelationGetRelid(rel) == relcheck_own_relid(OWN_TOPIC_BINDINGS) ||
-		 RelationGetRelid(rel) == relcheck_own_relid(OWN_NOTIFY_SETTINGS)))
+		 RelationGetRelid(rel) == relcheck_own_relid(OWN_NOTIFY_SETTINGS) ||
+		 RelationGetRelid(rel) == relcheck_own_relid(OWN_POLICY)))
 		list_queue(spelling, &name);
 	return PointerGetDatum(row);
 }

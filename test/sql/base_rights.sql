@@ -7,7 +7,7 @@ CREATE ROLE regress_pgmq_other;
 CREATE ROLE regress_pgmq_stranger;
 GRANT USAGE, CREATE ON SCHEMA pgmq TO regress_pgmq_maker, regress_pgmq_other;
 GRANT USAGE ON SCHEMA pgmq TO regress_pgmq_stranger;
-GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.meta, pgmq.partition_config, pgmq.notify_insert_throttle, pgmq.topic_bindings
+GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.meta, pgmq.policy, pgmq.partition_config, pgmq.notify_insert_throttle, pgmq.topic_bindings
    TO regress_pgmq_maker, regress_pgmq_other;
 SET ROLE regress_pgmq_other;
 SELECT pgmq.create('al'), pgmq.create('Precious');
@@ -33,10 +33,11 @@ UPDATE pgmq.notify_insert_throttle SET throttle_interval_ms = 2147483647;
 DELETE FROM pgmq.notify_insert_throttle;
 TRUNCATE pgmq.partition_config;
 RESET ROLE;
-GRANT TRUNCATE ON pgmq.meta, pgmq.partition_config, pgmq.notify_insert_throttle, pgmq.topic_bindings TO regress_pgmq_maker;
+GRANT TRUNCATE ON pgmq.meta, pgmq.policy, pgmq.partition_config, pgmq.notify_insert_throttle, pgmq.topic_bindings TO regress_pgmq_maker;
 SET ROLE regress_pgmq_maker;
 TRUNCATE pgmq.partition_config;
 TRUNCATE pgmq.notify_insert_throttle;
+TRUNCATE pgmq.policy;
 TRUNCATE pgmq.topic_bindings;
 TRUNCATE pgmq.meta CASCADE;
 -- nor by an archive alone, which maintenance goes by as well

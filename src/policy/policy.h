@@ -1,0 +1,89 @@
+/*
+ * policy.h
+ *	  Delivery policies: what a queue does with messages that fail, arrive twice, too
+ *	  late or too often, or matter more than others.
+ *
+ * A queue without a policy runs the statements that it would run if there were no
+ * policies, and all that this folder costs it is a look-up in a hash.
+ *
+ * policy	The policy of a queue, as it was committed last, at every isolation level.
+ * gate		Whether messages may be handed out now, and how many: pause and limits.
+ * settings	The functions that users set policies with.
+ * fit		What a policy adds to the tables of a queue, made and removed on demand.
+ *
+ * Code never infers from a policy what a queue's tables have: it asks for the columns,
+ * indexes and tables that exist now, and works without them.
+ */
+#ifndef PGMQ_POLICY_H
+#define PGMQ_POLICY_H
+
+#include "utils/timestamp.h"
+
+#include "queue/queue.h"
+
+/* Which settings are on */
+#define POLICY_MAX_READS			(1 << 0)
+#define POLICY_DEAD_LETTER_QUEUE	(1 << 1)
+#define POLICY_RETRY_DELAY			(1 << 2)
+#define POLICY_RETRY_BACKOFF		(1 << 3)
+#define POLICY_RETRY_DELAY_MAX		(1 << 4)
+#define POLICY_MESSAGE_TTL			(1 << 5)
+#define POLICY_MAX_LENGTH			(1 << 6)
+#define POLICY_OVERFLOW				(1 << 7)
+#define POLICY_PRIORITY				(1 << 8)
+#define POLICY_PRIORITY_MAX_WAIT	(1 << 9)
+#define POLICY_MAX_IN_FLIGHT		(1 << 10)
+#define POLICY_RATE_LIMIT			(1 << 11)
+#define POLICY_RATE_PERIOD			(1 << 12)
+#define POLICY_DEDUP_WINDOW			(1 << 13)
+#define POLICY_ARCHIVE_RETENTION	(1 << 14)
+#define POLICY_PAUSED				(1 << 15)	/* perhaps until a time that is over */
+
+/* Messages can be dead; messages are handed out by limits */
+#define POLICY_DEAD					(POLICY_MAX_READS | POLICY_MESSAGE_TTL)
+#define POLICY_LIMITS				(POLICY_MAX_IN_FLIGHT | POLICY_RATE_LIMIT)
+
+/* What is not set is 0, except where a default is named */
+typedef struct QueuePolicy
+{
+	uint32		set;			/* bits as above; 0: the queue has no policy */
+	int32		max_reads;
+	int32		max_in_flight;
+	int32		rate_limit;
+	int64		max_length;
+	double		retry_backoff;	/* 1 if it is not set */
+	Interval	retry_delay;
+	Interval	retry_delay_max;	/* an hour if it is not set */
+	Interval	message_ttl;
+	Interval	priority_max_wait;
+	Interval	rate_period;	/* a second if it is not set */
+	Interval	dedup_window;
+	Interval	archive_retention;
+	bool		drop_oldest;	/* overflow */
+	TimestampTz paused_until;
+	QueueName	dead_letter_queue;
+	char		spelling[NAMEDATALEN];	/* of the queue's own name */
+} QueuePolicy;
+
+extern const QueuePolicy *policy_of(const QueueName *name);
+
+/* What a read may take, and what has to be given back */
+typedef struct Gate
+{
+	int64		most;			/* messages that may be handed out */
+	TimestampTz next;			/* if it is none: when to ask again; DT_NOEND: when the policy changes */
+	int64		taken;			/* of the limits, to be given back as far as it was not used */
+	const QueuePolicy *policy;
+	const QueueName *name;
+} Gate;
+
+extern bool policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, bool leases, Gate *gate);
+extern void policy_gate_done(Gate *gate, int64 got);
+
+/* ---- what the limits are told ---- */
+
+extern void policy_ended(const QueueName *name, const QueuePolicy *policy, int64 count);
+extern void policy_sending(const QueueName *name, const QueuePolicy *policy, int64 count);
+extern void policy_removed(const QueueName *name, const QueuePolicy *policy, int64 count);
+
+#endif							/* PGMQ_POLICY_H */

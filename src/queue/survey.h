@@ -1,0 +1,44 @@
+/*
+ * survey.h
+ *	  Which messages of a range are live, and which dead.
+ */
+#ifndef PGMQ_SURVEY_H
+#define PGMQ_SURVEY_H
+
+#include "datatype/timestamp.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "queue/place.h"
+
+/* When a message is dead.  A call uses the same rule for all of its looks. */
+typedef struct SurveyRule
+{
+	int32		max_reads;		/* 0: no such rule */
+	bool		has_ttl;
+	Interval	ttl;
+	TimestampTz now;
+} SurveyRule;
+
+#define SURVEY_MAX_DEAD 100
+
+typedef struct Survey
+{
+	/* What is asked for */
+	int64		wanted;			/* live messages that can be taken */
+	int64		budget_end;		/* by ticks(); 0: none */
+
+	/* What was found */
+	int64		live;
+	int			dead;
+	int64		dead_ids[SURVEY_MAX_DEAD];
+	int64		reached;		/* the last key that was looked at */
+	bool		stopped;		/* before the end of the range */
+} Survey;
+
+extern bool survey_is_dead(const SurveyRule *rule, int32 read_ct, int32 releases, TimestampTz enqueued_at,
+						   Datum headers, bool headers_null, bool *exhausted);
+extern void survey(Relation rel, const Place *place, Snapshot snapshot, const SurveyRule *rule,
+				   bool fresh, int64 from, int64 until, Survey *s);
+
+#endif							/* PGMQ_SURVEY_H */
