@@ -76,3 +76,71 @@ BEGIN
     END IF;
 END
 $owner$;
+
+CREATE FUNCTION pgmq.set_policy(
+    queue_name pg_catalog.text,
+    max_reads integer DEFAULT NULL,
+    dead_letter_queue pg_catalog.text DEFAULT NULL,
+    retry_delay interval DEFAULT NULL,
+    retry_backoff double precision DEFAULT NULL,
+    retry_delay_max interval DEFAULT NULL,
+    message_ttl interval DEFAULT NULL,
+    max_length bigint DEFAULT NULL,
+    overflow pg_catalog.text DEFAULT NULL,
+    priority boolean DEFAULT NULL,
+    priority_max_wait interval DEFAULT NULL,
+    max_in_flight integer DEFAULT NULL,
+    rate_limit integer DEFAULT NULL,
+    rate_period interval DEFAULT NULL,
+    dedup_window interval DEFAULT NULL,
+    archive_retention interval DEFAULT NULL
+)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_set_policy';
+COMMENT ON FUNCTION pgmq.set_policy(
+    pg_catalog.text, integer, pg_catalog.text, interval, double precision, interval, interval,
+    bigint, pg_catalog.text, boolean, interval, integer, integer, interval, interval, interval
+) IS
+    'Set delivery policies of a queue; what is NULL stays as it is';
+
+CREATE FUNCTION pgmq.reset_policy(queue_name pg_catalog.text, settings pg_catalog.text[] DEFAULT NULL)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_reset_policy';
+COMMENT ON FUNCTION pgmq.reset_policy(pg_catalog.text, pg_catalog.text[]) IS
+    'Switch settings of a queue''s delivery policy off; NULL: all of them';
+
+CREATE FUNCTION pgmq.list_policies()
+RETURNS TABLE (
+    queue_name pg_catalog.text,
+    max_reads integer,
+    dead_letter_queue pg_catalog.text,
+    retry_delay interval,
+    retry_backoff double precision,
+    retry_delay_max interval,
+    message_ttl interval,
+    max_length bigint,
+    overflow pg_catalog.text,
+    priority boolean,
+    priority_max_wait interval,
+    max_in_flight integer,
+    rate_limit integer,
+    rate_period interval,
+    dedup_window interval,
+    archive_retention interval,
+    paused_until timestamp with time zone
+) LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_list_policies';
+COMMENT ON FUNCTION pgmq.list_policies() IS
+    'The queues that have a delivery policy, with their settings';
+
+CREATE FUNCTION pgmq.pause_queue(queue_name pg_catalog.text, until timestamp with time zone DEFAULT 'infinity')
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_pause_queue';
+COMMENT ON FUNCTION pgmq.pause_queue(pg_catalog.text, timestamp with time zone) IS
+    'Hand out no messages of a queue until a time; they can still be sent';
+
+CREATE FUNCTION pgmq.resume_queue(queue_name pg_catalog.text)
+RETURNS void LANGUAGE C VOLATILE COST 100
+AS 'MODULE_PATHNAME', 'pgmq_resume_queue';
+COMMENT ON FUNCTION pgmq.resume_queue(pg_catalog.text) IS
+    'End the pause of a queue';

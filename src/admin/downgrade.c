@@ -2,8 +2,8 @@
  * downgrade.c
  *	  Remove from the queues what the PL/pgSQL extension does not know.
  *
- * These are the triggers that call our functions, and what create_fifo_index() has made:
- * the index and the notes.  Then DROP EXTENSION needs no CASCADE, and the tables
+ * These are the triggers that call our functions, what create_fifo_index() has made
+ * (the index and the notes), and what a policy has added.  Then DROP EXTENSION needs no CASCADE, and the tables
  * of queues serve the other extension.
  *
  * All of it runs as the owner of the queue: a table may run code of its owner when it is
@@ -18,6 +18,7 @@
 
 #include "base/base.h"
 #include "queue/queue.h"
+#include "policy/policy.h"
 #include "group/group.h"
 #include "admin/admin.h"
 
@@ -81,13 +82,15 @@ drop_triggers(FunctionCallInfo fcinfo, const QueueName *name)
 static bool
 has_something(const QueueName *name)
 {
-	return group_index(name) != NULL || group_has_notes(name) || find_triggers(name) != NIL;
+	return group_index(name) != NULL || group_has_notes(name) || find_triggers(name) != NIL ||
+		policy_fitted(name) != NIL;
 }
 
 static void
 clean_queue(FunctionCallInfo fcinfo, const QueueName *name)
 {
 	const char *index;
+	ListCell   *lc;
 
 	if (!has_something(name))
 		return;
@@ -105,6 +108,9 @@ clean_queue(FunctionCallInfo fcinfo, const QueueName *name)
 		run_ddl("DROP TABLE %s", name_table(name, NOTES_TABLE));
 		report(fcinfo, psprintf("table %s", name_table(name, NOTES_TABLE)));
 	}
+	foreach(lc, policy_fitted(name))
+		report(fcinfo, lfirst(lc));
+	policy_unfit(name, 0);
 }
 
 /*

@@ -9,7 +9,7 @@
 
 #include "utils/snapshot.h"
 
-#define RUN_MAX_ARGS 12
+#define RUN_MAX_ARGS 16
 
 extern void run_ddl(const char *fmt,...) pg_attribute_printf(1, 2);
 extern int	begin_partitioned_ddl(void);

@@ -303,16 +303,13 @@ tell_outlook(GroupRequest *request, Outlook *outlook)
 	horizon_end(h, 0);
 }
 
-/* One attempt; returns how many messages it got, or how many groups it saw.  "outlook" may be NULL. */
+/* One attempt; returns how many messages it got, or how many groups it saw */
 static int64
-request_run(GroupRequest *request, Outlook *outlook)
+take_groups(GroupRequest *request, Outlook *outlook)
 {
 	bool		written;
 	int64		got;
 
-	queue_require_privilege(&request->name, ACL_UPDATE);
-	SPI_connect();
-	begin_attempt(request);
 	horizon_move(&request->name);
 	if (!group_open(&request->queue, &request->name, true))
 	{
@@ -355,6 +352,35 @@ request_run(GroupRequest *request, Outlook *outlook)
 	got = request->peek ? request->total : request->handed_out;
 	if (got == 0 && outlook != NULL)
 		tell_outlook(request, outlook);
+	return got;
+}
+
+/* The same, as far as the policy of the queue allows it.  "outlook" may be NULL. */
+static int64
+request_run(GroupRequest *request, Outlook *outlook)
+{
+	GroupRequest asked = *request;
+	int64		wanted = request->peek ? 0 : request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
+	Gate		gate;
+	int64		got;
+
+	queue_require_privilege(&request->name, ACL_UPDATE);
+	SPI_connect();
+	begin_attempt(request);
+	if (!policy_gate(&request->name, policy_of(&request->name), wanted, true, &gate))
+		got = policy_gate_closed(&gate, outlook);
+	else
+	{
+		if (gate.most < wanted)
+		{
+			request->unlimited = false;
+			request->quantity = gate.most;
+		}
+		got = take_groups(request, outlook);
+		policy_gate_done(&gate, got);
+		request->unlimited = asked.unlimited;
+		request->quantity = asked.quantity;
+	}
 	SPI_finish();
 	return got;
 }

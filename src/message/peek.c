@@ -70,8 +70,13 @@ static int64
 count_available(const QueueName *name, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp();
-	Horizon    *h = horizon_begin(name, QUEUE_TABLE, true, false);
+	Horizon    *h;
+	Gate		gate;
 	int64		found = 0;
+
+	if (!policy_gate(name, policy_of(name), 0, true, &gate))
+		return policy_gate_closed(&gate, outlook);
+	h = horizon_begin(name, QUEUE_TABLE, true, false);
 
 	if (!horizon_knows(h) || queue_hides_rows(name))
 	{

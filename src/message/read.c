@@ -322,22 +322,16 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 }
 
 /*
- * One attempt; returns how many messages it got.  All its looks use the same
- * "now".  So a message that the first look leased for no time is not due again
- * in this call. "outlook" may be NULL.
+ * One attempt, up to "wanted" messages; returns how many it got.  All its looks use the
+ * same "now".  So a message that the first look leased for no time is not due again in
+ * this call.
  */
 static int64
-run_once(ReadRequest *request, Outlook *outlook)
+take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *outlook)
 {
-	TimestampTz moment = GetCurrentTimestamp() - 1;
-	int64		wanted = request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
-	Horizon    *h;
+	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
 	int64		got = 0;
 
-	queue_require_privilege(&request->name, request->specs == &pop_any ? ACL_DELETE : ACL_UPDATE);
-	request->leaf = request->blocked = InvalidOid;
-	SPI_connect();
-	h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
 	{
 		effect_taking(&request->name, wanted);
@@ -355,6 +349,37 @@ run_once(ReadRequest *request, Outlook *outlook)
 		}
 	}
 	horizon_end(h, got);
+	return got;
+}
+
+/* The same, as far as the policy of the queue allows it.  "outlook" may be NULL. */
+static int64
+run_once(ReadRequest *request, Outlook *outlook)
+{
+	ReadRequest asked = *request;
+	TimestampTz moment = GetCurrentTimestamp() - 1;
+	int64		wanted = request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
+	bool		pops = request->specs == &pop_any;
+	Gate		gate;
+	int64		got;
+
+	queue_require_privilege(&request->name, pops ? ACL_DELETE : ACL_UPDATE);
+	request->leaf = request->blocked = InvalidOid;
+	SPI_connect();
+	if (!policy_gate(&request->name, policy_of(&request->name), wanted, !pops, &gate))
+		got = policy_gate_closed(&gate, outlook);
+	else
+	{
+		if (gate.most < wanted)
+		{
+			request->unlimited = false;
+			request->quantity = wanted = gate.most;
+		}
+		got = take_messages(request, moment, wanted, outlook);
+		policy_gate_done(&gate, got);
+		request->unlimited = asked.unlimited;
+		request->quantity = asked.quantity;
+	}
 	SPI_finish();
 	if (got > 0)
 		mark_due(request);

@@ -10,12 +10,16 @@
 
 #include "utils/timestamp.h"
 
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
 #include "policy/policy.h"
 
 /*
  * Whether a read that wants so many messages may go on; then with gate->most of them,
- * and it must say in the end how many it got: policy_gate_done().  Otherwise gate->next
- * says when to ask again.  "leases" is false for pop.
+ * and it must say in the end how many it got: policy_gate_done().  A look that takes
+ * nothing wants 0.  Otherwise gate->next says when to ask again.  "leases" is false for
+ * pop.
  */
 bool
 policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, bool leases, Gate *gate)
@@ -33,6 +37,22 @@ policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, bool
 		return false;
 	}
 	return true;
+}
+
+/*
+ * The read may not hand out anything: what it returns, and when a waiting session tries
+ * again.  That is no look at the queue, so the answer says nothing about what is in it.
+ */
+int64
+policy_gate_closed(const Gate *gate, Outlook *outlook)
+{
+	queue_require(gate->name);
+	if (outlook != NULL)
+	{
+		outlook->next = gate->next;
+		outlook->conclusive = outlook->thorough = false;
+	}
+	return 0;
 }
 
 /* The read got so many messages */

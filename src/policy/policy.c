@@ -36,7 +36,10 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "base/base.h"
+#include "queue/queue.h"
 #include "policy/policy.h"
+#include "policy/values.h"
 
 typedef struct KeptPolicy
 {
@@ -55,9 +58,9 @@ static const QueuePolicy no_policy = {0};
 
 /* ---- reading a row ---- */
 
+/* The settings, in the order of their bits, then the end of a pause, and the name */
 enum
 {
-	COLUMN_QUEUE_NAME,
 	COLUMN_MAX_READS,
 	COLUMN_DEAD_LETTER_QUEUE,
 	COLUMN_RETRY_DELAY,
@@ -74,36 +77,43 @@ enum
 	COLUMN_DEDUP_WINDOW,
 	COLUMN_ARCHIVE_RETENTION,
 	COLUMN_PAUSED_UNTIL,
+	COLUMN_QUEUE_NAME,
 	POLICY_COLUMNS
 };
 
-static const char *const columns[POLICY_COLUMNS] = {
-	"queue_name", "max_reads", "dead_letter_queue", "retry_delay", "retry_backoff", "retry_delay_max",
-	"message_ttl", "max_length", "overflow", "priority", "priority_max_wait", "max_in_flight",
-	"rate_limit", "rate_period", "dedup_window", "archive_retention", "paused_until"
-};
+StaticAssertDecl(COLUMN_PAUSED_UNTIL == POLICY_SETTINGS, "each setting has a column");
 
-static const Oid types[POLICY_COLUMNS] = {
-	VARCHAROID, INT4OID, TEXTOID, INTERVALOID, FLOAT8OID, INTERVALOID,
-	INTERVALOID, INT8OID, TEXTOID, BOOLOID, INTERVALOID, INT4OID,
-	INT4OID, INTERVALOID, INTERVALOID, INTERVALOID, TIMESTAMPTZOID
-};
-
-/* Each column behind the name has the bit of its place */
+/* The row has no value that a setting could not have been given */
 static uint32
 which_are_set(const OwnRow *row)
 {
-	uint32		set = 0;
+	uint32		set = row->nulls[COLUMN_PAUSED_UNTIL] ? 0 : POLICY_PAUSED;
 	int			i;
 
-	for (i = COLUMN_MAX_READS; i < POLICY_COLUMNS; i++)
+	for (i = 0; i < POLICY_SETTINGS; i++)
 	{
-		if (!row->nulls[i])
-			set |= 1 << (i - COLUMN_MAX_READS);
+		if (!row->nulls[i] && policy_value_is_valid(&policy_settings[i], row->values[i]))
+			set |= 1 << i;
 	}
 	if (!row->nulls[COLUMN_PRIORITY] && !DatumGetBool(row->values[COLUMN_PRIORITY]))
 		set &= ~POLICY_PRIORITY;
 	return set;
+}
+
+/* What is not set counts as NULL from here on */
+static void
+hide_what_is_not_set(OwnRow *row, uint32 set)
+{
+	int			i;
+
+	for (i = 0; i < POLICY_SETTINGS; i++)
+	{
+		if ((set & (1 << i)) == 0)
+		{
+			row->nulls[i] = true;
+			row->values[i] = (Datum) 0;
+		}
+	}
 }
 
 /* An hour and a second are in microseconds */
@@ -116,12 +126,14 @@ interval_of(const OwnRow *row, int column, int64 otherwise)
 }
 
 static void
-take_row(const OwnRow *row, QueuePolicy *policy)
+take_row(OwnRow *row, QueuePolicy *policy)
 {
-	char	   *overflow = ownread_text(row, COLUMN_OVERFLOW);
+	char	   *overflow;
 	char	   *spelling = ownread_text(row, COLUMN_QUEUE_NAME);
 
 	policy->set = which_are_set(row);
+	hide_what_is_not_set(row, policy->set);
+	overflow = ownread_text(row, COLUMN_OVERFLOW);
 	policy->max_reads = DatumGetInt32(row->values[COLUMN_MAX_READS]);
 	policy->max_in_flight = DatumGetInt32(row->values[COLUMN_MAX_IN_FLIGHT]);
 	policy->rate_limit = DatumGetInt32(row->values[COLUMN_RATE_LIMIT]);
@@ -137,23 +149,39 @@ take_row(const OwnRow *row, QueuePolicy *policy)
 	policy->drop_oldest = overflow != NULL && strcmp(overflow, "drop_oldest") == 0;
 	if ((policy->set & POLICY_PAUSED) != 0)
 		policy->paused_until = DatumGetTimestampTz(row->values[COLUMN_PAUSED_UNTIL]);
-	if ((policy->set & POLICY_DEAD_LETTER_QUEUE) != 0 &&
-		!name_try_canonical(DatumGetTextPP(row->values[COLUMN_DEAD_LETTER_QUEUE]), &policy->dead_letter_queue))
-		policy->set &= ~POLICY_DEAD_LETTER_QUEUE;
+	if ((policy->set & POLICY_DEAD_LETTER_QUEUE) != 0)
+		name_canonical(DatumGetTextPP(row->values[COLUMN_DEAD_LETTER_QUEUE]), &policy->dead_letter_queue);
 	if (spelling != NULL)
 		strlcpy(policy->spelling, spelling, sizeof(policy->spelling));
 }
 
-/* The row as it is now: what was committed, and what this transaction has written */
+/*
+ * The row as it is now: what was committed, and what this transaction has written.  No
+ * privilege is needed.  The lock is released at once; it conflicts only with commands
+ * that rebuild the table.
+ */
 static void
 read_policy(const QueueName *name, QueuePolicy *policy)
 {
+	const char *columns[POLICY_COLUMNS];
+	Oid			types[POLICY_COLUMNS];
 	Oid			relid = relcheck_own_table(OWN_POLICY, AccessShareLock);
-	OwnRow	   *row = palloc(sizeof(OwnRow));
+	OwnRow		row;
+	int			i;
 
+	for (i = 0; i < POLICY_SETTINGS; i++)
+	{
+		columns[i] = policy_settings[i].name;
+		types[i] = policy_settings[i].type;
+	}
+	columns[COLUMN_PAUSED_UNTIL] = "paused_until";
+	types[COLUMN_PAUSED_UNTIL] = TIMESTAMPTZOID;
+	columns[COLUMN_QUEUE_NAME] = "queue_name";
+	types[COLUMN_QUEUE_NAME] = VARCHAROID;
 	if (ownread_find(relid, VIEW_OF_LATEST, "identity", TEXTOID, name->canonical,
-					 columns, types, POLICY_COLUMNS, row))
-		take_row(row, policy);
+					 columns, types, POLICY_COLUMNS, &row))
+		take_row(&row, policy);
+	UnlockRelationOid(relid, AccessShareLock);
 }
 
 /* ---- what is kept ---- */

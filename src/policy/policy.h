@@ -9,6 +9,7 @@
  * policy	The policy of a queue, as it was committed last, at every isolation level.
  * gate		Whether messages may be handed out now, and how many: pause and limits.
  * settings	The functions that users set policies with.
+ * values	Which values a setting may have.
  * fit		What a policy adds to the tables of a queue, made and removed on demand.
  *
  * Code never infers from a policy what a queue's tables have: it asks for the columns,
@@ -19,9 +20,9 @@
 
 #include "utils/timestamp.h"
 
-#include "queue/queue.h"
+#include "position/position.h"
 
-/* Which settings are on */
+/* Which settings are on; in the order of the arguments of set_policy() */
 #define POLICY_MAX_READS			(1 << 0)
 #define POLICY_DEAD_LETTER_QUEUE	(1 << 1)
 #define POLICY_RETRY_DELAY			(1 << 2)
@@ -67,6 +68,14 @@ typedef struct QueuePolicy
 
 extern const QueuePolicy *policy_of(const QueueName *name);
 
+/* ---- fit.c ---- */
+
+extern void policy_fit(const QueueName *name, uint32 set);
+extern void policy_unfit(const QueueName *name, uint32 set);
+extern List *policy_fitted(const QueueName *name);
+
+/* ---- gate.c ---- */
+
 /* What a read may take, and what has to be given back */
 typedef struct Gate
 {
@@ -78,9 +87,9 @@ typedef struct Gate
 } Gate;
 
 extern bool policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, bool leases, Gate *gate);
+extern int64 policy_gate_closed(const Gate *gate, Outlook *outlook);
 extern void policy_gate_done(Gate *gate, int64 got);
 
-/* ---- what the limits are told ---- */
 
 extern void policy_ended(const QueueName *name, const QueuePolicy *policy, int64 count);
 extern void policy_sending(const QueueName *name, const QueuePolicy *policy, int64 count);

@@ -1,0 +1,115 @@
+/*
+ * fit.c
+ *	  What a policy adds to the tables of a queue, made and removed on demand.
+ *
+ * A queue that counts failures has two more columns.  pgmq_releases is how often a
+ * message was released, pgmq_settled the delivery that was released or failed last.
+ * They have no default, so they are entries in the catalog: no row is read or written.
+ *
+ * The caller has checked that the queue is the current user's, holds lock_queue(), and
+ * has connected to SPI.  Statements run as the owner of the queue.
+ */
+#include "pgmq.h"
+
+#include "catalog/pg_type_d.h"
+#include "nodes/pg_list.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "base/base.h"
+#include "queue/queue.h"
+#include "policy/policy.h"
+
+typedef struct FitColumn
+{
+	const char *name;
+	const char *type;
+	Oid			type_oid;
+	uint32		needed_for;		/* any of these settings */
+} FitColumn;
+
+static const FitColumn fit_columns[] = {
+	{"pgmq_releases", "pg_catalog.int4", INT4OID, POLICY_MAX_READS | POLICY_MAX_IN_FLIGHT},
+	{"pgmq_settled", "pg_catalog.int4", INT4OID, POLICY_MAX_READS | POLICY_MAX_IN_FLIGHT}
+};
+
+/* Whether the queue's table has the column; an error if it has one of another type */
+static bool
+has_column(const QueueName *name, const FitColumn *column, bool refuse_other)
+{
+	Oid			relid = queue_relid(name, QUEUE_TABLE);
+	AttrNumber	attno = get_attnum(relid, column->name);
+
+	if (attno == InvalidAttrNumber)
+		return false;
+	if (get_atttype(relid, attno) == column->type_oid)
+		return true;
+	if (refuse_other)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of table %s is not of type %s", column->name,
+						name_table(name, QUEUE_TABLE), format_type_be(column->type_oid)),
+				 errhint("The policy needs a column of this name. Rename the other one.")));
+	return false;
+}
+
+static void
+alter(const QueueName *name, const char *actions)
+{
+	(void) owner_run(owner_of(queue_relid(name, QUEUE_TABLE)), false,
+					 psprintf("ALTER TABLE %s %s", name_table(name, QUEUE_TABLE), actions), 0, NULL);
+}
+
+/* Add what these settings need.  This waits for all transactions that use the queue, if something is missing. */
+void
+policy_fit(const QueueName *name, uint32 set)
+{
+	StringInfoData actions;
+	int			i;
+
+	initStringInfo(&actions);
+	for (i = 0; i < lengthof(fit_columns); i++)
+	{
+		const FitColumn *column = &fit_columns[i];
+
+		if ((set & column->needed_for) != 0 && !has_column(name, column, true))
+			appendStringInfo(&actions, "%sADD COLUMN %s %s", actions.len > 0 ? ", " : "",
+							 column->name, column->type);
+	}
+	if (actions.len > 0)
+		alter(name, actions.data);
+}
+
+/* Remove what none of these settings needs */
+void
+policy_unfit(const QueueName *name, uint32 set)
+{
+	StringInfoData actions;
+	int			i;
+
+	initStringInfo(&actions);
+	for (i = 0; i < lengthof(fit_columns); i++)
+	{
+		const FitColumn *column = &fit_columns[i];
+
+		if ((set & column->needed_for) == 0 && has_column(name, column, false))
+			appendStringInfo(&actions, "%sDROP COLUMN %s", actions.len > 0 ? ", " : "", column->name);
+	}
+	if (actions.len > 0)
+		alter(name, actions.data);
+}
+
+/* What the queue has of this, as a list of descriptions */
+List *
+policy_fitted(const QueueName *name)
+{
+	List	   *fitted = NIL;
+	int			i;
+
+	for (i = 0; i < lengthof(fit_columns); i++)
+	{
+		if (has_column(name, &fit_columns[i], false))
+			fitted = lappend(fitted, psprintf("column %s of %s", fit_columns[i].name, name_table(name, QUEUE_TABLE)));
+	}
+	return fitted;
+}

@@ -1,0 +1,65 @@
+-- A paused queue hands out nothing; everything else goes on.
+SET client_min_messages = warning;
+SELECT pgmq.create('paused'), pgmq.create('paused_grouped');
+SELECT pgmq.create_fifo_index('paused_grouped');
+RESET client_min_messages;
+SELECT count(*) FROM pgmq.send_batch('paused', ARRAY['1', '2', '3']::jsonb[]);
+SELECT count(*) FROM pgmq.send_batch('paused_grouped', ARRAY['1', '2']::jsonb[], ARRAY['{"x-pgmq-group": 1}', '{"x-pgmq-group": 2}']::jsonb[]);
+SELECT msg_id FROM pgmq.read('paused', 60, 1);
+SELECT pgmq.pause_queue('paused'), pgmq.pause_queue('paused_grouped');
+SELECT msg_id FROM pgmq.read('paused', 60, 1);
+SELECT msg_id FROM pgmq.read('paused', 60, NULL);
+SELECT msg_id FROM pgmq.read('paused', 60, 1, '2');
+SELECT msg_id FROM pgmq.read_with_poll('paused', 60, 1, 0, 1);
+SELECT msg_id FROM pgmq.read_with_poll('paused', 60, 1, 1, 1);
+SELECT msg_id FROM pgmq.pop('paused', 2);
+SELECT msg_id FROM pgmq.read_grouped('paused', 60, 2);
+SELECT msg_id FROM pgmq.read_grouped('paused_grouped', 60, 2);
+SELECT msg_id FROM pgmq.read_grouped_rr('paused_grouped', 60, 2);
+SELECT msg_id FROM pgmq.read_grouped_head('paused_grouped', 60, 2);
+SELECT msg_id FROM pgmq.read_grouped_with_poll('paused_grouped', 60, 2, 1, 1);
+SELECT msg_id FROM pgmq.read_grouped_rr_with_poll('paused_grouped', 60, 2, 0, 1);
+SELECT msg_id FROM pgmq.read_grouped_head_with_poll('paused_grouped', 60, 2, 0, 1);
+CALL pgmq.wait('paused', 10);
+CALL pgmq.wait_grouped('paused_grouped', 10);
+CALL pgmq.wait_any('{paused,paused_grouped}', 10);
+-- what is sent, finished, re-timed and counted meanwhile
+SELECT pgmq.send('paused', '4');
+SELECT pgmq.delete('paused', 1);
+SELECT pgmq.archive('paused', 2);
+SELECT msg_id FROM pgmq.set_vt('paused', 3, 0);
+SELECT queue_length, queue_visible_length FROM pgmq.metrics('paused');
+-- nothing is known about the queue from reads that were refused
+SELECT pgmq.resume_queue('paused'), pgmq.resume_queue('paused_grouped');
+SELECT msg_id FROM pgmq.read('paused', 60, 5);
+SELECT msg_id FROM pgmq.read_grouped('paused_grouped', 60, 2);
+-- a pause that is over, and one that ends in a transaction
+SELECT pgmq.send('paused', '5');
+SELECT pgmq.pause_queue('paused', clock_timestamp());
+SELECT msg_id FROM pgmq.pop('paused');
+SELECT pgmq.send('paused', '6');
+SELECT pgmq.pause_queue('paused');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) FROM pgmq.pop('paused');
+SELECT pgmq.resume_queue('paused');
+SAVEPOINT s;
+SELECT pgmq.pause_queue('paused');
+SELECT count(*) FROM pgmq.pop('paused');
+ROLLBACK TO s;
+SELECT msg_id FROM pgmq.pop('paused');
+ROLLBACK;
+SELECT count(*) FROM pgmq.pop('paused');
+-- a caller without rights gets its error, a queue without a table as well
+CREATE ROLE regress_paused;
+GRANT USAGE ON SCHEMA pgmq TO regress_paused;
+SET ROLE regress_paused;
+SELECT pgmq.pop('paused');
+SELECT pgmq.read('paused', 1, 1);
+RESET ROLE;
+DROP OWNED BY regress_paused;
+DROP ROLE regress_paused;
+ALTER TABLE pgmq.q_paused RENAME TO q_renamed;
+SELECT pgmq.read('paused', 1, 1);
+ALTER TABLE pgmq.q_renamed RENAME TO q_paused;
+SELECT pgmq.drop_queue('paused'), pgmq.drop_queue('paused_grouped');
+SELECT count(*) FROM pgmq.policy;
