@@ -34,8 +34,8 @@ CREATE TABLE pgmq.policy (
 COMMENT ON TABLE pgmq.policy IS 'The delivery policies of queues; set_policy, reset_policy, pause_queue and resume_queue write it';
 
 -- Sessions keep the policies that they have read.  The C function makes all of them forget what they keep of the
--- table that it fires on.  It is one that libraries of version 2.0.0 have, so sessions with such a library can still
--- drop a queue that has a policy.
+-- table that it fires on.  Libraries of version 2.0.0 have it, so their sessions can still drop a queue that has a
+-- policy.
 CREATE FUNCTION pgmq._policy_changed()
 RETURNS trigger LANGUAGE C VOLATILE COST 100
 AS 'MODULE_PATHNAME', 'pgmq__notify_settings_changed';

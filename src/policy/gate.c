@@ -15,6 +15,12 @@
 #include "position/position.h"
 #include "policy/policy.h"
 
+static bool
+is_paused(const QueuePolicy *policy)
+{
+	return (policy->set & POLICY_PAUSED) != 0 && policy->paused_until > GetCurrentTimestamp();
+}
+
 /*
  * Whether a read that wants so many messages may go on; then with gate->most of them,
  * and it must say in the end how many it got: policy_gate_done().  A look that takes
@@ -31,17 +37,20 @@ policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, bool
 	gate->name = name;
 	if ((policy->set & (POLICY_PAUSED | POLICY_LIMITS)) == 0)
 		return true;
-	if ((policy->set & POLICY_PAUSED) != 0 && policy->paused_until > GetCurrentTimestamp())
+	/* Before a session is sent to sleep, ask the table: it may have been woken by the end of the pause */
+	if (is_paused(policy) && is_paused(policy = policy_reread(name)))
 	{
 		gate->next = policy->paused_until;
 		return false;
 	}
+	gate->policy = policy;
 	return true;
 }
 
 /*
  * The read may not hand out anything: what it returns, and when a waiting session tries
- * again.  That is no look at the queue, so the answer says nothing about what is in it.
+ * again.  That is no look at the queue.  But a token is spent, as when there is nothing
+ * left: a session that has seen messages in the end calls others for what it has seen.
  */
 int64
 policy_gate_closed(const Gate *gate, Outlook *outlook)
@@ -50,7 +59,8 @@ policy_gate_closed(const Gate *gate, Outlook *outlook)
 	if (outlook != NULL)
 	{
 		outlook->next = gate->next;
-		outlook->conclusive = outlook->thorough = false;
+		outlook->conclusive = true;
+		outlook->thorough = false;
 	}
 	return 0;
 }

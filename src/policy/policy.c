@@ -10,8 +10,8 @@
  *	  that writes.  Each look here accepts invalidations first, so a call knows the
  *	  policies that were committed before it began.  (A commit is visible an instant
  *	  before its invalidation is sent: see bindings.c.)
- * 3. An answer is kept with the counts of the table's name and of the table (changes.c),
- *	  and only if nothing was heard while it was read.
+ * 3. An answer is kept with the counts of the table's name and of the table (changes.c).
+ *	  It is not kept if something was heard while it was read.
  * 4. A transaction that may have written the table keeps nothing: its own changes may
  *	  be rolled back.  It reads the row each time.
  * 5. In a database whose SQL objects are of version 2.0.0 there is no such table, and so
@@ -268,6 +268,17 @@ read_again(const QueueName *name)
 	copy = palloc(sizeof(QueuePolicy));
 	*copy = read.policy;
 	return copy;
+}
+
+/*
+ * The same, not from what is kept.  A session that is woken by a commit which has
+ * changed the policy can look before it gets the invalidation.
+ */
+const QueuePolicy *
+policy_reread(const QueueName *name)
+{
+	find_kept(name)->changes = 0;
+	return read_again(name);
 }
 
 /*

@@ -4,7 +4,7 @@
  *	  late or too often, or matter more than others.
  *
  * A queue without a policy runs the statements that it would run if there were no
- * policies, and all that this folder costs it is a look-up in a hash.
+ * policies.  All that this folder costs it is a look-up in a hash.
  *
  * policy	The policy of a queue, as it was committed last, at every isolation level.
  * gate		Whether messages may be handed out now, and how many: pause and limits.
@@ -67,6 +67,7 @@ typedef struct QueuePolicy
 } QueuePolicy;
 
 extern const QueuePolicy *policy_of(const QueueName *name);
+extern const QueuePolicy *policy_reread(const QueueName *name);
 
 /* ---- fit.c ---- */
 

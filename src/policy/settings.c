@@ -270,7 +270,7 @@ pgmq_set_policy(PG_FUNCTION_ARGS)
 	policy_fit(&name, policy_of(&name)->set | given);
 	write_settings(fcinfo, &name, target);
 	delete_empty_row(&name);
-	effect_due(&name, GetCurrentTimestamp());
+	effect_unknown(&name);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -332,7 +332,7 @@ pgmq_reset_policy(PG_FUNCTION_ARGS)
 	}
 	policy_unfit(&name, policy_of(&name)->set & ~reset);
 	clear_row(&name, assignments.data);
-	effect_due(&name, GetCurrentTimestamp());
+	effect_unknown(&name);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -383,7 +383,7 @@ pgmq_pause_queue(PG_FUNCTION_ARGS)
 					"INSERT INTO pgmq.policy (queue_name, paused_until) VALUES ($1, $2::pg_catalog.timestamptz)"
 					" ON CONFLICT ON CONSTRAINT policy_pkey DO UPDATE SET paused_until = EXCLUDED.paused_until",
 					lengthof(args), args);
-	effect_due(&name, GetCurrentTimestamp());
+	effect_unknown(&name);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -398,7 +398,7 @@ pgmq_resume_queue(PG_FUNCTION_ARGS)
 	require_queue(&name);
 	SPI_connect();
 	clear_row(&name, "paused_until = NULL");
-	effect_due(&name, GetCurrentTimestamp());
+	effect_unknown(&name);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

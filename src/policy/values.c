@@ -27,9 +27,9 @@
 const PolicySetting policy_settings[POLICY_SETTINGS] = {
 	{"max_reads", INT4OID, 1, 1e6, "from 1 to 1000000", false},
 	{"dead_letter_queue", TEXTOID, 0, 0, "the name of a queue", false},
-	{"retry_delay", INTERVALOID, 0, YEAR, "from 0 to 1 year", false},
-	{"retry_backoff", FLOAT8OID, 1, 1000, "from 1 to 1000", false},
-	{"retry_delay_max", INTERVALOID, A_TIME, false},
+	{"retry_delay", INTERVALOID, 0, YEAR, "from 0 to 1 year", true},
+	{"retry_backoff", FLOAT8OID, 1, 1000, "from 1 to 1000", true},
+	{"retry_delay_max", INTERVALOID, A_TIME, true},
 	{"message_ttl", INTERVALOID, A_TIME, false},
 	{"max_length", INT8OID, 1, 1e12, "from 1 to 1000000000000", false},
 	{"overflow", TEXTOID, 0, 0, "reject or drop_oldest", false},

@@ -32,6 +32,7 @@ typedef struct Effect
 	WakeKey		key;
 	int64		messages;		/* available with the commit */
 	int64		groups;			/* the same, beside those of these messages */
+	bool		unknown;		/* or it is not known how many */
 	TimestampTz due;			/* after the commit, the first becomes due */
 	int64		taken;			/* available with a rollback */
 	SubTransactionId first_taken_in;
@@ -156,6 +157,16 @@ effect_groups(const QueueName *name, int64 groups)
 		effect->groups += groups;
 }
 
+/* With the commit of this transaction, messages may become available: it is not known how many. */
+void
+effect_unknown(const QueueName *name)
+{
+	Effect	   *effect = effect_of(name, true);
+
+	if (effect != NULL)
+		effect->unknown = true;
+}
+
 /* After the commit of this transaction, messages become due at a time. */
 void
 effect_due(const QueueName *name, TimestampTz due)
@@ -191,8 +202,8 @@ effect_taken(const QueueName *name, int64 taking, int64 messages)
 		return;
 	effect->taken = Max(effect->taken - (taking - messages), 0);
 	/* A poll that found nothing leaves no effect */
-	if (effect->taken == 0 && effect->messages == 0 && effect->groups == 0 && effect->due == DT_NOEND &&
-		effect == &Effects[NumEffects - 1])
+	if (effect->taken == 0 && effect->messages == 0 && effect->groups == 0 && !effect->unknown &&
+		effect->due == DT_NOEND && effect == &Effects[NumEffects - 1])
 	{
 		*table_entry(&effect->key) = 0;
 		NumEffects--;
@@ -221,8 +232,14 @@ wake_committed(void)
 	int			i;
 
 	for (i = 0; i < NumEffects; i++)
-		board_announce_queue(&Effects[i].key, Effects[i].messages, Effects[i].messages + Effects[i].groups,
-							 Effects[i].due);
+	{
+		const Effect *effect = &Effects[i];
+
+		if (effect->unknown)
+			board_announce_queue(&effect->key, WAKE_UNKNOWN, WAKE_UNKNOWN, effect->due);
+		else
+			board_announce_queue(&effect->key, effect->messages, effect->messages + effect->groups, effect->due);
+	}
 	if (EndsOthers)
 		board_announce_to_all();
 	wake_forget();

@@ -29,6 +29,7 @@ extern void wake_init(void);
 
 extern void effect_messages(const QueueName *name, int64 messages);
 extern void effect_groups(const QueueName *name, int64 groups);
+extern void effect_unknown(const QueueName *name);
 extern void effect_due(const QueueName *name, TimestampTz due);
 extern void effect_taking(const QueueName *name, int64 messages);
 extern void effect_taken(const QueueName *name, int64 taking, int64 messages);

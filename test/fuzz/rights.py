@@ -48,6 +48,10 @@ NEEDS = {
     "SELECT pgmq.convert_archive_partitioned('{q}')": "owner",
     "SELECT pgmq.set_retention('{q}', '0', true)": "owner",
     "SELECT pgmq.enable_notify_insert('{q}')": "owner",
+    "SELECT pgmq.set_policy('{q}', retry_delay => '1 s')": "owner",
+    "SELECT pgmq.reset_policy('{q}')": "owner",
+    "SELECT pgmq.pause_queue('{q}', '-infinity')": "owner",
+    "SELECT pgmq.resume_queue('{q}')": "owner",
     "SELECT pgmq.create('{q}')": "owner",
     # for everybody
     "SELECT pgmq.validate_routing_key('a.b')": "",
@@ -331,7 +335,7 @@ class App(Client):
 def grants(role):
     """The rows of docs/privileges.md for makers of queues, also partitioned ones, with notifications and topics"""
     return ("GRANT USAGE, CREATE ON SCHEMA pgmq TO {r}; GRANT SELECT, INSERT, DELETE ON pgmq.meta TO {r}; GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.partition_config TO {r};"
-            " GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.notify_insert_throttle TO {r}; GRANT SELECT, INSERT, DELETE ON pgmq.topic_bindings TO {r};"
+            " GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.notify_insert_throttle, pgmq.policy TO {r}; GRANT SELECT, INSERT, DELETE ON pgmq.topic_bindings TO {r};"
             " GRANT USAGE ON SCHEMA partman TO {r}").format(r=role)
 
 

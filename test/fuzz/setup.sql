@@ -86,6 +86,7 @@ BEGIN
 	END LOOP;
 	DELETE FROM pgmq.topic_bindings WHERE pg_catalog.lower(queue_name) = pg_catalog.lower(queue);
 	DELETE FROM pgmq.notify_insert_throttle WHERE pg_catalog.lower(queue_name) = pg_catalog.lower(queue);
+	DELETE FROM pgmq.policy WHERE pg_catalog.lower(queue_name) = pg_catalog.lower(queue);
 	DELETE FROM pgmq.partition_config WHERE queue_name = pg_catalog.lower(queue);
 	DELETE FROM partman.part_config WHERE parent_table IN ('pgmq.q_' || pg_catalog.lower(queue), 'pgmq.a_' || pg_catalog.lower(queue));
 	DELETE FROM pgmq.meta WHERE pg_catalog.lower(queue_name) = pg_catalog.lower(queue);

@@ -111,11 +111,17 @@ class Values:
                 return "NULL" if text == "NULL" else lit(text)
             if name in ("pattern", "routing_key"):
                 return self.key(name == "pattern")
+            if name == "dead_letter_queue":
+                return self.name() if rng.random() < 0.5 else "NULL"
+            if name == "overflow":
+                return rng.choice(("'reject'", "'drop_oldest'", "NULL", "'x'"))
             if name == "schema_name":
                 return rng.choice(("'public'", "'public'", "'pgmq'", "'pg_temp'", "'No such'", "NULL"))
             if name == "prefix":
                 return lit(rng.choice(("q", "a", "", "x", "g" * 70)))
             return rng.choice(("'pg_partman'", "'pgmq'", "NULL", "''", self.name()))
+        if kind == "text[]" and name == "settings":
+            return self.array(lambda: lit(rng.choice(("max_reads", "retry_delay", "priority", "message_ttl", "none"))), "text")
         if kind == "text[]":
             if rng.random() < 0.01:
                 return "(SELECT array_agg('z' || i) FROM generate_series(1, %d) AS i)" % rng.choice((100, 5000, 100000))
@@ -134,13 +140,19 @@ class Values:
             return self.array(self.msg_id, "bigint", 8)
         if kind == "bigint":
             return self.msg_id()
+        if kind == "interval":
+            # Short ones, so that nothing stays as it is for long; the odd ones that cannot be read are for texts
+            text = rng.choice(("NULL", "0", "-1 s", "1 us", "100 years", "178000000 years", "1 mon -1 day") if self.odd() else ("10 ms", "1 s", "1 hour"))
+            return "NULL::interval" if text == "NULL" else "'%s'::interval" % text
+        if kind == "double precision":
+            return rng.choice(("'NaN'", "'infinity'", "-1", "0.5", "1e300") if self.odd() else ("NULL", "1", "2.5")) + "::double precision"
         if kind == "timestamp with time zone":
             return rng.choice(TIMES)
         if kind == "boolean":
             return rng.choice(("true", "false", "NULL") if self.odd() else ("true", "false"))
         assert kind == "integer", kind
         usual = {"qty": (1, 2, 5, 100), "vt": (0, 0, 1, 2), "delay": (0, 0, 1), "max_poll_seconds": (0, 1), "poll_interval_ms": (1, 50, 300),
-                 "timeout_ms": (0, 20, 300), "throttle_interval_ms": (0, 10, 250, 5000), "leading_partition": (1, 2, 3)}
+                 "max_reads": (3, 1000), "max_in_flight": (5, 1000), "rate_limit": (100, 1000), "timeout_ms": (0, 20, 300), "throttle_interval_ms": (0, 10, 250, 5000), "leading_partition": (1, 2, 3)}
         # "int.Max" partitions ahead or poll seconds would only take long; that it can be cancelled is tried now and then
         if name in ("leading_partition", "max_poll_seconds", "timeout_ms") and rng.random() < 0.95:
             return str(rng.choice(usual[name] + (-1,))) if not self.odd() else "NULL"

@@ -24,8 +24,10 @@ SELECT signature FROM installed
  WHERE proname IN (SELECT split_part(signature, '(', 1) FROM published)
 EXCEPT (SELECT signature FROM published UNION SELECT installed FROM longer) ORDER BY 1;
 -- what we add, under names of its own
+\pset format unaligned
 SELECT signature FROM installed
  WHERE proname NOT IN (SELECT split_part(signature, '(', 1) FROM published) ORDER BY 1;
+\pset format aligned
 -- volatility, strictness, security, parallel safety, cost and rows as published; procedures have no cost
 SELECT i.signature, p.provolatile, p.proisstrict, p.prosecdef, p.proparallel, p.procost, p.prorows, p.proconfig
   FROM installed i JOIN pg_proc p USING (oid)

@@ -48,6 +48,9 @@ $node->safe_psql('origin', q{
 	CREATE SCHEMA "First";
 	SELECT pgmq.create_first_names('First');
 
+	SELECT pgmq.set_policy('Scratch', retry_delay => '1 day 00:00:00.000001', retry_backoff => 1.1);
+	SELECT pgmq.pause_queue('Größe "q" 50%.\ x', 'infinity'), pgmq.pause_queue('scratch', '-infinity');
+
 	CREATE ROLE consumer LOGIN;
 	GRANT USAGE ON SCHEMA pgmq TO consumer;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.q_orders TO consumer;
@@ -61,7 +64,7 @@ my %QUEUES = (
 sub contents
 {
 	my ($db) = @_;
-	my $all = $node->safe_psql($db, 'SELECT * FROM pgmq.list_queues()');
+	my $all = $node->safe_psql($db, 'SELECT * FROM pgmq.list_queues(); SELECT * FROM pgmq.policy ORDER BY 1');
 
 	foreach my $queue (sort values %QUEUES)
 	{
