@@ -292,22 +292,22 @@ typedef struct OwnColumn
 
 static const OwnColumn meta_columns[] = {
 	{"queue_name", VARCHAROID}, {"is_partitioned", BOOLOID}, {"is_unlogged", BOOLOID},
-	{"created_at", TIMESTAMPTZOID}, {NULL}
+	{"created_at", TIMESTAMPTZOID}, {NULL, InvalidOid}
 };
 
 static const OwnColumn topic_bindings_columns[] = {
 	{"pattern", TEXTOID}, {"queue_name", TEXTOID}, {"bound_at", TIMESTAMPTZOID},
-	{"compiled_regex", TEXTOID}, {NULL}
+	{"compiled_regex", TEXTOID}, {NULL, InvalidOid}
 };
 
 static const OwnColumn notify_settings_columns[] = {
 	{"queue_name", VARCHAROID}, {"throttle_interval_ms", INT4OID},
-	{"last_notified_at", TIMESTAMPTZOID}, {NULL}
+	{"last_notified_at", TIMESTAMPTZOID}, {NULL, InvalidOid}
 };
 
 static const OwnColumn partition_config_columns[] = {
 	{"queue_name", VARCHAROID}, {"retention_interval", TEXTOID}, {"drop_unread", BOOLOID},
-	{"drop_consumed", BOOLOID}, {"converted_archive", TEXTOID}, {NULL}
+	{"drop_consumed", BOOLOID}, {"converted_archive", TEXTOID}, {NULL, InvalidOid}
 };
 
 static const OwnColumn policy_columns[] = {
@@ -317,7 +317,7 @@ static const OwnColumn policy_columns[] = {
 	{"message_ttl", INTERVALOID}, {"max_length", INT8OID}, {"overflow", TEXTOID},
 	{"priority", BOOLOID}, {"priority_max_wait", INTERVALOID}, {"max_in_flight", INT4OID},
 	{"rate_limit", INT4OID}, {"rate_period", INTERVALOID}, {"dedup_window", INTERVALOID},
-	{"archive_retention", INTERVALOID}, {"paused_until", TIMESTAMPTZOID}, {NULL}
+	{"archive_retention", INTERVALOID}, {"paused_until", TIMESTAMPTZOID}, {NULL, InvalidOid}
 };
 
 static const struct

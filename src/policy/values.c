@@ -25,31 +25,33 @@
 #define A_TIME 1, 1000 * YEAR, "longer than 0 and at most 1000 years"
 
 const PolicySetting policy_settings[POLICY_SETTINGS] = {
-	{"max_reads", INT4OID, 1, 1e6, "from 1 to 1000000", false},
-	{"dead_letter_queue", TEXTOID, 0, 0, "the name of a queue", false},
-	{"retry_delay", INTERVALOID, 0, YEAR, "from 0 to 1 year", true},
-	{"retry_backoff", FLOAT8OID, 1, 1000, "from 1 to 1000", true},
-	{"retry_delay_max", INTERVALOID, A_TIME, true},
-	{"message_ttl", INTERVALOID, A_TIME, false},
-	{"max_length", INT8OID, 1, 1e12, "from 1 to 1000000000000", false},
-	{"overflow", TEXTOID, 0, 0, "reject or drop_oldest", false},
-	{"priority", BOOLOID, 0, 1, "true or false", false},
-	{"priority_max_wait", INTERVALOID, A_TIME, false},
-	{"max_in_flight", INT4OID, 1, 1e6, "from 1 to 1000000", false},
-	{"rate_limit", INT4OID, 1, 1e9, "from 1 to 1000000000", false},
-	{"rate_period", INTERVALOID, A_TIME, false},
-	{"dedup_window", INTERVALOID, A_TIME, false},
-	{"archive_retention", INTERVALOID, A_TIME, false}
+	{"max_reads", 1, 1e6, "from 1 to 1000000", INT4OID, false},
+	{"dead_letter_queue", 0, 0, "the name of a queue", TEXTOID, false},
+	{"retry_delay", 0, YEAR, "from 0 to 1 year", INTERVALOID, true},
+	{"retry_backoff", 1, 1000, "from 1 to 1000", FLOAT8OID, true},
+	{"retry_delay_max", A_TIME, INTERVALOID, true},
+	{"message_ttl", A_TIME, INTERVALOID, false},
+	{"max_length", 1, 1e12, "from 1 to 1000000000000", INT8OID, false},
+	{"overflow", 0, 0, "reject or drop_oldest", TEXTOID, false},
+	{"priority", 0, 1, "true or false", BOOLOID, false},
+	{"priority_max_wait", A_TIME, INTERVALOID, false},
+	{"max_in_flight", 1, 1e6, "from 1 to 1000000", INT4OID, false},
+	{"rate_limit", 1, 1e9, "from 1 to 1000000000", INT4OID, false},
+	{"rate_period", A_TIME, INTERVALOID, false},
+	{"dedup_window", A_TIME, INTERVALOID, false},
+	{"archive_retention", A_TIME, INTERVALOID, false}
 };
 
 /* Microseconds; a month has 30 days, a year 365.  Negative if one of its parts is, whatever the others are. */
 static double
 length_of(const Interval *interval)
 {
+	int			years = interval->month / MONTHS_PER_YEAR;
+	int			months = interval->month % MONTHS_PER_YEAR;
+
 	if (interval->month < 0 || interval->day < 0 || interval->time < 0)
 		return -1;
-	return (interval->month / MONTHS_PER_YEAR) * YEAR + (interval->month % MONTHS_PER_YEAR) * 30 * DAY +
-		interval->day * DAY + (double) interval->time;
+	return years * YEAR + months * 30 * DAY + interval->day * DAY + (double) interval->time;
 }
 
 static double

@@ -10,10 +10,10 @@
 typedef struct PolicySetting
 {
 	const char *name;			/* of the argument and of the column */
-	Oid			type;
 	double		low;			/* of a number; of an interval in microseconds */
 	double		high;
 	const char *allowed;		/* as an error says it */
+	Oid			type;
 	bool		works;			/* the functions of this version do what it says */
 } PolicySetting;
 
