@@ -69,7 +69,7 @@ my $SEND = q{SELECT count(*) FROM pgmq.send_batch('q', array_fill('{"a": 1}'::js
 
 foreach my $kind (sort keys %waits)
 {
-	foreach my $end ('resumed', 'over', 'reset and dropped by hand')
+	foreach my $end ('resumed', 'over', 'deleted by hand')
 	{
 		my @waiters;
 
@@ -97,8 +97,9 @@ foreach my $kind (sort keys %waits)
 }
 
 # A pause that is made while a session waits
+$node->safe_psql('postgres', q{SELECT pgmq.purge_queue('q')});
 my $waiter = start_waiter('late', $waits{plain} =~ s/count\(\*\)/clock_timestamp() > (SELECT paused_until FROM pgmq.policy)/r);
-$node->safe_psql('postgres', q{SELECT pgmq.purge_queue('q'); SELECT pgmq.pause_queue('q', clock_timestamp() + '500 ms'); SELECT pgmq.send('q', '1')});
+$node->safe_psql('postgres', q{SELECT pgmq.pause_queue('q', clock_timestamp() + '500 ms'); SELECT pgmq.send('q', '1')});
 is(ended($waiter), 't', 'a pause that comes while a session waits counts');
 
 $node->stop;
