@@ -3,7 +3,7 @@
  *	  The functions that users set policies with.
  *
  * Only the owner of a queue may change its policy.  The row is written as the owner of
- * pgmq.policy (queue_write_row), so no role needs a privilege on that table.
+ * pgmq.policy (queue_write_row()), so no role needs a privilege on that table.
  *
  * 1. set_policy() and reset_policy() hold lock_queue() of the queue, and of the
  *	  dead-letter queue that is set, in the order of their names.  Two calls that could
@@ -69,7 +69,7 @@ delete_empty_row(const QueueName *name)
 	appendStringInfoString(&sql, "DELETE FROM pgmq.policy WHERE " IS_OF_QUEUE " AND paused_until IS NULL");
 	for (i = 0; i < POLICY_SETTINGS; i++)
 		appendStringInfo(&sql, " AND %s IS NULL", policy_settings[i].name);
-	queue_write_row(OWN_POLICY, name, true, sql.data, 1, &canonical);
+	queue_write_row(OWN_POLICY, name, ACL_NO_RIGHTS, sql.data, 1, &canonical);
 }
 
 /* Set columns to NULL; "columns" are assignments */
@@ -78,7 +78,7 @@ clear_row(const QueueName *name, const char *assignments)
 {
 	const char *canonical = name->canonical;
 
-	queue_write_row(OWN_POLICY, name, true,
+	queue_write_row(OWN_POLICY, name, ACL_NO_RIGHTS,
 					psprintf("UPDATE pgmq.policy SET %s WHERE " IS_OF_QUEUE, assignments), 1, &canonical);
 	delete_empty_row(name);
 }
@@ -102,7 +102,7 @@ is_dead_letter_queue(const QueueName *name)
 {
 	const char *canonical = name->canonical;
 
-	return queue_write_row(OWN_POLICY, name, true,
+	return queue_write_row(OWN_POLICY, name, ACL_NO_RIGHTS,
 						   "SELECT FROM pgmq.policy"
 						   " WHERE pg_catalog.lower(dead_letter_queue) OPERATOR(pg_catalog.=) $1"
 						   " LIMIT 1", 1, &canonical) > 0;
@@ -236,7 +236,7 @@ write_settings(FunctionCallInfo fcinfo, const QueueName *name, const QueueName *
 		appendStringInfo(&values, ", $%d::%s", nargs, format_type_be_qualified(setting->type));
 		appendStringInfo(&updates, "%s%s = EXCLUDED.%s", nargs > 2 ? ", " : "", setting->name, setting->name);
 	}
-	queue_write_row(OWN_POLICY, name, true,
+	queue_write_row(OWN_POLICY, name, ACL_NO_RIGHTS,
 					psprintf("INSERT INTO pgmq.policy (queue_name%s) VALUES ($1%s)"
 							 " ON CONFLICT ON CONSTRAINT policy_pkey DO UPDATE SET %s",
 							 columns.data, values.data, updates.data), nargs, args);
@@ -379,7 +379,7 @@ pgmq_pause_queue(PG_FUNCTION_ARGS)
 	SPI_connect();
 	args[0] = require_spelling(&name);
 	args[1] = pstrdup(timestamptz_to_str(PG_GETARG_TIMESTAMPTZ(1)));
-	queue_write_row(OWN_POLICY, &name, true,
+	queue_write_row(OWN_POLICY, &name, ACL_NO_RIGHTS,
 					"INSERT INTO pgmq.policy (queue_name, paused_until) VALUES ($1, $2::pg_catalog.timestamptz)"
 					" ON CONFLICT ON CONSTRAINT policy_pkey DO UPDATE SET paused_until = EXCLUDED.paused_until",
 					lengthof(args), args);

@@ -143,7 +143,7 @@ sub verbs
 		"SELECT coalesce(pgmq._belongs_to_pgmq('q_v')::text, 'null')",
 		# policies
 		nothing(q{set_policy('v', retry_delay => '1 minute', retry_backoff => 1.5)}),
-		"SELECT queue_name || ' ' || retry_delay || ' ' || retry_backoff FROM pgmq.list_policies() ORDER BY 1",
+		"SELECT queue_name || ' ' || (retry_delay = '1 minute') || ' ' || (retry_backoff = 1.5) FROM pgmq.list_policies() ORDER BY 1",
 		# In one statement: it is left out where there is no such function
 		"SELECT pgmq.pause_queue('v')::text || (SELECT count(*) FROM pgmq.pop('v'))",
 		nothing(q{pause_queue('v', pg_catalog.now() - '1 day'::interval)}),
