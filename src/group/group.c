@@ -359,7 +359,8 @@ take_groups(GroupRequest *request, Outlook *outlook)
 static int64
 request_run(GroupRequest *request, Outlook *outlook)
 {
-	GroupRequest asked = *request;
+	bool		unlimited = request->unlimited;
+	int64		quantity = request->quantity;
 	int64		wanted = request->peek ? 0 : request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
 	Gate		gate;
 	int64		got;
@@ -378,8 +379,8 @@ request_run(GroupRequest *request, Outlook *outlook)
 		}
 		got = take_groups(request, outlook);
 		policy_gate_done(&gate, got);
-		request->unlimited = asked.unlimited;
-		request->quantity = asked.quantity;
+		request->unlimited = unlimited;
+		request->quantity = quantity;
 	}
 	SPI_finish();
 	return got;

@@ -71,10 +71,13 @@ count_available(const QueueName *name, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp();
 	Horizon    *h;
+	const QueuePolicy *policy = policy_of(name);
 	Gate		gate;
+	bool		open = policy_gate(name, policy, 0, true, &gate);
 	int64		found = 0;
 
-	if (!policy_gate(name, policy_of(name), 0, true, &gate))
+	policy_release(policy);
+	if (!open)
 		return policy_gate_closed(&gate, outlook);
 	h = horizon_begin(name, QUEUE_TABLE, true, false);
 

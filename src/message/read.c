@@ -356,7 +356,8 @@ take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *o
 static int64
 run_once(ReadRequest *request, Outlook *outlook)
 {
-	ReadRequest asked = *request;
+	bool		unlimited = request->unlimited;
+	int64		quantity = request->quantity;
 	TimestampTz moment = GetCurrentTimestamp() - 1;
 	int64		wanted = request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
 	bool		pops = request->specs == &pop_any;
@@ -377,8 +378,8 @@ run_once(ReadRequest *request, Outlook *outlook)
 		}
 		got = take_messages(request, moment, wanted, outlook);
 		policy_gate_done(&gate, got);
-		request->unlimited = asked.unlimited;
-		request->quantity = asked.quantity;
+		request->unlimited = unlimited;
+		request->quantity = quantity;
 	}
 	SPI_finish();
 	if (got > 0)

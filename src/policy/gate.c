@@ -38,12 +38,17 @@ policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, bool
 	if ((policy->set & (POLICY_PAUSED | POLICY_LIMITS)) == 0)
 		return true;
 	/* Before a session is sent to sleep, ask the table: it may have been woken by the end of the pause */
-	if (is_paused(policy) && is_paused(policy = policy_reread(name)))
+	if (is_paused(policy))
 	{
-		gate->next = policy->paused_until;
-		return false;
+		policy = policy_reread(name);
+		if (is_paused(policy))
+		{
+			gate->next = policy->paused_until;
+			policy_release(policy);
+			return false;
+		}
+		gate->policy = policy;
 	}
-	gate->policy = policy;
 	return true;
 }
 

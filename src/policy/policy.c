@@ -301,3 +301,11 @@ policy_of(const QueueName *name)
 	*copy = kept->policy;
 	return copy;
 }
+
+/* For a caller that asks again and again in one memory context */
+void
+policy_release(const QueuePolicy *policy)
+{
+	if (policy != &no_policy)
+		pfree(unconstify(QueuePolicy *, policy));
+}

@@ -68,6 +68,7 @@ typedef struct QueuePolicy
 
 extern const QueuePolicy *policy_of(const QueueName *name);
 extern const QueuePolicy *policy_reread(const QueueName *name);
+extern void policy_release(const QueuePolicy *policy);
 
 /* ---- fit.c ---- */
 
