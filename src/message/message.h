@@ -7,6 +7,7 @@
  *
  * send_*()			What a call sends, checked once, to one queue or to many.
  * route_by_id()	A statement on messages by id, to the partitions that these are in.
+ * read_into()		A read as a part of another call.
  * read_outlook()	When there is a reason for another read.
  * move_dead()		Messages that may not be delivered any more go to the dead-letter queue, or the archive.
  * peek_wait()		A procedure that waits until there is something to read, without reading it.
@@ -26,6 +27,7 @@ extern uint64 route_by_id(const QueueName *name, const PlanSpec *spec,
 
 /* ---- read.c ---- */
 
+extern int64 read_into(FunctionCallInfo fcinfo, MessageSet *messages);
 extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 						 Outlook *outlook);
 

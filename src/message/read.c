@@ -1,6 +1,6 @@
 /*
  * read.c
- *	  Hand messages out: read, read_with_poll, pop.
+ *	  Hand messages out: read, read_with_poll, read_where, pop.
  *
  * A read takes what is due, then what is fresh.  Deferred messages (delayed,
  * leased, re-timed) are found through the partial index on (vt, msg_id), fresh
@@ -32,6 +32,7 @@
 
 PG_FUNCTION_INFO_V1(pgmq_read);
 PG_FUNCTION_INFO_V1(pgmq_read_with_poll);
+PG_FUNCTION_INFO_V1(pgmq_read_where);
 PG_FUNCTION_INFO_V1(pgmq_pop);
 
 /* $1 how many (NULL: all), $2 .. $3 the range that horizon.c gives */
@@ -69,6 +70,11 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 /* $5 what the body must contain */
 #define CONTAINS " AND message OPERATOR(pg_catalog.@>) $5"
 
+/* The same, or NULL; $6 what the headers must contain */
+#define HEADERS_CONTAIN \
+	" AND ($5 IS NULL OR message OPERATOR(pg_catalog.@>) $5)" \
+	" AND headers OPERATOR(pg_catalog.@>) $6"
+
 #define RETURNING_MESSAGES " RETURNING " MESSAGE_COLUMNS
 
 static const PlanSpec read_due = {
@@ -95,6 +101,18 @@ static const PlanSpec read_fresh_where = {
 	5, {INT8OID, INT8OID, INT8OID, INTERVALOID, JSONBOID}
 };
 
+static const PlanSpec read_due_headers = {
+	PLAN_READ_DUE_HEADERS,
+	LEASE TAKE_DUE(HEADERS_CONTAIN) RETURNING_MESSAGES,
+	6, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID, JSONBOID}
+};
+
+static const PlanSpec read_fresh_headers = {
+	PLAN_READ_FRESH_HEADERS,
+	LEASE TAKE_FRESH(HEADERS_CONTAIN) RETURNING_MESSAGES,
+	6, {INT8OID, INT8OID, INT8OID, INTERVALOID, JSONBOID, JSONBOID}
+};
+
 static const PlanSpec pop_due = {
 	PLAN_POP_DUE,
 	"DELETE FROM {queue} WHERE " TAKE_DUE("") RETURNING_MESSAGES,
@@ -119,6 +137,12 @@ static const PlanSpec read_by_id_where = {
 	5, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID}
 };
 
+static const PlanSpec read_by_id_headers = {
+	PLAN_READ_BY_ID_HEADERS,
+	LEASE TAKE_BY_ID(HEADERS_CONTAIN) RETURNING_MESSAGES,
+	6, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID, JSONBOID}
+};
+
 static const PlanSpec pop_by_id = {
 	PLAN_POP_BY_ID,
 	"DELETE FROM {queue} WHERE " TAKE_BY_ID("") RETURNING_MESSAGES,
@@ -137,7 +161,8 @@ typedef struct ReadSpecs
 } ReadSpecs;
 
 static const ReadSpecs read_any = {&read_due, &read_fresh, &read_by_id};
-static const ReadSpecs read_where = {&read_due_where, &read_fresh_where, &read_by_id_where};
+static const ReadSpecs read_body = {&read_due_where, &read_fresh_where, &read_by_id_where};
+static const ReadSpecs read_headers = {&read_due_headers, &read_fresh_headers, &read_by_id_headers};
 static const ReadSpecs pop_any = {&pop_due, &pop_fresh, &pop_by_id};
 
 /* The request of one call, which may take several attempts */
@@ -150,14 +175,18 @@ typedef struct ReadRequest
 	Datum		lease;
 	bool		lease_null;
 	int64		seconds;		/* of the lease */
-	Datum		conditional;
+	NullableDatum body;			/* what the message must contain */
+	NullableDatum headers;
 	MessageSet *messages;
 	Oid			leaf;			/* the first partition that an attempt has locked */
 	Oid			blocked;		/* one that it could not lock at once: it takes no more */
 } ReadRequest;
 
+static const NullableDatum no_condition = {(Datum) 0, true};
+
 static void
-request_init(ReadRequest *request, FunctionCallInfo fcinfo, const ReadSpecs *specs, int qty_arg)
+request_init(ReadRequest *request, FunctionCallInfo fcinfo, const ReadSpecs *specs, int qty_arg,
+			 MessageSet *messages)
 {
 	memset(request, 0, sizeof(*request));
 	name_from_arg(fcinfo, 0, &request->name);
@@ -165,28 +194,51 @@ request_init(ReadRequest *request, FunctionCallInfo fcinfo, const ReadSpecs *spe
 	request->unlimited = PG_ARGISNULL(qty_arg);
 	if (!request->unlimited)
 		request->quantity = PG_GETARG_INT32(qty_arg);
-	request->messages = result_messages(fcinfo);
+	request->messages = messages;
+	request->body = request->headers = no_condition;
 }
 
-/* The lease and the condition; NULL and '{}' mean that there is none. */
 static void
-request_lease(ReadRequest *request, FunctionCallInfo fcinfo, int vt_arg, int conditional_arg)
+request_lease(ReadRequest *request, FunctionCallInfo fcinfo, int vt_arg)
 {
-	Jsonb	   *conditional;
-
 	request->lease_null = PG_ARGISNULL(vt_arg);
 	if (!request->lease_null)
 	{
 		request->lease = interval_from_seconds(PG_GETARG_INT32(vt_arg));
 		request->seconds = Max(PG_GETARG_INT32(vt_arg), 0);
 	}
-	if (PG_ARGISNULL(conditional_arg))
-		return;
-	conditional = PG_GETARG_JSONB_P(conditional_arg);
-	if (JB_ROOT_IS_OBJECT(conditional) && JB_ROOT_COUNT(conditional) == 0)
-		return;
-	request->specs = &read_where;
-	request->conditional = JsonbPGetDatum(conditional);
+}
+
+/* A condition; NULL and '{}' mean that there is none. */
+static NullableDatum
+condition_from_arg(FunctionCallInfo fcinfo, int arg)
+{
+	Jsonb	   *contained;
+
+	if (PG_ARGISNULL(arg))
+		return no_condition;
+	contained = PG_GETARG_JSONB_P(arg);
+	if (JB_ROOT_IS_OBJECT(contained) && JB_ROOT_COUNT(contained) == 0)
+		return no_condition;
+	return (NullableDatum) {JsonbPGetDatum(contained), false};
+}
+
+static void
+request_conditions(ReadRequest *request, NullableDatum body, NullableDatum headers)
+{
+	request->body = body;
+	request->headers = headers;
+	if (!headers.isnull)
+		request->specs = &read_headers;
+	else if (!body.isnull)
+		request->specs = &read_body;
+}
+
+/* Whether the read may skip messages that others would take */
+static bool
+has_conditions(const ReadRequest *request)
+{
+	return !request->body.isnull || !request->headers.isnull;
 }
 
 /* Whether to go on with a partition: see leaflock.c */
@@ -222,7 +274,9 @@ take(ReadRequest *request, const PlanSpec *spec, int64 limit, const HorizonRange
 	values[2] = Int64GetDatum(range->until);
 	values[3] = request->lease;
 	nulls[3] = request->lease_null;
-	values[4] = request->conditional;
+	values[4] = request->body.value;
+	nulls[4] = request->body.isnull;
+	values[5] = request->headers.value;
 	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, LIVE_ANY, values, nulls,
 						  result_dest(request->messages));
 	if (taken > 0 && range->leaf != NULL && request->specs != &pop_any)
@@ -329,7 +383,7 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 static int64
 take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *outlook)
 {
-	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, request->specs != &read_where, false);
+	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, !has_conditions(request), false);
 	int64		got = 0;
 
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
@@ -408,11 +462,40 @@ pgmq_read(PG_FUNCTION_ARGS)
 {
 	ReadRequest		request;
 
-	request_init(&request, fcinfo, &read_any, 2);
-	request_lease(&request, fcinfo, 1, 3);
+	request_init(&request, fcinfo, &read_any, 2, result_messages(fcinfo));
+	request_lease(&request, fcinfo, 1);
+	request_conditions(&request, condition_from_arg(fcinfo, 3), no_condition);
 	request_run(&request, NULL);
 	result_finish(request.messages);
 	return (Datum) 0;
+}
+
+/*
+ * pgmq.read_where(queue_name text, vt integer, qty integer, conditional jsonb,
+ *				   headers_conditional jsonb) -> SETOF message_record
+ */
+Datum
+pgmq_read_where(PG_FUNCTION_ARGS)
+{
+	ReadRequest		request;
+
+	request_init(&request, fcinfo, &read_any, 2, result_messages(fcinfo));
+	request_lease(&request, fcinfo, 1);
+	request_conditions(&request, condition_from_arg(fcinfo, 3), condition_from_arg(fcinfo, 4));
+	request_run(&request, NULL);
+	result_finish(request.messages);
+	return (Datum) 0;
+}
+
+/* A read as a part of another call, which finishes the set.  Its first three arguments are those of read. */
+int64
+read_into(FunctionCallInfo fcinfo, MessageSet *messages)
+{
+	ReadRequest request;
+
+	request_init(&request, fcinfo, &read_any, 2, messages);
+	request_lease(&request, fcinfo, 1);
+	return request_run(&request, NULL);
 }
 
 static int64
@@ -425,7 +508,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 static bool
 is_picky(const ReadRequest *request)
 {
-	return request->specs == &read_where || queue_hides_rows(&request->name);
+	return has_conditions(request) || queue_hides_rows(&request->name);
 }
 
 /*
@@ -441,8 +524,9 @@ pgmq_read_with_poll(PG_FUNCTION_ARGS)
 	ReadRequest		request;
 	WaitRequest wait;
 
-	request_init(&request, fcinfo, &read_any, 2);
-	request_lease(&request, fcinfo, 1, 5);
+	request_init(&request, fcinfo, &read_any, 2, result_messages(fcinfo));
+	request_lease(&request, fcinfo, 1);
+	request_conditions(&request, condition_from_arg(fcinfo, 5), no_condition);
 	wait_to_take(&wait, fcinfo, &request.name, attempt, &request);
 	wait.picky = is_picky(&request);
 	wait.unwakeable = IsolationUsesXactSnapshot() ||
@@ -458,7 +542,7 @@ pgmq_pop(PG_FUNCTION_ARGS)
 {
 	ReadRequest		request;
 
-	request_init(&request, fcinfo, &pop_any, 1);
+	request_init(&request, fcinfo, &pop_any, 1, result_messages(fcinfo));
 	request_run(&request, NULL);
 	result_finish(request.messages);
 	return (Datum) 0;

@@ -23,6 +23,7 @@ NEEDS = {
     "SELECT * FROM pgmq._send_batch('{q}', ARRAY['{{}}']::jsonb[], NULL, now())": "q:SELECT q:INSERT",
     "SELECT * FROM pgmq.read('{q}', 0, 2)": "q:SELECT q:UPDATE",
     "SELECT * FROM pgmq.read('{q}', 0, 2147483647, '{{\"a\": 1}}')": "q:SELECT q:UPDATE",
+    "SELECT * FROM pgmq.read_where('{q}', 0, 2, '{{}}', '{{\"h\": 1}}')": "q:SELECT q:UPDATE",
     "SELECT * FROM pgmq.read_with_poll('{q}', 0, 2, 0)": "q:SELECT q:UPDATE",
     "SELECT * FROM pgmq.read_grouped('{q}', 0, 2)": "q:SELECT q:UPDATE",
     "SELECT * FROM pgmq.read_grouped_rr('{q}', 0, 2)": "q:SELECT q:UPDATE",

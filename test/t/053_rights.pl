@@ -71,6 +71,7 @@ my %calls = (
 	send => [ "SELECT pgmq.send('jobs', '1'::jsonb)", "SELECT pgmq.send('jobs', '1'::jsonb, 60)" ],
 	send_batch => [ "SELECT pgmq.send_batch('jobs', '{1,2}'::jsonb[])" ],
 	read => [ "SELECT pgmq.read('jobs', 0, 1)", "SELECT pgmq.read('jobs', 0, 1, '1')" ],
+	read_where => [ "SELECT pgmq.read_where('jobs', 0, 1)", "SELECT pgmq.read_where('jobs', 0, 1, '1', '2')" ],
 	read_with_poll => [ "SELECT pgmq.read_with_poll('jobs', 0, 1, 0)" ],
 	read_grouped => [ "SELECT pgmq.read_grouped('jobs', 0, 1)", "SELECT pgmq.read_grouped_with_poll('jobs', 0, 1, 0)" ],
 	read_grouped_rr => [ "SELECT pgmq.read_grouped_rr('jobs', 0, 1)", "SELECT pgmq.read_grouped_rr_with_poll('jobs', 0, 1, 0)" ],

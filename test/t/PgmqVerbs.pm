@@ -141,6 +141,10 @@ sub verbs
 		"SELECT pgmq.purge_queue('new1')::text",
 		message(q{read_grouped('new1', 3600, 5)}),
 		"SELECT coalesce(pgmq._belongs_to_pgmq('q_v')::text, 'null')",
+		# conditions, and tokens
+		message(q{read_where('v', 3600, 2, '{"k": 0}')}),
+		message(q{read_where('v', 3600, 2, '{}', '{"h": 1}')}),
+		message(q{read_where('v', 3600, 2, '{"s": 5}', '{"h": 1}')}),
 		# policies
 		nothing(q{set_policy('v', retry_delay => '1 minute', retry_backoff => 1.5)}),
 		"SELECT queue_name || ' ' || (retry_delay = '1 minute') || ' ' || (retry_backoff = 1.5) FROM pgmq.list_policies() ORDER BY 1",
