@@ -39,7 +39,7 @@ const PolicySetting policy_settings[POLICY_SETTINGS] = {
 	{"rate_limit", 1, 1e9, "from 1 to 1000000000", INT4OID, false},
 	{"rate_period", A_TIME, INTERVALOID, false},
 	{"dedup_window", A_TIME, INTERVALOID, false},
-	{"archive_retention", A_TIME, INTERVALOID, false}
+	{"archive_retention", A_TIME, INTERVALOID, true}
 };
 
 /* Microseconds; a month has 30 days, a year 365.  Negative if one of its parts is, whatever the others are. */

@@ -102,6 +102,7 @@ typedef struct Task
 	char		prefix;
 	const char *what;			/* for messages */
 	UpkeepStep	step;
+	bool		any_table;		/* it need not be partitioned */
 	int64		position;
 	Oid			owner;			/* as whom it ran last */
 } Task;
@@ -179,19 +180,22 @@ try_lock_table(Oid relid)
 
 /*
  * Lock the table as a reader does, so that its name and its owner stay.
- * InvalidOid if it is no partitioned one, or if another session maintains it.
+ * InvalidOid if it is not a table for this step, or if another session maintains it.
  */
 static Oid
-lock_partitioned(const Task *task)
+lock_table(const Task *task)
 {
 	Oid			relid = queue_relid(&task->name, task->prefix);
+	char		relkind;
 
 	if (!OidIsValid(relid) || !try_lock_table(relid))
 		return InvalidOid;
 	LockRelationOid(relid, AccessShareLock);
 	if (queue_relid(&task->name, task->prefix) != relid)
 		return InvalidOid;
-	return get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ? relid : InvalidOid;
+	relkind = get_rel_relkind(relid);
+	return relkind == RELKIND_PARTITIONED_TABLE || (task->any_table && relkind == RELKIND_RELATION) ?
+		relid : InvalidOid;
 }
 
 static bool
@@ -203,8 +207,10 @@ is_superusers(Oid relid)
 }
 
 static bool
-tables_are_superusers(const Partman *pm)
+tables_are_superusers(const Task *task, const Partman *pm)
 {
+	if (task->any_table && !is_superusers(relcheck_own_table(OWN_POLICY, AccessShareLock)))
+		return false;
 	return is_superusers(relcheck_own_table(OWN_META, AccessShareLock)) &&
 		is_superusers(relcheck_own_table(OWN_PARTITION_CONFIG, AccessShareLock)) &&
 		(pm == NULL || is_superusers(partman_config_relid(pm)));
@@ -234,7 +240,7 @@ find_objection(const Task *task, Oid relid, Oid owner, const Partman *pm)
 
 	if (!has_privs_of_role(GetUserId(), owner))
 		return psprintf("permission denied to maintain %s", name_table(&task->name, task->prefix));
-	if (superuser_arg(owner) && !tables_are_superusers(pm))
+	if (superuser_arg(owner) && !tables_are_superusers(task, pm))
 		return psprintf("%s belongs to a superuser, the tables of the extensions do not",
 						name_table(&task->name, task->prefix));
 	partition = partition_of_another(relid, owner);
@@ -261,7 +267,9 @@ run_as_owner(Task *task, Oid owner, const Partman *pm)
 	owner_begin(owner, &scope);
 	partmake_settings();
 	upkeep.position = &task->position;
-	if (upkeep_begin(&upkeep, &task->name, task->prefix, pm))
+	upkeep.name = &task->name;
+	upkeep.prefix = task->prefix;
+	if (task->any_table || upkeep_begin(&upkeep, &task->name, task->prefix, pm))
 		more = task->step(&upkeep);
 	owner_end(&scope);
 	return more ? STEP_AGAIN : STEP_DONE;
@@ -270,7 +278,7 @@ run_as_owner(Task *task, Oid owner, const Partman *pm)
 static StepResult
 run_locked(Task *task)
 {
-	Oid			relid = lock_partitioned(task);
+	Oid			relid = lock_table(task);
 	Partman		pm;
 	const Partman *found;
 	const char *objection;
@@ -452,11 +460,13 @@ static const struct
 {
 	const char *what;
 	UpkeepStep	step;
+	bool		any_table;
 }			steps[] = {
-	{"converted archive", convert_step},
-	{"default partition", overrun_step},
-	{"new partitions", premake_step},
-	{"old partitions", retention_step}
+	{"converted archive", convert_step, false},
+	{"default partition", overrun_step, false},
+	{"new partitions", premake_step, false},
+	{"old partitions", retention_step, false},
+	{"old rows of the archive", retire_step, true}
 };
 
 static OwnerShare *
@@ -504,16 +514,20 @@ maintain_table(Maintenance *m, const QueueName *name, char prefix)
 {
 	Oid			relid = queue_relid(name, prefix);
 	Oid			owner = owner_of(relid);
+	bool		partitioned = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
+	bool		retires = retire_is_set(name, prefix);
 	int			i;
 
-	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE ||
-		list_member_oid(m->slow_owners, owner))
+	if (list_member_oid(m->slow_owners, owner))
 		return;
 	for (i = 0; i < lengthof(steps); i++)
 	{
-		Task		task = {*name, prefix, steps[i].what, steps[i].step, PG_INT64_MIN, InvalidOid};
-		StepResult	result = run_for_owner(m, &task, share_of(m, owner));
+		Task		task = {*name, prefix, steps[i].what, steps[i].step, steps[i].any_table, PG_INT64_MIN, InvalidOid};
+		StepResult	result;
 
+		if (!(steps[i].any_table ? retires : partitioned))
+			continue;
+		result = run_for_owner(m, &task, share_of(m, owner));
 		if (result == STEP_BUSY || result == STEP_REFUSED)
 			return;
 	}

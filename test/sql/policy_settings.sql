@@ -36,7 +36,7 @@ SELECT pgmq.set_policy('pol', dedup_window => '0');
 SELECT pgmq.set_policy('pol', archive_retention => '0');
 -- the first wrong one counts; what this version does not know yet
 SELECT pgmq.set_policy('pol', rate_limit => -1, retry_backoff => -1);
-SELECT pgmq.set_policy('pol', archive_retention => '1 day');
+SELECT pgmq.set_policy('pol', priority => true);
 SELECT count(*) FROM pgmq.policy;
 -- NULL, and queues that do not exist
 \set VERBOSITY default
