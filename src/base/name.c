@@ -193,7 +193,8 @@ name_object(const QueueName *name, const char *prefix, const char *suffix)
  * at again.
  */
 char *
-name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf, const char *live)
+name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf,
+				 const char *live, const char *releases)
 {
 	const struct
 	{
@@ -206,7 +207,8 @@ name_expand_leaf(const char *sql_template, const QueueName *name, const char *le
 		{"{keys}", name_table(name, KEYS_TABLE)},
 		{"{sequence}", name_sequence(name)},
 		{"{leaf}", leaf},
-		{"{live}", live}
+		{"{live}", live},
+		{"{releases}", releases}
 	};
 	StringInfoData sql;
 	const char *p = sql_template;
@@ -237,7 +239,7 @@ name_expand_leaf(const char *sql_template, const QueueName *name, const char *le
 char *
 name_expand(const char *sql_template, const QueueName *name)
 {
-	return name_expand_leaf(sql_template, name, "", "");
+	return name_expand_leaf(sql_template, name, "", "", "");
 }
 
 /*

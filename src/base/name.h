@@ -31,6 +31,7 @@ extern const char *name_unquoted(const QueueName *name, char prefix);
 extern const char *name_sequence(const QueueName *name);
 extern char *name_object(const QueueName *name, const char *prefix, const char *suffix);
 extern char *name_expand(const char *sql_template, const QueueName *name);
-extern char *name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf, const char *live);
+extern char *name_expand_leaf(const char *sql_template, const QueueName *name, const char *leaf,
+							  const char *live, const char *releases);
 
 #endif							/* PGMQ_NAME_H */

@@ -24,6 +24,9 @@
 extern uint64 route_by_id(const QueueName *name, const PlanSpec *spec,
 						  Datum *values, bool *nulls, bool makes_due,
 						  DestReceiver *dest);
+extern uint64 route_variant(const QueueName *name, const PlanSpec *spec, PlanVariant variant,
+							Datum *values, bool *nulls, bool makes_due,
+							DestReceiver *dest);
 
 /* ---- read.c ---- */
 
@@ -55,6 +58,7 @@ extern void send_take_one(FunctionCallInfo fcinfo, int headers_arg,
 extern void send_take_many(FunctionCallInfo fcinfo, int headers_arg,
 						   Delay delay, int delay_arg, Outgoing *out);
 extern void send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest);
+extern uint64 send_moved(const QueueName *name, Datum messages, Datum headers);
 extern void send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg);
 
 /* ---- peek.c ---- */

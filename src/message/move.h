@@ -7,16 +7,28 @@
 
 #include "policy/policy.h"
 
-/* What became of a message that was to be moved */
-typedef enum MoveEnd
-{
-	MOVED,						/* or deleted */
-	KEPT,						/* it is not as the caller says, or another transaction is at work on it */
-	HIDDEN						/* the move failed */
-} MoveEnd;
+/* Reasons, beside those of survey.h and those that callers give */
+#define MOVED_OVERFLOW "overflow"
 
-extern int64 move_dead(const QueueName *name, const QueuePolicy *policy, const int64 *ids, int count);
-extern MoveEnd move_now(const QueueName *name, const QueuePolicy *policy, int64 msg_id, int32 attempt,
-						const char *reason);
+/* Which messages a caller wants to have moved, and how */
+typedef struct MoveOrder
+{
+	const QueueName *name;
+	const QueuePolicy *policy;
+	TimestampTz now;			/* messages are visible or dead by this time */
+	const char *reason;			/* NULL: only messages that are dead, for the reason that they are */
+	bool		dispensable;	/* with a reason: without a dead-letter queue they are deleted, not archived */
+	int32		attempt;		/* only if this is the last delivery; 0: any */
+	bool		leased_too;		/* also messages that are not visible */
+	bool		in_order;		/* none before an earlier one of the same call */
+	bool		waits;			/* waits for locks, and raises errors */
+} MoveOrder;
+
+extern int64 move_messages(const MoveOrder *order, const int64 *ids, int count);
+extern int64 move_dead(const QueueName *name, const QueuePolicy *policy, TimestampTz now,
+					   const int64 *ids, int count);
+extern int64 move_nacked(const QueueName *name, const QueuePolicy *policy, const int64 *ids, int count);
+extern bool move_now(const QueueName *name, const QueuePolicy *policy, int64 msg_id, int32 attempt,
+					 const char *reason);
 
 #endif							/* PGMQ_MOVE_H */

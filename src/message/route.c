@@ -36,6 +36,7 @@ typedef struct Route
 	bool	   *nulls;
 	DestReceiver *dest;
 	bool		makes_due;
+	PlanVariant variant;
 	Partitions *parts;
 	int64	   *ids;			/* in order, each once */
 	int			nids;
@@ -120,7 +121,7 @@ run_on_leaf(Route *route, Leaf *leaf, int first, int behind)
 	if (first >= behind)
 		return;
 	route->values[0] = ids_datum(route, first, behind);
-	route->processed += plan_run_leaf(route->name, route->spec, leaf, LIVE_ANY, route->values, route->nulls,
+	route->processed += plan_run_leaf(route->name, route->spec, leaf, route->variant, route->values, route->nulls,
 								 route->dest);
 	route->stated = true;
 	if (route->makes_due)
@@ -292,16 +293,16 @@ has_born_since(const Partitions *parts, uint32 since)
  * The caller has connected to SPI.  Returns how many rows it processed.
  */
 uint64
-route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nulls,
-			bool makes_due, DestReceiver *dest)
+route_variant(const QueueName *name, const PlanSpec *spec, PlanVariant variant,
+			  Datum *values, bool *nulls, bool makes_due, DestReceiver *dest)
 {
 	Route		route = {.name = name, .spec = spec, .values = values, .nulls = nulls,
-	.dest = dest, .makes_due = makes_due};
+	.dest = dest, .makes_due = makes_due, .variant = variant};
 	uint32		since = 0;
 
 	if (nulls[0] || (route.parts = horizon_partitions(name)) == NULL ||
 		!(route.parts->by_id || route.parts->looks))
-		return plan_run(name, spec, values, nulls, dest);
+		return plan_run_leaf(name, spec, NULL, variant, values, nulls, dest);
 	sort_ids(&route);
 	if (!route.parts->by_id)
 	{
@@ -335,7 +336,15 @@ route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nu
 		nulls[0] = true;
 		plan_run_leaf(name, spec,
 					  route.parts && route.parts->nleaves > 0 ? &route.parts->leaves[0] : NULL,
-					  LIVE_ANY, values, nulls, dest);
+					  variant, values, nulls, dest);
 	}
 	return route.processed;
+}
+
+/* The same for a statement that has no variants */
+uint64
+route_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nulls,
+			bool makes_due, DestReceiver *dest)
+{
+	return route_variant(name, spec, LIVE_ANY, values, nulls, makes_due, dest);
 }

@@ -94,6 +94,15 @@ static const PlanSpec send_batch_at = {
 	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
 };
 
+/* The same for messages that were moved from another queue */
+static const PlanSpec send_moved_plan = {
+	PLAN_SEND_MOVED,
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
+	" SELECT $3, $3, m.message, m.headers"
+	" FROM " BATCH_ROWS,
+	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
+};
+
 /* The three statements for a call with one message, or with many */
 typedef struct SendSpecs
 {
@@ -179,6 +188,22 @@ send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 		effect_messages(name, (int64) sent);
 	else if (sent > 0)
 		effect_due(name, visible_at(out->delay == DELAY_SECONDS, out->values[2]));
+}
+
+/*
+ * Messages that were moved from another queue, into the dead-letter queue; how many.  This
+ * runs as the owner of both, and has a plan of its own, because the server plans again for
+ * another search_path.  The caller records the effect when it is sure.
+ */
+uint64
+send_moved(const QueueName *name, Datum messages, Datum headers)
+{
+	Datum		values[3] = {messages, headers};
+	Oid			held = default_hold(name, QUEUE_TABLE);
+	uint64		sent = plan_run_now(name, &send_moved_plan, 2, values, NULL, None_Receiver);
+
+	default_release(held);
+	return sent;
 }
 
 /*

@@ -141,7 +141,8 @@ take_row(OwnRow *row, QueuePolicy *policy)
 	policy->retry_backoff = row->nulls[COLUMN_RETRY_BACKOFF] ? 1 : DatumGetFloat8(row->values[COLUMN_RETRY_BACKOFF]);
 	policy->retry_delay = interval_of(row, COLUMN_RETRY_DELAY, 0);
 	policy->retry_delay_max = interval_of(row, COLUMN_RETRY_DELAY_MAX, USECS_PER_HOUR);
-	policy->message_ttl = interval_of(row, COLUMN_MESSAGE_TTL, 0);
+	if ((policy->set & POLICY_MESSAGE_TTL) != 0)
+		policy->message_ttl = policy_microseconds(DatumGetIntervalP(row->values[COLUMN_MESSAGE_TTL]));
 	policy->priority_max_wait = interval_of(row, COLUMN_PRIORITY_MAX_WAIT, 0);
 	policy->rate_period = interval_of(row, COLUMN_RATE_PERIOD, USECS_PER_SEC);
 	policy->dedup_window = interval_of(row, COLUMN_DEDUP_WINDOW, 0);
@@ -308,4 +309,13 @@ policy_release(const QueuePolicy *policy)
 {
 	if (policy != &no_policy)
 		pfree(unconstify(QueuePolicy *, policy));
+}
+
+/* When a message of the queue is dead, for a call that looks at it now */
+SurveyRule
+policy_rule(const QueuePolicy *policy, TimestampTz now)
+{
+	SurveyRule	rule = {policy->max_reads, policy->message_ttl, now};
+
+	return rule;
 }

@@ -55,7 +55,7 @@ typedef struct QueuePolicy
 	double		retry_backoff;	/* 1 if it is not set */
 	Interval	retry_delay;
 	Interval	retry_delay_max;	/* an hour if it is not set */
-	Interval	message_ttl;
+	int64		message_ttl;	/* in microseconds: it must not depend on the time zone of the session */
 	Interval	priority_max_wait;
 	Interval	rate_period;	/* a second if it is not set */
 	Interval	dedup_window;
@@ -69,6 +69,7 @@ typedef struct QueuePolicy
 extern const QueuePolicy *policy_of(const QueueName *name);
 extern const QueuePolicy *policy_reread(const QueueName *name);
 extern void policy_release(const QueuePolicy *policy);
+extern SurveyRule policy_rule(const QueuePolicy *policy, TimestampTz now);
 
 /* ---- fit.c ---- */
 

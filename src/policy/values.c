@@ -26,7 +26,7 @@
 
 const PolicySetting policy_settings[POLICY_SETTINGS] = {
 	{"max_reads", 1, 1e6, "from 1 to 1000000", INT4OID, false},
-	{"dead_letter_queue", 0, 0, "the name of a queue", TEXTOID, false},
+	{"dead_letter_queue", 0, 0, "the name of a queue", TEXTOID, true},
 	{"retry_delay", 0, YEAR, "from 0 to 1 year", INTERVALOID, true},
 	{"retry_backoff", 1, 1000, "from 1 to 1000", FLOAT8OID, true},
 	{"retry_delay_max", A_TIME, INTERVALOID, true},
@@ -52,6 +52,13 @@ length_of(const Interval *interval)
 	if (interval->month < 0 || interval->day < 0 || interval->time < 0)
 		return -1;
 	return years * YEAR + months * 30 * DAY + interval->day * DAY + (double) interval->time;
+}
+
+/* An interval that a setting may have has so many at most */
+int64
+policy_microseconds(const Interval *interval)
+{
+	return (int64) length_of(interval);
 }
 
 static double

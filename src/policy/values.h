@@ -7,6 +7,8 @@
 
 #include "pgmq.h"
 
+#include "datatype/timestamp.h"
+
 typedef struct PolicySetting
 {
 	const char *name;			/* of the argument and of the column */
@@ -24,6 +26,7 @@ typedef struct PolicySetting
 
 extern const PolicySetting policy_settings[POLICY_SETTINGS];
 
+extern int64 policy_microseconds(const Interval *interval);
 extern bool policy_value_is_valid(const PolicySetting *setting, Datum value);
 extern char *policy_value_text(const PolicySetting *setting, Datum value);
 

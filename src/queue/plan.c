@@ -218,15 +218,17 @@ get_generic_plan(SPIPlanPtr plan)
 
 static const char *const live_conditions[] = {
 	[LIVE_ANY] = "",
-	[LIVE_BY_RELEASES] = " AND pgmq._is_live(read_ct, pgmq_releases, enqueued_at, headers, $7, $8, $10)",
-	[LIVE_BY_READS] = " AND pgmq._is_live(read_ct, NULL::pg_catalog.int4, enqueued_at, headers, $7, $8, $10)"
+	[LIVE_BY_RELEASES] = " AND pgmq._dead_reason(read_ct, pgmq_releases, enqueued_at, headers, $7, $8, $9) IS NULL",
+	[LIVE_BY_READS] =
+	" AND pgmq._dead_reason(read_ct, NULL::pg_catalog.int4, enqueued_at, headers, $7, $8, $9) IS NULL"
 };
 
 static SPIPlanPtr
 prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVariant variant)
 {
 	char	   *sql = name_expand_leaf(spec->sql, name, leaf ? leaf_condition(leaf) : "",
-									   live_conditions[variant]);
+									   live_conditions[variant],
+									   variant == LIVE_BY_RELEASES ? "pgmq_releases" : "NULL::pg_catalog.int4");
 	SPIPlanPtr	plan;
 
 	plan = SPI_prepare_cursor(sql, spec->nargs, (Oid *) spec->argtypes, CURSOR_OPT_GENERIC_PLAN);

@@ -45,8 +45,8 @@ typedef enum PlanKind
 	PLAN_TOUCH, PLAN_TOUCH_BATCH, PLAN_PEEK_MESSAGES,
 	PLAN_READ_DUE_HEADERS, PLAN_READ_FRESH_HEADERS, PLAN_READ_BY_ID_HEADERS,
 	PLAN_REDRIVE, PLAN_REDRIVE_BATCH,
-	PLAN_MOVE_LOCK, PLAN_MOVE_DEAD, PLAN_MOVE_DEAD_ARCHIVE, PLAN_MOVE_DEAD_DELETE, PLAN_MOVE_NOW,
-	PLAN_MOVE_NOW_ARCHIVE, PLAN_MOVE_HIDE, PLAN_MOVE_FIND_DEAD,
+	PLAN_MOVE_LOCK, PLAN_MOVE_TO_QUEUE, PLAN_MOVE_TO_ARCHIVE, PLAN_MOVE_DELETE, PLAN_MOVE_HIDE,
+	PLAN_MOVE_FIND_DEAD, PLAN_SEND_MOVED,
 	PLAN_KEYS_CLAIM, PLAN_KEYS_FIND, PLAN_KEYS_RECLAIM, PLAN_KEYS_SENT, PLAN_KEYS_DROP,
 	PLAN_KEYS_TIDY,
 	PLAN_SEND_RANK, PLAN_SEND_RANK_DELAYED, PLAN_SEND_RANK_AT, PLAN_SEND_BATCH_RANK,
@@ -63,7 +63,8 @@ typedef enum PlanKind
  * A statement as it stands beside the function that runs it.  name_expand_leaf()
  * puts the queue's names in; {leaf} is for the condition that restricts it to
  * one partition, and empty where there is none.  {live} is for the condition that
- * excludes dead messages, and says nothing in the variant LIVE_ANY.
+ * excludes dead messages, and says nothing in the variant LIVE_ANY.  {releases} is how
+ * often a message was released: the column, or NULL where the queue has none.
  */
 typedef struct PlanSpec
 {
@@ -75,8 +76,8 @@ typedef struct PlanSpec
 
 /*
  * How a statement excludes dead messages: not; by the column of releases; or as if
- * no message had been released, where the queue has no such column.  $7 is max_reads,
- * $8 the time to live, either of them NULL if there is no such rule, $10 now.
+ * no message had been released, where the queue has no such column.  $7 to $9 are
+ * those of survey_rule_args().
  */
 typedef enum PlanVariant
 {

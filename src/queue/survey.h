@@ -15,10 +15,13 @@
 typedef struct SurveyRule
 {
 	int32		max_reads;		/* 0: no such rule */
-	bool		has_ttl;
-	Interval	ttl;
+	int64		ttl;			/* microseconds; 0: no such rule */
 	TimestampTz now;
 } SurveyRule;
+
+/* The reasons why messages are dead */
+#define DEAD_EXHAUSTED "max_reads"
+#define DEAD_EXPIRED "expired"
 
 #define SURVEY_MAX_DEAD 100
 
@@ -38,6 +41,7 @@ typedef struct Survey
 
 extern bool survey_is_dead(const SurveyRule *rule, int32 read_ct, int32 releases, TimestampTz enqueued_at,
 						   Datum headers, bool headers_null, bool *exhausted);
+extern void survey_rule_args(const SurveyRule *rule, Datum *values, bool *nulls);
 extern void survey(Relation rel, const Place *place, Snapshot snapshot, const SurveyRule *rule,
 				   bool fresh, int64 from, int64 until, Survey *s);
 
