@@ -77,6 +77,27 @@ rights_require_table(Oid relid, AclMode privilege)
 		rights_refuse_table(relid);
 }
 
+static bool
+has_privilege(Oid relid, AclMode privilege, const char *const *columns, int ncolumns)
+{
+	Oid			user = GetUserId();
+	int			i;
+
+	if (has_table_privilege(relid, privilege))
+		return true;
+	if (ncolumns == 0)
+		return pg_attribute_aclcheck_all(relid, user, privilege, ACLMASK_ANY) == ACLCHECK_OK;
+	for (i = 0; i < ncolumns; i++)
+	{
+		AttrNumber	attno = get_attnum(relid, columns[i]);
+
+		if (attno == InvalidAttrNumber ||
+			pg_attribute_aclcheck(relid, attno, user, privilege) != ACLCHECK_OK)
+			return false;
+	}
+	return true;
+}
+
 /*
  * A privilege on the table, or on each of the columns; on any column if none is
  * named.
@@ -84,24 +105,14 @@ rights_require_table(Oid relid, AclMode privilege)
 void
 rights_require_columns(Oid relid, AclMode privilege, const char *const *columns, int ncolumns)
 {
-	Oid			user = GetUserId();
-	int			i;
-
-	if (has_table_privilege(relid, privilege))
-		return;
-	if (ncolumns == 0 &&
-		pg_attribute_aclcheck_all(relid, user, privilege, ACLMASK_ANY) == ACLCHECK_OK)
-		return;
-	for (i = 0; i < ncolumns; i++)
-	{
-		AttrNumber	attno = get_attnum(relid, columns[i]);
-
-		if (attno == InvalidAttrNumber ||
-			pg_attribute_aclcheck(relid, attno, user, privilege) != ACLCHECK_OK)
-			break;
-	}
-	if (ncolumns == 0 || i < ncolumns)
+	if (!has_privilege(relid, privilege, columns, ncolumns))
 		rights_refuse_table(relid);
+}
+
+bool
+rights_may_select(Oid relid, const char *const *columns, int ncolumns)
+{
+	return has_privilege(relid, ACL_SELECT, columns, ncolumns);
 }
 
 void

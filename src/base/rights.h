@@ -16,6 +16,7 @@ extern void rights_require_create(void);
 extern void rights_require_table(Oid relid, AclMode privilege);
 extern void rights_require_columns(Oid relid, AclMode privilege, const char *const *columns,
 								   int ncolumns);
+extern bool rights_may_select(Oid relid, const char *const *columns, int ncolumns);
 extern void rights_require_select(Oid relid, const char *const *columns, int ncolumns);
 
 #endif							/* PGMQ_RIGHTS_H */

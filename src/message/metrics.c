@@ -24,6 +24,7 @@
 
 #include "base/base.h"
 #include "queue/queue.h"
+#include "message/message.h"
 
 PG_FUNCTION_INFO_V1(pgmq_metrics);
 PG_FUNCTION_INFO_V1(pgmq_metrics_all);
@@ -186,9 +187,12 @@ check_result(TupleDesc desc)
 	relcheck_row_type(desc, types, METRICS_COLUMNS, "metrics_result");
 }
 
-/* InvalidOid if the queue has no table; an error if something else has its name */
-static Oid
-queue_table(const QueueName *name)
+/*
+ * Lock a queue's table for a caller that may select the columns.  InvalidOid if the queue has
+ * no table; an error if something else has its name.
+ */
+Oid
+metrics_lock_queue(const QueueName *name, const char *const *columns, int ncolumns)
 {
 	Oid			relid;
 	char		relkind;
@@ -196,7 +200,7 @@ queue_table(const QueueName *name)
 	while (OidIsValid(relid = queue_relid(name, QUEUE_TABLE)))
 	{
 		/* A refused caller does not wait */
-		rights_require_select(relid, queue_columns, lengthof(queue_columns));
+		rights_require_select(relid, columns, ncolumns);
 		LockRelationOid(relid, AccessShareLock);
 		if (queue_relid(name, QUEUE_TABLE) == relid)
 			break;
@@ -223,7 +227,7 @@ pgmq_metrics(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	check_result(desc);
-	while (!OidIsValid(queue = queue_table(&name)))
+	while (!OidIsValid(queue = metrics_lock_queue(&name, queue_columns, lengthof(queue_columns))))
 		queue_require(&name);
 	PG_RETURN_DATUM(HeapTupleGetDatum(queue_metrics(text_to_cstring(PG_GETARG_TEXT_PP(0)), &name,
 													queue, BlessTupleDesc(desc))));
@@ -240,7 +244,7 @@ static void
 put_metrics(const ListedQueue *queue, void *arg)
 {
 	ReturnSetInfo *rsinfo = arg;
-	Oid			relid = queue_table(&queue->name);
+	Oid			relid = metrics_lock_queue(&queue->name, queue_columns, lengthof(queue_columns));
 
 	if (!OidIsValid(relid))
 		return;

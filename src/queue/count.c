@@ -9,7 +9,7 @@
  * is scanned here, by a snapshot, and no statement is planned:
  *
  * 1. Only tables and partitions that the server stores itself are scanned.
- * 2. The two columns that are compared have the type timestamptz, exactly.
+ * 2. The columns that are read have the types that the code expects, exactly.
  * 3. Row-level security: the caller asks count_policed() first.
  * 4. The caller has checked the privileges of its own caller.
  *
@@ -26,6 +26,8 @@
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
@@ -57,69 +59,64 @@ require_stored(Relation rel)
 }
 
 static AttrNumber
-time_column(Relation rel, const char *column)
+find_column(Relation rel, const CountColumn *column)
 {
-	AttrNumber	attno = relcheck_column(RelationGetDescr(rel), column, TIMESTAMPTZOID);
+	AttrNumber	attno = relcheck_column(RelationGetDescr(rel), column->name, column->type);
 
-	if (attno == InvalidAttrNumber)
+	if (attno == InvalidAttrNumber && !column->optional)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("table \"%s\" has no column \"%s\" of type timestamp with time zone",
-						RelationGetRelationName(rel), column)));
+				 errmsg("table \"%s\" has no column \"%s\" of type %s",
+						RelationGetRelationName(rel), column->name, format_type_be(column->type))));
 	return attno;
 }
 
 static void
-count_times(TupleTableSlot *slot, AttrNumber vt_attno, AttrNumber enqueued_attno, Counts *counts)
+count_table(Relation rel, const CountColumn *columns, int ncolumns, Snapshot snapshot, CountRow row, void *arg)
 {
-	bool		no_vt;
-	bool		no_enqueued;
-	TimestampTz vt = DatumGetTimestampTz(slot_getattr(slot, vt_attno, &no_vt));
-	TimestampTz enqueued = DatumGetTimestampTz(slot_getattr(slot, enqueued_attno, &no_enqueued));
-
-	if (!no_vt && (vt <= counts->now || (!no_enqueued && vt == enqueued)))
-		counts->visible++;
-	if (no_enqueued)
-		return;
-	counts->newest = counts->aged ? Max(counts->newest, enqueued) : enqueued;
-	counts->oldest = counts->aged ? Min(counts->oldest, enqueued) : enqueued;
-	counts->aged = true;
-}
-
-static void
-count_table(Relation rel, bool times, Snapshot snapshot, Counts *counts)
-{
-	AttrNumber	vt_attno = InvalidAttrNumber;
-	AttrNumber	enqueued_attno = InvalidAttrNumber;
+	AttrNumber	attnos[COUNT_MAX_COLUMNS];
+	NullableDatum values[COUNT_MAX_COLUMNS];
+	MemoryContext of_row = AllocSetContextCreate(CurrentMemoryContext, "pgmq row", ALLOCSET_SMALL_SIZES);
+	MemoryContext caller;
 	TupleTableSlot *slot;
 	TableScanDesc scan;
+	int			i;
 
-	if (times)
+	for (i = 0; i < ncolumns; i++)
 	{
-		vt_attno = time_column(rel, "vt");
-		enqueued_attno = time_column(rel, "enqueued_at");
+		attnos[i] = find_column(rel, &columns[i]);
+		values[i].value = (Datum) 0;
+		values[i].isnull = true;
 	}
 	slot = table_slot_create(rel, NULL);
 	scan = table_beginscan(rel, snapshot, 0, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		counts->messages++;
-		if (times)
-			count_times(slot, vt_attno, enqueued_attno, counts);
+		for (i = 0; i < ncolumns; i++)
+		{
+			if (attnos[i] != InvalidAttrNumber)
+				values[i].value = slot_getattr(slot, attnos[i], &values[i].isnull);
+		}
+		caller = MemoryContextSwitchTo(of_row);
+		row(values, arg);
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(of_row);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(of_row);
 }
 
 /*
- * Count what the current role sees in a table, with its partitions.  "times":
- * count visible messages and ages, too.  Like a statement, this sees what was
- * committed before it began and what the transaction has done so far.  False if
- * the table is gone.
+ * Pass the rows that the current role sees in a table and its partitions to a
+ * function; what it reads of them is NULL where an optional column is missing.
+ * Like a statement, this sees what was committed before it began and what the
+ * transaction has done so far.  *now is the clock after the snapshot.  False if the
+ * table is gone.
  */
 bool
-count_messages(Oid relid, bool times, Counts *counts)
+count_rows(Oid relid, const CountColumn *columns, int ncolumns, CountRow row, void *arg, TimestampTz *now)
 {
 	List	   *relids;
 	List	   *rels = NIL;
@@ -132,7 +129,6 @@ count_messages(Oid relid, bool times, Counts *counts)
 		return false;
 	}
 	relids = find_all_inheritors(relid, AccessShareLock, NULL);
-	memset(counts, 0, sizeof(*counts));
 	foreach(lc, relids)
 	{
 		Relation	rel = relation_open(lfirst_oid(lc), NoLock);
@@ -143,19 +139,54 @@ count_messages(Oid relid, bool times, Counts *counts)
 	}
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	counts->now = GetCurrentTimestamp();
+	*now = GetCurrentTimestamp();
 	foreach(lc, rels)
 	{
 		Relation	rel = lfirst(lc);
 
 		if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-			count_table(rel, times, GetActiveSnapshot(), counts);
+			count_table(rel, columns, ncolumns, GetActiveSnapshot(), row, arg);
 		relation_close(rel, AccessShareLock);
 	}
 	PopActiveSnapshot();
 	list_free(rels);
 	list_free(relids);
 	return true;
+}
+
+/* vt and enqueued_at, for messages with times */
+static void
+count_message(const NullableDatum *values, void *arg)
+{
+	Counts	   *counts = arg;
+	TimestampTz vt = DatumGetTimestampTz(values[0].value);
+	TimestampTz enqueued = DatumGetTimestampTz(values[1].value);
+
+	counts->messages++;
+	if (!values[0].isnull && (vt <= counts->now || (!values[1].isnull && vt == enqueued)))
+		counts->visible++;
+	if (values[1].isnull)
+		return;
+	counts->newest = counts->aged ? Max(counts->newest, enqueued) : enqueued;
+	counts->oldest = counts->aged ? Min(counts->oldest, enqueued) : enqueued;
+	counts->aged = true;
+}
+
+static void
+count_any(const NullableDatum *values, void *arg)
+{
+	((Counts *) arg)->messages++;
+}
+
+/* Count messages; "times": visible ones and ages, too.  False if the table is gone. */
+bool
+count_messages(Oid relid, bool times, Counts *counts)
+{
+	static const CountColumn columns[] = {{"vt", TIMESTAMPTZOID, false}, {"enqueued_at", TIMESTAMPTZOID, false}};
+
+	memset(counts, 0, sizeof(*counts));
+	return count_rows(relid, columns, times ? lengthof(columns) : 0, times ? count_message : count_any,
+					  counts, &counts->now);
 }
 
 /* How many ids were drawn from a sequence, if it counts from 1 */

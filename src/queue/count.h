@@ -17,7 +17,22 @@ typedef struct Counts
 	TimestampTz oldest;
 } Counts;
 
+/* A column to be read; one that is optional is NULL where it is missing */
+typedef struct CountColumn
+{
+	const char *name;
+	Oid			type;
+	bool		optional;
+} CountColumn;
+
+#define COUNT_MAX_COLUMNS 5
+
+/* The values of the columns, in their order */
+typedef void (*CountRow) (const NullableDatum *values, void *arg);
+
 extern bool count_policed(Oid relid);
+extern bool count_rows(Oid relid, const CountColumn *columns, int ncolumns, CountRow row, void *arg,
+					   TimestampTz *now);
 extern bool count_messages(Oid relid, bool times, Counts *counts);
 extern int64 count_drawn(Oid sequence);
 

@@ -15,6 +15,7 @@
  * plan			The prepared statements of a queue in this backend.  A statement is planned once,
  *				and again when one of its objects has changed.
  * count		Count messages without running any code of the table's owner.
+ * estimate		How many rows a table has, about.
  * sequence		How far the ids of a queue have come.  The caller checks the privilege, if one is needed.
  * survey		Which messages of a range are live, and which dead: to be moved, not handed out.
  * tuple		Which transactions are at work on a row version.
@@ -27,6 +28,7 @@
 #include "queue/columns.h"
 #include "queue/count.h"
 #include "queue/descriptor.h"
+#include "queue/estimate.h"
 #include "queue/groupkey.h"
 #include "queue/partition.h"
 #include "queue/place.h"

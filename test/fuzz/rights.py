@@ -37,6 +37,7 @@ NEEDS = {
     "SELECT * FROM pgmq.archive('{q}', ARRAY[1, 2]::bigint[])": "q:SELECT q:DELETE a:INSERT a:SELECT",
     "SELECT pgmq.purge_queue('{q}')": "q:SELECT q:TRUNCATE",
     "SELECT * FROM pgmq.metrics('{q}')": "q:SELECT s:SELECT",
+    "SELECT * FROM pgmq.queue_status('{q}')": "q:SELECT",
     "SELECT * FROM pgmq.list_queues()": "meta:SELECT",
     "SELECT pgmq.send_topic('{q}.x', '1'::jsonb)": "q:SELECT q:INSERT topic_bindings:SELECT",
     "SELECT * FROM pgmq.test_routing('x')": "topic_bindings:SELECT",

@@ -89,6 +89,7 @@ my %calls = (
 	DELETE => [ 'DELETE FROM pgmq.a_jobs WHERE archived_at < now()' ],
 	metrics => [ "SELECT pgmq.metrics('jobs')" ],
 	metrics_all => [ 'SELECT pgmq.metrics_all()' ],
+	queue_status => [ "SELECT pgmq.queue_status('jobs')" ],
 	list_queues => [ 'SELECT pgmq.list_queues()' ],
 	send_topic => [ "SELECT pgmq.send_topic('a.b', '1'::jsonb)" ],
 	send_batch_topic => [ "SELECT pgmq.send_batch_topic('a.b', '{1,2}'::jsonb[])" ],
