@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "notify/notify.h"
+#include "policy/policy.h"
 #include "position/position.h"
 #include "upkeep/upkeep.h"
 #include "wait/wait.h"
@@ -90,6 +91,7 @@ _PG_init(void)
 		horizon_init();
 		wake_init();
 		announce_init();
+		limits_init();
 		worker_init();
 	}
 	initialized = true;

@@ -23,6 +23,7 @@
 
 #include "group/group.h"
 #include "notify/notify.h"
+#include "policy/policy.h"
 #include "position/position.h"
 #include "wait/wait.h"
 #include "xact.h"
@@ -61,6 +62,7 @@ at_transaction_end(XactEvent event, void *arg)
 			notify_rolled_back();
 			/* First, so that the sessions that are woken find what has come back */
 			horizon_rolled_back();
+			limits_rolled_back(InvalidSubTransactionId);
 			wake_rolled_back();
 			announce_end(false);
 			forget_transaction();
@@ -88,6 +90,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId 
 			notify_rolled_back();
 			/* Perhaps more than this subtransaction has moved: that costs a short scan. */
 			horizon_rolled_back();
+			limits_rolled_back(id);
 			wake_subtransaction_rolled_back(id);
 			announce_subtransaction_end(false);
 			break;

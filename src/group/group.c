@@ -362,13 +362,14 @@ request_run(GroupRequest *request, Outlook *outlook)
 	bool		unlimited = request->unlimited;
 	int64		quantity = request->quantity;
 	int64		wanted = request->peek ? 0 : request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
+	int64		lease = request->peek || request->lease_null ? 1 : request->lease;
 	Gate		gate;
 	int64		got;
 
 	queue_require_privilege(&request->name, ACL_UPDATE);
 	SPI_connect();
 	begin_attempt(request);
-	if (!policy_gate(&request->name, policy_of(&request->name), wanted, true, &gate))
+	if (!policy_gate(&request->name, policy_of(&request->name), wanted, lease, &gate))
 		got = policy_gate_closed(&gate, outlook);
 	else
 	{

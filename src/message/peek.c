@@ -73,7 +73,7 @@ count_available(const QueueName *name, Outlook *outlook)
 	Horizon    *h;
 	const QueuePolicy *policy = policy_of(name);
 	Gate		gate;
-	bool		open = policy_gate(name, policy, 0, true, &gate);
+	bool		open = policy_gate(name, policy, 0, 1, &gate);
 	int64		found = 0;
 
 	policy_release(policy);

@@ -415,13 +415,14 @@ run_once(ReadRequest *request, Outlook *outlook)
 	TimestampTz moment = GetCurrentTimestamp() - 1;
 	int64		wanted = request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
 	bool		pops = request->specs == &pop_any;
+	int64		lease = request->lease_null ? 1 : request->seconds * USECS_PER_SEC;
 	Gate		gate;
 	int64		got;
 
 	queue_require_privilege(&request->name, pops ? ACL_DELETE : ACL_UPDATE);
 	request->leaf = request->blocked = InvalidOid;
 	SPI_connect();
-	if (!policy_gate(&request->name, policy_of(&request->name), wanted, !pops, &gate))
+	if (!policy_gate(&request->name, policy_of(&request->name), wanted, pops ? 0 : lease, &gate))
 		got = policy_gate_closed(&gate, outlook);
 	else
 	{

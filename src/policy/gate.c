@@ -3,8 +3,8 @@
  *	  Whether messages may be handed out now, and how many.
  *
  * A read asks before it looks, after its privileges were checked.  While the queue is
- * paused, the answer is that there is nothing to hand out, which is not the same as an
- * empty queue: nothing may be recorded about what is in it.
+ * paused, or a limit is reached, the answer is that there is nothing to hand out, which is not
+ * the same as an empty queue: nothing may be recorded about what is in it.
  */
 #include "pgmq.h"
 
@@ -13,6 +13,7 @@
 #include "base/base.h"
 #include "queue/queue.h"
 #include "position/position.h"
+#include "policy/limits.h"
 #include "policy/policy.h"
 
 static bool
@@ -21,35 +22,61 @@ is_paused(const QueuePolicy *policy)
 	return (policy->set & POLICY_PAUSED) != 0 && policy->paused_until > GetCurrentTimestamp();
 }
 
+/* Whether the gate is open by the policy that it has */
+static bool
+is_open(Gate *gate, int64 lease)
+{
+	if (is_paused(gate->policy))
+	{
+		gate->next = gate->policy->paused_until;
+		return false;
+	}
+	return (gate->policy->set & POLICY_LIMITS) == 0 || limits_reserve(gate, lease > 0);
+}
+
+/* Whether they are the same for the gate */
+static bool
+is_same(const QueuePolicy *a, const QueuePolicy *b)
+{
+	return a->set == b->set && a->paused_until == b->paused_until &&
+		a->max_in_flight == b->max_in_flight && a->rate_limit == b->rate_limit &&
+		memcmp(&a->rate_period, &b->rate_period, sizeof(Interval)) == 0;
+}
+
 /*
  * Whether a read that wants so many messages may go on; then with gate->most of them,
  * and it must say in the end how many it got: policy_gate_done().  A look that takes
- * nothing wants 0.  Otherwise gate->next says when to ask again.  "leases" is false for
- * pop.
+ * nothing wants 0.  Otherwise gate->next says when to ask again.  "lease" is how long the
+ * messages will be leased, in microseconds; 0: not at all.
  */
 bool
-policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, bool leases, Gate *gate)
+policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, int64 lease, Gate *gate)
 {
+	const QueuePolicy *now;
+	bool		open;
+
 	gate->most = wanted;
 	gate->next = DT_NOEND;
-	gate->taken = 0;
+	gate->call = NO_CALL;
 	gate->policy = policy;
 	gate->name = name;
 	if ((policy->set & (POLICY_PAUSED | POLICY_LIMITS)) == 0)
 		return true;
-	/* Before a session is sent to sleep, ask the table: it may have been woken by the end of the pause */
-	if (is_paused(policy))
+	gate->until = GetCurrentTimestamp() + lease;
+	if (is_open(gate, lease))
+		return true;
+	/* Before a session is sent to sleep, ask the table: a change of the policy may have woken it */
+	now = policy_reread(name);
+	if (is_same(policy, now))
 	{
-		policy = policy_reread(name);
-		if (is_paused(policy))
-		{
-			gate->next = policy->paused_until;
-			policy_release(policy);
-			return false;
-		}
-		gate->policy = policy;
+		policy_release(now);
+		return false;
 	}
-	return true;
+	gate->policy = now;
+	open = is_open(gate, lease);
+	if (!open)
+		policy_release(now);
+	return open;
 }
 
 /*
@@ -74,6 +101,9 @@ policy_gate_closed(const Gate *gate, Outlook *outlook)
 void
 policy_gate_done(Gate *gate, int64 got)
 {
+	if (gate->call != NO_CALL)
+		limits_done(gate->call, got, gate->until);
+	gate->call = NO_CALL;
 }
 
 /* So many leases have ended by our functions: messages were removed before their leases were over */

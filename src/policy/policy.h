@@ -8,6 +8,7 @@
  *
  * policy	The policy of a queue, as it was committed last, at every isolation level.
  * gate		Whether messages may be handed out now, and how many: pause and limits.
+ * limits	How many messages are handed out in a time, and how many are leased at once.
  * settings	The functions that users set policies with.
  * values	Which values a setting may have.
  * fit		What a policy adds to the tables of a queue, made and removed on demand.
@@ -79,23 +80,30 @@ extern List *policy_fitted(const QueueName *name);
 
 /* ---- gate.c ---- */
 
+#define NO_CALL (-1)
+
 /* What a read may take, and what has to be given back */
 typedef struct Gate
 {
 	int64		most;			/* messages that may be handed out */
-	TimestampTz next;			/* if it is none: when to ask again; DT_NOEND: when the policy changes */
-	int64		taken;			/* of the limits, to be given back as far as it was not used */
+	TimestampTz next;			/* if it is none: when to ask again; DT_NOEND: when a commit is announced */
+	int			call;			/* the reservation in limits.c, or NO_CALL */
+	TimestampTz until;			/* no lease that the read gives ends before this */
 	const QueuePolicy *policy;
 	const QueueName *name;
 } Gate;
 
-extern bool policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, bool leases, Gate *gate);
+extern bool policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, int64 lease, Gate *gate);
 extern int64 policy_gate_closed(const Gate *gate, Outlook *outlook);
 extern void policy_gate_done(Gate *gate, int64 got);
-
 
 extern void policy_ended(const QueueName *name, const QueuePolicy *policy, int64 count);
 extern void policy_sending(const QueueName *name, const QueuePolicy *policy, int64 count);
 extern void policy_removed(const QueueName *name, const QueuePolicy *policy, int64 count);
+
+/* ---- limits.c ---- */
+
+extern void limits_init(void);
+extern void limits_rolled_back(SubTransactionId since);
 
 #endif							/* PGMQ_POLICY_H */

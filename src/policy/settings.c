@@ -29,6 +29,7 @@
 #include "base/base.h"
 #include "queue/queue.h"
 #include "wait/wait.h"
+#include "policy/limits.h"
 #include "policy/policy.h"
 #include "policy/values.h"
 
@@ -250,6 +251,7 @@ pgmq_set_policy(PG_FUNCTION_ARGS)
 	QueueName	target_name;
 	QueueName  *target = NULL;
 	uint32		given;
+	uint32		set;
 
 	name_from_arg(fcinfo, 0, &name);
 	require_queue(&name);
@@ -267,8 +269,11 @@ pgmq_set_policy(PG_FUNCTION_ARGS)
 		check_dead_letter_queue(&name, target);
 	if ((given & POLICY_PRIORITY) != 0 && !PG_GETARG_BOOL(SETTING_PRIORITY + 1))
 		given &= ~POLICY_PRIORITY;
-	policy_fit(&name, policy_of(&name)->set | given);
+	set = policy_of(&name)->set;
+	policy_fit(&name, set | given);
 	write_settings(fcinfo, &name, target);
+	if ((given & ~set & POLICY_RATE_LIMIT) != 0)
+		limits_start_rate(&name);
 	delete_empty_row(&name);
 	effect_unknown(&name);
 	SPI_finish();

@@ -18,6 +18,7 @@
  * estimate		How many rows a table has, about.
  * sequence		How far the ids of a queue have come.  The caller checks the privilege, if one is needed.
  * survey		Which messages of a range are live, and which dead: to be moved, not handed out.
+ * leases		How many messages are leased, in all transactions at once.
  * tuple		Which transactions are at work on a row version.
  */
 #ifndef PGMQ_QUEUE_H
@@ -30,6 +31,7 @@
 #include "queue/descriptor.h"
 #include "queue/estimate.h"
 #include "queue/groupkey.h"
+#include "queue/leases.h"
 #include "queue/partition.h"
 #include "queue/place.h"
 #include "queue/plan.h"

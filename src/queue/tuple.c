@@ -131,6 +131,35 @@ slot_is_takeable(TupleTableSlot *slot)
 		(!TransactionIdIsCurrentTransactionId(changer) && !TransactionIdDidCommit(changer));
 }
 
+/* A transaction that is open is asked for first: it may commit between the two questions */
+static bool
+was_rolled_back(TransactionId xid)
+{
+	return !TransactionIdIsCurrentTransactionId(xid) && !TransactionIdIsInProgress(xid) &&
+		!TransactionIdDidCommit(xid);
+}
+
+/* What becomes of the version in the slot, in all transactions at once */
+RowRemains
+slot_remains(TupleTableSlot *slot, Snapshot before)
+{
+	HeapTupleHeaderData header;
+	TransactionId changer;
+
+	header_copy(slot, &header);
+	if (!HeapTupleHeaderXminCommitted(&header) &&
+		(HeapTupleHeaderXminInvalid(&header) || was_rolled_back(HeapTupleHeaderGetRawXmin(&header))))
+		return ROW_GONE;
+	changer = header_changer(&header);
+	if (!TransactionIdIsValid(changer))
+		return ROW_REMAINS;
+	if (TransactionIdIsCurrentTransactionId(changer))
+		return ROW_REMOVED_BY_US;
+	if (is_open_elsewhere(changer) || was_rolled_back(changer))
+		return ROW_REMAINS;
+	return XidInMVCCSnapshot(changer, before) ? ROW_ENDED_SINCE : ROW_GONE;
+}
+
 /* Whether a dead version was replaced or deleted after a snapshot was taken, by another transaction */
 static bool
 slot_ended_since(TupleTableSlot *slot, Snapshot before)

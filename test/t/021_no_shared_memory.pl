@@ -49,6 +49,14 @@ foreach my $call (q{SELECT message FROM pgmq.read_with_poll('q', 600, 1, 600, 60
 }
 cmp_ok(time - $began, '<', 60, 'soon');
 $reader->query_safe(q{BEGIN; SELECT pgmq.send('q', '2'); ROLLBACK; SELECT pgmq.read('q', 0, 1)});
+# Limits of a queue cannot be kept then, which is an error; the policy can be set and reset
+$reader->query_safe(q{SELECT pgmq.set_policy('q', rate_limit => 1000)});
+foreach my $call (q{SELECT pgmq.read('q', 0, 1)}, q{SELECT pgmq.pop('q')}, q{SELECT pgmq.read_grouped('q', 0, 1)}, q{CALL pgmq.wait('q', 0)})
+{
+	my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$call");
+	like($err, qr/ERROR:  53200: no shared memory for the limits of queue "q"/, "refused: $call");
+}
+$sender->query_safe(q{SELECT pgmq.send('q', '3'), pgmq.delete('q', 1), pgmq.reset_policy('q'); SELECT pgmq.read('q', 0, 1)});
 $_->quit foreach ($reader, $sender);
 
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);

@@ -9,8 +9,7 @@ use Test::More;
 
 use FindBin;
 use lib $FindBin::RealBin;
-use PgmqSql qw(until_true);
-use IPC::Run ();
+use PgmqWaiters;
 
 my $node = PostgreSQL::Test::Cluster->new('pauses');
 $node->init;
@@ -25,33 +24,6 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION pgmq;
 	SELECT pgmq.create('q');
 	SELECT pgmq.create_fifo_index('q')});
-
-# A psql that waits meanwhile
-sub start_waiter
-{
-	my ($name, $sql) = @_;
-	my $run = { name => $name, out => '', err => '' };
-
-	$run->{harness} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') . " application_name=$name", '-c', $sql ],
-		'<', \'', '>', \$run->{out}, '2>', \$run->{err});
-	until_true(sub {
-		$node->safe_psql('postgres', qq{SELECT count(*) FROM pg_stat_activity
-			WHERE application_name = '$name' AND state = 'active' AND wait_event_type = 'Extension'}) eq '1'
-	}, "$name sleeps") or die "$name does not wait: $run->{err}";
-	return $run;
-}
-
-# ended(run): what it printed, when it is over
-sub ended
-{
-	my ($run) = @_;
-	my $over = until_true(sub { !$run->{harness}->pumpable || do { $run->{harness}->pump_nb; 0 } }, "end of $run->{name}");
-
-	$run->{harness}->kill_kill unless $over;
-	eval { $run->{harness}->finish };
-	return $over ? "$run->{out}$run->{err}" =~ s/\n+\z//r : 'not woken';
-}
 
 # Three of a kind, so that those behind the first one are woken, too
 my %waits = (
@@ -74,7 +46,7 @@ foreach my $kind (sort keys %waits)
 		my @waiters;
 
 		$node->safe_psql('postgres', "SELECT pgmq.purge_queue('q'); SELECT pgmq.pause_queue('q'); $SEND");
-		push @waiters, start_waiter("${kind}_$_", $waits{$kind}) foreach 1 .. 3;
+		push @waiters, start_waiter($node, "${kind}_$_", $waits{$kind}) foreach 1 .. 3;
 		# What is sent while it is paused wakes nobody for good
 		$node->safe_psql('postgres', $SEND);
 		is(join(' ', map { $_->{harness}->pump_nb; $_->{out} } @waiters), '  ', "$kind: nobody gets anything while it is paused");
@@ -98,7 +70,7 @@ foreach my $kind (sort keys %waits)
 
 # A pause that is made while a session waits
 $node->safe_psql('postgres', q{SELECT pgmq.purge_queue('q')});
-my $waiter = start_waiter('late', $waits{plain} =~ s/count\(\*\)/clock_timestamp()/r);
+my $waiter = start_waiter($node, 'late', $waits{plain} =~ s/count\(\*\)/clock_timestamp()/r);
 $node->safe_psql('postgres', q{SELECT pgmq.pause_queue('q', clock_timestamp() + '500 ms'); SELECT pgmq.send('q', '1')});
 my $got = ended($waiter);
 is($node->safe_psql('postgres', "SELECT '$got' > paused_until FROM pgmq.policy"), 't', 'a pause that comes while a session waits counts');
