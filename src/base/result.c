@@ -304,6 +304,44 @@ result_arrange(MessageSet *set, const int64 *ids, int64 count)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
+/*
+ * Rows were received: remove those that "unwanted" says, given the msg_id and the read_ct of each.
+ * Returns how many.
+ */
+int64
+result_remove(MessageSet *set, bool (*unwanted) (void *arg, int64 msg_id, int32 read_ct), void *arg)
+{
+	ReturnSetInfo *rsinfo = set->rsinfo;
+	Tuplestorestate *all = rsinfo->setResult;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
+	List	   *kept = NIL;
+	ListCell   *lc;
+	int64		removed = 0;
+	MemoryContext oldcontext;
+
+	while (tuplestore_gettupleslot(all, true, false, slot))
+	{
+		bool		isnull;
+		int64		msg_id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+
+		if (unwanted(arg, msg_id, DatumGetInt32(slot_getattr(slot, 2, &isnull))))
+			removed++;
+		else
+			kept = lappend(kept, ExecCopySlotMinimalTuple(slot));
+	}
+	tuplestore_clear(all);
+	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	foreach(lc, kept)
+	{
+		ExecStoreMinimalTuple(lfirst(lc), slot, false);
+		tuplestore_puttupleslot(all, slot);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	ExecDropSingleTupleTableSlot(slot);
+	list_free_deep(kept);
+	return removed;
+}
+
 /* For a set of one scalar column.  Call before SPI_connect(). */
 DestReceiver *
 result_scalars(FunctionCallInfo fcinfo)
@@ -313,17 +351,18 @@ result_scalars(FunctionCallInfo fcinfo)
 }
 
 /*
- * A receiver of one column of eight bytes, by value: ids, or times.  Its memory
+ * A receiver of columns that are passed by value: ids, times, counts.  Its memory
  * goes with the SPI call that it was made in.
  */
 struct ValueList
 {
 	DestReceiver pub;			/* must be first */
-	Oid			type;
-	uint64		count;
+	int			columns;
+	Oid			types[VALUE_COLUMNS];
+	uint64		count;			/* rows */
 	uint64		room;
-	NullableDatum *values;
-	NullableDatum first;		/* the usual case */
+	NullableDatum *values;		/* row by row */
+	NullableDatum first[VALUE_COLUMNS];	/* the usual case */
 	MemoryContext context;
 };
 
@@ -331,36 +370,44 @@ static void
 value_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
 {
 	ValueList  *list = (ValueList *) self;
-	Form_pg_attribute att = typeinfo->natts > 0 ? TupleDescAttr(typeinfo, 0) : NULL;
+	int			i;
 
 	/* The value of any other type would be taken for a number */
-	if (att == NULL || att->atttypid != list->type)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the queue's table does not have the columns of a queue"),
-				 att == NULL ? 0 : errdetail("The column %s is not of type %s.", NameStr(att->attname),
-											 format_type_be(list->type))));
+	for (i = 0; i < list->columns; i++)
+	{
+		Form_pg_attribute att = i < typeinfo->natts ? TupleDescAttr(typeinfo, i) : NULL;
+
+		if (att == NULL || att->atttypid != list->types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("the queue's table does not have the columns of a queue"),
+					 att == NULL ? 0 : errdetail("The column %s is not of type %s.", NameStr(att->attname),
+												 format_type_be(list->types[i]))));
+	}
 }
 
 static bool
 value_receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	ValueList  *list = (ValueList *) self;
+	Size		row = sizeof(NullableDatum) * list->columns;
 	NullableDatum *value;
+	int			i;
 
 	if (list->count == list->room)
 	{
 		Size		room = list->room * 2 + 16;
-		NullableDatum *values = MemoryContextAllocHuge(list->context, sizeof(NullableDatum) * room);
+		NullableDatum *values = MemoryContextAllocHuge(list->context, row * room);
 
-		memcpy(values, list->values, sizeof(NullableDatum) * list->count);
-		if (list->values != &list->first)
+		memcpy(values, list->values, row * list->count);
+		if (list->values != list->first)
 			pfree(list->values);
 		list->values = values;
 		list->room = room;
 	}
-	value = &list->values[list->count++];
-	value->value = slot_getattr(slot, 1, &value->isnull);
+	value = &list->values[list->columns * list->count++];
+	for (i = 0; i < list->columns; i++)
+		value[i].value = slot_getattr(slot, i + 1, &value[i].isnull);
 	return true;
 }
 
@@ -369,9 +416,9 @@ value_shutdown(DestReceiver *self)
 {
 }
 
-/* The first column, of this type, of the rows that go to result_values_dest() */
+/* The first columns, of these types, of the rows that go to result_values_dest() */
 ValueList *
-result_values(Oid type)
+result_columns(int columns, const Oid *types)
 {
 	ValueList  *list = palloc0(sizeof(ValueList));
 
@@ -380,11 +427,20 @@ result_values(Oid type)
 	list->pub.rShutdown = value_shutdown;
 	list->pub.rDestroy = value_shutdown;
 	list->pub.mydest = DestNone;
-	list->type = type;
-	list->values = &list->first;
+	Assert(columns <= VALUE_COLUMNS);
+	list->columns = columns;
+	memcpy(list->types, types, sizeof(Oid) * columns);
+	list->values = list->first;
 	list->room = 1;
 	list->context = CurrentMemoryContext;
 	return list;
+}
+
+/* The first column */
+ValueList *
+result_values(Oid type)
+{
+	return result_columns(1, &type);
 }
 
 DestReceiver *
@@ -393,7 +449,7 @@ result_values_dest(ValueList *list)
 	return &list->pub;
 }
 
-/* What came; returns how many */
+/* What came, row by row; returns how many rows */
 uint64
 result_values_got(const ValueList *list, const NullableDatum **values)
 {

@@ -42,20 +42,15 @@ static const PlanSpec delete_array_plan = {
 	1, {INT8ARRAYOID}
 };
 
-#define MOVE(where) \
-	"WITH gone AS (DELETE FROM {queue}" where " RETURNING " MESSAGE_COLUMNS ")" \
-	" INSERT INTO {archive} (" MESSAGE_COLUMNS ")" \
-	" SELECT " MESSAGE_COLUMNS " FROM gone"
-
 static const PlanSpec archive_plan = {
 	PLAN_ARCHIVE,
-	MOVE(WHERE_ID),
+	MOVE_TO_ARCHIVE(WHERE_ID),
 	1, {INT8OID}
 };
 
 static const PlanSpec archive_array_plan = {
 	PLAN_ARCHIVE_ARRAY,
-	MOVE(WHERE_IDS) " RETURNING msg_id",
+	MOVE_TO_ARCHIVE(WHERE_IDS) " RETURNING msg_id",
 	1, {INT8ARRAYOID}
 };
 
@@ -108,11 +103,12 @@ lock_queue_first(const QueueName *name)
  * Run a statement whose $1 is one msg_id, or an array of them.  It takes as many
  * messages as there are ids, at most.
  */
-static uint64
-run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *nulls,
-		  bool makes_due, DestReceiver *dest)
+uint64
+finish_by_id(const QueueName *name, const PlanSpec *spec, Finish what, Datum *values, bool *nulls,
+			 DestReceiver *dest)
 {
-	bool		archives = spec->kind == PLAN_ARCHIVE || spec->kind == PLAN_ARCHIVE_ARRAY;
+	bool		archives = what == FINISH_ARCHIVE;
+	bool		makes_due = what == FINISH_RETIME;
 	int64		most = nulls[0] ? 0 : 1;
 	Oid			held;
 	uint64		processed;
@@ -139,7 +135,7 @@ run_by_id(const QueueName *name, const PlanSpec *spec, Datum *values, bool *null
 
 /* The same, of the call's second argument */
 static uint64
-run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
+run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, Finish what, DestReceiver *dest)
 {
 	QueueName	name;
 	Datum		ids;
@@ -147,21 +143,21 @@ run_on_ids(FunctionCallInfo fcinfo, const PlanSpec *spec, DestReceiver *dest)
 
 	name_from_arg(fcinfo, 0, &name);
 	arg_to_param(fcinfo, 1, &ids, &null);
-	return run_by_id(&name, spec, &ids, &null, false, dest);
+	return finish_by_id(&name, spec, what, &ids, &null, dest);
 }
 
 /* pgmq.delete(queue_name text, msg_id bigint) -> boolean */
 Datum
 pgmq_delete(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(run_on_ids(fcinfo, &delete_plan, None_Receiver) > 0);
+	PG_RETURN_BOOL(run_on_ids(fcinfo, &delete_plan, FINISH_DELETE, None_Receiver) > 0);
 }
 
 /* pgmq.delete(queue_name text, msg_ids bigint[]) -> SETOF bigint */
 Datum
 pgmq_delete_array(PG_FUNCTION_ARGS)
 {
-	run_on_ids(fcinfo, &delete_array_plan, result_scalars(fcinfo));
+	run_on_ids(fcinfo, &delete_array_plan, FINISH_DELETE, result_scalars(fcinfo));
 	return (Datum) 0;
 }
 
@@ -169,31 +165,34 @@ pgmq_delete_array(PG_FUNCTION_ARGS)
 Datum
 pgmq_archive(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(run_on_ids(fcinfo, &archive_plan, None_Receiver) > 0);
+	PG_RETURN_BOOL(run_on_ids(fcinfo, &archive_plan, FINISH_ARCHIVE, None_Receiver) > 0);
 }
 
 /* pgmq.archive(queue_name text, msg_ids bigint[]) -> SETOF bigint */
 Datum
 pgmq_archive_array(PG_FUNCTION_ARGS)
 {
-	run_on_ids(fcinfo, &archive_array_plan, result_scalars(fcinfo));
+	run_on_ids(fcinfo, &archive_array_plan, FINISH_ARCHIVE, result_scalars(fcinfo));
 	return (Datum) 0;
 }
 
-/*
- * After a commit the messages are due at the new time, after a rollback at the old one.
- * A NULL time is an error, unless a trigger has set one.
- */
-static void
-mark_retimed(const QueueName *name, int64 messages, bool seconds, Datum when, bool null)
+/* After a commit the messages are due at the new time, after a rollback at the old one */
+void
+finish_retimed(const QueueName *name, int64 messages, TimestampTz due)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz due = null ? now : seconds ? now + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
-
-	if (due <= now)
+	if (due <= GetCurrentTimestamp())
 		effect_messages(name, messages);
 	else
 		effect_due(name, due);
+}
+
+/* A NULL time is an error, unless a trigger has set one */
+static TimestampTz
+due_at(bool seconds, Datum when, bool null)
+{
+	if (null)
+		return DT_NOBEGIN;
+	return seconds ? GetCurrentTimestamp() + DatumGetIntervalP(when)->time : DatumGetTimestampTz(when);
 }
 
 static Datum
@@ -211,10 +210,10 @@ set_vt(FunctionCallInfo fcinfo, const PlanSpec *spec, bool seconds)
 	if (seconds && !nulls[1])
 		values[1] = interval_from_seconds(PG_GETARG_INT32(2));
 	messages = result_messages(fcinfo);
-	processed = run_by_id(&name, spec, values, nulls, true, result_dest(messages));
+	processed = finish_by_id(&name, spec, FINISH_RETIME, values, nulls, result_dest(messages));
 	result_finish(messages);
 	if (processed > 0)
-		mark_retimed(&name, (int64) processed, seconds, values[1], nulls[1]);
+		finish_retimed(&name, (int64) processed, due_at(seconds, values[1], nulls[1]));
 	return (Datum) 0;
 }
 

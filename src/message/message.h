@@ -7,6 +7,7 @@
  *
  * send_*()			What a call sends, checked once, to one queue or to many.
  * route_by_id()	A statement on messages by id, to the partitions that these are in.
+ * finish_by_id()	Such a statement that ends a delivery: with the privileges, the locks, and who is told.
  * read_into()		A read as a part of another call.
  * read_outlook()	When there is a reason for another read.
  * move_dead()		Messages that may not be delivered any more go to the dead-letter queue, or the archive.
@@ -28,8 +29,28 @@ extern uint64 route_variant(const QueueName *name, const PlanSpec *spec, PlanVar
 							Datum *values, bool *nulls, bool makes_due,
 							DestReceiver *dest);
 
+/* ---- finish.c ---- */
+
+/* What a statement by id does to messages */
+typedef enum Finish
+{
+	FINISH_DELETE,
+	FINISH_ARCHIVE,
+	FINISH_RETIME
+} Finish;
+
+#define MOVE_TO_ARCHIVE(where) \
+	"WITH gone AS (DELETE FROM {queue}" where " RETURNING " MESSAGE_COLUMNS ")" \
+	" INSERT INTO {archive} (" MESSAGE_COLUMNS ")" \
+	" SELECT " MESSAGE_COLUMNS " FROM gone"
+
+extern uint64 finish_by_id(const QueueName *name, const PlanSpec *spec, Finish what, Datum *values, bool *nulls,
+						   DestReceiver *dest);
+extern void finish_retimed(const QueueName *name, int64 messages, TimestampTz due);
+
 /* ---- read.c ---- */
 
+extern NullableDatum condition_from_arg(FunctionCallInfo fcinfo, int arg);
 extern int64 read_into(FunctionCallInfo fcinfo, MessageSet *messages);
 extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 						 Outlook *outlook);

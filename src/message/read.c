@@ -210,7 +210,7 @@ request_lease(ReadRequest *request, FunctionCallInfo fcinfo, int vt_arg)
 }
 
 /* A condition; NULL and '{}' mean that there is none. */
-static NullableDatum
+NullableDatum
 condition_from_arg(FunctionCallInfo fcinfo, int arg)
 {
 	Jsonb	   *contained;

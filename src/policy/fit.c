@@ -11,10 +11,12 @@
  */
 #include "pgmq.h"
 
+#include "access/relation.h"
 #include "catalog/pg_type_d.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "base/base.h"
 #include "queue/queue.h"
@@ -97,6 +99,27 @@ policy_unfit(const QueueName *name, uint32 set)
 	}
 	if (actions.len > 0)
 		alter(name, actions.data);
+}
+
+/*
+ * Whether the queue has the columns that count failures.  It keeps them until the transaction
+ * ends: its table is locked as a writer does.
+ */
+bool
+policy_counts_failures(const QueueName *name)
+{
+	Relation	rel = queue_open_table(name, QUEUE_TABLE, RowExclusiveLock, NULL);
+	bool		counts = rel != NULL;
+	int			i;
+
+	for (i = 0; counts && i < lengthof(fit_columns); i++)
+	{
+		if ((fit_columns[i].needed_for & POLICY_MAX_READS) != 0)
+			counts = relcheck_column(RelationGetDescr(rel), fit_columns[i].name, fit_columns[i].type_oid) != 0;
+	}
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	return counts;
 }
 
 /* What the queue has of this, as a list of descriptions */

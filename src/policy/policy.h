@@ -76,6 +76,7 @@ extern SurveyRule policy_rule(const QueuePolicy *policy, TimestampTz now);
 
 extern void policy_fit(const QueueName *name, uint32 set);
 extern void policy_unfit(const QueueName *name, uint32 set);
+extern bool policy_counts_failures(const QueueName *name);
 extern List *policy_fitted(const QueueName *name);
 
 /* ---- gate.c ---- */
