@@ -157,10 +157,10 @@ const TokenVerb token_release = {
  */
 #define FAIL(failures, count) \
 	"UPDATE {queue} SET vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+)" \
-	" CASE WHEN " failures " OPERATOR(pg_catalog.>) $6 THEN $7" \
+	" (CASE WHEN " failures " OPERATOR(pg_catalog.>) $6 THEN $7" \
 	" ELSE $4 OPERATOR(pg_catalog.*) pg_catalog.power($5," \
 	" (GREATEST(" failures ", 1) OPERATOR(pg_catalog.-) 1)::pg_catalog.float8) END" \
-	" OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.+) ($8 OPERATOR(pg_catalog.*) pg_catalog.random()))," \
+	" OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.+) ($8 OPERATOR(pg_catalog.*) pg_catalog.random())))," \
 	" headers = CASE WHEN $9 IS NULL THEN headers" \
 	" WHEN headers IS NULL THEN pg_catalog.jsonb_build_object('x-pgmq-error', $9)" \
 	" WHEN pg_catalog.jsonb_typeof(headers) OPERATOR(pg_catalog.=) 'object'" \
@@ -242,16 +242,9 @@ token_delay_or_none(TokenCall *call, FunctionCallInfo fcinfo, int delay_arg)
 	token_delay(call, fcinfo, delay_arg);
 }
 
-/* Microseconds, as the server compares intervals */
-static double
-interval_length(const Interval *interval)
-{
-	return (interval->month * 30.0 + interval->day) * USECS_PER_DAY + interval->time;
-}
-
 /* After how many failures the delay is not yet the longest one.  power() must not overflow. */
 static int32
-failures_below_max(double delay, double backoff, double max)
+failures_below_max(int64 delay, double backoff, int64 max)
 {
 	double		failures;
 
@@ -259,7 +252,7 @@ failures_below_max(double delay, double backoff, double max)
 		return 0;
 	if (backoff <= 1)
 		return delay > max ? 0 : PG_INT32_MAX;
-	failures = floor(log(max / delay) / log(backoff)) + 1;
+	failures = floor(log((double) max / delay) / log(backoff)) + 1;
 	return (int32) Max(Min(failures, PG_INT32_MAX), 0);
 }
 
@@ -269,20 +262,22 @@ delay_by_policy(TokenCall *call)
 	const QueuePolicy *policy = call->policy;
 	Interval   *delay = palloc0(sizeof(Interval));
 	Interval   *longest = palloc0(sizeof(Interval));
-	double		first;
+	int64		first;
+	int64		last;
 
 	if ((policy->set & POLICY_RETRY_DELAY) != 0)
 	{
 		*delay = policy->retry_delay;
 		*longest = policy->retry_delay_max;
 	}
-	first = interval_length(delay);
+	first = policy_microseconds(delay);
+	last = policy_microseconds(longest);
 	set_value(call, 4, IntervalPGetDatum(delay));
 	set_value(call, 5, Float8GetDatum(Max(policy->retry_backoff, 1)));
-	set_value(call, 6, Int32GetDatum(failures_below_max(first, policy->retry_backoff, interval_length(longest))));
+	set_value(call, 6, Int32GetDatum(failures_below_max(first, policy->retry_backoff, last)));
 	set_value(call, 7, IntervalPGetDatum(first > 0 ? longest : delay));
 	set_value(call, 8, Float8GetDatum(RETRY_JITTER));
-	call->wait = first > interval_length(longest) ? *longest : *delay;
+	call->wait = first > last ? *longest : *delay;
 }
 
 /* How long a failed message waits; NULL: as the policy says.  The error may be NULL. */

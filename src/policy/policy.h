@@ -72,6 +72,10 @@ extern const QueuePolicy *policy_reread(const QueueName *name);
 extern void policy_release(const QueuePolicy *policy);
 extern SurveyRule policy_rule(const QueuePolicy *policy, TimestampTz now);
 
+/* ---- values.c ---- */
+
+extern int64 policy_microseconds(const Interval *interval);
+
 /* ---- fit.c ---- */
 
 extern void policy_fit(const QueueName *name, uint32 set);

@@ -26,7 +26,6 @@ typedef struct PolicySetting
 
 extern const PolicySetting policy_settings[POLICY_SETTINGS];
 
-extern int64 policy_microseconds(const Interval *interval);
 extern bool policy_value_is_valid(const PolicySetting *setting, Datum value);
 extern char *policy_value_text(const PolicySetting *setting, Datum value);
 

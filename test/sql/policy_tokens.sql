@@ -208,3 +208,30 @@ SELECT pgmq.ack('nowhere', 1, 1);
 SELECT pgmq.nack_batch('nowhere', '{}', '{}');
 SELECT pgmq.next('nowhere', 1, 1, '{1}', '{1}');
 SELECT pgmq.peek('nowhere');
+
+-- what has failed too often goes to the dead-letter queue, in whatever way it failed last; so does what is rejected
+SELECT pgmq.create('t'), pgmq.create('dead');
+SELECT pgmq.set_policy('t', dead_letter_queue => 'dead', retry_delay => '100 seconds');
+UPDATE pgmq.policy SET max_reads = 2;
+ALTER TABLE pgmq.q_t ADD pgmq_releases integer, ADD pgmq_settled integer;
+SELECT count(*) FROM pgmq.send_batch('t', ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 5) AS i));
+SELECT count(*) FROM pgmq.read('t', 0, 9);
+SELECT pgmq.release('t', 3, 1), pgmq.nack('t', 4, 1, 'first', 0);
+SELECT msg_id, read_ct FROM pgmq.read('t', 30, 9);
+SELECT pgmq.nack('t', 1, 1), pgmq.nack('t', 1, 2, 'too often', 0), pgmq.nack('t', 1, 2);
+SELECT pgmq.release('t', 2, 2), pgmq.nack('t', 3, 2);
+SELECT * FROM pgmq.nack_batch('t', '{5,4,2,1,4}', '{1,2,2,2,2}', 'many');
+SELECT pgmq.dead_letter('t', 5, 1), pgmq.dead_letter('t', 5, 2), pgmq.dead_letter('t', 5, 2), pgmq.dead_letter('t', 3, 0), pgmq.dead_letter('t', NULL, 1), pgmq.dead_letter('t', 3, NULL);
+SELECT pgmq.dead_letter('t', 3, 2, 'no such customer');
+SELECT msg_id, message, headers - 'x-dlq-at' AS headers FROM pgmq.peek('dead');
+SELECT count(*) FROM pgmq.peek('t');
+SELECT pgmq.dead_letter('nowhere', 1, 1);
+-- without a policy: the archive; an error of the move is one of the call
+SELECT pgmq.drop_queue('dead'), pgmq.reset_policy('t');
+SELECT count(*) FROM pgmq.send_batch('t', '{6,7}'::jsonb[]), pgmq.read('t', 30, 2);
+SELECT pgmq.dead_letter('t', 6, 1, NULL);
+INSERT INTO pgmq.a_t (msg_id, read_ct, enqueued_at, vt) VALUES (7, 1, now(), now());
+SELECT pgmq.dead_letter('t', 7, 1);
+SELECT msg_id, headers - 'x-dlq-at' AS headers FROM pgmq.a_t ORDER BY 1;
+SELECT msg_id, read_ct FROM pgmq.peek('t');
+SELECT pgmq.drop_queue('t');
