@@ -8,7 +8,8 @@ WEIGHTS = {"drop_queue": 0.15, "purge_queue": 0.3, "create": 0.5, "create_unlogg
            "convert_archive_partitioned": 0.3, "create_non_partitioned": 0.3, "create_fifo_indexes_all": 0.2, "maintain": 0.4,
            "metrics_all": 0.5, "send": 3, "send_batch": 1.5, "read": 5, "pop": 3, "delete": 2, "archive": 2, "set_vt": 2, "wait": 2,
            "wait_any": 2, "set_retention": 0.6, "rescan": 0.5, "create_fifo_index": 1, "_create_fifo_index_if_not_exists": 0.3,
-           "enable_notify_insert": 1.5, "bind_topic": 2, "pause_queue": 0.1, "resume_queue": 1}
+           "enable_notify_insert": 1.5, "bind_topic": 2, "pause_queue": 0.1, "resume_queue": 1,
+           "ack": 2, "nack": 2, "next": 2}
 
 
 def load(conn):

@@ -28,6 +28,7 @@ class Values:
         self.rng = rng
         self.names = names      # of the queues that are there to be fuzzed
         self.extreme = extreme
+        self.ids = 0            # in the last array of them
 
     def odd(self):
         return self.rng.random() < self.extreme
@@ -115,6 +116,8 @@ class Values:
                 return self.name() if rng.random() < 0.5 else "NULL"
             if name == "overflow":
                 return rng.choice(("'reject'", "'drop_oldest'", "NULL", "'x'"))
+            if name in ("error", "reason"):
+                return rng.choice(("'why'", "''", "NULL", "repeat('\u00e9', 5000)"))
             if name == "schema_name":
                 return rng.choice(("'public'", "'public'", "'pgmq'", "'pg_temp'", "'No such'", "NULL"))
             if name == "prefix":
@@ -131,12 +134,21 @@ class Values:
         if kind == "jsonb":
             if name == "headers":
                 return self.headers()
+            if name == "headers_conditional":
+                return self.headers()
             if name == "conditional":
                 return rng.choice(("'{}'", "'{\"m\": 1}'", self.jsonb())) + "::jsonb"
             return self.jsonb()
+        if kind == "integer[]":
+            # Tokens of the messages before, so mostly as many of them
+            count = rng.randrange(8) if self.odd() else self.ids
+            return "ARRAY[%s]::integer[]" % ", ".join(self.integer(1, 1, 2, 3) for _ in range(count))
         if kind == "bigint[]":
             if rng.random() < 0.01:
                 return "(SELECT array_agg(i) FROM generate_series(-10, %d) AS i)" % rng.choice((100, 30000))
+            self.ids = rng.randrange(8)
+            if rng.random() < 0.6:
+                return "ARRAY[%s]::bigint[]" % ", ".join(self.msg_id() for _ in range(self.ids))
             return self.array(self.msg_id, "bigint", 8)
         if kind == "bigint":
             return self.msg_id()
@@ -151,7 +163,7 @@ class Values:
         if kind == "boolean":
             return rng.choice(("true", "false", "NULL") if self.odd() else ("true", "false"))
         assert kind == "integer", kind
-        usual = {"qty": (1, 2, 5, 100), "vt": (0, 0, 1, 2), "delay": (0, 0, 1), "max_poll_seconds": (0, 1), "poll_interval_ms": (1, 50, 300),
+        usual = {"attempt": (1, 1, 1, 2, 3), "qty": (1, 2, 5, 100), "vt": (0, 0, 1, 2), "delay": (0, 0, 1), "max_poll_seconds": (0, 1), "poll_interval_ms": (1, 50, 300),
                  "max_reads": (3, 1000), "max_in_flight": (5, 1000), "rate_limit": (100, 1000), "timeout_ms": (0, 20, 300), "throttle_interval_ms": (0, 10, 250, 5000), "leading_partition": (1, 2, 3)}
         # "int.Max" partitions ahead or poll seconds would only take long; that it can be cancelled is tried now and then
         if name in ("leading_partition", "max_poll_seconds", "timeout_ms") and rng.random() < 0.95:
