@@ -494,6 +494,7 @@ try_work(Move *move, MoveWork work, const int64 *ids, int *count)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
+	bool		passed = horizon_pass_rollback(true);
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(move->context);
@@ -521,6 +522,7 @@ try_work(Move *move, MoveWork work, const int64 *ids, int *count)
 	PG_END_TRY();
 	MemoryContextSwitchTo(move->context);
 	CurrentResourceOwner = owner;
+	(void) horizon_pass_rollback(passed);
 	if (error != NULL && is_cancellation(error))
 		ReThrowError(error);
 	return error;

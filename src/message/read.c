@@ -29,6 +29,7 @@
 #include "position/position.h"
 #include "wait/wait.h"
 #include "message/message.h"
+#include "message/reader.h"
 
 PG_FUNCTION_INFO_V1(pgmq_read);
 PG_FUNCTION_INFO_V1(pgmq_read_with_poll);
@@ -40,14 +41,14 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue}" \
 	" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at" \
-	" AND vt OPERATOR(pg_catalog.>=) $2 AND vt OPERATOR(pg_catalog.<=) $3" filter "{leaf}" \
+	" AND vt OPERATOR(pg_catalog.>=) $2 AND vt OPERATOR(pg_catalog.<=) $3" filter "{live}{leaf}" \
 	" ORDER BY vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
 
 #define TAKE_FRESH(filter) \
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue}" \
 	" WHERE vt OPERATOR(pg_catalog.=) enqueued_at" \
-	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter "{leaf}" \
+	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter "{live}{leaf}" \
 	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
 
 /*
@@ -57,7 +58,7 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 #define TAKE_BY_ID(filter) \
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue}" \
-	" WHERE (vt OPERATOR(pg_catalog.<=) $3 OR vt OPERATOR(pg_catalog.=) enqueued_at)" filter \
+	" WHERE (vt OPERATOR(pg_catalog.<=) $3 OR vt OPERATOR(pg_catalog.=) enqueued_at)" filter "{live}" \
 	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED))"
 
 /* $4 the length of the lease */
@@ -80,107 +81,82 @@ PG_FUNCTION_INFO_V1(pgmq_pop);
 static const PlanSpec read_due = {
 	PLAN_READ_DUE,
 	LEASE TAKE_DUE("") RETURNING_MESSAGES,
-	4, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID}
+	READ_ARGS(TIMESTAMPTZOID)
 };
 
 static const PlanSpec read_fresh = {
 	PLAN_READ_FRESH,
 	LEASE TAKE_FRESH("") RETURNING_MESSAGES,
-	4, {INT8OID, INT8OID, INT8OID, INTERVALOID}
+	READ_ARGS(INT8OID)
 };
 
 static const PlanSpec read_due_where = {
 	PLAN_READ_DUE_WHERE,
 	LEASE TAKE_DUE(CONTAINS) RETURNING_MESSAGES,
-	5, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID}
+	READ_ARGS(TIMESTAMPTZOID)
 };
 
 static const PlanSpec read_fresh_where = {
 	PLAN_READ_FRESH_WHERE,
 	LEASE TAKE_FRESH(CONTAINS) RETURNING_MESSAGES,
-	5, {INT8OID, INT8OID, INT8OID, INTERVALOID, JSONBOID}
+	READ_ARGS(INT8OID)
 };
 
 static const PlanSpec read_due_headers = {
 	PLAN_READ_DUE_HEADERS,
 	LEASE TAKE_DUE(HEADERS_CONTAIN) RETURNING_MESSAGES,
-	6, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID, JSONBOID}
+	READ_ARGS(TIMESTAMPTZOID)
 };
 
 static const PlanSpec read_fresh_headers = {
 	PLAN_READ_FRESH_HEADERS,
 	LEASE TAKE_FRESH(HEADERS_CONTAIN) RETURNING_MESSAGES,
-	6, {INT8OID, INT8OID, INT8OID, INTERVALOID, JSONBOID, JSONBOID}
+	READ_ARGS(INT8OID)
 };
 
 static const PlanSpec pop_due = {
 	PLAN_POP_DUE,
 	"DELETE FROM {queue} WHERE " TAKE_DUE("") RETURNING_MESSAGES,
-	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	READ_ARGS(TIMESTAMPTZOID)
 };
 
 static const PlanSpec pop_fresh = {
 	PLAN_POP_FRESH,
 	"DELETE FROM {queue} WHERE " TAKE_FRESH("") RETURNING_MESSAGES,
-	3, {INT8OID, INT8OID, INT8OID}
+	READ_ARGS(INT8OID)
 };
 
 static const PlanSpec read_by_id = {
 	PLAN_READ_BY_ID,
 	LEASE TAKE_BY_ID("") RETURNING_MESSAGES,
-	4, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID}
+	READ_ARGS(TIMESTAMPTZOID)
 };
 
 static const PlanSpec read_by_id_where = {
 	PLAN_READ_BY_ID_WHERE,
 	LEASE TAKE_BY_ID(CONTAINS) RETURNING_MESSAGES,
-	5, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID}
+	READ_ARGS(TIMESTAMPTZOID)
 };
 
 static const PlanSpec read_by_id_headers = {
 	PLAN_READ_BY_ID_HEADERS,
 	LEASE TAKE_BY_ID(HEADERS_CONTAIN) RETURNING_MESSAGES,
-	6, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, JSONBOID, JSONBOID}
+	READ_ARGS(TIMESTAMPTZOID)
 };
 
 static const PlanSpec pop_by_id = {
 	PLAN_POP_BY_ID,
 	"DELETE FROM {queue} WHERE " TAKE_BY_ID("") RETURNING_MESSAGES,
-	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	READ_ARGS(TIMESTAMPTZOID)
 };
 
 /* Time after which an attempt that found a locked partition is repeated, in microseconds */
 #define BLOCKED_PAUSE 10000
 
-/* The statements for what is due and for what is fresh, and the one for both by msg_id */
-typedef struct ReadSpecs
-{
-	const PlanSpec *due;
-	const PlanSpec *fresh;
-	const PlanSpec *by_id;
-} ReadSpecs;
-
 static const ReadSpecs read_any = {&read_due, &read_fresh, &read_by_id};
 static const ReadSpecs read_body = {&read_due_where, &read_fresh_where, &read_by_id_where};
 static const ReadSpecs read_headers = {&read_due_headers, &read_fresh_headers, &read_by_id_headers};
 static const ReadSpecs pop_any = {&pop_due, &pop_fresh, &pop_by_id};
-
-/* The request of one call, which may take several attempts */
-typedef struct ReadRequest
-{
-	QueueName	name;
-	const ReadSpecs *specs;
-	bool		unlimited;
-	int64		quantity;
-	Datum		lease;
-	bool		lease_null;
-	int64		seconds;		/* of the lease */
-	NullableDatum body;			/* what the message must contain */
-	NullableDatum headers;
-	MessageSet *messages;
-	Oid			leaf;			/* the first partition that an attempt has locked */
-	Oid			blocked;		/* one that it could not lock at once: it takes no more */
-} ReadRequest;
 
 static const NullableDatum no_condition = {(Datum) 0, true};
 
@@ -261,8 +237,8 @@ may_go_on(ReadRequest *request, Leaf *leaf)
  * Take up to "limit" messages in a range of one of the indexes.  If that is in
  * a partition, remember that they will be due again there.
  */
-static int64
-take(ReadRequest *request, const PlanSpec *spec, int64 limit, const HorizonRange *range)
+int64
+read_take(ReadRequest *request, const PlanSpec *spec, int64 limit, const HorizonRange *range)
 {
 	Datum		values[PLAN_MAX_ARGS];
 	bool		nulls[PLAN_MAX_ARGS] = {false};
@@ -277,8 +253,11 @@ take(ReadRequest *request, const PlanSpec *spec, int64 limit, const HorizonRange
 	values[4] = request->body.value;
 	nulls[4] = request->body.isnull;
 	values[5] = request->headers.value;
-	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, LIVE_ANY, values, nulls,
+	nulls[5] = request->headers.isnull;
+	survey_rule_args(&request->rule, &values[6], &nulls[6]);
+	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, request->variant, values, nulls,
 						  result_dest(request->messages));
+	request->stated = true;
 	if (taken > 0 && range->leaf != NULL && request->specs != &pop_any)
 		leaf_note_due(range->leaf, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 															   request->seconds * INT64CONST(1000)));
@@ -297,6 +276,15 @@ mark_due(ReadRequest *request)
 	effect_due(&request->name, GetCurrentTimestamp() + lease->time);
 }
 
+/* The same, by what the horizon says.  Dead messages are not taken. */
+static int64
+take_from(ReadRequest *request, Horizon *h, bool fresh, int64 limit, const HorizonRange *range, HorizonFinds *finds)
+{
+	if (request->variant != LIVE_ANY && (request->unlimited || limit > 0))
+		return dead_take_live(request, h, fresh, limit, *range, finds);
+	return read_take(request, fresh ? request->specs->fresh : request->specs->due, limit, range);
+}
+
 /*
  * Take what was due at a moment, then what is fresh, from where the horizon
  * says.  The moment is before the read has taken any message.  So a message
@@ -305,24 +293,27 @@ mark_due(ReadRequest *request)
 static int64
 read_look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
 {
-	HorizonFinds finds = {0};
+	HorizonFinds finds = {.fresh_highest = PG_INT64_MIN};
 	HorizonRange range = {.from = DT_NOBEGIN, .until = moment};
+	int64		highest;
 
 	if (horizon_is_by_id(h))
-		return take(request, request->specs->by_id, wanted, &range);
+		return read_take(request, request->specs->by_id, wanted, &range);
 	finds.due_until = moment;
 	finds.due_exhausted = true;
-	while (finds.due_exhausted && horizon_next_due(h, moment, &range))
+	while (finds.due_exhausted && !finds.stopped && horizon_next_due(h, moment, &range))
 	{
 		finds.due_exhausted = may_go_on(request, range.leaf);
 		if (!finds.due_exhausted)
 			break;
-		finds.messages += take(request, request->specs->due, wanted - finds.messages, &range);
+		finds.messages += take_from(request, h, false, wanted - finds.messages, &range, &finds);
 		finds.due_exhausted = request->unlimited || finds.messages < wanted;
 	}
+	if (finds.due_exhausted && !finds.stopped)
+		finds.due_until = moment;
 	(void) result_highest(request->messages);
 	finds.fresh_exhausted = finds.due_exhausted;
-	while (finds.fresh_exhausted &&
+	while (finds.fresh_exhausted && !finds.stopped &&
 		   horizon_next_fresh(h, request->unlimited ? 0 : wanted - finds.messages, &range))
 	{
 		int64		taken;
@@ -330,13 +321,15 @@ read_look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
 		finds.fresh_exhausted = may_go_on(request, range.leaf);
 		if (!finds.fresh_exhausted)
 			break;
-		taken = take(request, request->specs->fresh, wanted - finds.messages, &range);
+		taken = take_from(request, h, true, wanted - finds.messages, &range, &finds);
 		finds.fresh_messages += taken;
 		finds.messages += taken;
 		finds.fresh_exhausted = request->unlimited || finds.messages < wanted;
 	}
-	finds.fresh_highest = result_highest(request->messages);
+	highest = result_highest(request->messages);
+	finds.fresh_highest = Max(finds.fresh_highest, highest);
 	horizon_found(h, &finds);
+	request->stopped |= finds.stopped;
 	return finds.messages;
 }
 
@@ -371,7 +364,9 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 	plan_run(name, &next_due, values, NULL, result_values_dest(list));
 	if (result_values_got(list, &next) > 0 && !next->isnull)
 		outlook->next = DatumGetTimestampTz(next->value);
-	outlook->conclusive = true;
+	outlook->conclusive = horizon_sweep_in(h) == 0;
+	if (!outlook->conclusive)
+		outlook->next = Min(outlook->next, GetCurrentTimestamp() + horizon_sweep_in(h));
 	outlook->thorough = false;
 }
 
@@ -385,15 +380,18 @@ take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *o
 {
 	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, !has_conditions(request), false);
 	int64		got = 0;
+	int64		moved = 0;
 
+	dead_prepare(request, h, moment);
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
 	{
 		effect_taking(&request->name, wanted);
 		do
 			got += read_look(request, h, moment, request->quantity - got);
 		while ((request->unlimited || got < request->quantity) && !OidIsValid(request->blocked) &&
-			   horizon_look_again(h));
+			   !request->stopped && horizon_look_again(h));
 		effect_taken(&request->name, wanted, got);
+		moved = dead_move(request, h, moment);
 		if (got == 0 && outlook != NULL && (request->unlimited || request->quantity > 0))
 			read_outlook(&request->name, h, moment, got, outlook);
 		if (got == 0 && outlook != NULL && OidIsValid(request->blocked))
@@ -402,7 +400,7 @@ take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *o
 			outlook->next = Min(outlook->next, GetCurrentTimestamp() + BLOCKED_PAUSE);
 		}
 	}
-	horizon_end(h, got);
+	horizon_end(h, got + moved);
 	return got;
 }
 
@@ -422,7 +420,8 @@ run_once(ReadRequest *request, Outlook *outlook)
 	queue_require_privilege(&request->name, pops ? ACL_DELETE : ACL_UPDATE);
 	request->leaf = request->blocked = InvalidOid;
 	SPI_connect();
-	if (!policy_gate(&request->name, policy_of(&request->name), wanted, pops ? 0 : lease, &gate))
+	request->policy = policy_of(&request->name);
+	if (!policy_gate(&request->name, request->policy, wanted, pops ? 0 : lease, &gate))
 		got = policy_gate_closed(&gate, outlook);
 	else
 	{

@@ -163,6 +163,90 @@ horizon_sweep_in(const Horizon *h)
 	return h->sweep_in;
 }
 
+/*
+ * This read has left dead messages, or looked at a part of the queue only.  So it has left
+ * out something, and a session that waits comes back in so many microseconds.
+ */
+void
+horizon_leave(Horizon *h, int64 microseconds)
+{
+	h->sweep_in = Max(h->sweep_in, microseconds);
+}
+
+/* Whether looks into this table are possible, or into its partitions */
+bool
+horizon_is_known(const Horizon *h)
+{
+	return h->table.rel != NULL;
+}
+
+/* Whether this read moves the marks, so that the next one goes on where it ends */
+bool
+horizon_is_likely(const Horizon *h)
+{
+	return h->likely;
+}
+
+/* How statements on the queue know which messages are live; its table is locked until then */
+PlanVariant
+horizon_variant(const Horizon *h, const QueueName *name)
+{
+	Relation	rel = h->table.rel;
+	Place		place;
+
+	if (rel == NULL)
+	{
+		rel = queue_open_table(name, QUEUE_TABLE, RowExclusiveLock, NULL);
+		if (rel == NULL)
+			return LIVE_BY_READS;
+	}
+	(void) place_columns(rel, &place);
+	if (rel != h->table.rel)
+		table_close(rel, NoLock);
+	return place.releases_attno != 0 ? LIVE_BY_RELEASES : LIVE_BY_READS;
+}
+
+/* Which messages of a range are live, and which dead; false if no look is possible */
+bool
+horizon_survey(const Horizon *h, const HorizonRange *range, bool fresh, const SurveyRule *rule, Survey *s)
+{
+	Relation	rel = h->table.rel;
+	const Place *place = &h->table.place;
+	Snapshot	snapshot;
+
+	if (rel == NULL)
+		return false;
+	if (h->table.parts != NULL)
+	{
+		if (range->leaf == NULL || (rel = leaf_open(range->leaf)) == NULL)
+			return false;
+		place = &range->leaf->description.place;
+	}
+	snapshot = look_snapshot();
+	survey(rel, place, snapshot, rule, fresh, range->from, range->until, s);
+	UnregisterSnapshot(snapshot);
+	if (rel != h->table.rel)
+		table_close(rel, AccessShareLock);
+	return true;
+}
+
+/*
+ * The position of the whole queue, if a look has come so far in one of its partitions.  After
+ * too many changes between partitions the look is ahead in this one.
+ */
+TimestampTz
+horizon_due_position(const Horizon *h, TimestampTz position)
+{
+	int			i;
+
+	for (i = 0; i < h->ndue; i++)
+	{
+		if (!h->due[i].stale)
+			position = Min(position, h->due[i].vt - 1);
+	}
+	return position;
+}
+
 /* Whether horizon_peek() can look into this table */
 bool
 horizon_knows(const Horizon *h)

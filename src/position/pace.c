@@ -231,7 +231,10 @@ pace_choose_start(Horizon *h)
 		h->start_due = slot->floors.due;
 		h->start_fresh = slot->floors.fresh;
 		if (h->likely)
+		{
+			h->start_due = Max(h->start_due, slot->sweep_due);
 			h->start_fresh = Max(h->start_fresh, slot->sweep_fresh);
+		}
 		/* One sweep at a time */
 		if (h->likely)
 			slot->next_sweep = now + SWEEP_INTERVAL;
@@ -257,9 +260,9 @@ pace_choose_start(Horizon *h)
 static void
 move_marks(Slot *slot, const HorizonFinds *finds, const Horizon *h)
 {
-	if (finds->fresh_messages > 0)
+	if (finds->fresh_messages > 0 || finds->passed)
 		slot->marks.fresh = Max(slot->marks.fresh, finds->fresh_highest + 1);
-	if (finds->due_exhausted && slot->setbacks == h->setbacks &&
+	if ((finds->due_exhausted || finds->passed) && slot->setbacks == h->setbacks &&
 		(h->table.parts == NULL || h->look == HORIZON_FROM_FLOORS))
 		slot->marks.due = Max(slot->marks.due, finds->due_until);
 }
@@ -283,6 +286,36 @@ record_cost(Slot *slot, const Horizon *h, int64 cost)
 }
 
 /*
+ * A sweep that has passed over dead messages goes on where it is.  If it began at the
+ * floors again, it would not come to what is behind them.  True if it goes on.
+ */
+static bool
+goes_on(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now)
+{
+	if (!finds->surveyed)
+	{
+		slot->sweep_due = DT_NOBEGIN;
+		return false;
+	}
+	if (!finds->passed && slot->sweep_due == DT_NOBEGIN)
+		return false;
+	slot->sweep_due = Max(slot->sweep_due, finds->due_until);
+	if (finds->stopped)
+	{
+		if (finds->fresh_highest > PG_INT64_MIN)
+			slot->sweep_fresh = Max(slot->sweep_fresh, finds->fresh_highest + 1);
+		slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
+		return true;
+	}
+	if (!finds->due_exhausted && h->table.parts == NULL)
+	{
+		slot->next_sweep = 0;
+		return true;
+	}
+	return false;
+}
+
+/*
  * After a sweep that took all it wanted.  If it found something below the
  * marks, there may be more right after that, and the next read continues from
  * there.  Otherwise the sweep is over.
@@ -295,6 +328,8 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 	record_cost(slot, h, cost);
 	if (slot->setbacks != h->setbacks)
 		return;					/* begin anew, at once */
+	if (goes_on(slot, finds, h, now))
+		return;
 	if (!finds->due_exhausted && h->table.parts == NULL)
 	{
 		/* There are more due messages, and the fresh ones are not swept yet */
@@ -311,6 +346,7 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 		return;
 	}
 	slot->sweep_fresh = PG_INT64_MIN;
+	slot->sweep_due = DT_NOBEGIN;
 	slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
 }
 
@@ -339,6 +375,8 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 			move_marks(slot, finds, h);
 		if (h->likely && h->look == HORIZON_FROM_FLOORS)
 			after_sweep(slot, finds, h, now, cost);
+		else if (h->likely && finds->stopped && h->table.parts != NULL)
+			slot->next_sweep = 0;	/* only sweeps move the due mark */
 	}
 	SpinLockRelease(&bucket->mutex);
 }

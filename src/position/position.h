@@ -46,6 +46,11 @@ typedef struct HorizonFinds
 	int64		fresh_messages;
 	bool		fresh_exhausted;
 	int64		fresh_highest;	/* of the fresh messages */
+
+	/* Of a queue where messages can be dead */
+	bool		surveyed;		/* no message that can be taken is left up to due_until, exhausted or not */
+	bool		passed;			/* dead messages were passed over; fresh_highest counts them */
+	bool		stopped;		/* that took too long: what comes then was not looked at */
 } HorizonFinds;
 
 /* Where a statement is to look: in which leaf, or in the queue as a whole, and from where */
@@ -70,6 +75,12 @@ extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
 extern bool horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook);
 extern int64 horizon_sweep_in(const Horizon *h);
+extern bool horizon_is_known(const Horizon *h);
+extern bool horizon_is_likely(const Horizon *h);
+extern PlanVariant horizon_variant(const Horizon *h, const QueueName *name);
+extern bool horizon_survey(const Horizon *h, const HorizonRange *range, bool fresh, const SurveyRule *rule, Survey *s);
+extern TimestampTz horizon_due_position(const Horizon *h, TimestampTz position);
+extern void horizon_leave(Horizon *h, int64 microseconds);
 extern bool horizon_knows(const Horizon *h);
 extern bool horizon_is_by_id(const Horizon *h);
 extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
@@ -79,6 +90,7 @@ extern Partitions *horizon_partitions(const QueueName *name);
 extern void horizon_move(const QueueName *name);
 extern void horizon_invalidate(const QueueName *name);
 extern void horizon_rolled_back(void);
+extern bool horizon_pass_rollback(bool pass);
 extern void horizon_forget(void);
 
 #endif							/* PGMQ_POSITION_H */

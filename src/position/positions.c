@@ -36,7 +36,7 @@ init_buckets(void *area)
 }
 
 static const SharedUse positions = {
-	"pgmq-horizon-v4", size_of_buckets, init_buckets,
+	"pgmq-horizon-v5", size_of_buckets, init_buckets,
 	"could not allocate shared memory for queue positions",
 	"This session keeps its own."
 };
@@ -93,6 +93,7 @@ positions_find(SlotBucket *bucket, uint64 key, bool create)
 		slot->generation = (uint32) slots_number(bucket);
 		slot->floors = slot->marks = slot->sent = NO_FLOORS;
 		slot->sweep_fresh = PG_INT64_MIN;
+		slot->sweep_due = DT_NOBEGIN;
 	}
 	return slot;
 }
@@ -102,6 +103,7 @@ positions_start_anew(SlotBucket *bucket, Slot *slot)
 {
 	slot->floors = slot->marks = slot->sent = NO_FLOORS;
 	slot->sweep_fresh = PG_INT64_MIN;
+	slot->sweep_due = DT_NOBEGIN;
 	slot->empty_until = 0;
 	slot->generation = (uint32) slots_number(bucket);
 }
@@ -113,6 +115,7 @@ positions_start_anew(SlotBucket *bucket, Slot *slot)
 /* Fixed size: code after a rollback must not allocate.  Sweeps find what does not fit. */
 static uint64 Read[READ_QUEUES];
 static int	NumRead = 0;
+static bool PassRollback = false;
 
 void
 positions_note_read(uint64 key)
@@ -140,6 +143,7 @@ positions_set_back(Slot *slot)
 {
 	slot->marks.due = slot->floors.due;
 	slot->sweep_fresh = PG_INT64_MIN;
+	slot->sweep_due = DT_NOBEGIN;
 	slot->next_sweep = 0;
 	slot->setbacks++;
 }
@@ -163,11 +167,25 @@ ask_for_sweeps(void)
 	}
 }
 
+/*
+ * Until the next call, rollbacks of subtransactions set nothing back: they are moves of dead
+ * messages that fail.  If those set the sweeps back, no sweep would come to an end.  Returns
+ * what held until now.
+ */
+bool
+horizon_pass_rollback(bool pass)
+{
+	bool		before = PassRollback;
+
+	PassRollback = pass;
+	return before;
+}
+
 /* A transaction or a part of it was rolled back (xact.c) */
 void
 horizon_rolled_back(void)
 {
-	if (Positions.buckets != NULL)
+	if (Positions.buckets != NULL && !PassRollback)
 		ask_for_sweeps();
 }
 
@@ -176,4 +194,5 @@ void
 horizon_forget(void)
 {
 	NumRead = 0;
+	PassRollback = false;
 }

@@ -162,56 +162,88 @@ place_remember(Relation rel, Description *description)
 }
 
 /*
- * What a scan of an index looks for, and what it found.  Fresh messages are found by
- * msg_id, deferred ones by vt; both are 64-bit numbers.
+ * Scan the messages that the snapshot sees.  Fresh messages are found by msg_id, deferred
+ * ones by vt; both are 64-bit numbers.
  */
+void
+place_walk(Relation rel, const Place *place, Snapshot snapshot, bool fresh,
+		   int64 from, int64 until, PlaceVisit visit, void *arg)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	AttrNumber	key = fresh ? place->id_attno : place->vt_attno;
+	Relation	index = index_open(fresh ? place->id_index : place->vt_index, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	PlaceRow	row;
+
+	ScanKeyInit(&keys[0], key, BTGreaterEqualStrategyNumber,
+				fresh ? F_INT8GE : F_TIMESTAMPTZ_GE, Int64GetDatum(from));
+	ScanKeyInit(&keys[1], key, BTLessEqualStrategyNumber,
+				fresh ? F_INT8LE : F_TIMESTAMPTZ_LE, Int64GetDatum(until));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+	row.slot = scan->slot;
+	while ((row.tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull[3];
+		Datum		vt = heap_getattr(row.tuple, place->vt_attno, desc, &isnull[0]);
+		Datum		enqueued = heap_getattr(row.tuple, place->enqueued_attno, desc, &isnull[1]);
+		Datum		value = heap_getattr(row.tuple, key, desc, &isnull[2]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (isnull[0] || isnull[1] || isnull[2] ||
+			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != fresh)
+			continue;
+		row.key = DatumGetInt64(value);
+		row.enqueued_at = DatumGetTimestampTz(enqueued);
+		if (!visit(&row, arg))
+			break;
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+}
+
+/* What a scan counts */
 typedef struct Walk
 {
-	bool		fresh;
-	int64		from;
-	int64		until;
 	bool		takeable;		/* only those that no other transaction has locked or changed */
 	int64		limit;
 	int64		found;
 	int64		first;			/* key of the first one */
 } Walk;
 
-/* Scan messages that the snapshot sees */
-static void
-walk_rows(Relation rel, const Place *place, Snapshot snapshot, Walk *walk)
+static bool
+count_row(const PlaceRow *row, void *arg)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
-	AttrNumber	key = place->vt_attno;
-	Relation	index = index_open(walk->fresh ? place->id_index : place->vt_index, AccessShareLock);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	Walk	   *walk = arg;
 
-	if (walk->fresh)
-		key = place->id_attno;
-	ScanKeyInit(&keys[0], key, BTGreaterEqualStrategyNumber,
-				walk->fresh ? F_INT8GE : F_TIMESTAMPTZ_GE, Int64GetDatum(walk->from));
-	ScanKeyInit(&keys[1], key, BTLessEqualStrategyNumber,
-				walk->fresh ? F_INT8LE : F_TIMESTAMPTZ_LE, Int64GetDatum(walk->until));
-	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
-	while (walk->found < walk->limit &&
-		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
-	{
-		bool		isnull[3];
-		Datum		vt = heap_getattr(tuple, place->vt_attno, desc, &isnull[0]);
-		Datum		enqueued = heap_getattr(tuple, place->enqueued_attno, desc, &isnull[1]);
-		Datum		value = heap_getattr(tuple, key, desc, &isnull[2]);
+	if (walk->takeable && !slot_is_takeable(row->slot))
+		return true;
+	if (walk->found++ == 0)
+		walk->first = row->key;
+	return walk->found < walk->limit;
+}
 
-		CHECK_FOR_INTERRUPTS();
-		if (isnull[0] || isnull[1] || isnull[2] ||
-			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != walk->fresh ||
-			(walk->takeable && !slot_is_takeable(scan->slot)))
-			continue;
-		if (walk->found++ == 0)
-			walk->first = DatumGetInt64(value);
-	}
-	systable_endscan_ordered(scan);
-	index_close(index, AccessShareLock);
+/* The first of them, by its key */
+static bool
+walk_to_first(Relation rel, const Place *place, Snapshot snapshot, bool fresh, int64 from, int64 until, int64 *key)
+{
+	Walk		walk = {.limit = 1};
+
+	place_walk(rel, place, snapshot, fresh, from, until, count_row, &walk);
+	if (walk.found > 0)
+		*key = walk.first;
+	return walk.found > 0;
+}
+
+/* How many of them a reader could take, up to "limit" */
+static int64
+count_takeable(Relation rel, const Place *place, Snapshot snapshot, bool fresh, int64 from, int64 until, int64 limit)
+{
+	Walk		walk = {.takeable = true, .limit = limit};
+
+	if (limit > 0)
+		place_walk(rel, place, snapshot, fresh, from, until, count_row, &walk);
+	return walk.found;
 }
 
 /* The lowest fresh msg_id in from .. until that the snapshot sees */
@@ -219,12 +251,7 @@ bool
 place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
 				   int64 from, int64 until, int64 *msg_id)
 {
-	Walk		walk = {.fresh = true, .from = from, .until = until, .limit = 1};
-
-	walk_rows(rel, place, snapshot, &walk);
-	if (walk.found > 0)
-		*msg_id = walk.first;
-	return walk.found > 0;
+	return walk_to_first(rel, place, snapshot, true, from, until, msg_id);
 }
 
 /* The earliest deferred vt in from .. until that the snapshot sees */
@@ -232,12 +259,7 @@ bool
 place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,
 				   TimestampTz from, TimestampTz until, TimestampTz *vt)
 {
-	Walk		walk = {.from = from, .until = until, .limit = 1};
-
-	walk_rows(rel, place, snapshot, &walk);
-	if (walk.found > 0)
-		*vt = walk.first;
-	return walk.found > 0;
+	return walk_to_first(rel, place, snapshot, false, from, until, vt);
 }
 
 /* How many fresh messages a reader could take, up to "limit" */
@@ -245,10 +267,7 @@ int64
 place_takeable_fresh(Relation rel, const Place *place, Snapshot snapshot,
 					 int64 from, int64 until, int64 limit)
 {
-	Walk		walk = {.fresh = true, .from = from, .until = until, .takeable = true, .limit = limit};
-
-	walk_rows(rel, place, snapshot, &walk);
-	return walk.found;
+	return count_takeable(rel, place, snapshot, true, from, until, limit);
 }
 
 /* The same for deferred ones */
@@ -256,10 +275,7 @@ int64
 place_takeable_due(Relation rel, const Place *place, Snapshot snapshot,
 				   TimestampTz from, TimestampTz until, int64 limit)
 {
-	Walk		walk = {.from = from, .until = until, .takeable = true, .limit = limit};
-
-	walk_rows(rel, place, snapshot, &walk);
-	return walk.found;
+	return count_takeable(rel, place, snapshot, false, from, until, limit);
 }
 
 /* Whether there is such a message, or was one, or an open transaction has written one */

@@ -7,6 +7,9 @@
 
 #include "pgmq.h"
 
+#include "access/htup.h"
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -43,7 +46,20 @@ typedef struct Description
 	Place		place;
 } Description;
 
+/* A message that a scan has come to; the scan goes on while the callback says so */
+typedef struct PlaceRow
+{
+	HeapTuple	tuple;
+	TupleTableSlot *slot;
+	int64		key;			/* msg_id, or vt */
+	TimestampTz enqueued_at;
+} PlaceRow;
+
+typedef bool (*PlaceVisit) (const PlaceRow *row, void *arg);
+
 extern bool place_columns(Relation rel, Place *place);
+extern void place_walk(Relation rel, const Place *place, Snapshot snapshot, bool fresh,
+					   int64 from, int64 until, PlaceVisit visit, void *arg);
 extern bool place_describe(Relation rel, Place *place);
 extern bool place_remember(Relation rel, Description *description);
 extern bool place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,

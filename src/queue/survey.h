@@ -25,18 +25,25 @@ typedef struct SurveyRule
 
 #define SURVEY_MAX_DEAD 100
 
+/* All surveys of one call */
 typedef struct Survey
 {
 	/* What is asked for */
 	int64		wanted;			/* live messages that can be taken */
-	int64		budget_end;		/* by ticks(); 0: none */
+	int64		budget;			/* microseconds of this call for dead messages */
 
-	/* What was found */
+	/* What the last range had */
 	int64		live;
-	int			dead;
-	int64		dead_ids[SURVEY_MAX_DEAD];
+	int64		first_live;		/* the key of the first of them, if there is one */
+	int64		last_dead;		/* the key of the last dead one, or PG_INT64_MIN */
 	int64		reached;		/* the last key that was looked at */
-	bool		stopped;		/* before the end of the range */
+	bool		stopped;		/* for lack of time, before the end of the range */
+
+	/* What all ranges had */
+	int64		all_live;
+	int64		all_dead;
+	int			dead;
+	int64		dead_ids[SURVEY_MAX_DEAD];	/* each once */
 } Survey;
 
 extern bool survey_is_dead(const SurveyRule *rule, int32 read_ct, int32 releases, TimestampTz enqueued_at,

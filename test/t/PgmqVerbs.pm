@@ -143,6 +143,7 @@ sub verbs
 		"SELECT pgmq.purge_queue('new1')::text",
 		message(q{read_grouped('new1', 3600, 5)}),
 		"SELECT coalesce(pgmq._belongs_to_pgmq('q_v')::text, 'null')",
+		"SELECT pgmq._dead_reason(3, 1, '2020-01-01', NULL, 2, NULL, '2020-01-02')",
 		# conditions, and tokens
 		message(q{read_where('v', 3600, 2, '{"k": 0}')}),
 		message(q{read_where('v', 3600, 2, '{}', '{"h": 1}')}),

@@ -1,0 +1,56 @@
+/*
+ * reader.h
+ *	  One read: between read.c and dead.c.
+ */
+#ifndef PGMQ_READER_H
+#define PGMQ_READER_H
+
+#include "policy/policy.h"
+
+/* Some statements do not use all of them; $7 to $9 are for {live} */
+#define READ_ARGS(key) \
+	9, {INT8OID, key, key, INTERVALOID, JSONBOID, JSONBOID, INT4OID, INT8OID, TIMESTAMPTZOID}
+
+/* The statements for what is due and for what is fresh, and the one for both by msg_id */
+typedef struct ReadSpecs
+{
+	const PlanSpec *due;
+	const PlanSpec *fresh;
+	const PlanSpec *by_id;
+} ReadSpecs;
+
+/* The request of one call, which may take several attempts */
+typedef struct ReadRequest
+{
+	QueueName	name;
+	const ReadSpecs *specs;
+	bool		unlimited;
+	int64		quantity;
+	Datum		lease;
+	bool		lease_null;
+	int64		seconds;		/* of the lease */
+	NullableDatum body;			/* what the message must contain */
+	NullableDatum headers;
+	MessageSet *messages;
+	Oid			leaf;			/* the first partition that an attempt has locked */
+	Oid			blocked;		/* one that it could not lock at once: it takes no more */
+
+	/* Of one attempt */
+	bool		stated;			/* a statement was run */
+	const QueuePolicy *policy;
+	PlanVariant variant;		/* LIVE_ANY: no message can be dead */
+	SurveyRule	rule;
+	Survey		survey;
+	bool		stopped;		/* it has spent its time on dead messages */
+} ReadRequest;
+
+/* read.c */
+extern int64 read_take(ReadRequest *request, const PlanSpec *spec, int64 limit, const HorizonRange *range);
+
+/* dead.c */
+extern void dead_prepare(ReadRequest *request, Horizon *h, TimestampTz moment);
+extern int64 dead_take_live(ReadRequest *request, Horizon *h, bool fresh, int64 limit, HorizonRange range,
+							HorizonFinds *finds);
+extern int64 dead_move(ReadRequest *request, Horizon *h, TimestampTz moment);
+
+#endif							/* PGMQ_READER_H */
