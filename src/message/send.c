@@ -172,6 +172,17 @@ send_take_many(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_
 	take_arguments(fcinfo, &many_messages, headers_arg, delay, delay_arg, out);
 }
 
+/* Messages that are not the arguments of the call, available at once */
+void
+send_take_arrays(Datum messages, Datum headers, Outgoing *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->spec = many_messages.fresh;
+	out->values[0] = messages;
+	out->values[1] = headers;
+	out->delay = DELAY_NONE;
+}
+
 /* Put it into a queue.  The caller has connected to SPI; the ids go to "dest". */
 void
 send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)

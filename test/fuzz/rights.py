@@ -45,6 +45,7 @@ NEEDS = {
     "SELECT * FROM pgmq.touch_batch('{q}', ARRAY[1, 2], ARRAY[1, 1], 0)": "q:SELECT q:UPDATE",
     "SELECT * FROM pgmq.next('{q}', 0, 1, ARRAY[1], ARRAY[1])": "q:SELECT q:UPDATE q:DELETE",
     "SELECT * FROM pgmq.peek('{q}')": "q:SELECT",
+    "SELECT pgmq.redrive('{q}')": "q:SELECT q:UPDATE q:DELETE",
     "SELECT pgmq.purge_queue('{q}')": "q:SELECT q:TRUNCATE",
     "SELECT * FROM pgmq.metrics('{q}')": "q:SELECT s:SELECT",
     "SELECT * FROM pgmq.queue_status('{q}')": "q:SELECT",

@@ -98,6 +98,7 @@ my %calls = (
 	pop => [ "SELECT pgmq.pop('jobs')", "SELECT pgmq.pop('jobs', 2)" ],
 	'archive(text, bigint)' => [ "SELECT pgmq.archive('jobs', 1)" ],
 	archive => [ "SELECT pgmq.archive('jobs', '{1}'::bigint[])" ],
+	redrive => [ "SELECT pgmq.redrive('jobs')", "SELECT pgmq.redrive('jobs', msg_ids => '{1}')" ],
 	purge_queue => [ "SELECT pgmq.purge_queue('jobs')" ],
 	DELETE => [ 'DELETE FROM pgmq.a_jobs WHERE archived_at < now()' ],
 	metrics => [ "SELECT pgmq.metrics('jobs')" ],

@@ -91,6 +91,8 @@ sub verbs
 		message(q{read('v', 3600, 5)}),
 		"SELECT queue_name || ' ' || queue_length FROM pgmq.metrics('v')",
 		"SELECT queue_name || ' ' || queue_length || ' ' || queue_visible_length FROM pgmq.metrics_all() WHERE queue_name <> 'side' ORDER BY 1",
+		"SELECT pgmq.redrive('v')::text",
+		"SELECT pgmq.redrive('v', 'vn', 2, '{40,41,42}')::text",
 		"SELECT concat_ws(' ', queue, ready, delayed, in_flight, paused, dead, stuck) FROM pgmq.queue_status('v')",
 		"SELECT concat_ws(' ', queue, ready, delayed, in_flight, paused, dead, stuck) FROM pgmq.queue_status() WHERE queue <> 'side' ORDER BY 1",
 		"SELECT queue_name || ' ' || is_partitioned || ' ' || is_unlogged FROM pgmq.list_queues() WHERE queue_name <> 'side' ORDER BY 1",
