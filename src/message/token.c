@@ -21,10 +21,13 @@
 
 #include <math.h>
 
+#include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/base.h"
@@ -427,22 +430,61 @@ pgmq_nack(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Whether the policies of row-level security let the caller delete the message.  Only the
+ * server knows, so it is deleted, and that is rolled back.
+ */
+static bool
+policies_allow_delete(TokenCall *call, FunctionCallInfo fcinfo)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+	volatile bool deleted = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		deleted = run_one(call, fcinfo, NULL) > 0;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error != NULL)
+		ReThrowError(error);
+	return deleted;
+}
+
+/*
  * pgmq.dead_letter(queue_name text, msg_id bigint, attempt integer, reason text) -> boolean
+ *
+ * The owner of the queue moves the message.  So what the caller may do is asked before.
  */
 Datum
 pgmq_dead_letter(PG_FUNCTION_ARGS)
 {
-	QueueName	name;
-	bool		moved;
+	static const char *const columns[] = {"msg_id", "read_ct"};
 	const char *reason = PG_ARGISNULL(3) ? "rejected" : text_to_cstring(PG_GETARG_TEXT_PP(3));
+	TokenCall	call;
+	bool		moved;
 
-	name_from_arg(fcinfo, 0, &name);
-	queue_require(&name);
-	queue_require_privilege(&name, ACL_DELETE);
+	token_init(&call, fcinfo, &token_ack);
+	queue_require(&call.name);
+	rights_require_select(queue_relid(&call.name, QUEUE_TABLE), columns, lengthof(columns));
+	rights_require_table(queue_relid(&call.name, QUEUE_TABLE), ACL_DELETE);
 	if (PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_GETARG_INT32(2) <= 0)
 		PG_RETURN_BOOL(false);
+	if (queue_hides_rows(&call.name) && !policies_allow_delete(&call, fcinfo))
+		PG_RETURN_BOOL(false);
 	SPI_connect();
-	moved = move_now(&name, policy_of(&name), PG_GETARG_INT64(1), PG_GETARG_INT32(2), reason);
+	moved = move_now(&call.name, policy_of(&call.name), PG_GETARG_INT64(1), PG_GETARG_INT32(2), reason);
 	SPI_finish();
 	PG_RETURN_BOOL(moved);
 }
