@@ -129,6 +129,8 @@ finish_by_id(const QueueName *name, const PlanSpec *spec, Finish what, Datum *va
 	processed = route_by_id(name, spec, values, nulls, makes_due, dest);
 	default_release(held);
 	effect_taken(name, most, (int64) processed);
+	if (processed > 0 && !makes_due)
+		policy_removed(name, policy_of(name), (int64) processed);
 	SPI_finish();
 	return processed;
 }
@@ -180,6 +182,7 @@ pgmq_archive_array(PG_FUNCTION_ARGS)
 void
 finish_retimed(const QueueName *name, int64 messages, TimestampTz due)
 {
+	policy_retimed(name, policy_of(name), messages, due);
 	if (due <= GetCurrentTimestamp())
 		effect_messages(name, messages);
 	else

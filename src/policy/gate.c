@@ -8,11 +8,13 @@
  */
 #include "pgmq.h"
 
+#include "access/xact.h"
 #include "utils/timestamp.h"
 
 #include "base/base.h"
 #include "queue/queue.h"
 #include "position/position.h"
+#include "wait/wait.h"
 #include "policy/limits.h"
 #include "policy/policy.h"
 
@@ -106,10 +108,18 @@ policy_gate_done(Gate *gate, int64 got)
 	gate->call = NO_CALL;
 }
 
-/* So many leases have ended by our functions: messages were removed before their leases were over */
+/*
+ * Messages of the queue were re-timed, none of them to a time before this (perhaps by up to
+ * the time that the client's statement has taken).  Where leases are limited that may make room.
+ */
 void
-policy_ended(const QueueName *name, const QueuePolicy *policy, int64 count)
+policy_retimed(const QueueName *name, const QueuePolicy *policy, int64 count, TimestampTz due)
 {
+	if ((policy->set & POLICY_MAX_IN_FLIGHT) == 0)
+		return;
+	if (due > GetCurrentStatementStartTimestamp())
+		limits_retimed(name, due - (GetCurrentTimestamp() - GetCurrentStatementStartTimestamp()));
+	effect_messages(name, count);
 }
 
 /* So many messages are about to be sent */
@@ -122,4 +132,7 @@ policy_sending(const QueueName *name, const QueuePolicy *policy, int64 count)
 void
 policy_removed(const QueueName *name, const QueuePolicy *policy, int64 count)
 {
+	/* Their leases end with the commit, if they had some: there is room for others */
+	if ((policy->set & POLICY_MAX_IN_FLIGHT) != 0)
+		effect_messages(name, count);
 }

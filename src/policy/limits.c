@@ -15,8 +15,8 @@
  * LEASES are not counted one by one.  Nothing but the table says how many there are, and
  * leases end in ways that nobody sees: by the clock, by statements on the table, by COMMIT
  * PREPARED elsewhere.  So a slot has a number that is never too low: what the last count
- * found (leases.c), and what was reserved since.  While it leaves room, a call reserves
- * without a count.  Otherwise the call counts.
+ * found (leases.c), and what was reserved since.  While it leaves room for what a call wants,
+ * the call reserves without a count.  Otherwise it counts.
  *
  * Why the number is never too low:
  *
@@ -83,6 +83,7 @@ typedef struct Slot
 	int64		at_work;		/* messages that calls at work have reserved */
 
 	/* The rate */
+	bool		rated;			/* a call has asked for tokens */
 	double		tokens;
 	TimestampTz filled_at;		/* when there were so many */
 	TimestampTz full_at;		/* from then on a new slot says the same */
@@ -249,6 +250,7 @@ fill(Slot *slot, const Request *request)
 	double		rate = request->policy->rate_limit;
 	int64		period = policy_microseconds(&request->policy->rate_period);
 
+	slot->rated = true;
 	/* The clock may be set back, and others may have read it later than we did */
 	if (request->now > slot->filled_at)
 		slot->tokens += (double) (request->now - slot->filled_at) * rate / period;
@@ -271,8 +273,8 @@ time_until(const Slot *slot, const Request *request, double tokens)
 static bool
 must_count(const Slot *slot, const Request *request)
 {
-	return request->leases && slot->leases >= request->policy->max_in_flight &&
-		slot->next_count_at <= request->now && request->count.earliest == 0;
+	return request->leases && slot->leases > request->policy->max_in_flight - request->wanted &&
+		slot->next_count_at <= request->now;
 }
 
 /* What a count has found, if the slot is still the one of which it was noted */
@@ -491,7 +493,9 @@ limits_start_rate(const QueueName *name)
 	bucket = slots_lock(&Slots, &request.key);
 	slot = slots_use(&Slots, bucket, &request.key, may_go, request.now, &made);
 	if (slot != NULL && made)
-		slot_init(slot, bucket, request.now - LONG_AGO);
+		slot_init(slot, bucket, 0);
+	if (slot != NULL && !slot->rated)
+		slot->filled_at = request.now - LONG_AGO;
 	slots_unlock(bucket);
 }
 

@@ -102,7 +102,7 @@ extern bool policy_gate(const QueueName *name, const QueuePolicy *policy, int64 
 extern int64 policy_gate_closed(const Gate *gate, Outlook *outlook);
 extern void policy_gate_done(Gate *gate, int64 got);
 
-extern void policy_ended(const QueueName *name, const QueuePolicy *policy, int64 count);
+extern void policy_retimed(const QueueName *name, const QueuePolicy *policy, int64 count, TimestampTz due);
 extern void policy_sending(const QueueName *name, const QueuePolicy *policy, int64 count);
 extern void policy_removed(const QueueName *name, const QueuePolicy *policy, int64 count);
 

@@ -35,7 +35,7 @@ const PolicySetting policy_settings[POLICY_SETTINGS] = {
 	{"overflow", 0, 0, "reject or drop_oldest", TEXTOID, false},
 	{"priority", 0, 1, "true or false", BOOLOID, false},
 	{"priority_max_wait", A_TIME, INTERVALOID, false},
-	{"max_in_flight", 1, 1e6, "from 1 to 1000000", INT4OID, false},
+	{"max_in_flight", 1, 1e6, "from 1 to 1000000", INT4OID, true},
 	{"rate_limit", 1, 1e9, "from 1 to 1000000000", INT4OID, true},
 	{"rate_period", A_TIME, INTERVALOID, true},
 	{"dedup_window", A_TIME, INTERVALOID, false},

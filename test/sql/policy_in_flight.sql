@@ -1,0 +1,69 @@
+-- max_in_flight: no more messages are leased at once
+SET client_min_messages = warning;
+SELECT pgmq.create('flight'), pgmq.create('flight_grouped');
+SELECT pgmq.create_fifo_index('flight_grouped');
+RESET client_min_messages;
+SELECT count(*) FROM pgmq.send_batch('flight', array_fill('{"a": 1}'::jsonb, ARRAY[40]));
+SELECT count(*) FROM pgmq.send_batch('flight_grouped', array_fill('1'::jsonb, ARRAY[9]),
+	ARRAY(SELECT jsonb_build_object('x-pgmq-group', i / 3) FROM generate_series(0, 8) AS i));
+-- what is leased already counts; what is delayed does not
+SELECT count(*) FROM pgmq.read('flight', 600, 2);
+SELECT count(*) FROM pgmq.send_batch('flight', array_fill('"late"'::jsonb, ARRAY[9]), 600);
+SELECT pgmq.set_policy('Flight', max_in_flight => 5), pgmq.set_policy('flight_grouped', max_in_flight => 4);
+SELECT count(*) FROM pgmq.read('flight', 600, 2);
+SELECT count(*) FROM pgmq.read('flight', 600, NULL);
+CALL pgmq.wait('flight', 0);
+-- neither what is popped nor a lease of no time needs room, and they are handed out when there is none
+SELECT count(*) FROM pgmq.pop('flight', 2);
+SELECT count(*) FROM pgmq.read('flight', 0, 1);
+SELECT count(*) FROM pgmq.read('flight', 600, 1);
+SELECT count(*) FROM pgmq.read('flight', 600, 1, '{"a": 1}');
+SELECT count(*) FROM pgmq.read_where('flight', 600, 1);
+SELECT count(*) FROM pgmq.read_with_poll('flight', 600, 1, 0);
+-- each way to end leases makes room
+SELECT pgmq.delete('flight', 1);
+SELECT pgmq.archive('flight', 2);
+SELECT msg_id FROM pgmq.set_vt('flight', 3, 0);
+CALL pgmq.wait('flight', 0);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT pgmq.delete('flight', ARRAY[3, 4]);
+SELECT msg_id FROM pgmq.set_vt('flight', 5, clock_timestamp() + interval '100 ms');
+SELECT pg_sleep(0.11);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+-- a lease that ends earlier than all others goes on to count
+SELECT msg_id FROM pgmq.set_vt('flight', 5, 300);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT pgmq.archive('flight', ARRAY(SELECT msg_id FROM pgmq.q_flight WHERE vt > now() AND read_ct > 0 AND msg_id <> 5));
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+-- groups
+SELECT count(*) FROM pgmq.read_grouped_rr('flight_grouped', 600, 3);
+CALL pgmq.wait_grouped('flight_grouped', 0);
+SELECT count(*) FROM pgmq.read_grouped('flight_grouped', 600, 9);
+SELECT pgmq.delete('flight_grouped', ARRAY[1, 4, 7]);
+SELECT count(*) FROM pgmq.read_grouped_head('flight_grouped', 600, 2);
+SELECT count(*) FROM pgmq.read_grouped('flight_grouped', 600, 9);
+SELECT count(*) FROM pgmq.read_grouped('flight_grouped', 600, 9);
+SELECT count(*) FROM pgmq.read_grouped_with_poll('flight_grouped', 600, 9, 0);
+CALL pgmq.wait_grouped('flight_grouped', 0);
+-- both limits; without one of them; the columns go with it
+SELECT pgmq.set_policy('flight', max_in_flight => 8, rate_limit => 4, rate_period => '1 day');
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT pgmq.set_policy('flight', max_in_flight => 20);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT pgmq.reset_policy('flight', '{rate_limit}');
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT pgmq.reset_policy('flight', '{max_in_flight}');
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT attname FROM pg_attribute WHERE attrelid = 'pgmq.q_flight'::regclass AND attname LIKE 'pgmq\_%' AND NOT attisdropped;
+-- without an index on vt
+SELECT pgmq.drop_queue('flight'), pgmq.create('flight');
+DROP INDEX pgmq.q_flight_vt_idx;
+SELECT pgmq.set_policy('flight', max_in_flight => 2);
+SELECT count(*) FROM pgmq.send_batch('flight', array_fill('1'::jsonb, ARRAY[9]));
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT pgmq.delete('flight', 1);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT pgmq.drop_queue('flight'), pgmq.drop_queue('flight_grouped');
