@@ -36,6 +36,15 @@ SELECT count(*) FROM pgmq.read('flight', 600, 9);
 SELECT pgmq.archive('flight', ARRAY(SELECT msg_id FROM pgmq.q_flight WHERE vt > now() AND read_ct > 0 AND msg_id <> 5));
 SELECT count(*) FROM pgmq.read('flight', 600, 9);
 SELECT count(*) FROM pgmq.read('flight', 600, 9);
+-- what is given back with a delay is not in flight; what is touched is
+SELECT pgmq.nack('flight', 5, 2, NULL, 600), pgmq.release('flight', 12, 1, 600), pgmq.touch('flight', 13, 1, 60);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT msg_id, outcome FROM pgmq.nack_batch('flight', ARRAY[13, 14, 15], ARRAY[1, 1, 1], NULL, 600);
+SELECT ok FROM pgmq.touch_batch('flight', ARRAY[16, 17], ARRAY[1, 1], 30);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT pgmq.nack('flight', 16, 1, NULL, 0), pgmq.ack('flight', 17, 1), pgmq.ack_archive('flight', 18, 1);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
+SELECT count(*) FROM pgmq.read('flight', 600, 9);
 -- groups
 SELECT count(*) FROM pgmq.read_grouped_rr('flight_grouped', 600, 3);
 CALL pgmq.wait_grouped('flight_grouped', 0);

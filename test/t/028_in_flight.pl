@@ -130,10 +130,12 @@ sql_is("SELECT 1 FROM pgmq.read('q', 600, 1); $READ; SELECT 1 FROM pgmq.set_vt('
 ################################################################# one active consumer
 
 make_queue(q{create('q')}, 1);
-foreach my $i (1 .. 5)
+sql_is("BEGIN; $READ; COMMIT; $READ; BEGIN; SELECT pgmq.delete('q', 1); $READ; ROLLBACK; $READ; SELECT pgmq.delete('q', 1); $READ",
+	"1\n0\nt\n1\n0\nt\n1", 'one active consumer: in the place of what this transaction has acknowledged');
+foreach my $i (2 .. 6)
 {
-	sql_is("BEGIN; $READ; COMMIT; $READ; BEGIN; SELECT pgmq.delete('q', $i); $READ; SELECT pgmq.delete('q', $i + 1); ROLLBACK; $READ; SELECT pgmq.delete('q', $i)",
-		"1\n0\nt\n1\nt\n0\nt", "one active consumer: message $i");
+	sql_is("SELECT msg_id FROM pgmq.next('q', 600, 5, ARRAY[$i], ARRAY[1]); $READ; SELECT msg_id FROM pgmq.next('q', 600, 5, ARRAY[$i], ARRAY[1])",
+		$i + 1 . "\n0", "one active consumer: next gives the message after $i");
 }
 
 ########################################################################## waiting
