@@ -48,6 +48,23 @@
 /* How many partitions are near */
 #define NEAR_TABLES 2
 
+/* Whether the message in the slot is dead; each version of a message says so for itself */
+static bool
+is_dead(const GroupQueue *queue, const Place *place, TupleTableSlot *slot, const Peeked *peeked)
+{
+	bool		isnull[3];
+	TimestampTz enqueued_at = DatumGetTimestampTz(slot_getattr(slot, place->enqueued_attno, &isnull[0]));
+	Datum		headers = slot_getattr(slot, place->headers_attno, &isnull[1]);
+	int32		releases = 0;
+	bool		exhausted;
+
+	if (place->releases_attno)
+		releases = DatumGetInt32(slot_getattr(slot, place->releases_attno, &isnull[2]));
+	return !isnull[0] &&
+		survey_is_dead(queue->rule, peeked->read_ct, place->releases_attno && !isnull[2] ? releases : 0,
+					   enqueued_at, headers, isnull[1], &exhausted);
+}
+
 /* Describe what a dirty snapshot has just found; a row with NULL columns cannot be handed out */
 void
 front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
@@ -69,6 +86,8 @@ front_peek(GroupQueue *queue, GroupTable *table, TupleTableSlot *slot,
 		peeked->vt = DT_NOBEGIN;
 	if (isnull[3])
 		peeked->read_ct = 0;
+	peeked->dead = queue->rule != NULL && peeked->vt <= queue->rule->now &&
+		is_dead(queue, &table->place, slot, peeked);
 	peeked->table = table;
 	peeked->tid = slot->tts_tid;
 

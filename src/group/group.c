@@ -120,6 +120,20 @@ sweep(GroupRequest *request)
 
 /* ---- without a group index ---- */
 
+/* The dead messages at the beginnings of groups; or ("peek") whether there is one */
+static void
+move_slowly(GroupRequest *request)
+{
+	SlowMessage *messages;
+	int			count = slow_messages(&request->queue, FILL, SLOW_DEAD, request->peek ? 1 : SURVEY_MAX_DEAD,
+									  request->moment, !request->peek, &messages);
+
+	if (request->peek)
+		request->total += count;
+	else
+		run_move_found(request, messages, count);
+}
+
 static void
 read_slowly(GroupRequest *request)
 {
@@ -130,8 +144,10 @@ read_slowly(GroupRequest *request)
 
 	group_forget_index(&request->queue);
 	front_open_all(&request->queue);
-	count = slow_messages(&request->name, request->policy, request->unlimited ? -1 : request->quantity,
-						  request->moment, !request->peek, &messages);
+	if (request->queue.rule != NULL && !request->moves_nothing)
+		move_slowly(request);
+	count = slow_messages(&request->queue, request->policy, request->queue.rule != NULL ? SLOW_LIVE : SLOW_ALL,
+						  request->unlimited ? -1 : request->quantity, request->moment, !request->peek, &messages);
 	for (i = 0; i < count; i++)
 	{
 		Peeked		peeked = {.msg_id = messages[i].msg_id};
@@ -209,10 +225,13 @@ lease(GroupRequest *request, TimestampTz now)
 static void
 hand_out(GroupRequest *request)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	bool		leased = request->nfronts > 0 && !request->peek && lease(request, now);
+	TimestampTz now;
+	bool		leased;
 	int			i;
 
+	run_move_all(request);
+	now = GetCurrentTimestamp();
+	leased = request->nfronts > 0 && !request->peek && lease(request, now);
 	if (request->queue.notes == NULL)
 		return;
 	/* If not, the unchanged notes say to look at these groups again */
@@ -252,7 +271,7 @@ read_by_notes(GroupRequest *request)
 	check_late(request);
 	hand_out(request);
 	request->look_in = Max(request->look_in, horizon_sweep_in(h));
-	horizon_end(h, request->nfronts);
+	horizon_end(h, request->nfronts + request->ndead);
 	return true;
 }
 
@@ -266,6 +285,10 @@ begin_attempt(GroupRequest *request)
 	request->total = request->handed_out = request->look_in = 0;
 	request->claimed = NIL;
 	request->unavailable = 0;
+	request->runs = NIL;
+	request->ndead = 0;
+	request->deadline = 0;
+	request->unmoved = false;
 	memset(&request->notes, 0, sizeof(request->notes));
 	/* Row versions that this transaction has written before can be locked */
 	CommandCounterIncrement();
@@ -318,6 +341,11 @@ take_groups(GroupRequest *request, Outlook *outlook)
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("the queue's table does not have the columns of a queue"),
 				 errdetail("Groups are read from ordinary tables of the access method heap, and their partitions.")));
+	}
+	if ((request->delivery->set & POLICY_DEAD) != 0)
+	{
+		request->rule = policy_rule(request->delivery, request->moment);
+		request->queue.rule = &request->rule;
 	}
 	if (!request->peek)
 		effect_taking(&request->name, PG_INT32_MAX);
@@ -378,7 +406,15 @@ request_run(GroupRequest *request, Outlook *outlook)
 			request->unlimited = false;
 			request->quantity = gate.most;
 		}
+		request->delivery = gate.policy;
+		request->moves_nothing = false;
 		got = take_groups(request, outlook);
+		if (got == 0 && request->unmoved)
+		{
+			request->moves_nothing = true;
+			begin_attempt(request);
+			got = take_groups(request, outlook);
+		}
 		policy_gate_done(&gate, got);
 		request->unlimited = unlimited;
 		request->quantity = quantity;

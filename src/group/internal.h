@@ -66,6 +66,7 @@ typedef struct GroupQueue
 	List	   *locked;			/* oids of those that were locked for writing: see front_open_all() */
 	Snapshot	fixed;			/* above READ COMMITTED: only what it sees can be taken */
 	bool		policed;		/* row-level security hides messages from the current role */
+	const SurveyRule *rule;		/* when a message is dead; NULL: never, or the caller does not ask */
 } GroupQueue;
 
 extern bool group_open(GroupQueue *queue, const QueueName *name, bool for_reading);
@@ -73,6 +74,7 @@ extern void group_close(GroupQueue *queue, bool keep_lock);
 extern void group_forget_index(GroupQueue *queue);
 extern void front_open_all(GroupQueue *queue);
 extern void front_close_indexes(GroupQueue *queue);
+extern void front_lock_leaves(GroupQueue *queue);
 extern bool front_open_table(GroupQueue *queue, GroupTable *table);
 extern void front_close_table(GroupQueue *queue, GroupTable *table);
 extern bool front_is_current(GroupQueue *queue);
@@ -91,6 +93,7 @@ typedef struct Peeked
 	bool		locked;			/* locked by one of them */
 	bool		settled;		/* front_next_message() only: a version that no other transaction is changing */
 	bool		unseen;			/* not in the fixed snapshot */
+	bool		dead;			/* it may not be delivered any more */
 	GroupTable *table;
 	ItemPointerData tid;
 } Peeked;
@@ -246,7 +249,15 @@ typedef struct SlowMessage
 	int64		head;
 } SlowMessage;
 
-extern int	slow_messages(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, bool lock,
-						  SlowMessage **found);
+/* Which messages are meant: all, or, by the rule of the policy, the live or the dead ones */
+typedef enum SlowKind
+{
+	SLOW_ALL,
+	SLOW_LIVE,
+	SLOW_DEAD
+} SlowKind;
+
+extern int	slow_messages(const GroupQueue *queue, Policy policy, SlowKind kind, int64 limit, TimestampTz moment,
+						  bool lock, SlowMessage **found);
 
 #endif							/* PGMQ_GROUP_INTERNAL_H */

@@ -349,6 +349,29 @@ front_open_all(GroupQueue *queue)
 }
 
 /*
+ * Lock the partitions in which rows are locked, before the first of several statements that
+ * change these.  Closes all indexes.
+ */
+void
+front_lock_leaves(GroupQueue *queue)
+{
+	Leaf	  **leaves = palloc(sizeof(Leaf *) * (list_length(queue->opened) + 1));
+	int			count = 0;
+	ListCell   *lc;
+
+	front_close_indexes(queue);
+	foreach(lc, queue->opened)
+	{
+		const GroupTable *table = lfirst(lc);
+
+		if (table->part != NULL && table->lock_slot != NULL)
+			leaves[count++] = table->part;
+	}
+	leaves_lock(leaves, count);
+	pfree(leaves);
+}
+
+/*
  * Whether every change of the queue reaches its notes.  The triggers of a queue
  * that was renamed by hand still write to the notes of its old name.
  */

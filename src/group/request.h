@@ -8,6 +8,7 @@
 #include "access/xact.h"
 #include "utils/hsearch.h"
 
+#include "policy/policy.h"
 #include "group/internal.h"
 
 /* A group that is handed out, with its messages in order */
@@ -21,6 +22,8 @@ typedef struct Front
 	bool		ended;			/* no more is available */
 	GroupScan  *scan;			/* open while the front is being taken from */
 	Claim		claim;			/* of its notes */
+	int64	   *dead;			/* the run at the front of the group, to be moved */
+	int			ndead;
 } Front;
 
 /* The request of one call, which may take several attempts; and the state of an attempt */
@@ -48,7 +51,23 @@ typedef struct GroupRequest
 	bool		peek;			/* take nothing, only count available groups */
 	int			unavailable;		/* of which there were so many */
 	bool		waiting;		/* another attempt follows, in this transaction */
+
+	const QueuePolicy *delivery;	/* of the queue */
+	SurveyRule	rule;			/* of this policy */
+	List	   *runs;			/* fronts with dead messages */
+	int			ndead;			/* of which there are so many */
+	bool		passed;			/* this look has skipped dead messages */
+	int64		deadline;		/* by ticks(): no more groups are looked at; 0: none */
+	bool		unmoved;		/* some could not be moved */
+	bool		moves_nothing;	/* groups that begin with a dead message are left as they are */
 } GroupRequest;
+
+/* The call has spent enough time on what it does not take */
+static inline bool
+request_is_late(const GroupRequest *request)
+{
+	return request->deadline != 0 && ticks() > request->deadline;
+}
 
 /* A look that writes nothing, not even about groups that are not available */
 static inline bool
@@ -58,6 +77,7 @@ request_is_quiet(const GroupRequest *request)
 }
 
 extern void front_add(Front *front, const Peeked *peeked);
+extern void front_pause(Front *front);
 extern bool request_wants(const GroupRequest *request);
 extern void request_add_front(GroupRequest *request, Front *front);
 extern int	compare_fronts(const void *a, const void *b);
@@ -67,5 +87,14 @@ extern void request_release(GroupRequest *request, Front *front, TimestampTz unt
 extern void request_consider_anyway(GroupRequest *request, const Note *note);
 extern void request_consider_claimed(GroupRequest *request);
 extern void request_look(GroupRequest *request, Horizon *h);
+extern bool request_judge(GroupRequest *request, const Claim *claim, const text *key, bool late);
+extern void request_withdraw(GroupRequest *request, Front *front);
+
+/* deadrun.c */
+extern bool run_may_begin(GroupRequest *request);
+extern bool run_take(GroupRequest *request, Front *front, const Peeked *first);
+extern bool run_pass(GroupRequest *request, const text *key, const Peeked *first, Peeked *live);
+extern void run_move_all(GroupRequest *request);
+extern void run_move_found(GroupRequest *request, const SlowMessage *messages, int count);
 
 #endif							/* PGMQ_REQUEST_H */

@@ -18,6 +18,10 @@
  *
  * So of two readers only one gets the first message, and the other gets none of its group.  Row-level security
  * applies to both statements, as to any other.
+ *
+ * If messages of the queue can be dead, the same is done twice.  First what counts as visible are the dead ones, so
+ * those at the beginning of each group are found, which the caller moves.  Then it is the live ones: a dead message
+ * that is left is in the way of those after it, as if it were delayed.
  */
 #include "pgmq.h"
 
@@ -34,7 +38,10 @@
 #include "queue/queue.h"
 #include "group/internal.h"
 
-/* $1 now, $2 how many (NULL: all), $3 first messages of groups to leave out; where the rows are, is put in for %s */
+/*
+ * $1 now, $2 how many (NULL: all), $3 first messages of groups to leave out.  In place of %s: where the rows are, and
+ * which messages are meant.
+ */
 #define FIND_MESSAGES \
 	"SELECT msg_id, head, relid, tid FROM (SELECT msg_id," \
 	" pg_catalog.first_value(msg_id) OVER in_order AS head, relid, tid," \
@@ -43,7 +50,7 @@
 	" pg_catalog.first_value(read_ct) OVER in_order AS first_read_ct," \
 	" pg_catalog.bool_or(held) OVER (PARTITION BY grp) AS any_held" \
 	" FROM (SELECT msg_id, read_ct, %s, (" GROUP_NAME ") COLLATE pg_catalog.\"C\" AS grp," \
-	" COALESCE(vt OPERATOR(pg_catalog.<=) $1 OR vt OPERATOR(pg_catalog.=) enqueued_at, false) AS visible," \
+	" COALESCE(vt OPERATOR(pg_catalog.<=) $1 OR vt OPERATOR(pg_catalog.=) enqueued_at, false)%s AS visible," \
 	" COALESCE(read_ct OPERATOR(pg_catalog.>) 0 AND vt OPERATOR(pg_catalog.>) $1" \
 	" AND vt OPERATOR(pg_catalog.<>) enqueued_at, false) AS held FROM {queue}) AS messages" \
 	" WINDOW in_order AS (PARTITION BY grp ORDER BY msg_id)) AS messages" \
@@ -59,6 +66,16 @@ static const char *const find_messages[] = {
 /* Column privileges do not cover the place of a row; then (3) leaves out what is claimed */
 #define PLACE "tableoid AS relid, ctid AS tid"
 #define NO_PLACE "NULL::pg_catalog.oid AS relid, NULL::pg_catalog.tid AS tid"
+
+/* $4 to $6 are those of survey_rule_args(), %s how often a message was released */
+#define DEAD_REASON \
+	" AND pgmq._dead_reason(read_ct, %s, enqueued_at, headers, $4, $5, $6) IS "
+
+static const char *const kinds[] = {
+	[SLOW_ALL] = "",
+	[SLOW_LIVE] = DEAD_REASON "NULL",
+	[SLOW_DEAD] = DEAD_REASON "NOT NULL"
+};
 
 /* $1 which, $2 now */
 #define LOCK_MESSAGES \
@@ -201,25 +218,56 @@ keep_free(SlowMessage *messages, IdList *claimed)
 #define SPARE 16
 #define SPARE_FACTOR 8
 
+static const char *
+find_statement(const GroupQueue *queue, Policy policy, SlowKind kind)
+{
+	bool		may_ask = pg_class_aclcheck(RelationGetRelid(queue->queue), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	Place		place = {0};
+
+	if (kind != SLOW_ALL)
+		(void) place_columns(queue->queue, &place);
+	return psprintf(find_messages[policy], may_ask ? PLACE : NO_PLACE,
+					psprintf(kinds[kind], place.releases_attno ? "pgmq_releases" : "NULL::pg_catalog.int4"));
+}
+
+/* The arguments that all of its runs have in common; how many arguments there are */
+static int
+find_arguments(const GroupQueue *queue, SlowKind kind, Datum *values, char *nulls)
+{
+	bool		isnull[3];
+	int			i;
+
+	memset(nulls, ' ', 6);
+	if (kind == SLOW_ALL)
+		return 3;
+	survey_rule_args(queue->rule, &values[3], isnull);
+	for (i = 0; i < 3; i++)
+		nulls[3 + i] = isnull[i] ? 'n' : ' ';
+	return 6;
+}
+
 /* Messages as (1) finds them, that are not claimed, in the order of the policy */
 static SlowMessage *
-find_free(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, int *count)
+find_free(const GroupQueue *queue, Policy policy, SlowKind kind, int64 limit, TimestampTz moment, int *count)
 {
-	Oid			relid = queue_relid(name, QUEUE_TABLE);
-	bool		may_ask = OidIsValid(relid) && pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-	const char *sql = psprintf(find_messages[policy], may_ask ? PLACE : NO_PLACE);
-	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID, INT8ARRAYOID};
+	const char *sql = find_statement(queue, policy, kind);
+	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT4OID, INT8OID, TIMESTAMPTZOID};
+	Datum		values[lengthof(argtypes)] = {TimestampTzGetDatum(moment)};
+	char		nulls[lengthof(argtypes) + 1] = {0};
+	int			nargs = find_arguments(queue, kind, values, nulls);
 	int64		most = limit < 0 ? -1 : limit + SPARE;
 	IdList		claimed = {0};
 
 	for (;;)
 	{
 		int			before = claimed.count;
-		Datum		values[] = {TimestampTzGetDatum(moment), Int64GetDatum(most), array_of(&claimed)};
 		SlowMessage *messages;
 		bool		all;
 
-		run(sql, name, 3, argtypes, values, most < 0 ? " n " : NULL, GetLatestSnapshot());
+		values[1] = Int64GetDatum(most);
+		nulls[1] = most < 0 ? 'n' : ' ';
+		values[2] = array_of(&claimed);
+		run(sql, &queue->name, nargs, argtypes, values, nulls, GetLatestSnapshot());
 		all = most < 0 || SPI_processed < most;
 		messages = palloc_extended(sizeof(SlowMessage) * (SPI_processed + 1), MCXT_ALLOC_HUGE);
 		*count = keep_free(messages, &claimed);
@@ -238,11 +286,11 @@ find_free(const QueueName *name, Policy policy, int64 limit, TimestampTz moment,
  * "lock" says so.  "limit" is how many, or -1.  The caller has connected to SPI.
  */
 int
-slow_messages(const QueueName *name, Policy policy, int64 limit, TimestampTz moment, bool lock,
+slow_messages(const GroupQueue *queue, Policy policy, SlowKind kind, int64 limit, TimestampTz moment, bool lock,
 			  SlowMessage **found)
 {
 	int			count;
-	SlowMessage *messages = find_free(name, policy, limit, moment, &count);
+	SlowMessage *messages = find_free(queue, policy, kind, limit, moment, &count);
 	int64	   *locked;
 	int			nlocked;
 	int			kept = 0;
@@ -253,7 +301,7 @@ slow_messages(const QueueName *name, Policy policy, int64 limit, TimestampTz mom
 	if (!lock || count == 0)
 		return count;
 
-	locked = lock_messages(name, messages, count, moment, &nlocked);
+	locked = lock_messages(&queue->name, messages, count, moment, &nlocked);
 	for (i = 0; i < count; i++)
 	{
 		bool		first = messages[i].msg_id == messages[i].head;

@@ -45,7 +45,7 @@ front_add(Front *front, const Peeked *peeked)
 	front->ids[front->count++] = peeked->msg_id;
 }
 
-static void
+void
 front_pause(Front *front)
 {
 	if (front->scan)
@@ -87,6 +87,8 @@ take_first(GroupRequest *request, Front *front, const Peeked *first)
 		front_pause(front);
 		return false;
 	}
+	if (first->dead)
+		return run_take(request, front, first);
 	front_add(front, first);
 	return true;
 }
@@ -103,7 +105,7 @@ take_next(GroupRequest *request, Front *front)
 	if (front->scan == NULL)
 		front->scan = front_begin(&request->queue, front->key, front->ids[front->count - 1] + 1);
 	found = front_next(front->scan, &peeked);
-	front->ended = !found || !peeked_is_available(&peeked, request->moment) ||
+	front->ended = !found || !peeked_is_available(&peeked, request->moment) || peeked.dead ||
 		!front_lock(&request->queue, &peeked);
 	if (front->ended)
 	{
@@ -120,6 +122,8 @@ take_next(GroupRequest *request, Front *front)
 bool
 request_wants(const GroupRequest *request)
 {
+	if (request_is_late(request))
+		return false;
 	if (request->unlimited)
 		return true;
 	return (request->policy == FILL ? request->total : request->nfronts) < request->quantity;
@@ -142,6 +146,23 @@ request_add_front(GroupRequest *request, Front *front)
 			;
 	}
 	front_pause(front);
+}
+
+/* What was taken of a group may not be handed out after all */
+void
+request_withdraw(GroupRequest *request, Front *front)
+{
+	int			kept = 0;
+	int			i;
+
+	for (i = 0; i < request->nfronts; i++)
+	{
+		if (request->fronts[i] != front)
+			request->fronts[kept++] = request->fronts[i];
+	}
+	request->nfronts = kept;
+	request->total -= front->count;
+	front->count = 0;
 }
 
 int
@@ -214,8 +235,8 @@ postpone(GroupRequest *request, const Claim *claim, const text *key, TimestampTz
 }
 
 /* R2: the group was not taken.  Look, and write the verdict.  False if the notes are right as they are. */
-static bool
-judge(GroupRequest *request, const Claim *claim, const text *key, bool late)
+bool
+request_judge(GroupRequest *request, const Claim *claim, const text *key, bool late)
 {
 	Verdict		verdict;
 
@@ -245,7 +266,11 @@ request_release(GroupRequest *request, Front *front, TimestampTz until)
  * Look at the group of a note; "first" is its first message as it was a moment ago, NULL
  * if there was none.  A note that others have locked is set aside, unless the group is
  * wanted "anyway": then it gets a note of its own if it is taken.  False if the note is
- * left as it is, and due.
+ * left as it is, and due, for the next read.
+ *
+ * The notes of a group of which nothing but dead messages is taken are left to the
+ * trigger, which runs when these are moved.  A group whose dead messages have to wait is
+ * for a sweep: reads must come to what is behind it.
  */
 static bool
 request_consider(GroupRequest *request, const Note *note, const Peeked *first, bool anyway)
@@ -255,9 +280,23 @@ request_consider(GroupRequest *request, const Note *note, const Peeked *first, b
 	bool		available = first != NULL && peeked_is_available(first, request->moment);
 	bool		late = note->late || notes_group_is_late(queue, note->key);
 	bool		seen_to = false;
+	Peeked		live;
 	TimestampTz until;
 
 	front->key = note->key;
+	if (available && first->dead)
+	{
+		if (!request->peek && !run_may_begin(request))
+		{
+			(void) request_has_seen(request, note->key, true);
+			return true;
+		}
+		if (request->peek)
+		{
+			available = run_pass(request, note->key, first, &live);
+			first = &live;
+		}
+	}
 	if (request->peek && available &&
 		!(late && front_is_held_behind(queue, note->key, first, request->moment, &until)))
 		front_add(front, first);
@@ -274,11 +313,14 @@ request_consider(GroupRequest *request, const Note *note, const Peeked *first, b
 			return true;
 		}
 		if (request->peek || !available || !take_first(request, front, first))
-			seen_to = judge(request, &front->claim, note->key, late);
-		else if (late && front_is_held_behind(queue, note->key, first, request->moment, &until))
+			seen_to = request_judge(request, &front->claim, note->key, late);
+		else if (late && front->count > 0 &&
+				 front_is_held_behind(queue, note->key, &front->first, request->moment, &until))
 			request_release(request, front, until);
 	}
 	(void) request_has_seen(request, note->key, true);
+	if (front->ndead > 0)
+		request->runs = lappend(request->runs, front);
 	if (front->count > 0)
 		request_add_front(request, front);
 	return seen_to;
@@ -342,6 +384,8 @@ typedef struct Window
 	NoteScan   *fresh;
 	HorizonFinds finds;
 	int64		highest[2];		/* id of a fresh note, and of a due one */
+	TimestampTz due_from;
+	TimestampTz due_highest;	/* vt of a due one */
 	List	   *left;			/* those that stay as they are */
 	Note	  **notes;
 	int			count;
@@ -399,6 +443,8 @@ window_fill(GroupRequest *request, Window *window, NoteScan **scan)
 		}
 		due = note->due;
 		window->highest[due] = Max(window->highest[due], note->id);
+		if (due)
+			window->due_highest = note->vt;
 		window->finds.fresh_messages += !due;
 		if (request_has_seen(request, note->key, false))
 			continue;
@@ -427,7 +473,12 @@ leave_notes(GroupRequest *request, Window *window)
 	HorizonFinds *finds = &window->finds;
 	ListCell   *lc;
 
+	finds->surveyed = request->queue.rule != NULL;
+	finds->passed = request->passed;
+	finds->stopped = request_is_late(request);
 	finds->due_exhausted = window->due == NULL;
+	if (!finds->due_exhausted)
+		finds->due_until = Max(window->due_highest - 1, window->due_from);
 	finds->fresh_exhausted = window->fresh == NULL;
 	finds->fresh_highest = window->highest[false];
 	foreach(lc, window->left)
@@ -441,7 +492,10 @@ leave_notes(GroupRequest *request, Window *window)
 			notes_add(&request->notes, note->key, DT_NOBEGIN, note->head, note->late);
 		}
 		else if (note->due)
+		{
 			finds->due_exhausted = false;
+			finds->due_until = Min(finds->due_until, note->vt - 1);
+		}
 		else
 		{
 			finds->fresh_exhausted = false;
@@ -463,8 +517,12 @@ request_look(GroupRequest *request, Horizon *h)
 	(void) horizon_indexes(h, &id_index, &vt_index);
 	window.notes = palloc(sizeof(Note *) * (window.max = WINDOW));
 	window.finds.due_until = request->moment;
+	request->passed = false;
 	if (horizon_next_due(h, request->moment, &range))
+	{
+		window.due_from = range.from;
 		window.due = notes_scan(&request->queue, vt_index, true, range.from, range.until);
+	}
 	if (horizon_next_fresh(h, 0, &range))
 		window.fresh = notes_scan(&request->queue, id_index, false, range.from, range.until);
 	do

@@ -528,6 +528,14 @@ try_work(Move *move, MoveWork work, const int64 *ids, int *count)
 	return error;
 }
 
+/* The move may succeed when it is tried again: another transaction was faster, or has the lock (5) */
+static bool
+is_passing(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
 /* Move messages in a subtransaction.  With *moved how many. */
 static ErrorData *
 try_move(Move *move, const int64 *ids, int count, int64 *moved)
@@ -541,6 +549,8 @@ try_move(Move *move, const int64 *ids, int count, int64 *moved)
 		before = count;
 		error = try_work(move, move_all, ids, &count);
 	} while (error == NULL && count > 0 && count < before);
+	if (error != NULL && is_passing(error) && move->order->try_later != NULL)
+		*move->order->try_later = true;
 	if (error == NULL && count > 0)
 	{
 		*moved = move->nids;
@@ -548,14 +558,6 @@ try_move(Move *move, const int64 *ids, int count, int64 *moved)
 			effect_messages(move->target, (int64) move->sent);
 	}
 	return error;
-}
-
-/* The move may succeed when it is tried again: another transaction was faster, or has the lock (5) */
-static bool
-is_passing(const ErrorData *error)
-{
-	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
-		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /* What could not be moved is not delivered and not moved for a while */

@@ -22,6 +22,7 @@ typedef struct MoveOrder
 	bool		leased_too;		/* also messages that are not visible */
 	bool		in_order;		/* none before an earlier one of the same call */
 	bool		waits;			/* waits for locks, and raises errors */
+	bool	   *try_later;		/* set if that was not possible now, because of other transactions; may be NULL */
 } MoveOrder;
 
 extern int64 move_messages(const MoveOrder *order, const int64 *ids, int count);
