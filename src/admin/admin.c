@@ -17,6 +17,7 @@
 
 #include "base/base.h"
 #include "queue/queue.h"
+#include "policy/policy.h"
 #include "group/group.h"
 #include "admin/admin.h"
 
@@ -145,6 +146,8 @@ drop_queue(const QueueName *name)
 		drop_table(name, QUEUE_TABLE);
 		if (group_has_notes(name))
 			drop_table(name, NOTES_TABLE);
+		if (keys_exist(name))
+			keys_drop(name);
 		drop_table(name, ARCHIVE_TABLE);
 		if (partitioned)
 			forget_partitions(name, needs);

@@ -283,6 +283,9 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name, QueueState *state)
 	if (OidIsValid(queue_relid(name, QUEUE_TABLE)) && registered_spelling(name) != NULL)
 		queue_require_owner(name);
 	lock_queue(name);
+	/* The keys of a queue that was dropped by hand, or by an old library */
+	if (!OidIsValid(queue_relid(name, QUEUE_TABLE)) && keys_exist(name))
+		keys_drop(name);
 	spelling = registered_spelling(name);
 	if (spelling == NULL)
 		*state = STATE_NEW;

@@ -83,7 +83,7 @@ static bool
 has_something(const QueueName *name)
 {
 	return group_index(name) != NULL || group_has_notes(name) || find_triggers(name) != NIL ||
-		policy_fitted(name) != NIL;
+		keys_exist(name) || policy_fitted(name) != NIL;
 }
 
 static void
@@ -107,6 +107,11 @@ clean_queue(FunctionCallInfo fcinfo, const QueueName *name)
 	{
 		run_ddl("DROP TABLE %s", name_table(name, NOTES_TABLE));
 		report(fcinfo, psprintf("table %s", name_table(name, NOTES_TABLE)));
+	}
+	if (keys_exist(name))
+	{
+		keys_drop(name);
+		report(fcinfo, psprintf("table %s", name_table(name, KEYS_TABLE)));
 	}
 	foreach(lc, policy_fitted(name))
 		report(fcinfo, lfirst(lc));

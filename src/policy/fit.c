@@ -80,9 +80,11 @@ policy_fit(const QueueName *name, uint32 set)
 	}
 	if (actions.len > 0)
 		alter(name, actions.data);
+	if ((set & POLICY_DEDUP_WINDOW) != 0)
+		keys_make(name);
 }
 
-/* Remove what none of these settings needs */
+/* Remove what none of these settings needs.  The keys stay: send_unique() needs no setting. */
 void
 policy_unfit(const QueueName *name, uint32 set)
 {

@@ -12,6 +12,7 @@
  * settings	The functions that users set policies with.
  * values	Which values a setting may have.
  * fit		What a policy adds to the tables of a queue, made and removed on demand.
+ * keys		The table with the keys that were sent to a queue.
  *
  * Code never infers from a policy what a queue's tables have: it asks for the columns,
  * indexes and tables that exist now, and works without them.
@@ -82,6 +83,22 @@ extern void policy_fit(const QueueName *name, uint32 set);
 extern void policy_unfit(const QueueName *name, uint32 set);
 extern bool policy_counts_failures(const QueueName *name);
 extern List *policy_fitted(const QueueName *name);
+
+/* ---- keys.c ---- */
+
+typedef struct KeysTable
+{
+	Oid			relid;
+	Oid			owner;
+	bool		has_code;		/* of its owner, that statements on it can run */
+} KeysTable;
+
+extern bool keys_exist(const QueueName *name);
+extern bool keys_lock(const QueueName *name, KeysTable *keys);
+extern void keys_begin(const KeysTable *keys, OwnerScope *scope);
+extern void keys_make(const QueueName *name);
+extern void keys_drop(const QueueName *name);
+extern void keys_require_window(Datum window);
 
 /* ---- gate.c ---- */
 

@@ -38,7 +38,7 @@ const PolicySetting policy_settings[POLICY_SETTINGS] = {
 	{"max_in_flight", 1, 1e6, "from 1 to 1000000", INT4OID, true},
 	{"rate_limit", 1, 1e9, "from 1 to 1000000000", INT4OID, true},
 	{"rate_period", A_TIME, INTERVALOID, true},
-	{"dedup_window", A_TIME, INTERVALOID, false},
+	{"dedup_window", A_TIME, INTERVALOID, true},
 	{"archive_retention", A_TIME, INTERVALOID, true}
 };
 

@@ -23,6 +23,7 @@ typedef struct PolicySetting
 #define POLICY_SETTINGS 15
 #define SETTING_DEAD_LETTER_QUEUE 1
 #define SETTING_PRIORITY 8
+#define SETTING_DEDUP_WINDOW 13
 
 extern const PolicySetting policy_settings[POLICY_SETTINGS];
 

@@ -184,7 +184,7 @@ attach_old(const char *datetime_string, const PartSet *set, const char *old, int
 	run_ddl("ALTER TABLE %s DROP CONSTRAINT " READY, partition);
 }
 
-/* Whether a queue has the table: as its own, its archive or its list of groups */
+/* Whether a queue has the table: as its own, its archive, its list of groups or its keys */
 static bool
 is_of_a_queue(const char *relname)
 {
@@ -192,7 +192,8 @@ is_of_a_queue(const char *relname)
 					 "SELECT FROM ONLY pgmq.meta WHERE $1 OPERATOR(pg_catalog.=) ANY (ARRAY["
 					 " 'q_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
 					 " 'a_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
-					 " 'g_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name)])", 1, &relname) > 0;
+					 " 'g_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name),"
+					 " 'k_' OPERATOR(pg_catalog.||) pg_catalog.lower(queue_name)])", 1, &relname) > 0;
 }
 
 static bool

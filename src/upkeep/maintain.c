@@ -460,13 +460,14 @@ static const struct
 {
 	const char *what;
 	UpkeepStep	step;
-	bool		any_table;
+	bool		(*is_due) (const QueueName *name, char prefix); /* NULL: of a partitioned table */
 }			steps[] = {
-	{"converted archive", convert_step, false},
-	{"default partition", overrun_step, false},
-	{"new partitions", premake_step, false},
-	{"old partitions", retention_step, false},
-	{"old rows of the archive", retire_step, true}
+	{"converted archive", convert_step, NULL},
+	{"default partition", overrun_step, NULL},
+	{"new partitions", premake_step, NULL},
+	{"old partitions", retention_step, NULL},
+	{"old rows of the archive", retire_step, retire_is_set},
+	{"free keys", tidy_step, tidy_is_due}
 };
 
 static OwnerShare *
@@ -515,17 +516,17 @@ maintain_table(Maintenance *m, const QueueName *name, char prefix)
 	Oid			relid = queue_relid(name, prefix);
 	Oid			owner = owner_of(relid);
 	bool		partitioned = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
-	bool		retires = retire_is_set(name, prefix);
 	int			i;
 
 	if (list_member_oid(m->slow_owners, owner))
 		return;
 	for (i = 0; i < lengthof(steps); i++)
 	{
-		Task		task = {*name, prefix, steps[i].what, steps[i].step, steps[i].any_table, PG_INT64_MIN, InvalidOid};
+		bool		any_table = steps[i].is_due != NULL;
+		Task		task = {*name, prefix, steps[i].what, steps[i].step, any_table, PG_INT64_MIN, InvalidOid};
 		StepResult	result;
 
-		if (!(steps[i].any_table ? retires : partitioned))
+		if (!(any_table ? steps[i].is_due(name, prefix) : partitioned))
 			continue;
 		result = run_for_owner(m, &task, share_of(m, owner));
 		if (result == STEP_BUSY || result == STEP_REFUSED)

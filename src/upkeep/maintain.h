@@ -42,6 +42,8 @@ extern bool premake_step(Upkeep *upkeep);
 extern bool retention_step(Upkeep *upkeep);
 extern bool retire_is_set(const QueueName *name, char prefix);
 extern bool retire_step(Upkeep *upkeep);
+extern bool tidy_is_due(const QueueName *name, char prefix);
+extern bool tidy_step(Upkeep *upkeep);
 
 extern bool upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *pm);
 extern int64 queue_last_id(const QueueName *name);

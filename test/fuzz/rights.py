@@ -20,6 +20,8 @@ NEEDS = {
     "SELECT * FROM pgmq.send('{q}', '{{}}'::jsonb)": "q:SELECT q:INSERT",
     "SELECT * FROM pgmq.send('{q}', '{{}}'::jsonb, 0)": "q:SELECT q:INSERT",
     "SELECT * FROM pgmq.send_batch('{q}', ARRAY['{{}}', '1']::jsonb[], now())": "q:SELECT q:INSERT",
+    "SELECT * FROM pgmq.send_unique('{q}', '1', 'key')": "q:SELECT q:INSERT",
+    "SELECT * FROM pgmq.send_unique_batch('{q}', '{{1,2}}', '{{key,other}}', '1 hour')": "q:SELECT q:INSERT",
     "SELECT * FROM pgmq._send_batch('{q}', ARRAY['{{}}']::jsonb[], NULL, now())": "q:SELECT q:INSERT",
     "SELECT * FROM pgmq.read('{q}', 0, 2)": "q:SELECT q:UPDATE",
     "SELECT * FROM pgmq.read('{q}', 0, 2147483647, '{{\"a\": 1}}')": "q:SELECT q:UPDATE",

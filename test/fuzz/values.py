@@ -101,6 +101,11 @@ class Values:
         text = ".".join(["f"] + words)
         return "NULL" if text == "f.NULL" else lit(text)
 
+    def dedup_key(self):
+        if self.odd():
+            return self.rng.choice(("NULL", "''", "repeat('x', 255)", "repeat('x', 256)", "repeat('\u00e9', 127)", lit(self.rng.choice(ODD_NAMES))))
+        return "'k%d'" % self.rng.randrange(5)
+
     def argument(self, name, kind):
         """For one argument of a function, by its name and type"""
         rng = self.rng
@@ -112,6 +117,8 @@ class Values:
                 return "NULL" if text == "NULL" else lit(text)
             if name in ("pattern", "routing_key"):
                 return self.key(name == "pattern")
+            if name == "dedup_key":
+                return self.dedup_key()
             if name == "dead_letter_queue":
                 return self.name() if rng.random() < 0.5 else "NULL"
             if name == "overflow":
@@ -125,6 +132,8 @@ class Values:
             return rng.choice(("'pg_partman'", "'pgmq'", "NULL", "''", self.name()))
         if kind == "text[]" and name == "settings":
             return self.array(lambda: lit(rng.choice(("max_reads", "retry_delay", "priority", "message_ttl", "none"))), "text")
+        if kind == "text[]" and name == "dedup_keys":
+            return self.array(self.dedup_key, "text")
         if kind == "text[]":
             if rng.random() < 0.01:
                 return "(SELECT array_agg('z' || i) FROM generate_series(1, %d) AS i)" % rng.choice((100, 5000, 100000))

@@ -21,6 +21,8 @@ $node->start;
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION pgmq;
 	SELECT pgmq.create('work');
+	SELECT pgmq.create('kept');
+	SELECT pgmq.send_unique('kept', '1', 'key', '1 day');
 	SELECT pgmq.create_unlogged('fast')});
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
@@ -244,7 +246,10 @@ sub check_unlogged
 	$told{fast} = $first;
 	is($node->safe_psql('postgres', "SELECT msg_id, message FROM pgmq.read('fast', 10, 1)"), "$first|0",
 		"$when: it can be read");
-	$node->safe_psql('postgres', "SELECT pgmq.send_batch('fast', array_fill('0'::jsonb, '{99}'))");
+	is($node->safe_psql('postgres', "SELECT is_duplicate FROM pgmq.send_unique('fast', '0', 'key', '1 day')"), 'f', "$when: its keys are gone");
+	is($node->safe_psql('postgres', "SELECT * FROM pgmq.send_unique('kept', '0', 'key', '1 day')"), '1|t',
+		"$when: those of another queue are not");
+	$node->safe_psql('postgres', "SELECT pgmq.send_batch('fast', array_fill('0'::jsonb, '{98}'))");
 	is($node->safe_psql('postgres',
 			"SELECT count(*) FROM pgmq.archive('fast', ARRAY(SELECT msg_id FROM pgmq.q_fast))"),
 		'100', "$when: its archive takes the new messages");

@@ -34,12 +34,13 @@ $node->safe_psql('origin', q{
 	SELECT pgmq.delete('orders', 21);
 	BEGIN; SELECT pgmq.send('orders', '"burnt"'); ROLLBACK;
 
-	SELECT pgmq.send_batch('scratch', array_fill('{"s": 1}'::jsonb, '{40}'));
+	SELECT pgmq.send_batch('scratch', array_fill('{"s": 1}'::jsonb, '{39}'));
+	SELECT pgmq.send_unique('scratch', '{"s": 1}', E'a\tkey');
 	SELECT pgmq.read('scratch', 3600, 10);
 	SELECT pgmq.archive('scratch', ARRAY(SELECT generate_series(1, 5)::bigint));
 
 	SELECT pgmq.send('Größe "q" 50%.\ x', '{"größe": 1}');
-	SELECT pgmq.send('Größe "q" 50%.\ x', '{"größe": 2}');
+	SELECT pgmq.send_unique('Größe "q" 50%.\ x', '{"größe": 2}', 'schlüssel', '1 day');
 	SELECT pgmq.archive('Größe "q" 50%.\ x', 1);
 
 	SELECT pgmq.send_batch('drained', array_fill('{}'::jsonb, '{30}'));
@@ -74,6 +75,8 @@ sub contents
 			SELECT * FROM pgmq."a_$ident" ORDER BY msg_id;
 			SELECT last_value, is_called FROM pgmq."q_${ident}_msg_id_seq"});
 	}
+	$all .= "\n== keys\n" . $node->safe_psql($db, q{
+		SELECT * FROM pgmq.k_scratch; SELECT * FROM pgmq."k_größe ""q"" 50%.\\ x"});
 	# The shape: kinds of relations, indexes, identities, defaults, grants
 	$all .= "\n== catalog\n" . $node->safe_psql($db, q{
 		SELECT c.relname, c.relkind, c.relpersistence, c.relacl, c.reloptions FROM pg_class AS c
@@ -98,6 +101,8 @@ sub check_alive
 {
 	my ($db, $when) = @_;
 
+	is($node->safe_psql($db, q{SELECT * FROM pgmq.send_unique('scratch', '1', E'a\tkey');
+		SELECT * FROM pgmq.send_unique('größe "q" 50%.\ x', '1', 'schlüssel')}), "40|t\n2|t", "$when: keys are taken");
 	foreach my $queue (sort keys %QUEUES)
 	{
 		(my $ident = $QUEUES{$queue}) =~ s/"/""/g;
@@ -127,6 +132,7 @@ my $origin = contents('origin');
 like($origin, qr/"never"/, 'there is something to dump');
 like($origin, qr/q_scratch_msg_id_seq\|S\|p/, 'the sequence of the unlogged queue is logged');
 like($origin, qr/q_scratch\|r\|u/, 'the queue is not');
+like($origin, qr/k_scratch\|r\|u/, 'nor are its keys');
 
 # plain, by psql
 $node->command_ok([ 'pg_dump', '-f', "$dir/plain.sql", '-d', $node->connstr('origin') ], 'pg_dump, plain');

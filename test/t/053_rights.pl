@@ -70,6 +70,8 @@ sub outcome_outside
 my %calls = (
 	send => [ "SELECT pgmq.send('jobs', '1'::jsonb)", "SELECT pgmq.send('jobs', '1'::jsonb, 60)" ],
 	send_batch => [ "SELECT pgmq.send_batch('jobs', '{1,2}'::jsonb[])" ],
+	send_unique => [ "SELECT pgmq.send_unique('jobs', '1', 'key')", "SELECT pgmq.send_unique('jobs', '1', 'first')" ],
+	send_unique_batch => [ "SELECT pgmq.send_unique_batch('jobs', '{1,2}', '{first,key}')" ],
 	read => [ "SELECT pgmq.read('jobs', 0, 1)", "SELECT pgmq.read('jobs', 0, 1, '1')" ],
 	read_where => [ "SELECT pgmq.read_where('jobs', 0, 1)", "SELECT pgmq.read_where('jobs', 0, 1, '1', '2')" ],
 	read_with_poll => [ "SELECT pgmq.read_with_poll('jobs', 0, 1, 0)" ],

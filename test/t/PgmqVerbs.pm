@@ -62,6 +62,9 @@ sub verbs
 		number(q{send_batch('v', '{1,2}'::jsonb[], '{3,4}'::jsonb[], pg_catalog.now() + '1 hour')}),
 		number(q{_send_batch('v', '{1,2}'::jsonb[], '{3,4}'::jsonb[], pg_catalog.now())}),
 		nothing(q{_validate_batch_params('{1,2}'::jsonb[], '{3,4}'::jsonb[])}),
+		"SELECT is_duplicate::text FROM pgmq.send_unique('v', '1', 'verb', '1 hour')",
+		"SELECT is_duplicate::text FROM pgmq.send_unique('v', '2', 'verb')",
+		"SELECT is_duplicate::text FROM pgmq.send_unique_batch('v', '{1,2,3}', '{verb,verb 2,verb 2}', NULL, '{1,2,3}', 3600)",
 		number(q{send('vn', '1')}),
 		number(q{send_batch('vn', '{1,2,3}'::jsonb[])}),
 		"SELECT pgmq.send_topic('a.c', '1')::text",
@@ -217,7 +220,7 @@ sub verbs
 		nothing(q{convert_archive_partitioned('vc', '10', '100', 2)}),
 		number(q{send('vc', '1')}),
 		"SELECT pgmq.drop_queue('vc', false)::text") if $partman;
-	push @verbs, q{SELECT replace(p, '"', '') FROM pgmq.prepare_downgrade() AS p WHERE p ~ '[qg]_v'};
+	push @verbs, q{SELECT replace(p, '"', '') FROM pgmq.prepare_downgrade() AS p WHERE p ~ '[qgk]_v'};
 	return @verbs;
 }
 
