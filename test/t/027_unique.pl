@@ -28,15 +28,19 @@ sql(q{
 	CREATE EXTENSION pgmq;
 	CREATE EXTENSION pg_partman;
 	SELECT pgmq.create('work'), pgmq.create_partitioned('parts', '1000', '1000000'), pgmq.create('window');
-	CREATE TABLE done (queue text, what text, key text, msg_id bigint, began timestamptz, at timestamptz DEFAULT clock_timestamp());
+	CREATE TABLE done (queue text, what text, key text, msg_id bigint, began timestamptz, at timestamptz);
 	-- On a queue without a window: one message, or several
 	CREATE FUNCTION send_one(queue text, key text, span interval) RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
 		began timestamptz := clock_timestamp();
 		sent record;
+		at timestamptz;
 	BEGIN
 		SELECT * INTO sent FROM pgmq.send_unique(queue, to_jsonb(key), key, span);
-		INSERT INTO done VALUES (queue, CASE WHEN sent.is_duplicate THEN 'duplicate' ELSE 'sent' END, key, sent.msg_id, began);
+		IF NOT sent.is_duplicate THEN
+			EXECUTE format('SELECT enqueued_at FROM pgmq.%I WHERE msg_id = $1', 'q_' || queue) INTO STRICT at USING sent.msg_id;
+		END IF;
+		INSERT INTO done VALUES (queue, CASE WHEN sent.is_duplicate THEN 'duplicate' ELSE 'sent' END, key, sent.msg_id, began, at);
 	END$$;
 	CREATE FUNCTION send_many(queue text, keys text[], span interval) RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
