@@ -45,7 +45,7 @@ foreach my $times (1, 2)
 	$node->restart;
 	ok_until("the jobs have run, $times", sub { (sql(q{SELECT count(*) FROM cron.job_run_details WHERE status = 'succeeded'}))[0] eq 3 * $times });
 }
-sql_is(q{SELECT message, count(*) FROM pgmq.q_reports GROUP BY 1 ORDER BY 1::text},
+sql_is(q{SELECT message, count(*) FROM pgmq.q_reports GROUP BY 1 ORDER BY message::text COLLATE "C"},
 	qq({"report": "daily"}|2\n{"report": "once"}|1\n{"report": "waiting"}|1), 'what has a key was sent once');
 sql($statements[4]);
 sql_is('SELECT count(*) FROM cron.job', '2', 'one is scheduled no more');
