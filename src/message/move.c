@@ -129,15 +129,29 @@ static const PlanSpec delete_plan = {
 };
 
 /* $3 is the error, $10 for how long */
+#define HIDE(settle) \
+	"UPDATE {queue} SET vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $10," \
+	" headers = CASE WHEN headers IS NULL OR " IS_OBJECT \
+	" THEN COALESCE(headers, '{}'::pg_catalog.jsonb) OPERATOR(pg_catalog.||)" \
+	" pg_catalog.jsonb_build_object('x-pgmq-stuck', $3) ELSE headers END" settle \
+	WHERE_LOCKED
+
+#define HIDE_ARGS \
+	MOVE_ARGS + 1, \
+	{INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, TEXTARRAYOID, INT4OID, INT8OID, TIMESTAMPTZOID, INTERVALOID}
+
 static const PlanSpec hide_plan = {
 	PLAN_MOVE_HIDE,
-	"UPDATE {queue} SET vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $10,"
-	" headers = CASE WHEN headers IS NULL OR " IS_OBJECT
-	" THEN COALESCE(headers, '{}'::pg_catalog.jsonb) OPERATOR(pg_catalog.||)"
-	" pg_catalog.jsonb_build_object('x-pgmq-stuck', $3) ELSE headers END"
-	WHERE_LOCKED,
-	MOVE_ARGS + 1,
-	{INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, TEXTARRAYOID, INT4OID, INT8OID, TIMESTAMPTZOID, INTERVALOID}
+	HIDE(""),
+	HIDE_ARGS
+};
+
+/* Where the column is, that also says that the message is not leased; one that was released stays so */
+static const PlanSpec hide_settled_plan = {
+	PLAN_MOVE_HIDE,
+	HIDE(", pgmq_settled = CASE WHEN pgmq_settled OPERATOR(pg_catalog.=) read_ct THEN read_ct"
+		 " ELSE OPERATOR(pg_catalog.-) read_ct END"),
+	HIDE_ARGS
 };
 
 /* ---- messages that were deleted ---- */
@@ -290,7 +304,7 @@ run(Move *move, const PlanSpec *spec, const int64 *ids, int count,
 		texts_array(first_reason, second_reason);
 	survey_rule_args(&rule, &values[ARG_MAX_READS], &nulls[ARG_MAX_READS]);
 	values[MOVE_ARGS] = IntervalPGetDatum(&hidden_for);
-	return route_variant(order->name, spec, move->variant, values, nulls, spec == &hide_plan, dest);
+	return route_variant(order->name, spec, move->variant, values, nulls, spec->kind == PLAN_MOVE_HIDE, dest);
 }
 
 /* How the dead letter names its queue */
@@ -405,7 +419,9 @@ move_all(Move *move, const int64 *ids, int count)
 static void
 hide(Move *move, const int64 *ids, int count)
 {
-	run(move, &hide_plan, ids, count, DEAD_EXHAUSTED, DEAD_EXPIRED, move->error, None_Receiver);
+	const PlanSpec *spec = move->variant == LIVE_BY_RELEASES ? &hide_settled_plan : &hide_plan;
+
+	run(move, spec, ids, count, DEAD_EXHAUSTED, DEAD_EXPIRED, move->error, None_Receiver);
 }
 
 /* ---- as the owner ---- */

@@ -66,6 +66,19 @@ SELECT count(*) FROM pgmq.read('flight', 600, 9);
 SELECT pgmq.reset_policy('flight', '{max_in_flight}');
 SELECT count(*) FROM pgmq.read('flight', 600, 9);
 SELECT attname FROM pg_attribute WHERE attrelid = 'pgmq.q_flight'::regclass AND attname LIKE 'pgmq\_%' AND NOT attisdropped;
+-- a dead message that cannot be moved is hidden, and not in flight
+SELECT pgmq.drop_queue('flight'), pgmq.create('flight');
+SELECT pgmq.set_policy('flight', max_in_flight => 1);
+UPDATE pgmq.policy SET max_reads = 1 WHERE queue_name = 'flight';
+SELECT count(*) FROM pgmq.send_batch('flight', array_fill('1'::jsonb, ARRAY[3]));
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON pgmq.a_flight FOR EACH ROW EXECUTE FUNCTION refuse();
+SELECT msg_id FROM pgmq.read('flight', 0, 1);
+SELECT msg_id FROM pgmq.read('flight', 600, 1);
+SELECT stuck, in_flight FROM pgmq.queue_status('flight');
+SELECT pgmq.delete('flight', 2);
+SELECT msg_id FROM pgmq.read('flight', 600, 1);
+DROP FUNCTION refuse CASCADE;
 -- without an index on vt
 SELECT pgmq.drop_queue('flight'), pgmq.create('flight');
 DROP INDEX pgmq.q_flight_vt_idx;
