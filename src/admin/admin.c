@@ -2,8 +2,8 @@
  * admin.c
  *	  Drop, purge and list queues.
  *
- * These run rarely, so their statements are not kept.  All of them run with
- * the rights of the caller.
+ * These run rarely, so their statements are not kept.  They run with the rights of the
+ * caller.  Only rows in the tables about queues are changed as the owner of those tables.
  */
 #include "pgmq.h"
 

@@ -2,8 +2,8 @@
  * create.c
  *	  Make queues.
  *
- * This runs rarely, so its statements are not kept.  All of them run with the
- * rights of the caller.
+ * This runs rarely, so its statements are not kept.  They run with the rights of the
+ * caller.  Only rows in the tables about queues are written as the owner of those tables.
  */
 #include "pgmq.h"
 

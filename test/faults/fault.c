@@ -24,6 +24,7 @@
 
 #include <execinfo.h>
 #include <link.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #if __has_include(<valgrind/valgrind.h>)
@@ -44,6 +45,7 @@
 #ifdef HAVE_ALLOC_FLAGS
 #include "utils/memutils_internal.h"
 #endif
+#include "utils/typcache.h"
 #ifdef HAVE_NAMED_DSM_SEGMENTS
 #include "storage/dsm_registry.h"
 #endif
@@ -158,16 +160,44 @@ note_stack(void)
 
 /* ---- allocations ---- */
 
+/* How long lookup_type_cache() may be, and how far above an allocation it may be that it asks for */
+#define TYPE_CACHE_CODE 4096
+#define TYPE_CACHE_FRAMES 6
+
+static bool
+is_for_type_cache(void)
+{
+	void	   *frames[TYPE_CACHE_FRAMES];
+	int			count = backtrace(frames, lengthof(frames));
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		uintptr_t	caller = (uintptr_t) frames[i];
+
+		if (caller >= (uintptr_t) lookup_type_cache && caller < (uintptr_t) lookup_type_cache + TYPE_CACHE_CODE)
+			return true;
+	}
+	return false;
+}
+
 /*
- * The server's pgstat_get_entry_ref_cached() (15, 17.11, 18.6) enters a reference
- * in its hash before it has memory for it.  When that fails, the entry keeps what
- * its slot had before: a freed reference, or another's.  One such failure can crash
- * a session that has never heard of us, so none is made there.
+ * Two places in the server do not survive that they get no memory.  One such failure can
+ * crash a session that has never heard of us, in a later call, so none is made there.
+ *
+ * pgstat_get_entry_ref_cached() (15, 17.11, 18.6) enters a reference in its hash before
+ * it has memory for it.  The entry then keeps what its slot had before: a freed
+ * reference, or another's.
+ *
+ * lookup_type_cache() takes its first hash as the sign that everything behind it is there:
+ * another hash, and from 18 on a list.  If the memory for these fails, the next look-up in the
+ * session follows a null pointer.
  */
 static bool
 is_spared(MemoryContext context)
 {
-	return strcmp(context->name, "PgStat Shared Ref") == 0;
+	return strcmp(context->name, "PgStat Shared Ref") == 0 ||
+		((context == CacheMemoryContext || strcmp(context->name, "dynahash") == 0) && is_for_type_cache());
 }
 
 static bool
@@ -378,6 +408,19 @@ watch_interrupts(void)
 	InterruptPending = true;
 }
 
+/* ---- crashes ---- */
+
+/* Where it was goes to the server's log; then the session ends as it would have. */
+static void
+at_crash(int signo)
+{
+	void	   *frames[64];
+
+	backtrace_symbols_fd(frames, backtrace(frames, lengthof(frames)), STDERR_FILENO);
+	signal(signo, SIG_DFL);
+	raise(signo);
+}
+
 /* ---- from the start of a statement to its end ---- */
 
 static ExecutorStart_hook_type next_start = NULL;
@@ -436,6 +479,8 @@ _PG_init(void)
 	void	   *frames[1];
 
 	(void) backtrace(frames, 1);	/* loads what it needs */
+	signal(SIGSEGV, at_crash);
+	signal(SIGABRT, at_crash);
 	replace_methods();
 	next_start = ExecutorStart_hook;
 	ExecutorStart_hook = at_start;

@@ -305,9 +305,10 @@ sub admin_script
 	my ($fault, $name, $n) = @_;
 	my ($before, $after, $sql) = @{ $admin{$name} };
 	my $script = "SET client_min_messages = warning;\nSELECT pgmq.drop_queue('adm') AS void \\gset\n";
+	my $connect = $ALL ? '\c' : '';
 
 	$script .= "SELECT pgmq.create('adm') AS void, pgmq.send('adm', '1') AS void \\gset\n" if $before eq 'full';
-	$script .= "\\echo BEFORE $about{$before}\nSELECT fault_$fault($n) AS void \\gset\nSELECT $sql AS void \\gset\n";
+	$script .= "$connect\n\\echo BEFORE $about{$before}\nSELECT fault_$fault($n) AS void \\gset\nSELECT $sql AS void \\gset\n";
 	return "${script}SELECT 'COUNT $name', fault_seen(), array_to_string(fault_sites(true), ' '), array_to_string(fault_sites(false), ' ');\n"
 	  unless $n;
 	return $script . qq{

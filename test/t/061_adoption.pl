@@ -196,6 +196,10 @@ may('boss', 'attacked', q{
 	CREATE FUNCTION pgmq.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.ran(); RETURN ''; END $$;
 	TRUNCATE public.ran}, '', 'attacked: all that an owner can prepare');
 may_not('boss', 'attacked', "BEGIN ISOLATION LEVEL REPEATABLE READ; $UPDATE; COMMIT", qr/^25001: pgmq cannot be updated/, 'attacked: in an old snapshot');
+$node->safe_psql('attacked', 'CREATE SCHEMA pgmq_update');
+$node->psql('attacked', $UPDATE, stderr => \my $in_the_way);
+like($in_the_way, qr/schema "pgmq_update" already exists.*HINT:  .*Rename or drop the schema/s, 'attacked: a schema is in the way');
+$node->safe_psql('attacked', 'DROP SCHEMA pgmq_update');
 may('boss', 'attacked', $UPDATE, '', 'attacked: updated');
 # Also what left no row
 ok(slurp_file($node->logfile) =~ qr/LOG:  ran as boss/, 'code of the owner has run');
