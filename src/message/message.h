@@ -51,7 +51,7 @@ extern void finish_retimed(const QueueName *name, int64 messages, TimestampTz du
 /* ---- read.c ---- */
 
 extern NullableDatum condition_from_arg(FunctionCallInfo fcinfo, int arg);
-extern int64 read_into(FunctionCallInfo fcinfo, MessageSet *messages);
+extern int64 read_into(FunctionCallInfo fcinfo, Oid locked, MessageSet *messages);
 extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 						 Outlook *outlook);
 

@@ -32,6 +32,7 @@ typedef struct ReadRequest
 	NullableDatum body;			/* what the message must contain */
 	NullableDatum headers;
 	MessageSet *messages;
+	Oid			locked;			/* the queue, if the call has locked partitions of it: then no attempt waits for one */
 	Oid			leaf;			/* the first partition that an attempt has locked */
 	Oid			blocked;		/* one that it could not lock at once: it takes no more */
 
