@@ -351,7 +351,7 @@ result_scalars(FunctionCallInfo fcinfo)
 }
 
 /*
- * A receiver of columns that are passed by value: ids, times, counts.  Its memory
+ * A receiver of columns that fit into a Datum: ids, times, counts.  Its memory
  * goes with the SPI call that it was made in.
  */
 struct ValueList

@@ -7,7 +7,7 @@
  *
  * send_*()			What a call sends, checked once, to one queue or to many.
  * route_by_id()	A statement on messages by id, to the partitions that these are in.
- * finish_by_id()	Such a statement that ends a delivery: with the privileges, the locks, and who is told.
+ * finish_by_id()	The same, with what belongs to it: privileges, locks, and effects on waiting sessions.
  * read_into()		A read as a part of another call.
  * read_outlook()	When there is a reason for another read.
  * move_dead()		Messages that may not be delivered any more go to the dead-letter queue, or the archive.
@@ -51,7 +51,7 @@ extern void finish_retimed(const QueueName *name, int64 messages, TimestampTz du
 /* ---- read.c ---- */
 
 extern NullableDatum condition_from_arg(FunctionCallInfo fcinfo, int arg);
-extern int64 read_into(FunctionCallInfo fcinfo, MessageSet *messages);
+extern int64 read_into(FunctionCallInfo fcinfo, Oid locked, MessageSet *messages);
 extern void read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 						 Outlook *outlook);
 

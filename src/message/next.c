@@ -6,7 +6,10 @@
  * expired.  Then this call has made its own token stale: the message is acknowledged as it is
  * now and not handed out, and the read is repeated for as many.
  *
- * On a queue with a limit of leases the read would find no room, so it comes last there.
+ * In two kinds of queues the read comes last.  With a limit of leases it would find no room.
+ * And a call must not wait for the lock of one partition while it holds that of another
+ * (leaflock.c).  A read can do without a partition that it cannot lock at once; the
+ * acknowledgement needs its own.
  */
 #include "pgmq.h"
 
@@ -91,19 +94,22 @@ pgmq_next(PG_FUNCTION_ARGS)
 {
 	bool		skip_stale = PG_ARGISNULL(5) || PG_GETARG_BOOL(5);
 	MessageSet *messages = result_messages(fcinfo);
+	bool		partitioned;
 	TokenCall	call;
 	Tokens		tokens;
 
 	token_init(&call, fcinfo, &token_ack);
 	tokens_from_args(fcinfo, 3, "done", &tokens);
-	if ((policy_of(&call.name)->set & POLICY_MAX_IN_FLIGHT) != 0)
+	partitioned = queue_is_partitioned(&call.name, QUEUE_TABLE);
+	if (partitioned || (policy_of(&call.name)->set & POLICY_MAX_IN_FLIGHT) != 0)
 	{
 		acknowledge(&call, &tokens, NULL, skip_stale);
-		read_into(fcinfo, messages);
+		read_into(fcinfo, partitioned && tokens.count > 0 ? queue_relid(&call.name, QUEUE_TABLE) : InvalidOid,
+				  messages);
 	}
 	else
 	{
-		read_into(fcinfo, messages);
+		read_into(fcinfo, InvalidOid, messages);
 		acknowledge(&call, &tokens, messages, skip_stale);
 	}
 	result_finish(messages);

@@ -418,7 +418,8 @@ run_once(ReadRequest *request, Outlook *outlook)
 	int64		got;
 
 	queue_require_privilege(&request->name, pops ? ACL_DELETE : ACL_UPDATE);
-	request->leaf = request->blocked = InvalidOid;
+	request->leaf = request->locked;
+	request->blocked = InvalidOid;
 	SPI_connect();
 	request->policy = policy_of(&request->name);
 	if (!policy_gate(&request->name, request->policy, wanted, pops ? 0 : lease, &gate))
@@ -487,14 +488,18 @@ pgmq_read_where(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* A read as a part of another call, which finishes the set.  Its first three arguments are those of read. */
+/*
+ * A read as a part of another call, which finishes the set.  Its first three arguments are those
+ * of read.  "locked" is the queue's table if the call has locked partitions of it.
+ */
 int64
-read_into(FunctionCallInfo fcinfo, MessageSet *messages)
+read_into(FunctionCallInfo fcinfo, Oid locked, MessageSet *messages)
 {
 	ReadRequest request;
 
 	request_init(&request, fcinfo, &read_any, 2, messages);
 	request_lease(&request, fcinfo, 1);
+	request.locked = locked;
 	return request_run(&request, NULL);
 }
 

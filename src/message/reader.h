@@ -24,24 +24,25 @@ typedef struct ReadRequest
 {
 	QueueName	name;
 	const ReadSpecs *specs;
-	bool		unlimited;
 	int64		quantity;
 	Datum		lease;
-	bool		lease_null;
 	int64		seconds;		/* of the lease */
 	NullableDatum body;			/* what the message must contain */
 	NullableDatum headers;
 	MessageSet *messages;
+	Oid			locked;			/* the queue, if the call has locked partitions of it: then no attempt waits for one */
 	Oid			leaf;			/* the first partition that an attempt has locked */
 	Oid			blocked;		/* one that it could not lock at once: it takes no more */
+	bool		unlimited;
+	bool		lease_null;
 
 	/* Of one attempt */
 	bool		stated;			/* a statement was run */
+	bool		stopped;		/* it has spent its time on dead messages */
 	const QueuePolicy *policy;
 	PlanVariant variant;		/* LIVE_ANY: no message can be dead */
 	SurveyRule	rule;
 	Survey		survey;
-	bool		stopped;		/* it has spent its time on dead messages */
 } ReadRequest;
 
 /* read.c */

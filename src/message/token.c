@@ -255,7 +255,7 @@ failures_below_max(int64 delay, double backoff, int64 max)
 		return 0;
 	if (backoff <= 1)
 		return delay > max ? 0 : PG_INT32_MAX;
-	failures = floor(log((double) max / delay) / log(backoff)) + 1;
+	failures = floor(log((double) max / (double) delay) / log(backoff)) + 1;
 	return (int32) Max(Min(failures, PG_INT32_MAX), 0);
 }
 

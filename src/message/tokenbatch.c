@@ -41,17 +41,14 @@ compare_tokens(const void *a, const void *b)
 	return ids != 0 ? ids : pg_cmp_s64(x->attempt, y->attempt);
 }
 
-/* The elements of an array; NULL has none */
+/* The elements of an array of numbers; NULL has none */
 static int
-elements_of(FunctionCallInfo fcinfo, int arg, Oid type, Datum **values, bool **nulls)
+elements_of(FunctionCallInfo fcinfo, int arg, Oid type, int length, char align, Datum **values, bool **nulls)
 {
 	int			count = 0;
-	bool		is_int8 = type == INT8OID;
 
 	if (!PG_ARGISNULL(arg))
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(arg), type, is_int8 ? sizeof(int64) : sizeof(int32),
-						  is_int8 ? FLOAT8PASSBYVAL : true, is_int8 ? TYPALIGN_DOUBLE : TYPALIGN_INT,
-						  values, nulls, &count);
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(arg), type, length, true, align, values, nulls, &count);
 	return count;
 }
 
@@ -92,8 +89,10 @@ tokens_from_args(FunctionCallInfo fcinfo, int ids_arg, const char *ids_name, Tok
 	int			attempts;
 
 	memset(tokens, 0, sizeof(*tokens));
-	tokens->count = elements_of(fcinfo, ids_arg, INT8OID, &tokens->ids, &tokens->id_nulls);
-	attempts = elements_of(fcinfo, ids_arg + 1, INT4OID, &tokens->attempts, &tokens->attempt_nulls);
+	tokens->count = elements_of(fcinfo, ids_arg, INT8OID, sizeof(int64), TYPALIGN_DOUBLE,
+								&tokens->ids, &tokens->id_nulls);
+	attempts = elements_of(fcinfo, ids_arg + 1, INT4OID, sizeof(int32), TYPALIGN_INT,
+						   &tokens->attempts, &tokens->attempt_nulls);
 	if (attempts != tokens->count)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -42,6 +42,7 @@ STEPS = {
     "prepare": 1, "finish_prepared": 2, "kill": 1,
     "send": 10, "send_below": 3,
     "read_by_groups": 18, "read_often": 3, "consume": 3, "read": 1, "pop": 1,
+    "acknowledge": 3, "give_back": 3,
     "delete": 4, "archive": 1, "delete_by_hand": 1, "delete_group": 1, "merge": 1,
     "set_vt": 3, "set_vt_by_hand": 1, "move": 5,
     "change_much": 2, "change_and_read": 2, "regret": 2,
@@ -317,6 +318,21 @@ class Histories:
         self.removed(self.execute("SELECT msg_id FROM pgmq.pop('%s', %d)" % (QUEUE, self.rng.choice((1, 2)))))
 
     # Steps: messages go, or change
+
+    def with_tokens(self, call, what):
+        """End the deliveries of some messages, if there were any"""
+        return self.execute("SELECT r.msg_id FROM (SELECT COALESCE(array_agg(msg_id), '{}'), COALESCE(array_agg(read_ct), '{}')"
+                            " FROM %s WHERE msg_id = ANY (%s)) AS t(ids, attempts), LATERAL pgmq.%s AS r WHERE r.%s" % (
+                                TABLE, array(self.some(1, 1, 2, 5)), call % QUEUE, what))
+
+    def acknowledge(self):
+        self.removed(self.with_tokens("ack_batch('%s', t.ids, t.attempts)", "ok"))
+
+    def give_back(self):
+        delay = self.rng.choice((0, 0, LEASE))
+        self.freed(self.with_tokens(*self.rng.choice((
+            ("release_batch('%%s', t.ids, t.attempts, %d)" % delay, "ok"),
+            ("nack_batch('%%s', t.ids, t.attempts, 'failed', %d)" % delay, "outcome <> 'stale'")))))
 
     def delete(self):
         self.removed(self.execute("SELECT pgmq.delete('%s', %s)" % (QUEUE, array(self.some(1, 1, 2, 5)))))

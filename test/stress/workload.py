@@ -4,17 +4,10 @@ Workers do everything at random.  One auditor a queue consumes like anybody
 else and measures whether what is visible is handed out.  Housekeepers hold
 snapshots and xids, vacuum, purge and end prepared transactions.
 """
-import ctypes
 import os
-import random
-import signal
 import time
 
-import psycopg
-
-from session import ISOLATION, Session, Stopped
-
-PR_SET_PDEATHSIG = 1
+from session import ISOLATION, Session
 
 # Transactions are long on some queues and mostly short on others: the floors of
 # a queue move only when those that wrote to it end, and both must be tried.
@@ -424,32 +417,3 @@ class Finisher(Session):
                                 " ELSE (hashtext(gid) & 2047) * interval '0.7 ms' END"):
             self.execute("%s PREPARED '%s'" % ("ROLLBACK" if self.rng.random() < 0.3 else "COMMIT", gid))
         self.nap(0.1)
-
-
-def run_client(shared, kind, name, log_dir, seed, queue=None):
-    """The body of a client process"""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    rng = random.Random("%s %s" % (seed, name))
-    classes = {"worker": Worker, "groupworker": GroupWorker, "housekeeper": Housekeeper, "finisher": Finisher,
-               "maintainer": Maintainer}
-    if kind == "auditor":
-        client = (GroupAuditor if queue in GROUPED else Auditor)(shared, name, log_dir, rng, queue=queue)
-    else:
-        client = classes[kind](shared, name, log_dir, rng)
-    status = 0
-    try:
-        client.connect()
-        while not shared.stop.value:
-            try:
-                client.step()
-            except psycopg.Error as error:
-                client.recover(error)
-    except Stopped:
-        pass
-    except BaseException:
-        import traceback
-        traceback.print_exc()
-        shared.broken.value = 1
-        status = 1
-    os._exit(status)
