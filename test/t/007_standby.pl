@@ -39,6 +39,8 @@ is($standby->safe_psql('postgres', 'SELECT queue_name, is_unlogged FROM pgmq.lis
 # The sequence is logged ahead: a standby may believe that a few more were sent
 is($standby->safe_psql('postgres', q{SELECT queue_length, queue_visible_length, total_messages BETWEEN 21 AND 21 + 32 FROM pgmq.metrics('work')}),
 	'20|16|t', 'standby: metrics');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pgmq.peek('work', NULL)}), '20', 'standby: peek');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pgmq.peek('work', 5, '{}', ARRAY(SELECT msg_id FROM pgmq.q_work ORDER BY 1 LIMIT 3))}), '3', 'standby: peek at some');
 is($standby->safe_psql('postgres', q{SELECT queue, ready, delayed + in_flight, paused, archived IS NOT NULL FROM pgmq.queue_status() ORDER BY 1}),
 	"later|0|0|f|t\nwork|16|4|f|t", 'standby: the state of queues');
 
