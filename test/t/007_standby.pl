@@ -39,6 +39,8 @@ is($standby->safe_psql('postgres', 'SELECT queue_name, is_unlogged FROM pgmq.lis
 # The sequence is logged ahead: a standby may believe that a few more were sent
 is($standby->safe_psql('postgres', q{SELECT queue_length, queue_visible_length, total_messages BETWEEN 21 AND 21 + 32 FROM pgmq.metrics('work')}),
 	'20|16|t', 'standby: metrics');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pgmq.peek('work', NULL)}), '20', 'standby: peek');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pgmq.peek('work', 5, '{}', ARRAY(SELECT msg_id FROM pgmq.q_work ORDER BY 1 LIMIT 3))}), '3', 'standby: peek at some');
 is($standby->safe_psql('postgres', q{SELECT queue, ready, delayed + in_flight, paused, archived IS NOT NULL FROM pgmq.queue_status() ORDER BY 1}),
 	"later|0|0|f|t\nwork|16|4|f|t", 'standby: the state of queues');
 
@@ -54,6 +56,13 @@ my %refused = (
 	archive => q{pgmq.archive('work', 6)},
 	archive_array => q{pgmq.archive('work', '{6,7}'::bigint[])},
 	set_vt => q{pgmq.set_vt('work', 6, 30)},
+	ack => q{pgmq.ack('work', 6, 1)},
+	ack_archive => q{pgmq.ack_archive('work', 6, 1)},
+	nack => q{pgmq.nack('work', 6, 1)},
+	release => q{pgmq.release_batch('work', '{6}', '{1}')},
+	touch => q{pgmq.touch('work', 6, 1, 30)},
+	next => q{pgmq.next('work', 30, 1, '{6}', '{1}')},
+	dead_letter => q{pgmq.dead_letter('work', 6, 1)},
 	create => q{pgmq.create('more')},
 	drop_queue => q{pgmq.drop_queue('later')},
 	purge_queue => q{pgmq.purge_queue('work')});
