@@ -3,8 +3,8 @@
  *	  Whether messages may be handed out now, and how many.
  *
  * A read asks before it looks, after its privileges were checked.  While the queue is
- * paused, or a limit is reached, the answer is that there is nothing to hand out, which is not
- * the same as an empty queue: nothing may be recorded about what is in it.
+ * paused, or a limit is reached, there is nothing to hand out.  That does not mean that the
+ * queue is empty: nothing may be recorded about what is in it.
  */
 #include "pgmq.h"
 
@@ -109,8 +109,9 @@ policy_gate_done(Gate *gate, int64 got)
 }
 
 /*
- * Messages of the queue were re-timed, none of them to a time before this (perhaps by up to
- * the time that the client's statement has taken).  Where leases are limited that may make room.
+ * Messages of the queue were re-timed.  "due" is computed after the statement, so they can be
+ * due earlier by as much as the client's statement has taken.  Where leases are limited,
+ * there may be room now.
  */
 void
 policy_retimed(const QueueName *name, const QueuePolicy *policy, int64 count, TimestampTz due)

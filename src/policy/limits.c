@@ -13,7 +13,7 @@
  * refunded.
  *
  * LEASES are not counted one by one.  Nothing but the table says how many there are, and
- * leases end in ways that nobody sees: by the clock, by statements on the table, by COMMIT
+ * leases end in ways that no session of ours sees: by the clock, by statements on the table, by COMMIT
  * PREPARED elsewhere.  So a slot has a number that is never too low: what the last count
  * found (leases.c), and what was reserved since.  While it leaves room for what a call wants,
  * the call reserves without a count.  Otherwise it counts.
@@ -106,8 +106,8 @@ static SlotTable Slots = {NULL, 0, sizeof(Slot)};
 typedef struct Call
 {
 	SlotKey		key;
-	SubTransactionId subid;
 	int64		reserved;
+	SubTransactionId subid;
 	bool		leases;
 	bool		tokens;
 } Call;
@@ -248,7 +248,7 @@ static void
 fill(Slot *slot, const Request *request)
 {
 	double		rate = request->policy->rate_limit;
-	int64		period = policy_microseconds(&request->policy->rate_period);
+	double		period = (double) policy_microseconds(&request->policy->rate_period);
 
 	slot->rated = true;
 	/* The clock may be set back, and others may have read it later than we did */
@@ -263,7 +263,7 @@ fill(Slot *slot, const Request *request)
 static int64
 time_until(const Slot *slot, const Request *request, double tokens)
 {
-	int64		period = policy_microseconds(&request->policy->rate_period);
+	double		period = (double) policy_microseconds(&request->policy->rate_period);
 
 	return (int64) ceil(Max(tokens - slot->tokens, 0) * period / request->policy->rate_limit);
 }
@@ -339,7 +339,7 @@ allowed(Slot *slot, Request *request)
 		fill(slot, request);
 		if (slot->tokens < 1)
 			request->next = Max(request->next, request->now + time_until(slot, request, 1));
-		most = (int64) Min(most, floor(slot->tokens));
+		most = Min(most, (int64) floor(slot->tokens));
 	}
 	/* Another call may give back what it has reserved */
 	if (most <= 0 && slot->at_work > 0)
@@ -353,7 +353,7 @@ reserve(Slot *slot, const Request *request, int64 messages)
 	slot->at_work += messages;
 	if (request->tokens)
 	{
-		slot->tokens -= messages;
+		slot->tokens -= (double) messages;
 		slot->full_at = request->now + time_until(slot, request, request->policy->rate_limit);
 	}
 	if (request->leases)
@@ -372,7 +372,7 @@ end_reservation(Slot *slot, const Call *call, int64 used)
 
 	slot->at_work -= call->reserved;
 	if (call->tokens)
-		slot->tokens += unused;
+		slot->tokens += (double) unused;
 	if (call->leases)
 	{
 		slot->leases -= unused;
