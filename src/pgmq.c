@@ -92,6 +92,7 @@ _PG_init(void)
 		wake_init();
 		announce_init();
 		limits_init();
+		length_init();
 		worker_init();
 	}
 	initialized = true;

@@ -53,6 +53,7 @@ at_transaction_end(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
+			length_end(true);
 			wake_committed();
 			announce_end(true);
 			forget_transaction();
@@ -63,11 +64,13 @@ at_transaction_end(XactEvent event, void *arg)
 			/* First, so that the sessions that are woken find what has come back */
 			horizon_rolled_back();
 			limits_rolled_back(InvalidSubTransactionId);
+			length_end(false);
 			wake_rolled_back();
 			announce_end(false);
 			forget_transaction();
 			break;
 		case XACT_EVENT_PREPARE:
+			length_prepared();
 			announce_end(false);
 			forget_transaction();
 			break;
@@ -82,6 +85,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId 
 	switch (event)
 	{
 		case SUBXACT_EVENT_COMMIT_SUB:
+			length_subtransaction_end(true, id, parent);
 			announce_subtransaction_end(true);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
@@ -91,6 +95,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId 
 			/* Perhaps more than this subtransaction has moved: that costs a short scan. */
 			horizon_rolled_back();
 			limits_rolled_back(id);
+			length_subtransaction_end(false, id, parent);
 			wake_subtransaction_rolled_back(id);
 			announce_subtransaction_end(false);
 			break;

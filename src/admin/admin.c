@@ -242,6 +242,7 @@ pgmq_purge_queue(PG_FUNCTION_ARGS)
 	PopActiveSnapshot();
 	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	run_ddl("TRUNCATE TABLE %s", table);
+	policy_removed(&name, policy_of(&name), count);
 	SPI_finish();
 	PG_RETURN_INT64(count);
 }

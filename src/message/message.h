@@ -83,6 +83,10 @@ extern void send_to(const QueueName *name, const Outgoing *out, DestReceiver *de
 extern uint64 send_moved(const QueueName *name, Datum messages, Datum headers);
 extern void send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg);
 
+/* ---- overflow.c ---- */
+
+extern void overflow_check(const QueueName *name, const QueuePolicy *policy, const Outgoing *out);
+
 /* ---- metrics.c ---- */
 
 extern Oid	metrics_lock_queue(const QueueName *name, const char *const *columns, int ncolumns);

@@ -433,6 +433,8 @@ run_once(ReadRequest *request, Outlook *outlook)
 		}
 		got = take_messages(request, moment, wanted, outlook);
 		policy_gate_done(&gate, got);
+		if (pops)
+			length_removed(&request->name, request->policy, got, false);
 		request->unlimited = unlimited;
 		request->quantity = quantity;
 	}

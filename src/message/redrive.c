@@ -189,6 +189,7 @@ send_back(const Redrive *redrive, const Candidate *candidates, int count)
 		row[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &nulls[i]);
 	taken = DatumGetInt64(row[2]);
 	effect_taken(&redrive->name, count, taken);
+	policy_removed(&redrive->name, policy_of(&redrive->name), taken);
 	/* A trigger may have kept them */
 	if (taken == 0)
 		return 0;

@@ -192,6 +192,7 @@ send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 	uint64		sent;
 
 	queue_require_privilege(name, ACL_INSERT);
+	overflow_check(name, policy_of(name), out);
 	held = default_hold(name, QUEUE_TABLE);
 	sent = plan_run_now(name, out->spec, fresh ? 2 : -1, out->values, out->nulls, dest);
 	default_release(held);

@@ -123,16 +123,11 @@ policy_retimed(const QueueName *name, const QueuePolicy *policy, int64 count, Ti
 	effect_messages(name, count);
 }
 
-/* So many messages are about to be sent */
-void
-policy_sending(const QueueName *name, const QueuePolicy *policy, int64 count)
-{
-}
-
 /* So many messages were removed from the queue */
 void
 policy_removed(const QueueName *name, const QueuePolicy *policy, int64 count)
 {
+	length_removed(name, policy, count, false);
 	/* Their leases end with the commit, if they had some: there is room for others */
 	if ((policy->set & POLICY_MAX_IN_FLIGHT) != 0)
 		effect_messages(name, count);

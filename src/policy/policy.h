@@ -9,6 +9,7 @@
  * policy	The policy of a queue, as it was committed last, at every isolation level.
  * gate		Whether messages may be handed out now, and how many: pause and limits.
  * limits	How many messages are handed out in a time, and how many are leased at once.
+ * length		How many messages a queue has, about, for max_length.
  * settings	The functions that users set policies with.
  * values	Which values a setting may have.
  * fit		What a policy adds to the tables of a queue, made and removed on demand.
@@ -120,8 +121,16 @@ extern int64 policy_gate_closed(const Gate *gate, Outlook *outlook);
 extern void policy_gate_done(Gate *gate, int64 got);
 
 extern void policy_retimed(const QueueName *name, const QueuePolicy *policy, int64 count, TimestampTz due);
-extern void policy_sending(const QueueName *name, const QueuePolicy *policy, int64 count);
 extern void policy_removed(const QueueName *name, const QueuePolicy *policy, int64 count);
+
+/* ---- length.c ---- */
+
+extern int64 length_reserve(const QueueName *name, const QueuePolicy *policy, int64 count, bool over_too);
+extern void length_removed(const QueueName *name, const QueuePolicy *policy, int64 count, bool at_once);
+extern void length_init(void);
+extern void length_end(bool committed);
+extern void length_prepared(void);
+extern void length_subtransaction_end(bool committed, SubTransactionId id, SubTransactionId parent);
 
 /* ---- limits.c ---- */
 

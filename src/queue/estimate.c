@@ -38,6 +38,13 @@ typedef struct Sampled
 	int64		pages_until;
 } Sampled;
 
+/* A version that an open transaction is replacing: the row counts by the new one */
+static bool
+is_replaced(HeapTupleData *tuple, const SnapshotData *dirty)
+{
+	return TransactionIdIsValid(dirty->xmax) && !ItemPointerEquals(&tuple->t_data->t_ctid, &tuple->t_self);
+}
+
 static int64
 rows_in_page(Relation rel, BlockNumber block)
 {
@@ -61,7 +68,7 @@ rows_in_page(Relation rel, BlockNumber block)
 		tuple.t_len = ItemIdGetLength(item);
 		tuple.t_tableOid = RelationGetRelid(rel);
 		ItemPointerSet(&tuple.t_self, block, offset);
-		if (HeapTupleSatisfiesVisibility(&tuple, &dirty, buffer))
+		if (HeapTupleSatisfiesVisibility(&tuple, &dirty, buffer) && !is_replaced(&tuple, &dirty))
 			rows++;
 	}
 	UnlockReleaseBuffer(buffer);

@@ -1,0 +1,189 @@
+/*
+ * overflow.c
+ *	  A queue does not grow beyond its max_length.
+ *
+ * A send that has no room is refused, or makes room: then the messages go that a read would
+ * hand out next.  Messages that are leased, delayed or locked stay, so a queue of nothing
+ * else refuses the send.
+ *
+ * 1. A sender need have no right to remove messages.  So they are chosen as the owner of the
+ *	  queue, and moved as the owner (move.c).
+ * 2. A queue that is far too long, because the limit is new, is not emptied by one send:
+ *	  each removes DROP_MORE more than it needs, at most.
+ * 3. What was removed makes room at once, so that senders do not each remove messages for what
+ *	  the others are sending.
+ */
+#include "pgmq.h"
+
+#include "access/table.h"
+#include "catalog/pg_type_d.h"
+#include "utils/array.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/base.h"
+#include "queue/queue.h"
+#include "position/position.h"
+#include "message/message.h"
+
+#define DROP_MORE 100
+
+/* As in a read: $1 how many, $2 and $3 where */
+
+static const PlanSpec oldest_due = {
+	PLAN_DROP_OLDEST_DUE,
+	"SELECT msg_id FROM {queue} WHERE vt OPERATOR(pg_catalog.<>) enqueued_at"
+	" AND vt OPERATOR(pg_catalog.>=) $2 AND vt OPERATOR(pg_catalog.<=) $3{leaf}"
+	" ORDER BY vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+static const PlanSpec oldest_fresh = {
+	PLAN_DROP_OLDEST_FRESH,
+	"SELECT msg_id FROM {queue} WHERE vt OPERATOR(pg_catalog.=) enqueued_at"
+	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3{leaf}"
+	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+	3, {INT8OID, INT8OID, INT8OID}
+};
+
+static const PlanSpec oldest_by_id = {
+	PLAN_DROP_OLDEST_BY_ID,
+	"SELECT msg_id FROM {queue}"
+	" WHERE vt OPERATOR(pg_catalog.<=) $3 OR vt OPERATOR(pg_catalog.=) enqueued_at"
+	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+typedef struct Drop
+{
+	const QueueName *name;
+	TimestampTz now;
+	int64		wanted;
+	ValueList  *ids;
+} Drop;
+
+/* ---- which messages go ---- */
+
+static int64
+lock_oldest(Drop *drop, const PlanSpec *spec, int64 limit, const HorizonRange *range)
+{
+	Datum		values[PLAN_MAX_ARGS];
+	bool		nulls[PLAN_MAX_ARGS] = {false};
+
+	/* A statement that locks all partitions may wait for us; then this one is left out */
+	if (range->leaf != NULL && !leaf_lock_at_once(range->leaf))
+		return 0;
+	values[0] = Int64GetDatum(limit);
+	values[1] = Int64GetDatum(range->from);
+	values[2] = Int64GetDatum(range->until);
+	return (int64) plan_run_leaf(drop->name, spec, range->leaf, LIVE_ANY, values, nulls,
+								 result_values_dest(drop->ids));
+}
+
+/* The same order as that of a read */
+static int64
+look(Drop *drop, Horizon *h, int64 wanted)
+{
+	HorizonFinds finds = {.fresh_highest = PG_INT64_MIN, .due_until = drop->now};
+	HorizonRange range = {.from = DT_NOBEGIN, .until = drop->now};
+
+	if (horizon_is_by_id(h))
+		return lock_oldest(drop, &oldest_by_id, wanted, &range);
+	while (finds.messages < wanted && horizon_next_due(h, drop->now, &range))
+		finds.messages += lock_oldest(drop, &oldest_due, wanted - finds.messages, &range);
+	while (finds.messages < wanted && horizon_next_fresh(h, wanted - finds.messages, &range))
+		finds.messages += lock_oldest(drop, &oldest_fresh, wanted - finds.messages, &range);
+	horizon_found(h, &finds);
+	return finds.messages;
+}
+
+/* As the owner of the queue (1); from the floors, because the marks are for those who read */
+static int64
+find_oldest(Drop *drop)
+{
+	Relation	rel = queue_open_table(drop->name, QUEUE_TABLE, RowExclusiveLock, NULL);
+	OwnerScope	scope;
+	Horizon    *h;
+	int64		found = 0;
+
+	if (rel == NULL)
+		return 0;
+	owner_begin(rel->rd_rel->relowner, &scope);
+	set_option("row_security", "on");
+	table_close(rel, NoLock);
+	h = horizon_begin(drop->name, QUEUE_TABLE, false, false);
+	do
+		found += look(drop, h, drop->wanted - found);
+	while (found < drop->wanted && horizon_look_again(h));
+	horizon_end(h, (uint64) found);
+	owner_end(&scope);
+	return found;
+}
+
+/* Remove the oldest messages, up to so many; how many */
+static int64
+drop_oldest(const QueueName *name, const QueuePolicy *policy, int64 wanted)
+{
+	Drop		drop = {.name = name, .now = GetCurrentTimestamp() - 1, .wanted = wanted};
+	MoveOrder	order = {.name = name, .policy = policy, .now = drop.now, .reason = MOVED_OVERFLOW, .dispensable = true};
+	const NullableDatum *values;
+	int64	   *ids;
+	int			count;
+	int			i;
+
+	drop.ids = result_values(INT8OID);
+	(void) find_oldest(&drop);
+	count = (int) result_values_got(drop.ids, &values);
+	ids = palloc(sizeof(int64) * (count + 1));
+	for (i = 0; i < count; i++)
+		ids[i] = DatumGetInt64(values[i].value);
+	return move_messages(&order, ids, count);
+}
+
+/* ---- before a send ---- */
+
+static void
+refuse(const QueueName *name, const QueuePolicy *policy, int64 count)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("queue \"%s\" is full", name->canonical),
+			 errdetail_plural("It has no room for " INT64_FORMAT " more message: its max_length is " INT64_FORMAT ".",
+							  "It has no room for " INT64_FORMAT " more messages: its max_length is " INT64_FORMAT ".",
+							  (unsigned long) count, count, policy->max_length),
+			 errhint("Send again when messages have been finished, or raise max_length with pgmq.set_policy().")));
+}
+
+static int64
+messages_in(const Outgoing *out)
+{
+	ArrayType  *messages;
+
+	if (out->spec->argtypes[0] != JSONBARRAYOID || out->nulls[0])
+		return 1;
+	messages = DatumGetArrayTypeP(out->values[0]);
+	return ArrayGetNItems(ARR_NDIM(messages), ARR_DIMS(messages));
+}
+
+/* There is room for what a send sends, or it is refused */
+void
+overflow_check(const QueueName *name, const QueuePolicy *policy, const Outgoing *out)
+{
+	int64		count;
+	int64		over;
+	int64		dropped;
+
+	if ((policy->set & POLICY_MAX_LENGTH) == 0)
+		return;
+	count = messages_in(out);
+	over = length_reserve(name, policy, count, false);
+	if (over == 0)
+		return;
+	if (!policy->drop_oldest || count > policy->max_length)
+		refuse(name, policy, count);
+	dropped = drop_oldest(name, policy, Min(over, count + DROP_MORE));
+	if (dropped < Min(over, count))
+		refuse(name, policy, count);
+	(void) length_reserve(name, policy, count, true);
+	length_removed(name, policy, dropped, true);
+}
