@@ -7,7 +7,9 @@
  * else refuses the send.
  *
  * 1. A sender need have no right to remove messages.  So they are chosen as the owner of the
- *	  queue, and moved as the owner (move.c).
+ *	  queue, and moved as the owner (move.c).  That is no subtransaction of its own: a row that
+ *	  one transaction locks and a part of it deletes would have a multixact, which each later
+ *	  look at the dead row has to read.  If the move fails, so does the send.
  * 2. A queue that is far too long, because the limit is new, is not emptied by one send:
  *	  each removes DROP_MORE more than it needs, at most.
  * 3. What was removed makes room at once, so that senders do not each remove messages for what
@@ -125,7 +127,8 @@ static int64
 drop_oldest(const QueueName *name, const QueuePolicy *policy, int64 wanted)
 {
 	Drop		drop = {.name = name, .now = GetCurrentTimestamp() - 1, .wanted = wanted};
-	MoveOrder	order = {.name = name, .policy = policy, .now = drop.now, .reason = MOVED_OVERFLOW, .dispensable = true};
+	MoveOrder	order = {.name = name, .policy = policy, .now = drop.now, .reason = MOVED_OVERFLOW,
+	.dispensable = true, .waits = true};
 	const NullableDatum *values;
 	int64	   *ids;
 	int			count;
