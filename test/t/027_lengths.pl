@@ -1,0 +1,87 @@
+# max_length: the length of a queue is counted again after a restart and a crash, is right for tables of any size, and holds
+# beside concurrent senders and workers.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use PgmqSql qw(until_true);
+use IPC::Run ();
+
+my $node = PostgreSQL::Test::Cluster->new('lengths');
+$node->init;
+$node->append_conf('postgresql.conf', "autovacuum = off\nmax_connections = 40");
+$node->start;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION pgmq;
+	SELECT pgmq.create('small'), pgmq.create('large'), pgmq.create_unlogged('lost'), pgmq.create('ring');
+	SELECT pgmq.set_policy('small', max_length => 10), pgmq.set_policy('lost', max_length => 10);
+	SELECT count(*) FROM pgmq.send_batch('small', array_fill('1'::jsonb, ARRAY[10]));
+	SELECT count(*) FROM pgmq.send_batch('lost', array_fill('1'::jsonb, ARRAY[10]))});
+
+sub sends
+{
+	my ($queue) = @_;
+	my $err;
+
+	return $node->psql('postgres', "SELECT pgmq.send('$queue', '1')", stderr => \$err) == 0 ? 'sent' : $err =~ /"$queue" is full/ ? 'full' : $err;
+}
+
+is(sends('small'), 'full', 'the limit is reached');
+is(sends('lost'), 'full', 'also in an unlogged queue');
+$node->restart;
+is(sends('small'), 'full', 'a restart does not change that');
+is(sends('lost'), 'full', 'nor in an unlogged queue');
+$node->safe_psql('postgres', q{SELECT pgmq.pop('small')});
+is(sends('small'), 'sent', 'there is room after a removal');
+is(sends('small'), 'full', 'for one message');
+$node->stop('immediate');
+$node->start;
+is(sends('small'), 'full', 'after a crash the rows are counted');
+is(sends('lost'), 'sent', 'and those of an unlogged queue are gone');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pgmq.q_small'), 10, 'there are as many as allowed');
+
+# A large table: messages at its end, dead rows before them
+$node->safe_psql('postgres', q{
+	INSERT INTO pgmq.q_large (vt, message) SELECT now(), to_jsonb(repeat('x', 200)) FROM generate_series(1, 60000);
+	DELETE FROM pgmq.q_large WHERE msg_id <= 40000;
+	SELECT pgmq.set_policy('large', max_length => 22500)});
+my $sent = $node->safe_psql('postgres', q{
+	DO $$ BEGIN
+		FOR i IN 1 .. 8000 LOOP PERFORM pgmq.send('large', '1'); END LOOP;
+	EXCEPTION WHEN program_limit_exceeded THEN NULL; END $$;
+	SELECT pgmq.set_policy('large', max_length => 16000)});
+is(sends('large'), 'full', 'a large queue is longer than a lower limit');
+$node->safe_psql('postgres', q{SELECT pgmq.set_policy('large', max_length => 26000)});
+is(sends('large'), 'sent', 'and shorter than a higher one');
+
+# Many senders and workers at the limit: it is not exceeded, and no message is lost but by the limit
+my $script = $node->basedir . '/ring.sql';
+my $worker = $node->basedir . '/worker.sql';
+append_to_file($script, q{SELECT count(*) FROM pgmq.send_batch('ring', '{1,2,3}'::jsonb[]);} . "\n");
+append_to_file($worker, q{SELECT count(pgmq.ack('ring', msg_id, read_ct)) FROM pgmq.read('ring', 30, 2);} . "\n");
+$node->safe_psql('postgres', q{SELECT pgmq.set_policy('ring', max_length => 300, overflow => 'drop_oldest')});
+my $longest = 0;
+my @runs = map { IPC::Run::start([ 'pgbench', '-n', '-c', $_->[1], '-t', 300, '-f', $_->[0], $node->connstr('postgres') ], '>', \my $out, '2>&1') }
+	[ $script, 8 ], [ $worker, 4 ];
+while (grep { $_->pumpable } @runs)
+{
+	my $now = $node->safe_psql('postgres', 'SELECT count(*) FROM pgmq.q_ring');
+
+	$longest = $now if $now > $longest;
+	$_->pump_nb foreach grep { $_->pumpable } @runs;
+}
+ok((grep { $_->finish } @runs) == @runs, 'no sender and no worker has failed');
+cmp_ok($longest, '<=', 300 + 8 * 3, 'the limit holds beside them');
+cmp_ok($longest, '>=', 250, 'and the queue was full');
+$node->safe_psql('postgres', q{SELECT pgmq.send_batch('ring', array_fill('1'::jsonb, ARRAY[3])) FROM generate_series(1, 200)});
+my $left = $node->safe_psql('postgres', 'SELECT count(*) FROM pgmq.q_ring');
+cmp_ok($left, '<=', 300, 'afterwards it is as long as allowed');
+cmp_ok($left, '>=', 290, 'and not shorter');
+
+$node->stop;
+done_testing();
