@@ -38,7 +38,8 @@ is($node->psql('privileges', q{SET ROLE app; SELECT pgmq.send('orders', '3')}), 
 	my %query = map { /^\| (.*?) \| `(.*?)`/ ? ($1 => $2) : () } split /\n/, $table;
 	my %expected = (
 		leased => qr/^1\|/, delayed => qr/^3\|/, fail => qr/^1\|2\|/, group => qr/^a\|4\|/, open => qr/\|idle in transaction\|SELECT/,
-		lock => qr/\|\{\d+\}\|SELECT pgmq.delete/, reads => qr/pgmq/, policies => qr/^few\|\{watcher\}\|/, hand => qr/^2$/);
+		lock => qr/\|\{\d+\}\|SELECT pgmq.delete/, reads => qr/pgmq/, hide => qr/^few\|\{watcher\}\|/, hand => qr/^2$/,
+		paused => qr/^infinity$/, max_in_flight => qr/^1\|1$/, rate_limit => qr/^9\|$/, moved => qr/^2\|.*\|disk full$/);
 
 	$node->safe_psql('postgres', 'CREATE DATABASE stuck');
 	$node->safe_psql('stuck', q{
@@ -54,6 +55,8 @@ is($node->psql('privileges', q{SET ROLE app; SELECT pgmq.send('orders', '3')}), 
 		SELECT pgmq.send('orders', '1', '{"x-pgmq-group": "a"}'::jsonb, delay => 60);
 		SELECT pgmq.send('orders', '2', '{"x-pgmq-group": "a"}'::jsonb);
 		INSERT INTO pgmq.q_orders (vt, message) VALUES (now(), '3');
+		UPDATE pgmq.q_orders SET headers = '{"x-pgmq-stuck": "disk full"}' WHERE msg_id = 2;
+		SELECT pgmq.set_policy('orders', max_in_flight => 1, rate_limit => 9), pgmq.pause_queue('orders');
 		CREATE POLICY few ON pgmq.q_orders TO watcher USING (msg_id < 3)});
 	my $holder = $node->background_psql('stuck');
 	$holder->query_safe(q{BEGIN; SELECT pgmq.delete('orders', 2)});
