@@ -4,13 +4,15 @@
  *
  * 1. A read hands out no dead message: its statements test that on the row that they lock.
  * 2. It moves up to SURVEY_MAX_DEAD dead messages that its looks have seen, after it has
- *	  taken what is live, and passes over the others.
- * 3. Any number of dead messages can be in front of the live ones.  A call that has spent
+ *	  taken what is live, and skips the others.
+ * 3. Any number of dead messages can be before the live ones.  A call that has spent
  *	  DEAD_BUDGET on them ends, with what it has.  The marks and the sweep stay where it has
- *	  come to, so the next call goes on there (pace.c).
- * 4. Reads that do not use the marks pass over all dead messages in each call: those with
- *	  conditions, under row-level security, or with a fixed snapshot.  So do reads of tables
- *	  about which the horizon knows nothing.
+ *	  come to, so the next call goes on there (pace.c).  After a sweep it looks at the marks.
+ * 4. A session that waits moves nothing until it returns.  Its moves would stay uncommitted,
+ *	  and their locks would hold the floors back for all sessions.
+ * 5. Reads that do not use the marks skip all dead messages in each call: those with
+ *	  conditions, under row-level security, or with a fixed snapshot.  Reads of tables about
+ *	  which the horizon knows nothing do the same.
  */
 #include "pgmq.h"
 
@@ -22,12 +24,12 @@
 #include "message/message.h"
 #include "message/reader.h"
 
-/* Microseconds until a waiting session comes back for dead messages: some were moved, or none could be */
-#define DEAD_PAUSE 1000
-#define DEAD_PAUSE_KEPT 100000
+/* After so many microseconds, a waiting session goes on with what a call has not looked at */
+#define PAUSE_STOPPED 1000
 
-/* How much time of a call may go to dead messages that it passes over, in microseconds */
+/* How much time of a call may go to dead messages that it skips, in microseconds */
 #define DEAD_BUDGET 5000
+#define DEAD_BUDGET_MARKS 1000	/* the same at the marks, after a sweep that has spent the time */
 
 /* For a table about which the horizon knows nothing: messages that are dead, by $3 */
 static const PlanSpec find_dead_plan = {
@@ -89,8 +91,8 @@ raise_missing_privilege(ReadRequest *request, const PlanSpec *spec, Leaf *leaf)
 
 /*
  * Take up to "limit" messages that are live in a range.  The survey says how far the statement
- * may go.  If other readers were faster, go on behind what the survey has seen.  A read
- * that does not use the marks could not go on there in its next call, so its statement
+ * may go.  If other readers were faster, go on behind what the survey has seen.  The next
+ * call of a read that does not use the marks could not go on there.  So its statement
  * looks at all of the range.
  */
 int64
@@ -130,19 +132,31 @@ dead_take_live(ReadRequest *request, Horizon *h, bool fresh, int64 limit, Horizo
 	return taken;
 }
 
+/* The call has spent its time.  If that was in a sweep, messages can be available at the marks. */
+bool
+dead_turn_to_marks(ReadRequest *request, Horizon *h)
+{
+	request->survey.budget = DEAD_BUDGET_MARKS;
+	return horizon_turn_to_marks(h);
+}
+
 /*
- * Move the dead messages that the looks have found; how many were moved.  If dead messages
- * may be left, a waiting session comes back, and nothing is recorded about an empty queue.
+ * Move the dead messages that the looks have found; how many were tried.  If there are any,
+ * the move has locks, which belong to the transaction now.
  */
 int64
-dead_move(ReadRequest *request, Horizon *h, TimestampTz moment)
+dead_move(ReadRequest *request, Horizon *h, TimestampTz moment, int64 got)
 {
 	const Survey *s = &request->survey;
-	int64		moved;
 
 	if (request->variant == LIVE_ANY || s->all_dead == 0)
 		return 0;
-	moved = move_dead(&request->name, request->policy, moment, s->dead_ids, s->dead);
-	horizon_leave(h, moved > 0 || request->stopped ? DEAD_PAUSE : DEAD_PAUSE_KEPT);
-	return moved;
+	if (request->waiting && got == 0)
+	{
+		request->left_dead = true;
+		horizon_leave(h, request->stopped ? PAUSE_STOPPED : 0);
+		return 0;
+	}
+	(void) move_dead(&request->name, request->policy, moment, s->dead_ids, s->dead);
+	return s->dead;
 }

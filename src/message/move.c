@@ -12,7 +12,8 @@
  *	  place, whatever happens.
  * 3. The target is what the policy names, if it is the table of another queue of the same
  *	  owner that has no dead-letter queue itself.  Otherwise it is the archive.  That is
- *	  checked while the table is locked: its owner and its name stay what they are.
+ *	  checked while the table is locked: its owner and its name stay what they are.  An
+ *	  archive of another owner is an error.
  * 4. Code that is attached to both queues runs with the rights of their one owner, in a
  *	  security-restricted operation (owner.c).  No setting of the caller decides which
  *	  policies count.
@@ -35,8 +36,6 @@
 #include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
 
@@ -44,6 +43,7 @@
 #include "queue/queue.h"
 #include "wait/wait.h"
 #include "message/message.h"
+#include "message/taken.h"
 
 /* Milliseconds */
 #define LOCK_WAIT 10
@@ -154,87 +154,6 @@ static const PlanSpec hide_settled_plan = {
 	HIDE_ARGS
 };
 
-/* ---- messages that were deleted ---- */
-
-typedef struct TakenMessage
-{
-	int64		msg_id;
-	NullableDatum message;
-	NullableDatum headers;
-} TakenMessage;
-
-/* Receives them from the executor; its memory goes with the SPI call */
-typedef struct TakenList
-{
-	DestReceiver pub;			/* must be first */
-	TakenMessage *messages;
-	int			count;
-	int			room;
-	MemoryContext context;
-} TakenList;
-
-static void
-taken_startup(DestReceiver *self, int operation, TupleDesc desc)
-{
-	if (desc->natts != 3 || TupleDescAttr(desc, 0)->atttypid != INT8OID ||
-		TupleDescAttr(desc, 1)->atttypid != JSONBOID || TupleDescAttr(desc, 2)->atttypid != JSONBOID)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the queue's table does not have the columns of a queue")));
-}
-
-static NullableDatum
-copy_column(TupleTableSlot *slot, int column)
-{
-	NullableDatum copy = {0};
-
-	copy.value = slot_getattr(slot, column, &copy.isnull);
-	if (!copy.isnull)
-		copy.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(copy.value));
-	return copy;
-}
-
-static bool
-taken_receive(TupleTableSlot *slot, DestReceiver *self)
-{
-	TakenList  *list = (TakenList *) self;
-	MemoryContext old = MemoryContextSwitchTo(list->context);
-	TakenMessage *taken;
-	bool		isnull;
-
-	if (list->count == list->room)
-	{
-		list->room = list->room * 2 + 16;
-		list->messages = list->messages == NULL ? palloc(sizeof(TakenMessage) * list->room) :
-			repalloc(list->messages, sizeof(TakenMessage) * list->room);
-	}
-	taken = &list->messages[list->count++];
-	taken->msg_id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-	taken->message = copy_column(slot, 2);
-	taken->headers = copy_column(slot, 3);
-	MemoryContextSwitchTo(old);
-	return true;
-}
-
-static void
-taken_shutdown(DestReceiver *self)
-{
-}
-
-static TakenList *
-taken_list(void)
-{
-	TakenList  *list = palloc0(sizeof(TakenList));
-
-	list->pub.rStartup = taken_startup;
-	list->pub.receiveSlot = taken_receive;
-	list->pub.rShutdown = taken_shutdown;
-	list->pub.rDestroy = taken_shutdown;
-	list->pub.mydest = DestNone;
-	list->context = CurrentMemoryContext;
-	return list;
-}
-
 static int
 compare_taken(const void *a, const void *b)
 {
@@ -317,10 +236,10 @@ origin_of(const Move *move)
 	return spelling != NULL ? spelling : move->order->name->canonical;
 }
 
+/* A row that was written by hand can have the id of another one */
 static void
 note_moved(Move *move, int64 msg_id)
 {
-	/* A row that was written by hand can have the id of another one */
 	if (move->nids < move->room)
 		move->ids[move->nids++] = msg_id;
 }
@@ -372,12 +291,33 @@ move_to_queue(Move *move, const int64 *ids, int count)
 	move->sent = send_moved(move->target, arrays[0], arrays[1]);
 }
 
+/*
+ * Code that is attached to the archive runs as the owner of the queue, and that role may not
+ * have asked for this move.  So it must own the archive, too.
+ */
+static void
+lock_archive(const Move *move)
+{
+	Relation	rel = queue_open_table(move->order->name, ARCHIVE_TABLE, RowExclusiveLock, NULL);
+	bool		others = rel != NULL && rel->rd_rel->relowner != GetUserId();
+
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	if (others)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("queue \"%s\" and its archive have different owners", move->order->name->canonical),
+				 errhint("Messages are moved with the rights of the owner, so both need the same one.")));
+}
+
 static void
 move_to_archive(Move *move, const int64 *ids, int count, const char *first_reason, const char *second_reason)
 {
-	Oid			held = default_hold(move->order->name, ARCHIVE_TABLE);
 	ValueList  *list = result_values(INT8OID);
+	Oid			held;
 
+	lock_archive(move);
+	held = default_hold(move->order->name, ARCHIVE_TABLE);
 	run(move, &archive_plan, ids, count, first_reason, second_reason, origin_of(move), result_values_dest(list));
 	default_release(held);
 	note_all_moved(move, list);

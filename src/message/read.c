@@ -364,9 +364,7 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 	plan_run(name, &next_due, values, NULL, result_values_dest(list));
 	if (result_values_got(list, &next) > 0 && !next->isnull)
 		outlook->next = DatumGetTimestampTz(next->value);
-	outlook->conclusive = horizon_sweep_in(h) == 0;
-	if (!outlook->conclusive)
-		outlook->next = Min(outlook->next, GetCurrentTimestamp() + horizon_sweep_in(h));
+	outlook->conclusive = true;
 	outlook->thorough = false;
 }
 
@@ -380,7 +378,7 @@ take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *o
 {
 	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, !has_conditions(request), false);
 	int64		got = 0;
-	int64		moved = 0;
+	int64		dead = 0;
 
 	dead_prepare(request, h, moment);
 	if (request->quantity < 0 || !horizon_is_empty(h, moment, outlook))
@@ -389,9 +387,9 @@ take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *o
 		do
 			got += read_look(request, h, moment, request->quantity - got);
 		while ((request->unlimited || got < request->quantity) && !OidIsValid(request->blocked) &&
-			   !request->stopped && horizon_look_again(h));
+			   (request->stopped ? dead_turn_to_marks(request, h) : horizon_look_again(h)));
 		effect_taken(&request->name, wanted, got);
-		moved = dead_move(request, h, moment);
+		dead = dead_move(request, h, moment, got);
 		if (got == 0 && outlook != NULL && (request->unlimited || request->quantity > 0))
 			read_outlook(&request->name, h, moment, got, outlook);
 		if (got == 0 && outlook != NULL && OidIsValid(request->blocked))
@@ -400,7 +398,7 @@ take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *o
 			outlook->next = Min(outlook->next, GetCurrentTimestamp() + BLOCKED_PAUSE);
 		}
 	}
-	horizon_end(h, got + moved);
+	horizon_end(h, got + dead);
 	return got;
 }
 
@@ -538,7 +536,12 @@ pgmq_read_with_poll(PG_FUNCTION_ARGS)
 	wait.picky = is_picky(&request);
 	wait.unwakeable = IsolationUsesXactSnapshot() ||
 		(!request.unlimited && request.quantity == 0);
-	wait_for(&wait);
+	request.waiting = true;
+	if (!wait_for(&wait) && request.left_dead)
+	{
+		request.waiting = false;
+		request_run(&request, NULL);
+	}
 	result_finish(request.messages);
 	return (Datum) 0;
 }

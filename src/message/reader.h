@@ -35,6 +35,8 @@ typedef struct ReadRequest
 	Oid			blocked;		/* one that it could not lock at once: it takes no more */
 	bool		unlimited;
 	bool		lease_null;
+	bool		waiting;		/* if it finds nothing, another attempt follows, in this transaction */
+	bool		left_dead;		/* and there are dead messages, which it has not moved */
 
 	/* Of one attempt */
 	bool		stated;			/* a statement was run */
@@ -52,6 +54,7 @@ extern int64 read_take(ReadRequest *request, const PlanSpec *spec, int64 limit, 
 extern void dead_prepare(ReadRequest *request, Horizon *h, TimestampTz moment);
 extern int64 dead_take_live(ReadRequest *request, Horizon *h, bool fresh, int64 limit, HorizonRange range,
 							HorizonFinds *finds);
-extern int64 dead_move(ReadRequest *request, Horizon *h, TimestampTz moment);
+extern bool dead_turn_to_marks(ReadRequest *request, Horizon *h);
+extern int64 dead_move(ReadRequest *request, Horizon *h, TimestampTz moment, int64 got);
 
 #endif							/* PGMQ_READER_H */

@@ -25,12 +25,12 @@
 #define A_TIME 1, 1000 * YEAR, "longer than 0 and at most 1000 years"
 
 const PolicySetting policy_settings[POLICY_SETTINGS] = {
-	{"max_reads", 1, 1e6, "from 1 to 1000000", INT4OID, false},
+	{"max_reads", 1, 1e6, "from 1 to 1000000", INT4OID, true},
 	{"dead_letter_queue", 0, 0, "the name of a queue", TEXTOID, true},
 	{"retry_delay", 0, YEAR, "from 0 to 1 year", INTERVALOID, true},
 	{"retry_backoff", 1, 1000, "from 1 to 1000", FLOAT8OID, true},
 	{"retry_delay_max", A_TIME, INTERVALOID, true},
-	{"message_ttl", A_TIME, INTERVALOID, false},
+	{"message_ttl", A_TIME, INTERVALOID, true},
 	{"max_length", 1, 1e12, "from 1 to 1000000000000", INT8OID, true},
 	{"overflow", 0, 0, "reject or drop_oldest", TEXTOID, true},
 	{"priority", 0, 1, "true or false", BOOLOID, false},

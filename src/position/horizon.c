@@ -164,12 +164,13 @@ horizon_sweep_in(const Horizon *h)
 }
 
 /*
- * This read has left dead messages, or looked at a part of the queue only.  So it has left
- * out something, and a session that waits comes back in so many microseconds.
+ * This read has left dead messages, which the next one must find.  If it has looked at a part
+ * of the queue only, a session that waits comes back in so many microseconds; otherwise 0.
  */
 void
 horizon_leave(Horizon *h, int64 microseconds)
 {
+	h->left_dead = true;
 	h->sweep_in = Max(h->sweep_in, microseconds);
 }
 
@@ -470,7 +471,7 @@ horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
 	if (!outlook->conclusive)
 		outlook->next = Min(outlook->next, GetCurrentTimestamp() + Max(h->sweep_in, 1000));
 
-	thorough = found == 0 && outlook->conclusive && h->look == HORIZON_FROM_FLOORS &&
+	thorough = found == 0 && outlook->conclusive && !h->left_dead && h->look == HORIZON_FROM_FLOORS &&
 		h->table.parts == NULL && !position_runs_code_of_others(h->table.rel);
 
 	bucket = positions_bucket(h->table.key);

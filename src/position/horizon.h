@@ -26,6 +26,7 @@ struct Horizon
 	bool		doubted;		/* as the slot said then */
 	int64		work_before;	/* work_done() then */
 	int64		sweep_in;		/* this read has left out a sweep, which is due in so many microseconds */
+	bool		left_dead;		/* it has seen dead messages and has not moved them */
 	uint64		ended;			/* transactions_ended(), before the read */
 	TimestampTz empty_until;	/* no message is available until then; or DT_NOBEGIN */
 	bool		all_due;		/* look for what is due in all partitions */

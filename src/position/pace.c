@@ -286,7 +286,7 @@ record_cost(Slot *slot, const Horizon *h, int64 cost)
 }
 
 /*
- * A sweep that has passed over dead messages goes on where it is.  If it began at the
+ * A sweep that has skipped dead messages goes on where it is.  If it began at the
  * floors again, it would not come to what is behind them.  True if it goes on.
  */
 static bool
@@ -379,6 +379,31 @@ horizon_found(Horizon *h, const HorizonFinds *finds)
 			slot->next_sweep = 0;	/* only sweeps move the due mark */
 	}
 	SpinLockRelease(&bucket->mutex);
+}
+
+/* A sweep has stopped before its end: look once more, where messages are likely.  False if this was no sweep. */
+bool
+horizon_turn_to_marks(Horizon *h)
+{
+	SlotBucket *bucket = positions_bucket(h->table.key);
+	bool		turned = false;
+	Slot	   *slot;
+
+	if (!h->likely || h->look != HORIZON_FROM_FLOORS)
+		return false;
+	SpinLockAcquire(&bucket->mutex);
+	slot = positions_find(bucket, h->table.key, false);
+	if (slot != NULL && slot->generation == h->generation)
+	{
+		turned = true;
+		h->look = HORIZON_FROM_MARKS;
+		h->setbacks = slot->setbacks;
+		h->start_due = Max(h->floors.due, slot->marks.due);
+	}
+	SpinLockRelease(&bucket->mutex);
+	if (turned)
+		begin_look(h);
+	return turned;
 }
 
 /*

@@ -49,7 +49,7 @@ typedef struct HorizonFinds
 
 	/* Of a queue where messages can be dead */
 	bool		surveyed;		/* no message that can be taken is left up to due_until, exhausted or not */
-	bool		passed;			/* dead messages were passed over; fresh_highest counts them */
+	bool		passed;			/* dead messages were skipped; fresh_highest counts them */
 	bool		stopped;		/* that took too long: what comes then was not looked at */
 } HorizonFinds;
 
@@ -73,6 +73,7 @@ extern bool horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range);
 extern bool horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range);
 extern void horizon_found(Horizon *h, const HorizonFinds *finds);
 extern bool horizon_look_again(Horizon *h);
+extern bool horizon_turn_to_marks(Horizon *h);
 extern bool horizon_is_empty(const Horizon *h, TimestampTz moment, Outlook *outlook);
 extern int64 horizon_sweep_in(const Horizon *h);
 extern bool horizon_is_known(const Horizon *h);

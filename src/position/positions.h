@@ -31,7 +31,7 @@ typedef struct Slot
 	Floors		marks;
 	Floors		sent;			/* no message gets an id below, or is enqueued before */
 	int64		sweep_fresh;	/* how far the current sweep has come */
-	TimestampTz sweep_due;		/* the same of deferred messages, if it has passed over dead ones */
+	TimestampTz sweep_due;		/* the same of deferred messages, if it has skipped dead ones */
 	uint32		setbacks;		/* how often a message became available again below the marks */
 	uint32		due_rounds;		/* how often a sweep of partitions left something due */
 	int64		last_id;		/* drawn when the floors were last moved */

@@ -2,10 +2,10 @@
  * survey.c
  *	  Which messages of a range are live, and which dead.
  *
- * A queue with max_reads or message_ttl can have any number of dead messages in front of
+ * A queue with max_reads or message_ttl can have any number of dead messages before
  * the live ones.  A read surveys a range before its statement runs there.  The survey
- * passes over dead messages at a fraction of what a statement takes, collects the ids of
- * some, and stops when a call has spent its time on them.  It is a hint: the statement
+ * skips dead messages in a fraction of the time of a statement, and collects the ids of
+ * some.  It stops when a call has spent its time on them.  It is a hint: the statement
  * decides.
  */
 #include "pgmq.h"
