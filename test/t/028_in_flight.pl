@@ -123,6 +123,14 @@ eval { $slow->finish };
 sql_is("$READ; $READ", "3\n0", 'which are free when it is killed');
 $node->safe_psql('postgres', 'DROP TRIGGER wait_in_read ON pgmq.q_q');
 
+# What an open transaction has acknowledged makes room for no other session
+make_queue(q{create('q')}, 3);
+my $open = $node->background_psql('postgres');
+$open->query_safe(q{SELECT pgmq.read('q', 600, 3); BEGIN; SELECT pgmq.delete('q', ARRAY[1, 2, 3]); SELECT pgmq.read('q', 600, 1)});
+sql_is(q{SELECT count(*) FROM pgmq.read('q', 600, 1)}, '0', 'nothing for others before the commit');
+$open->query_safe('ROLLBACK');
+$open->quit;
+
 # A lease that ends before all others counts, also if it was prolonged or shortened since
 make_queue(q{create('q')}, 2);
 sql_is("SELECT 1 FROM pgmq.read('q', 600, 1); $READ; SELECT 1 FROM pgmq.set_vt('q', 1, 60); $READ; $READ", "1\n1\n1\n0\n0", 'a lease that was shortened');
