@@ -163,22 +163,33 @@ is_column(const Node *node, AttrNumber attno)
 	return IsA(node, Var) && ((const Var *) node)->varattno == attno;
 }
 
+/* Whether its predicate compares the two columns by this function, and says nothing else */
+static bool
+has_comparison(Relation index, Oid function, AttrNumber vt, AttrNumber enqueued_at)
+{
+	List	   *predicate = RelationGetIndexPredicate(index);
+	const OpExpr *op;
+
+	if (list_length(predicate) != 1 || !IsA(linitial(predicate), OpExpr))
+		return false;
+	op = linitial_node(OpExpr, predicate);
+	return op->opfuncid == function && list_length(op->args) == 2 &&
+		((is_column(linitial(op->args), vt) && is_column(lsecond(op->args), enqueued_at)) ||
+		 (is_column(linitial(op->args), enqueued_at) && is_column(lsecond(op->args), vt)));
+}
+
 /* Whether it has all deferred messages, by its predicate vt <> enqueued_at, or because it has all rows */
 bool
 relcheck_index_has_deferred(Relation index, AttrNumber vt, AttrNumber enqueued_at)
 {
-	List	   *predicate;
-	const OpExpr *op;
+	return relcheck_index_is_whole(index) || has_comparison(index, F_TIMESTAMPTZ_NE, vt, enqueued_at);
+}
 
-	if (relcheck_index_is_whole(index))
-		return true;
-	predicate = RelationGetIndexPredicate(index);
-	if (list_length(predicate) != 1 || !IsA(linitial(predicate), OpExpr))
-		return false;
-	op = linitial_node(OpExpr, predicate);
-	return op->opfuncid == F_TIMESTAMPTZ_NE && list_length(op->args) == 2 &&
-		((is_column(linitial(op->args), vt) && is_column(lsecond(op->args), enqueued_at)) ||
-		 (is_column(linitial(op->args), enqueued_at) && is_column(lsecond(op->args), vt)));
+/* Whether it has just the messages that are fresh, or just those that are deferred */
+bool
+relcheck_index_has_only(Relation index, bool fresh, AttrNumber vt, AttrNumber enqueued_at)
+{
+	return has_comparison(index, fresh ? F_TIMESTAMPTZ_EQ : F_TIMESTAMPTZ_NE, vt, enqueued_at);
 }
 
 /* Whether it has just the rows where a boolean column is true */

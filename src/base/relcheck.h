@@ -30,6 +30,7 @@ typedef struct IndexKey
 extern bool relcheck_index(Relation index, Oid table, const IndexKey *keys, int nkeys);
 extern bool relcheck_index_is_whole(Relation index);
 extern bool relcheck_index_has_deferred(Relation index, AttrNumber vt, AttrNumber enqueued_at);
+extern bool relcheck_index_has_only(Relation index, bool fresh, AttrNumber vt, AttrNumber enqueued_at);
 extern bool relcheck_index_expression(Relation index, Relation table, const char *sql);
 extern bool relcheck_index_has_flagged(Relation index, AttrNumber flag);
 

@@ -65,10 +65,18 @@ typedef enum Delay
 	DELAY_UNTIL
 } Delay;
 
+/* A statement, and the same with the rank as one more parameter */
+typedef struct SpecPair
+{
+	const PlanSpec *plain;
+	const PlanSpec *ranked;
+} SpecPair;
+
 /* What a call sends, to one queue or to many */
 typedef struct Outgoing
 {
-	const PlanSpec *spec;
+	SpecPair	specs;
+	bool		many;
 	Datum		values[3];
 	bool		nulls[3];
 	Delay		delay;			/* as it is after NULLs and the past */
@@ -90,6 +98,11 @@ extern void overflow_check(const QueueName *name, const QueuePolicy *policy, con
 /* ---- metrics.c ---- */
 
 extern Oid	metrics_lock_queue(const QueueName *name, const char *const *columns, int ncolumns);
+
+/* ---- rank.c ---- */
+
+extern bool rank_to_send(const QueueName *name, const QueuePolicy *policy, Datum headers, bool many,
+						 Datum *rank);
 
 /* ---- peek.c ---- */
 

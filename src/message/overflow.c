@@ -162,7 +162,7 @@ messages_in(const Outgoing *out)
 {
 	ArrayType  *messages;
 
-	if (out->spec->argtypes[0] != JSONBARRAYOID || out->nulls[0])
+	if (!out->many || out->nulls[0])
 		return 1;
 	messages = DatumGetArrayTypeP(out->values[0]);
 	return ArrayGetNItems(ARR_NDIM(messages), ARR_DIMS(messages));

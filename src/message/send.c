@@ -34,85 +34,118 @@ PG_FUNCTION_INFO_V1(pgmq_send_batch_headers_at);
 PG_FUNCTION_INFO_V1(pgmq__send_batch);
 PG_FUNCTION_INFO_V1(pgmq__validate_batch_params);
 
-/* One message: $1 message, $2 headers, $3 when */
+/*
+ * One message: $1 message, $2 headers, $3 when.  Of each statement there is one that
+ * writes the rank as well, $4; without it the table's default counts.
+ */
 
-static const PlanSpec send_fresh = {
-	PLAN_SEND,
-	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
-	" VALUES ($3, $3, $1, $2)"
-	" RETURNING msg_id",
-	3, {JSONBOID, JSONBOID, TIMESTAMPTZOID}
-};
+#define SEND_FRESH(column, rank) \
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers" column ")" \
+	" VALUES ($3, $3, $1, $2" rank ")" \
+	" RETURNING msg_id"
 
-static const PlanSpec send_delayed = {
-	PLAN_SEND_DELAYED,
-	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
-	" SELECT c.now, c.now OPERATOR(pg_catalog.+) $3, $1, $2"
-	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c"
-	" RETURNING msg_id",
-	3, {JSONBOID, JSONBOID, INTERVALOID}
-};
+#define SEND_DELAYED(column, rank) \
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers" column ")" \
+	" SELECT c.now, c.now OPERATOR(pg_catalog.+) $3, $1, $2" rank \
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c" \
+	" RETURNING msg_id"
 
-static const PlanSpec send_at = {
-	PLAN_SEND_AT,
-	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
-	" SELECT c.now, GREATEST(c.now, $3), $1, $2"
-	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c"
-	" RETURNING msg_id",
-	3, {JSONBOID, JSONBOID, TIMESTAMPTZOID}
+#define SEND_AT(column, rank) \
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers" column ")" \
+	" SELECT c.now, GREATEST(c.now, $3), $1, $2" rank \
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c" \
+	" RETURNING msg_id"
+
+#define RANK_COLUMN ", pgmq_rank"
+#define ONE(when) 3, {JSONBOID, JSONBOID, when}
+#define ONE_RANK(when) 4, {JSONBOID, JSONBOID, when, INT2OID}
+
+static const PlanSpec send_fresh = {PLAN_SEND, SEND_FRESH("", ""), ONE(TIMESTAMPTZOID)};
+static const PlanSpec send_delayed = {PLAN_SEND_DELAYED, SEND_DELAYED("", ""), ONE(INTERVALOID)};
+static const PlanSpec send_at = {PLAN_SEND_AT, SEND_AT("", ""), ONE(TIMESTAMPTZOID)};
+
+static const PlanSpec send_fresh_rank = {PLAN_SEND_RANK, SEND_FRESH(RANK_COLUMN, ", $4"), ONE_RANK(TIMESTAMPTZOID)};
+static const PlanSpec send_delayed_rank = {
+	PLAN_SEND_RANK_DELAYED, SEND_DELAYED(RANK_COLUMN, ", $4"), ONE_RANK(INTERVALOID)
 };
+static const PlanSpec send_at_rank = {PLAN_SEND_RANK_AT, SEND_AT(RANK_COLUMN, ", $4"), ONE_RANK(TIMESTAMPTZOID)};
 
 /* Many messages: $1 messages, $2 headers, $3 when; ids come in array order */
 
-#define BATCH_ROWS \
+#define MOVED_BATCH(column, rank, rows) \
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers" column ")" \
+	" SELECT $3, $3, m.message, m.headers" rank \
+	" FROM " rows
+
+#define BATCH_FRESH(column, rank, rows) \
+	MOVED_BATCH(column, rank, rows) \
+	" RETURNING msg_id"
+
+#define BATCH_DELAYED(column, rank, rows) \
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers" column ")" \
+	" SELECT c.now, c.now OPERATOR(pg_catalog.+) $3, m.message, m.headers" rank \
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c, " rows \
+	" RETURNING msg_id"
+
+#define BATCH_AT(column, rank, rows) \
+	"INSERT INTO {queue} (enqueued_at, vt, message, headers" column ")" \
+	" SELECT c.now, GREATEST(c.now, $3), m.message, m.headers" rank \
+	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c, " rows \
+	" RETURNING msg_id"
+
+#define ROWS \
 	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS m (message, headers)"
+#define ROWS_RANK \
+	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($4)) AS m (message, headers, rank)"
+#define RANK_OF_ROW ", COALESCE(m.rank, " CppAsString2(RANK_DEFAULT) ")"
+
+#define MANY(when) 3, {JSONBARRAYOID, JSONBARRAYOID, when}
+#define MANY_RANK(when) 4, {JSONBARRAYOID, JSONBARRAYOID, when, INT2ARRAYOID}
 
 static const PlanSpec send_batch_fresh = {
-	PLAN_SEND_BATCH,
-	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
-	" SELECT $3, $3, m.message, m.headers"
-	" FROM " BATCH_ROWS
-	" RETURNING msg_id",
-	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
+	PLAN_SEND_BATCH, BATCH_FRESH("", "", ROWS), MANY(TIMESTAMPTZOID)
 };
-
 static const PlanSpec send_batch_delayed = {
-	PLAN_SEND_BATCH_DELAYED,
-	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
-	" SELECT c.now, c.now OPERATOR(pg_catalog.+) $3, m.message, m.headers"
-	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c, " BATCH_ROWS
-	" RETURNING msg_id",
-	3, {JSONBARRAYOID, JSONBARRAYOID, INTERVALOID}
+	PLAN_SEND_BATCH_DELAYED, BATCH_DELAYED("", "", ROWS), MANY(INTERVALOID)
+};
+static const PlanSpec send_batch_at = {
+	PLAN_SEND_BATCH_AT, BATCH_AT("", "", ROWS), MANY(TIMESTAMPTZOID)
 };
 
-static const PlanSpec send_batch_at = {
-	PLAN_SEND_BATCH_AT,
-	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
-	" SELECT c.now, GREATEST(c.now, $3), m.message, m.headers"
-	" FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS c, " BATCH_ROWS
-	" RETURNING msg_id",
-	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
+static const PlanSpec send_batch_fresh_rank = {
+	PLAN_SEND_BATCH_RANK, BATCH_FRESH(RANK_COLUMN, RANK_OF_ROW, ROWS_RANK), MANY_RANK(TIMESTAMPTZOID)
+};
+static const PlanSpec send_batch_delayed_rank = {
+	PLAN_SEND_BATCH_RANK_DELAYED, BATCH_DELAYED(RANK_COLUMN, RANK_OF_ROW, ROWS_RANK), MANY_RANK(INTERVALOID)
+};
+static const PlanSpec send_batch_at_rank = {
+	PLAN_SEND_BATCH_RANK_AT, BATCH_AT(RANK_COLUMN, RANK_OF_ROW, ROWS_RANK), MANY_RANK(TIMESTAMPTZOID)
 };
 
 /* The same for messages that were moved from another queue */
 static const PlanSpec send_moved_plan = {
-	PLAN_SEND_MOVED,
-	"INSERT INTO {queue} (enqueued_at, vt, message, headers)"
-	" SELECT $3, $3, m.message, m.headers"
-	" FROM " BATCH_ROWS,
-	3, {JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}
+	PLAN_SEND_MOVED, MOVED_BATCH("", "", ROWS), MANY(TIMESTAMPTZOID)
+};
+static const PlanSpec send_moved_rank = {
+	PLAN_SEND_MOVED_RANK, MOVED_BATCH(RANK_COLUMN, RANK_OF_ROW, ROWS_RANK), MANY_RANK(TIMESTAMPTZOID)
 };
 
 /* The three statements for a call with one message, or with many */
 typedef struct SendSpecs
 {
-	const PlanSpec *fresh;
-	const PlanSpec *delayed;
-	const PlanSpec *at;
+	bool		many;
+	SpecPair	fresh;
+	SpecPair	delayed;
+	SpecPair	at;
 } SendSpecs;
 
-static const SendSpecs one_message = {&send_fresh, &send_delayed, &send_at};
-static const SendSpecs many_messages = {&send_batch_fresh, &send_batch_delayed, &send_batch_at};
+static const SendSpecs one_message = {
+	false, {&send_fresh, &send_fresh_rank}, {&send_delayed, &send_delayed_rank}, {&send_at, &send_at_rank}
+};
+static const SendSpecs many_messages = {
+	true, {&send_batch_fresh, &send_batch_fresh_rank}, {&send_batch_delayed, &send_batch_delayed_rank},
+	{&send_batch_at, &send_batch_at_rank}
+};
 
 /* When messages that were just sent with a delay become visible, or a moment later */
 static TimestampTz
@@ -133,7 +166,8 @@ take_arguments(FunctionCallInfo fcinfo, const SendSpecs *specs,
 			   int headers_arg, Delay delay, int delay_arg, Outgoing *out)
 {
 	memset(out, 0, sizeof(*out));
-	out->spec = specs->fresh;
+	out->many = specs->many;
+	out->specs = specs->fresh;
 	arg_to_param(fcinfo, 1, &out->values[0], &out->nulls[0]);
 	out->nulls[1] = true;
 	out->delay = DELAY_NONE;
@@ -143,18 +177,18 @@ take_arguments(FunctionCallInfo fcinfo, const SendSpecs *specs,
 	if (delay != DELAY_NONE && PG_ARGISNULL(delay_arg))
 	{
 		/* A NULL time is an error, unless a trigger sets one */
-		out->spec = specs->delayed;
+		out->specs = specs->delayed;
 		out->nulls[2] = true;
 	}
 	else if (delay == DELAY_SECONDS && PG_GETARG_INT32(delay_arg) > 0)
 	{
-		out->spec = specs->delayed;
+		out->specs = specs->delayed;
 		out->delay = DELAY_SECONDS;
 		out->values[2] = interval_from_seconds(PG_GETARG_INT32(delay_arg));
 	}
 	else if (delay == DELAY_UNTIL)
 	{
-		out->spec = specs->at;
+		out->specs = specs->at;
 		out->delay = DELAY_UNTIL;
 		out->values[2] = PG_GETARG_DATUM(delay_arg);
 	}
@@ -177,24 +211,42 @@ void
 send_take_arrays(Datum messages, Datum headers, Outgoing *out)
 {
 	memset(out, 0, sizeof(*out));
-	out->spec = many_messages.fresh;
+	out->specs = many_messages.fresh;
+	out->many = true;
 	out->values[0] = messages;
 	out->values[1] = headers;
 	out->delay = DELAY_NONE;
+}
+
+/* With the rank as one more parameter, if the queue has ranks and it is not the default */
+static uint64
+insert(const QueueName *name, const QueuePolicy *policy, const Outgoing *out, DestReceiver *dest)
+{
+	int			clock_arg = out->delay == DELAY_NONE && !out->nulls[2] ? 2 : -1;
+	Datum		values[4];
+	bool		nulls[4];
+
+	if (out->nulls[1] || !rank_to_send(name, policy, out->values[1], out->many, &values[3]))
+		return plan_run_now(name, out->specs.plain, clock_arg, out->values, out->nulls, dest);
+	memcpy(values, out->values, sizeof(out->values));
+	memcpy(nulls, out->nulls, sizeof(out->nulls));
+	nulls[3] = false;
+	return plan_run_now(name, out->specs.ranked, clock_arg, values, nulls, dest);
 }
 
 /* Put it into a queue.  The caller has connected to SPI; the ids go to "dest". */
 void
 send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 {
-	bool		fresh = out->delay == DELAY_NONE && !out->nulls[2];
+	const QueuePolicy *policy;
 	Oid			held;
 	uint64		sent;
 
 	queue_require_privilege(name, ACL_INSERT);
-	overflow_check(name, policy_of(name), out);
+	policy = policy_of(name);
+	overflow_check(name, policy, out);
 	held = default_hold(name, QUEUE_TABLE);
-	sent = plan_run_now(name, out->spec, fresh ? 2 : -1, out->values, out->nulls, dest);
+	sent = insert(name, policy, out, dest);
 	default_release(held);
 	if (out->delay == DELAY_NONE)
 		effect_messages(name, (int64) sent);
@@ -210,9 +262,11 @@ send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest)
 uint64
 send_moved(const QueueName *name, Datum messages, Datum headers)
 {
-	Datum		values[3] = {messages, headers};
+	Datum		values[4] = {messages, headers};
 	Oid			held = default_hold(name, QUEUE_TABLE);
-	uint64		sent = plan_run_now(name, &send_moved_plan, 2, values, NULL, None_Receiver);
+	bool		ranked = rank_to_send(name, policy_of(name), headers, true, &values[3]);
+	uint64		sent = plan_run_now(name, ranked ? &send_moved_rank : &send_moved_plan, 2, values, NULL,
+									None_Receiver);
 
 	default_release(held);
 	return sent;

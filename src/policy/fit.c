@@ -6,6 +6,11 @@
  * message was released, pgmq_settled the delivery that was released or failed last.
  * They have no default, so they are entries in the catalog: no row is read or written.
  *
+ * A queue with priorities has the column pgmq_rank, which is 9 - priority: the lowest
+ * rank comes first.  Its default is a constant, so no row is written, but there are two
+ * indexes on it: of fresh messages by rank and msg_id, of deferred ones by rank and vt.
+ * They go with the column.
+ *
  * The caller has checked that the queue is the current user's, holds lock_queue(), and
  * has connected to SPI.  Statements run as the owner of the queue.
  */
@@ -28,11 +33,13 @@ typedef struct FitColumn
 	const char *type;
 	Oid			type_oid;
 	uint32		needed_for;		/* any of these settings */
+	const char *constraints;
 } FitColumn;
 
 static const FitColumn fit_columns[] = {
-	{"pgmq_releases", "pg_catalog.int4", INT4OID, POLICY_MAX_READS | POLICY_MAX_IN_FLIGHT},
-	{"pgmq_settled", "pg_catalog.int4", INT4OID, POLICY_MAX_READS | POLICY_MAX_IN_FLIGHT}
+	{"pgmq_releases", "pg_catalog.int4", INT4OID, POLICY_MAX_READS | POLICY_MAX_IN_FLIGHT, ""},
+	{"pgmq_settled", "pg_catalog.int4", INT4OID, POLICY_MAX_READS | POLICY_MAX_IN_FLIGHT, ""},
+	{"pgmq_rank", "pg_catalog.int2", INT2OID, POLICY_PRIORITY, " NOT NULL DEFAULT " CppAsString2(RANK_DEFAULT)}
 };
 
 /* Whether the queue's table has the column; an error if it has one of another type */
@@ -56,10 +63,50 @@ has_column(const QueueName *name, const FitColumn *column, bool refuse_other)
 }
 
 static void
+run_as_owner(const QueueName *name, const char *sql)
+{
+	(void) owner_run(owner_of(queue_relid(name, QUEUE_TABLE)), false, sql, 0, NULL);
+}
+
+static void
 alter(const QueueName *name, const char *actions)
 {
-	(void) owner_run(owner_of(queue_relid(name, QUEUE_TABLE)), false,
-					 psprintf("ALTER TABLE %s %s", name_table(name, QUEUE_TABLE), actions), 0, NULL);
+	run_as_owner(name, psprintf("ALTER TABLE %s %s", name_table(name, QUEUE_TABLE), actions));
+}
+
+/* The indexes that the queue has, as reads will find them */
+static void
+describe(const QueueName *name, Place *place)
+{
+	Relation	rel = queue_open_table(name, QUEUE_TABLE, AccessShareLock, NULL);
+
+	if (rel == NULL)
+		queue_require(name);
+	(void) queue_describe(name, QUEUE_TABLE, rel, place);
+	relation_close(rel, NoLock);
+}
+
+/*
+ * The server chooses the names, because no name of ours is free for certain: the
+ * queue "x_fresh_idx" has the table q_x_fresh_idx.
+ */
+static void
+make_rank_indexes(const QueueName *name)
+{
+	const char *table = name_table(name, QUEUE_TABLE);
+	Place		place;
+
+	describe(name, &place);
+	if (!OidIsValid(place.rank_fresh_index))
+		run_as_owner(name, psprintf("CREATE INDEX ON %s (pgmq_rank, msg_id)"
+									" WHERE vt OPERATOR(pg_catalog.=) enqueued_at", table));
+	if (!OidIsValid(place.rank_due_index))
+		run_as_owner(name, psprintf("CREATE INDEX ON %s (pgmq_rank, vt, msg_id)"
+									" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at", table));
+	if (!OidIsValid(place.vt_index))
+		ereport(NOTICE,
+				(errmsg("priorities of queue \"%s\" have no effect yet: it has no index on vt", name->canonical),
+				 errhint("Make the index with pgmq.upgrade_queues().")));
 }
 
 /* Add what these settings need.  This waits for all transactions that use the queue, if something is missing. */
@@ -75,11 +122,13 @@ policy_fit(const QueueName *name, uint32 set)
 		const FitColumn *column = &fit_columns[i];
 
 		if ((set & column->needed_for) != 0 && !has_column(name, column, true))
-			appendStringInfo(&actions, "%sADD COLUMN %s %s", actions.len > 0 ? ", " : "",
-							 column->name, column->type);
+			appendStringInfo(&actions, "%sADD COLUMN %s %s%s", actions.len > 0 ? ", " : "",
+							 column->name, column->type, column->constraints);
 	}
 	if (actions.len > 0)
 		alter(name, actions.data);
+	if ((set & POLICY_PRIORITY) != 0)
+		make_rank_indexes(name);
 	if ((set & POLICY_DEDUP_WINDOW) != 0)
 		keys_make(name);
 }

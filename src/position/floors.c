@@ -80,7 +80,7 @@
 #include "base/base.h"
 #include "queue/queue.h"
 #include "position/floors.h"
-#include "position/look.h"
+#include "position/horizon.h"
 
 /*
  * Candidates that wait for their holders, one for each queue.  Their number is
@@ -222,9 +222,10 @@ candidate_counts(Candidate *candidate)
  * are.
  */
 static void
-probe(const QueueTable *table, const Floors *old, Floors *floors)
+probe(const QueueTable *table, const Floors *old, const Floors *old_ranks, FloorsFound *found)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Floors	   *floors = &found->floors;
 	int64		msg_id;
 	TimestampTz vt;
 
@@ -233,12 +234,14 @@ probe(const QueueTable *table, const Floors *old, Floors *floors)
 		floors->fresh = msg_id;
 	if (look_earliest_due(table, snapshot, old->due, floors->due, &vt))
 		floors->due = Min(floors->due, vt);
+	if (old_ranks != NULL)
+		ranks_probe(table, snapshot, &found->sent, old_ranks, found->ranks);
 	UnregisterSnapshot(snapshot);
 }
 
 /* Whether a new snapshot sees a message below the floors */
 bool
-floors_are_wrong(const QueueTable *table, const Floors *floors)
+floors_are_wrong(const QueueTable *table, const Floors *floors, const Floors *ranks)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		wrong = false;
@@ -249,6 +252,8 @@ floors_are_wrong(const QueueTable *table, const Floors *floors)
 		wrong = look_lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
 	if (!wrong && floors->due > DT_NOBEGIN)
 		wrong = look_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
+	if (!wrong && ranks != NULL)
+		wrong = ranks_are_wrong(table, snapshot, true, ranks) || ranks_are_wrong(table, snapshot, false, ranks);
 	UnregisterSnapshot(snapshot);
 	return wrong;
 }
@@ -267,13 +272,13 @@ floors_may_move(const QueueTable *table)
 /*
  * Continue with the queue's candidate.  Take one if there is none and the
  * caller thinks that it is time; "holders" gets the number of its holders.
- * True if "floors" got new values.  Then "sent" is the candidate itself: no
+ * True if there are new floors.  Then "sent" is the candidate itself: no
  * message will get an id below it any more, or an enqueued_at before it.  "old"
- * are the floors that are known to be true now.
+ * are the floors that are known to be true now; those of ranks may be NULL.
  */
 bool
 floors_move(const QueueTable *table, bool time_for_candidate,
-			const Floors *old, Floors *floors, Floors *sent, int *holders)
+			const Floors *old, const Floors *old_ranks, FloorsFound *found, int *holders)
 {
 	Candidate  *candidate = candidate_place(table->key);
 
@@ -289,9 +294,9 @@ floors_move(const QueueTable *table, bool time_for_candidate,
 	}
 	if (!candidate_counts(candidate))
 		return false;
-	*floors = *sent = candidate->floors;
+	found->floors = found->sent = candidate->floors;
 	candidate_drop(candidate);
-	probe(table, old, floors);
+	probe(table, old, old_ranks, found);
 	return look_was_complete(table);
 }
 

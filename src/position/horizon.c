@@ -71,15 +71,8 @@ known_empty(const Horizon *h)
 	return until;
 }
 
-/*
- * Begin a read.  "everything" says that it takes all that is visible.  A read
- * with a condition skips messages, so it neither uses the marks nor moves them.
- * The same is true under row security or with a fixed snapshot, where a read
- * does not see all messages. "ours" says that the lock that we hold on the
- * table belongs to this very call, which has written nothing yet.
- */
-Horizon *
-horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
+static Horizon *
+begin(const QueueName *name, char prefix, bool everything, bool ours, bool by_rank)
 {
 	Horizon    *h = palloc0(sizeof(Horizon));
 
@@ -98,13 +91,38 @@ horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
 	positions_attach();
 	h->ended = transactions_ended();
 	h->indexes_locked_before = position_locked_indexes(&h->table);
-	h->likely = everything && !IsolationUsesXactSnapshot() &&
+	h->sees_all = everything && !IsolationUsesXactSnapshot() &&
 		!h->table.rel->rd_rel->relrowsecurity;
+	h->by_rank = by_rank && position_has_ranks(&h->table);
+	h->likely = h->sees_all && !h->by_rank;
 	h->empty_until = known_empty(h);
 	if (h->empty_until == DT_NOBEGIN)
 		pace_move_floors(h);
 	pace_choose_start(h);
 	return h;
+}
+
+/*
+ * Begin a read.  "everything" says that it takes all that is visible.  A read
+ * with a condition skips messages, so it neither uses the marks nor moves them.
+ * The same is true under row security or with a fixed snapshot, where a read
+ * does not see all messages. "ours" says that the lock that we hold on the
+ * table belongs to this very call, which has written nothing yet.
+ */
+Horizon *
+horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
+{
+	return begin(name, prefix, everything, ours, false);
+}
+
+/*
+ * Begin a read by priority, if the queue has what that needs: horizon_by_rank() says so.
+ * It starts at floors, and leaves the marks alone.
+ */
+Horizon *
+horizon_begin_ranks(const QueueName *name, bool everything)
+{
+	return begin(name, QUEUE_TABLE, everything, false, true);
 }
 
 /* Its locks are for horizon_end() to release, unless they were there before. */
@@ -212,7 +230,7 @@ bool
 horizon_survey(const Horizon *h, const HorizonRange *range, bool fresh, const SurveyRule *rule, Survey *s)
 {
 	Relation	rel = h->table.rel;
-	const Place *place = &h->table.place;
+	Place		place = h->table.place;
 	Snapshot	snapshot;
 
 	if (rel == NULL)
@@ -221,10 +239,17 @@ horizon_survey(const Horizon *h, const HorizonRange *range, bool fresh, const Su
 	{
 		if (range->leaf == NULL || (rel = leaf_open(range->leaf)) == NULL)
 			return false;
-		place = &range->leaf->description.place;
+		place = range->leaf->description.place;
+		place.rank = h->table.place.rank;
+	}
+	if (place.rank != RANK_ALL && !place_has_ranks(&place))
+	{
+		if (rel != h->table.rel)
+			table_close(rel, AccessShareLock);
+		return false;
 	}
 	snapshot = look_snapshot();
-	survey(rel, place, snapshot, rule, fresh, range->from, range->until, s);
+	survey(rel, &place, snapshot, rule, fresh, range->from, range->until, s);
 	UnregisterSnapshot(snapshot);
 	if (rel != h->table.rel)
 		table_close(rel, AccessShareLock);
@@ -273,7 +298,7 @@ next_due_leaf(Horizon *h, TimestampTz now, HorizonRange *range)
 								  h->look == HORIZON_FROM_MARKS && !h->all_due, h->likely, h->start_due, now, &h->due);
 		UnregisterSnapshot(snapshot);
 	}
-	next = look_next_due(h->due, &h->ndue, now, &range->until);
+	next = look_next_due(h->due, &h->ndue, h->table.place.rank, now, &range->until);
 	if (next == NULL)
 		return false;
 	if (++h->due_turns > DUE_TURNS)
@@ -316,6 +341,8 @@ horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
 		return false;
 	else if (h->table.rel == NULL)
 		found = true;
+	else if (h->table.place.rank != RANK_ALL)
+		found = h->rank_has_due;
 	else
 	{
 		snapshot = look_snapshot();
@@ -326,6 +353,7 @@ horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
 	/* Other readers may skip what this read takes; if it is rolled back, the mark is set back. */
 	if (found && h->table.rel != NULL)
 		positions_note_read(h->table.key);
+	h->stated |= found;
 	return found;
 }
 
@@ -375,7 +403,7 @@ next_fresh_leaf(Horizon *h, int64 from, HorizonRange *range)
 
 	if (!h->fresh_begun)
 		h->nranges = partitions_ids(h->table.parts, from, PG_INT64_MAX, likely, &h->ranges);
-	next = look_next_range(h->ranges, h->nranges, likely, &range->until);
+	next = look_next_range(h->ranges, h->nranges, h->table.place.rank, likely, &range->until);
 	if (next != NULL)
 	{
 		range->leaf = next->leaf;
@@ -404,7 +432,7 @@ bool
 horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range)
 {
 	bool		begun = h->fresh_begun;
-	bool		found = !begun;
+	bool		found = !begun && (h->table.place.rank == RANK_ALL || h->rank_has_fresh);
 
 	range->leaf = NULL;
 	range->from = begun ? PG_INT64_MAX : fresh_start(h, limit);
@@ -412,6 +440,7 @@ horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range)
 	if (h->table.parts != NULL)
 		found = next_fresh_leaf(h, range->from, range);
 	h->fresh_begun = true;
+	h->stated |= found;
 	return found;
 }
 
@@ -481,7 +510,7 @@ horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
 		(slot->clean_at == h->ended ||
 		 (h->floors.fresh == PG_INT64_MIN && h->floors.due == DT_NOBEGIN));
 	outlook->thorough = thorough && clean;
-	if (outlook->thorough && h->likely && !h->table.locked_before)
+	if (outlook->thorough && h->sees_all && !h->table.locked_before)
 	{
 		slot->empty_at = h->ended;
 		slot->empty_until = Min(outlook->until, outlook->next);
@@ -518,12 +547,7 @@ horizon_end(Horizon *h, uint64 messages)
 	table_close(h->table.rel, NoLock);
 	if (!release)
 		return;
-	position_let_go(h->table.place.id_index, RowShareLock);
-	position_let_go(h->table.place.id_index, RowExclusiveLock);
-	position_let_go(h->table.place.vt_index, RowShareLock);
-	position_let_go(h->table.place.vt_index, RowExclusiveLock);
-	position_let_go(relid, RowShareLock);
-	position_let_go(relid, RowExclusiveLock);
+	position_let_go_of_all(&h->table, relid);
 }
 
 /*

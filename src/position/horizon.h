@@ -15,6 +15,7 @@ struct Horizon
 {
 	QueueTable	table;			/* rel is NULL if there is nothing to know */
 	bool		indexes_locked_before;
+	bool		sees_all;		/* of what is visible, and takes it */
 	bool		likely;			/* uses marks and moves them */
 	HorizonLook look;
 	uint32		generation;
@@ -40,7 +41,16 @@ struct Horizon
 	int			due_turns;
 	IdRange    *ranges;
 	int			nranges;
-	bool		stated;			/* this read has run a statement for what is fresh */
+	bool		stated;			/* this read has run a statement */
+
+	/* A read by priority */
+	bool		by_rank;
+	Floors		ranks[RANKS];	/* as "floors", for the messages of each rank */
+	int			next_rank;		/* the levels before it have been read */
+	int			due_rank;		/* the next one with something due, if it is not before next_rank, */
+	int			fresh_rank;		/* and with something fresh */
+	bool		rank_has_due;	/* the level at which the read is */
+	bool		rank_has_fresh;
 
 	/* Which partitions had a statement, for their locks */
 	Leaf	   *leaves[LEAVES];
@@ -49,6 +59,12 @@ struct Horizon
 
 /* table.c */
 extern void horizon_let_go_of_partitions(Horizon *h);
+
+/* ranks.c */
+extern void ranks_begin(Horizon *h);
+extern void ranks_probe(const QueueTable *table, Snapshot snapshot, const Floors *candidate,
+						const Floors *old, Floors *floors);
+extern bool ranks_are_wrong(const QueueTable *table, Snapshot snapshot, bool fresh, const Floors *floors);
 
 /* pace.c */
 extern void pace_move_floors(Horizon *h);

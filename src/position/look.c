@@ -31,9 +31,12 @@ look_snapshot(void)
 							GetTransactionSnapshot() : GetLatestSnapshot());
 }
 
-/* NULL if there is nothing in it; "blind" says that a look is not possible */
+/*
+ * Open it for a look at messages of this rank, or RANK_ALL; NULL if there is nothing in
+ * it.  "blind" says that a look is not possible.
+ */
 static Relation
-open_leaf(Leaf *leaf, bool *blind)
+open_leaf(Leaf *leaf, int rank, Place *place, bool *blind)
 {
 	Relation	rel;
 
@@ -46,44 +49,53 @@ open_leaf(Leaf *leaf, bool *blind)
 		*blind = true;
 		return NULL;
 	}
-	if (RelationGetNumberOfBlocks(rel) > 0)
-		return rel;
-	leaf->drained = leaf_closed(leaf);
+	*place = leaf->description.place;
+	place->rank = rank;
+	*blind = rank != RANK_ALL && !place_has_ranks(place);
+	if (!*blind)
+	{
+		if (RelationGetNumberOfBlocks(rel) > 0)
+			return rel;
+		leaf->drained = leaf_closed(leaf);
+	}
 	table_close(rel, AccessShareLock);
 	return NULL;
 }
 
 /* Look for the lowest fresh message in a range of ids */
 static void
-look_into(IdRange *range, Snapshot snapshot)
+look_into(IdRange *range, Snapshot snapshot, int rank)
 {
 	Leaf	   *leaf = range->leaf;
-	Relation	rel = open_leaf(leaf, &range->blind);
+	Place		place;
+	Relation	rel = open_leaf(leaf, rank, &place, &range->blind);
 
 	range->seen = range->blind;
 	if (rel != NULL)
 	{
-		range->seen = place_lowest_fresh(rel, &leaf->description.place, snapshot,
-										 range->next, range->last, &range->next);
+		range->seen = place_lowest_fresh(rel, &place, snapshot, range->next, range->last, &range->next);
 		table_close(rel, AccessShareLock);
 	}
 	range->done = !range->seen;
-	leaf->rows_likely = range->seen;
+	if (rank == RANK_ALL)
+		leaf->rows_likely = range->seen;
 }
 
 /* "vt" is set if there is one */
 static bool
-due_in_leaf(Leaf *leaf, Snapshot snapshot, TimestampTz from, TimestampTz until, TimestampTz *vt, bool *blind)
+due_in_leaf(Leaf *leaf, Snapshot snapshot, int rank, TimestampTz from, TimestampTz until,
+			TimestampTz *vt, bool *blind)
 {
+	Place		place;
 	bool		found;
-	Relation	rel = open_leaf(leaf, blind);
+	Relation	rel = open_leaf(leaf, rank, &place, blind);
 
 	if (rel == NULL)
 	{
 		*vt = from;
 		return *blind;
 	}
-	found = place_earliest_due(rel, &leaf->description.place, snapshot, from, until, vt);
+	found = place_earliest_due(rel, &place, snapshot, from, until, vt);
 	table_close(rel, AccessShareLock);
 	return found;
 }
@@ -136,7 +148,7 @@ first_range(IdRange *ranges, int count, int64 *until, bool *alone)
  * assumed to have one, unless it belongs to the default partition.
  */
 IdRange *
-look_next_range(IdRange *ranges, int count, bool trust, int64 *until)
+look_next_range(IdRange *ranges, int count, int rank, bool trust, int64 *until)
 {
 	Snapshot	snapshot = NULL;
 	IdRange    *first;
@@ -147,7 +159,7 @@ look_next_range(IdRange *ranges, int count, bool trust, int64 *until)
 	{
 		if (snapshot == NULL)
 			snapshot = look_snapshot();
-		look_into(first, snapshot);
+		look_into(first, snapshot, rank);
 	}
 	if (snapshot != NULL)
 		UnregisterSnapshot(snapshot);
@@ -169,7 +181,7 @@ look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
 		return place_lowest_fresh(table->rel, &table->place, snapshot, from, until, msg_id);
 	count = partitions_ids(table->parts, from, until, false, &ranges);
 	while ((first = first_range(ranges, count, &ignored, &alone)) != NULL && !first->seen)
-		look_into(first, snapshot);
+		look_into(first, snapshot, table->place.rank);
 	if (first != NULL)
 		*msg_id = first->next;
 	pfree(ranges);
@@ -190,7 +202,7 @@ look_earliest_due(const QueueTable *table, Snapshot snapshot,
 		return place_earliest_due(table->rel, &table->place, snapshot, from, until, vt);
 	for (i = 0; i < table->parts->nleaves && from <= until; i++)
 	{
-		if (!due_in_leaf(&table->parts->leaves[i], snapshot, from, until, &earliest, &blind))
+		if (!due_in_leaf(&table->parts->leaves[i], snapshot, table->place.rank, from, until, &earliest, &blind))
 			continue;
 		found = true;
 		*vt = earliest;
@@ -200,6 +212,54 @@ look_earliest_due(const QueueTable *table, Snapshot snapshot,
 		until = earliest - 1;
 	}
 	return found;
+}
+
+/* What place_next_rank() says of all partitions.  One that cannot be looked into may have any rank. */
+static bool
+next_rank_of_leaves(const QueueTable *table, Snapshot snapshot, bool fresh, const Floors *floors,
+					int64 until, int end, int *rank, int64 *key)
+{
+	int			first = PG_INT32_MAX;
+	int			i;
+
+	for (i = 0; i < table->parts->nleaves; i++)
+	{
+		int			leaf_rank = *rank;
+		int64		leaf_key = 0;
+		Place		place;
+		bool		blind;
+		bool		found;
+		Relation	rel = open_leaf(&table->parts->leaves[i], 0, &place, &blind);
+
+		if (rel != NULL)
+		{
+			found = place_next_rank(rel, &place, snapshot, fresh, floors, until, end, &leaf_rank, &leaf_key);
+			table_close(rel, AccessShareLock);
+		}
+		else
+		{
+			found = blind && leaf_rank < Min(end, RANKS);
+			if (found)
+				leaf_key = fresh ? floors[leaf_rank].fresh : floors[leaf_rank].due;
+		}
+		if (!found || leaf_rank > first || (leaf_rank == first && leaf_key >= *key))
+			continue;
+		first = leaf_rank;
+		*key = leaf_key;
+	}
+	if (first < PG_INT32_MAX)
+		*rank = first;
+	return first < PG_INT32_MAX;
+}
+
+/* The first message of the first rank from "rank" on that has one above its floor */
+bool
+look_next_rank(const QueueTable *table, Snapshot snapshot, bool fresh, const Floors *floors,
+			   int64 until, int end, int *rank, int64 *key)
+{
+	if (table->parts != NULL)
+		return next_rank_of_leaves(table, snapshot, fresh, floors, until, end, rank, key);
+	return place_next_rank(table->rel, &table->place, snapshot, fresh, floors, until, end, rank, key);
 }
 
 /*
@@ -213,6 +273,7 @@ look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool ta
 				TimestampTz from, TimestampTz until, DueLeaf **due)
 {
 	Partitions *parts = table->parts;
+	int			rank = table->place.rank;
 	int			count = 0;
 	int			i;
 
@@ -226,9 +287,9 @@ look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool ta
 		if (likely && leaf->due_at > until)
 			continue;
 		/* look_left_due() records again what is left of it in the end */
-		if (leaf->due_at <= until)
+		if (leaf->due_at <= until && rank == RANK_ALL)
 			leaf->due_at = DT_NOEND;
-		if (!due_in_leaf(leaf, snapshot, from, until, &vt, &blind))
+		if (!due_in_leaf(leaf, snapshot, rank, from, until, &vt, &blind))
 			continue;
 		if (!takes_all)
 			leaf_note_due(leaf, vt);
@@ -241,7 +302,7 @@ look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool ta
 
 /* Look again into the leaf from which messages were taken; false if it has no more. */
 static bool
-due_again(DueLeaf *due, TimestampTz now)
+due_again(DueLeaf *due, int rank, TimestampTz now)
 {
 	Snapshot	snapshot;
 	bool		found;
@@ -249,7 +310,7 @@ due_again(DueLeaf *due, TimestampTz now)
 	if (due->from > now)
 		return false;
 	snapshot = look_snapshot();
-	found = due_in_leaf(due->leaf, snapshot, due->from, now, &due->vt, &due->blind);
+	found = due_in_leaf(due->leaf, snapshot, rank, due->from, now, &due->vt, &due->blind);
 	UnregisterSnapshot(snapshot);
 	due->stale = false;
 	return found;
@@ -261,14 +322,14 @@ due_again(DueLeaf *due, TimestampTz now)
  * no look is possible into do not wait for one another.
  */
 DueLeaf *
-look_next_due(DueLeaf *due, int *count, TimestampTz now, TimestampTz *until)
+look_next_due(DueLeaf *due, int *count, int rank, TimestampTz now, TimestampTz *until)
 {
 	DueLeaf    *first = NULL;
 	int			i;
 
 	for (i = 0; i < *count; i++)
 	{
-		if (due[i].stale && !due_again(&due[i], now))
+		if (due[i].stale && !due_again(&due[i], rank, now))
 			due[i--] = due[--*count];
 	}
 	for (i = 0; i < *count; i++)

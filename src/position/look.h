@@ -14,7 +14,7 @@ typedef struct QueueTable
 	Relation	rel;
 	bool		locked_before;	/* this transaction had written to the queue */
 	uint64		key;			/* the key of its floors */
-	Place		place;			/* unless it is partitioned */
+	Place		place;			/* of a partitioned one the rank only, unless it is read by rank */
 	Partitions *parts;			/* or NULL */
 	bool		by_id;			/* no look is possible, but there is an index on msg_id */
 } QueueTable;
@@ -36,6 +36,8 @@ extern uint64 position_partitioned_key(Oid relid);
 extern bool position_holds_lock(Oid relid, LOCKMODE lockmode, bool orstronger);
 extern void position_let_go(Oid relid, LOCKMODE lockmode);
 extern bool position_locked_indexes(const QueueTable *table);
+extern void position_let_go_of_all(const QueueTable *table, Oid relid);
+extern bool position_has_ranks(QueueTable *table);
 extern bool position_runs_code_of_others(Relation rel);
 
 /* ---- look.c ---- */
@@ -46,10 +48,12 @@ extern bool look_earliest_due(const QueueTable *table, Snapshot snapshot,
 							  TimestampTz from, TimestampTz until, TimestampTz *vt);
 extern int	look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely,
 							bool takes_all, TimestampTz from, TimestampTz until, DueLeaf **due);
-extern DueLeaf *look_next_due(DueLeaf *due, int *count, TimestampTz now, TimestampTz *until);
+extern DueLeaf *look_next_due(DueLeaf *due, int *count, int rank, TimestampTz now, TimestampTz *until);
 extern void look_left_due(DueLeaf *due, int count);
+extern bool look_next_rank(const QueueTable *table, Snapshot snapshot, bool fresh, const Floors *floors,
+						   int64 until, int end, int *rank, int64 *key);
 extern bool look_was_complete(const QueueTable *table);
-extern IdRange *look_next_range(IdRange *ranges, int count, bool trust, int64 *until);
+extern IdRange *look_next_range(IdRange *ranges, int count, int rank, bool trust, int64 *until);
 extern Snapshot look_snapshot(void);
 
 #endif							/* PGMQ_LOOK_H */

@@ -65,24 +65,40 @@ int			horizon_rescan_interval = 1000;
 
 #define RESCAN_MICROSECONDS (horizon_rescan_interval * INT64CONST(1000))
 
+static void
+raise_floors(Floors *known, const Floors *found)
+{
+	known->fresh = Max(known->fresh, found->fresh);
+	known->due = Max(known->due, found->due);
+}
+
+/* What the slot says of the ranks; the caller holds the mutex */
+static void
+copy_ranks(Horizon *h, Slot *slot)
+{
+	if (h->by_rank)
+		memcpy(h->ranks, positions_ranks(slot, h->table.place.rank_fresh_index), sizeof(h->ranks));
+}
+
 /*
  * Take over the floors of other sessions.  Each is true by itself, so the
  * highest one is kept, unless they were started anew meanwhile.
  */
 static void
-publish_floors(Horizon *h, const Floors *floors, const Floors *sent)
+publish_floors(Horizon *h, const FloorsFound *found)
 {
 	SlotBucket *bucket = positions_bucket(h->table.key);
 	Slot	   *slot;
+	int			i;
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = positions_find(bucket, h->table.key, false);
 	if (slot != NULL && slot->generation == h->generation)
 	{
-		slot->floors.fresh = Max(slot->floors.fresh, floors->fresh);
-		slot->floors.due = Max(slot->floors.due, floors->due);
-		slot->sent.fresh = Max(slot->sent.fresh, sent->fresh);
-		slot->sent.due = Max(slot->sent.due, sent->due);
+		raise_floors(&slot->floors, &found->floors);
+		raise_floors(&slot->sent, &found->sent);
+		for (i = 0; h->by_rank && i < RANKS; i++)
+			raise_floors(&positions_ranks(slot, h->table.place.rank_fresh_index)[i], &found->ranks[i]);
 	}
 	SpinLockRelease(&bucket->mutex);
 }
@@ -95,8 +111,7 @@ pace_move_floors(Horizon *h)
 	int64		now = ticks();
 	Slot	   *slot;
 	bool		time_for_candidate;
-	Floors		floors;
-	Floors		sent = NO_FLOORS;
+	FloorsFound found;
 	int			holders;
 	int			leaves = h->table.parts ? h->table.parts->nleaves : 0;
 
@@ -106,6 +121,7 @@ pace_move_floors(Horizon *h)
 		slot->last_rescan = now;	/* there were no floors to look below */
 	h->generation = slot->generation;
 	h->floors = slot->floors;
+	copy_ranks(h, slot);
 	time_for_candidate = now >= slot->next_move ||
 		(slot->handed >= MOVE_AFTER_MESSAGES && now >= slot->no_move_before);
 	SpinLockRelease(&bucket->mutex);
@@ -130,8 +146,8 @@ pace_move_floors(Horizon *h)
 			positions_start_anew(bucket, slot);
 		SpinLockRelease(&bucket->mutex);
 	}
-	if (floors_move(&h->table, time_for_candidate, &h->floors, &floors, &sent, &holders))
-		publish_floors(h, &floors, &sent);
+	if (floors_move(&h->table, time_for_candidate, &h->floors, h->by_rank ? h->ranks : NULL, &found, &holders))
+		publish_floors(h, &found);
 	if (holders > 0 || (leaves > 0 && time_for_candidate))
 	{
 		SpinLockAcquire(&bucket->mutex);
@@ -184,6 +200,8 @@ begin_look(Horizon *h)
 		h->table.parts->reach = h->look == HORIZON_FROM_FLOORS && !h->rescans ? find_reach(h) : KEY_MAX;
 	h->due_begun = h->fresh_begun = false;
 	h->ndue = h->due_turns = h->nranges = 0;
+	if (h->by_rank)
+		ranks_begin(h);
 	h->look_began = ticks();
 	h->work_before = h->doubted ? work_done() : 0;
 }
@@ -219,6 +237,7 @@ pace_choose_start(Horizon *h)
 	h->generation = slot->generation;
 	h->setbacks = slot->setbacks;
 	h->floors = slot->floors;
+	copy_ranks(h, slot);
 	h->look = HORIZON_FROM_FLOORS;
 	if (h->likely && now < slot->next_sweep)
 	{
@@ -434,6 +453,7 @@ look_below_floors(Horizon *h)
 	int64		cost;
 	bool		wrong;
 	Slot	   *slot;
+	int			i;
 
 	h->rescans = true;
 	if (h->table.parts != NULL)
@@ -441,7 +461,7 @@ look_below_floors(Horizon *h)
 		partitions_forget(h->table.parts);
 		h->table.parts->reach = KEY_MAX;
 	}
-	wrong = floors_are_wrong(&h->table, &h->floors);
+	wrong = floors_are_wrong(&h->table, &h->floors, h->by_rank ? h->ranks : NULL);
 	cost = ticks() - began;
 
 	SpinLockAcquire(&bucket->mutex);
@@ -462,6 +482,8 @@ look_below_floors(Horizon *h)
 	{
 		h->look = HORIZON_FROM_FLOORS;
 		h->floors = NO_FLOORS;
+		for (i = 0; i < RANKS; i++)
+			h->ranks[i] = NO_FLOORS;
 		h->start_due = DT_NOBEGIN;
 		h->start_fresh = PG_INT64_MIN;
 	}
@@ -505,13 +527,16 @@ horizon_look_again(Horizon *h)
 
 	if (h->look == HORIZON_EVERYWHERE)
 		return false;
+	if (h->by_rank)
+		h->table.place.rank = RANK_ALL;
 	changed = partitions_changed(h);
 	bucket = positions_bucket(h->table.key);
 	SpinLockAcquire(&bucket->mutex);
 	slot = positions_find(bucket, h->table.key, false);
 	if (slot == NULL || slot->generation != h->generation)
 		h->sweep_in = 1;		/* begin anew */
-	else if (changed || h->start_fresh > h->floors.fresh || h->start_due > h->floors.due ||
+	else if (changed ||
+			 (!h->by_rank && (h->start_fresh > h->floors.fresh || h->start_due > h->floors.due)) ||
 			 (h->look == HORIZON_FROM_MARKS && h->table.parts != NULL))
 	{
 		/* It began at the marks as they were then, went on with a sweep, or left partitions out */

@@ -67,6 +67,10 @@ extern int	horizon_rescan_interval;
 
 extern void horizon_init(void);
 extern Horizon *horizon_begin(const QueueName *name, char prefix, bool everything, bool ours);
+extern Horizon *horizon_begin_ranks(const QueueName *name, bool everything);
+extern bool horizon_by_rank(const Horizon *h);
+extern int	horizon_rank(const Horizon *h);
+extern bool horizon_next_rank(Horizon *h, TimestampTz now);
 extern bool horizon_indexes(const Horizon *h, Oid *id_index, Oid *vt_index);
 extern bool horizon_may_take(Oid relid);
 extern bool horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range);

@@ -92,6 +92,7 @@ positions_find(SlotBucket *bucket, uint64 key, bool create)
 	{
 		slot->generation = (uint32) slots_number(bucket);
 		slot->floors = slot->marks = slot->sent = NO_FLOORS;
+		slot->ranked = InvalidOid;
 		slot->sweep_fresh = PG_INT64_MIN;
 		slot->sweep_due = DT_NOBEGIN;
 	}
@@ -102,10 +103,29 @@ void
 positions_start_anew(SlotBucket *bucket, Slot *slot)
 {
 	slot->floors = slot->marks = slot->sent = NO_FLOORS;
+	slot->ranked = InvalidOid;
 	slot->sweep_fresh = PG_INT64_MIN;
 	slot->sweep_due = DT_NOBEGIN;
 	slot->empty_until = 0;
 	slot->generation = (uint32) slots_number(bucket);
+}
+
+/*
+ * The floors of the ranks; the caller holds the mutex.  If the ranks were dropped and made
+ * again, messages have other ranks than before, and the index is another one.
+ */
+Floors *
+positions_ranks(Slot *slot, Oid index)
+{
+	int			i;
+
+	if (slot->ranked != index)
+	{
+		slot->ranked = index;
+		for (i = 0; i < RANKS; i++)
+			slot->ranks[i] = NO_FLOORS;
+	}
+	return slot->ranks;
 }
 
 /* ---- queues that this transaction has read: its rollback asks for a sweep of them ---- */

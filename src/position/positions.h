@@ -30,6 +30,8 @@ typedef struct Slot
 	Floors		floors;
 	Floors		marks;
 	Floors		sent;			/* no message gets an id below, or is enqueued before */
+	Floors		ranks[RANKS];	/* floors of the messages of each rank */
+	Oid			ranked;			/* the index that these are of; another one has other ranks */
 	int64		sweep_fresh;	/* how far the current sweep has come */
 	TimestampTz sweep_due;		/* the same of deferred messages, if it has skipped dead ones */
 	uint32		setbacks;		/* how often a message became available again below the marks */
@@ -41,6 +43,7 @@ extern void positions_attach(void);
 extern SlotBucket *positions_bucket(uint64 key);
 extern Slot *positions_find(SlotBucket *bucket, uint64 key, bool create);
 extern void positions_start_anew(SlotBucket *bucket, Slot *slot);
+extern Floors *positions_ranks(Slot *slot, Oid index);
 extern void positions_set_back(Slot *slot);
 extern void positions_note_read(uint64 key);
 

@@ -97,6 +97,16 @@ describe_table(QueueTable *table)
 		queue_describe(&table->name, table->prefix, rel, &table->place);
 }
 
+/* Whether it can be read by rank: the answer for a partitioned table covers its partitions, too */
+bool
+position_has_ranks(QueueTable *table)
+{
+	if (table->parts != NULL && !queue_describe(&table->name, table->prefix, table->rel, &table->place) &&
+		!OidIsValid(table->place.vt_index))
+		return false;
+	return place_has_ranks(&table->place);
+}
+
 /*
  * Open the table; false if it cannot have floors.  A read takes the lock of its
  * statement here already.  With a weaker lock first it would hold that while it
@@ -108,6 +118,7 @@ position_open_table(const QueueName *name, char prefix, LOCKMODE lockmode, Queue
 	memset(table, 0, sizeof(*table));
 	table->name = *name;
 	table->prefix = prefix;
+	table->place.rank = RANK_ALL;
 	table->rel = queue_open_table(name, prefix, lockmode, &table->locked_before);
 	if (table->rel == NULL)
 		return false;
@@ -123,15 +134,45 @@ position_open_table(const QueueName *name, char prefix, LOCKMODE lockmode, Queue
 	return false;
 }
 
+static bool
+holds_index(Oid index)
+{
+	return position_holds_lock(index, RowShareLock, false) ||
+		position_holds_lock(index, RowExclusiveLock, false);
+}
+
 /* Whether the table and its indexes have locks of the kind that our sub-selects take and keep */
 bool
 position_locked_indexes(const QueueTable *table)
 {
+	const Place *place = &table->place;
+
 	return position_holds_lock(RelationGetRelid(table->rel), RowShareLock, false) ||
-		position_holds_lock(table->place.id_index, RowShareLock, false) ||
-		position_holds_lock(table->place.id_index, RowExclusiveLock, false) ||
-		position_holds_lock(table->place.vt_index, RowShareLock, false) ||
-		position_holds_lock(table->place.vt_index, RowExclusiveLock, false);
+		holds_index(place->id_index) || holds_index(place->vt_index) ||
+		(place->rank_attno && (holds_index(place->rank_fresh_index) || holds_index(place->rank_due_index)));
+}
+
+static void
+let_go_of(Oid index)
+{
+	position_let_go(index, RowShareLock);
+	position_let_go(index, RowExclusiveLock);
+}
+
+/* What position_locked_indexes() asks for, and the lock of a writer */
+void
+position_let_go_of_all(const QueueTable *table, Oid relid)
+{
+	const Place *place = &table->place;
+
+	let_go_of(place->id_index);
+	let_go_of(place->vt_index);
+	if (place->rank_attno)
+	{
+		let_go_of(place->rank_fresh_index);
+		let_go_of(place->rank_due_index);
+	}
+	let_go_of(relid);
 }
 
 /* Whether a statement that touches no row may call functions of users; the group triggers do nothing then */
@@ -160,10 +201,7 @@ let_go_of_indexes(Relation rel)
 	ListCell   *lc;
 
 	foreach(lc, oids)
-	{
-		position_let_go(lfirst_oid(lc), RowShareLock);
-		position_let_go(lfirst_oid(lc), RowExclusiveLock);
-	}
+		let_go_of(lfirst_oid(lc));
 	list_free(oids);
 }
 
@@ -179,8 +217,7 @@ horizon_let_go_of_partitions(Horizon *h)
 		if (rel == NULL)
 			continue;
 		let_go_of_indexes(rel);
-		position_let_go(RelationGetRelid(rel), RowShareLock);
-		position_let_go(RelationGetRelid(rel), RowExclusiveLock);
+		let_go_of(RelationGetRelid(rel));
 		table_close(rel, AccessShareLock);
 	}
 	let_go_of_indexes(h->table.rel);

@@ -10,13 +10,6 @@
 #include "base/base.h"
 #include "queue/place.h"
 
-/* Positions in the two indexes */
-typedef struct Floors
-{
-	int64		fresh;			/* a msg_id */
-	TimestampTz due;			/* a vt */
-} Floors;
-
 /* Of the partition key, which is a msg_id or an enqueued_at: both are 64 bits wide */
 #define KEY_MIN PG_INT64_MIN
 #define KEY_MAX PG_INT64_MAX

@@ -31,6 +31,7 @@ place_columns(Relation rel, Place *place)
 	TupleDesc	desc = RelationGetDescr(rel);
 
 	memset(place, 0, sizeof(*place));
+	place->rank = RANK_ALL;
 	place->id_attno = relcheck_column(desc, "msg_id", INT8OID);
 	place->vt_attno = relcheck_column(desc, "vt", TIMESTAMPTZOID);
 	place->enqueued_attno = relcheck_column(desc, "enqueued_at", TIMESTAMPTZOID);
@@ -94,6 +95,30 @@ find_note_index(Relation rel, Place *place, Relation index)
 		place->late_index = RelationGetRelid(index);
 }
 
+/* The same for the indexes by level */
+static void
+find_rank_index(Relation rel, Place *place, Relation index)
+{
+	const IndexKey fresh[] = {
+		{place->rank_attno, INT2OID, InvalidOid},
+		{place->id_attno, INT8OID, InvalidOid}
+	};
+	const IndexKey deferred[] = {
+		{place->rank_attno, INT2OID, InvalidOid},
+		{place->vt_attno, TIMESTAMPTZOID, InvalidOid},
+		{place->id_attno, INT8OID, InvalidOid}
+	};
+
+	if (!place->rank_attno)
+		return;
+	if (relcheck_index(index, RelationGetRelid(rel), fresh, lengthof(fresh)) &&
+		relcheck_index_has_only(index, true, place->vt_attno, place->enqueued_attno))
+		place->rank_fresh_index = RelationGetRelid(index);
+	else if (relcheck_index(index, RelationGetRelid(rel), deferred, lengthof(deferred)) &&
+			 relcheck_index_has_only(index, false, place->vt_attno, place->enqueued_attno))
+		place->rank_due_index = RelationGetRelid(index);
+}
+
 /* Find the indexes by shape, not by name; preferably the primary key, and an index of deferred messages only */
 static bool
 find_indexes(Relation rel, Place *place)
@@ -114,6 +139,7 @@ find_indexes(Relation rel, Place *place)
 		if (is_group_index(rel, place, index))
 			place->group_index = RelationGetRelid(index);
 		find_note_index(rel, place, index);
+		find_rank_index(rel, place, index);
 		place->unsettled |= !index->rd_index->indisvalid;
 		index_close(index, AccessShareLock);
 	}
@@ -128,6 +154,13 @@ place_describe(Relation rel, Place *place)
 	return place_columns(rel, place) && find_indexes(rel, place);
 }
 
+/* Whether messages can be found by their level */
+bool
+place_has_ranks(const Place *place)
+{
+	return place->rank_attno && OidIsValid(place->rank_fresh_index) && OidIsValid(place->rank_due_index);
+}
+
 static uint64
 changes_of(const Description *description)
 {
@@ -136,7 +169,9 @@ changes_of(const Description *description)
 		changes_of_relation(description->place.vt_index) +
 		changes_of_relation(description->place.group_index) +
 		changes_of_relation(description->place.head_index) +
-		changes_of_relation(description->place.late_index);
+		changes_of_relation(description->place.late_index) +
+		changes_of_relation(description->place.rank_fresh_index) +
+		changes_of_relation(description->place.rank_due_index);
 }
 
 /*
@@ -161,6 +196,15 @@ place_remember(Relation rel, Description *description)
 	return description->looks;
 }
 
+/* Of the messages of one level, or of all */
+static Oid
+index_for(const Place *place, bool fresh)
+{
+	if (place->rank == RANK_ALL)
+		return fresh ? place->id_index : place->vt_index;
+	return fresh ? place->rank_fresh_index : place->rank_due_index;
+}
+
 /*
  * Scan the messages that the snapshot sees.  Fresh messages are found by msg_id, deferred
  * ones by vt; both are 64-bit numbers.
@@ -171,16 +215,20 @@ place_walk(Relation rel, const Place *place, Snapshot snapshot, bool fresh,
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	AttrNumber	key = fresh ? place->id_attno : place->vt_attno;
-	Relation	index = index_open(fresh ? place->id_index : place->vt_index, AccessShareLock);
-	ScanKeyData keys[2];
+	Relation	index = index_open(index_for(place, fresh), AccessShareLock);
+	ScanKeyData keys[3];
+	int			nkeys = 0;
 	SysScanDesc scan;
 	PlaceRow	row;
 
-	ScanKeyInit(&keys[0], key, BTGreaterEqualStrategyNumber,
+	if (place->rank != RANK_ALL)
+		ScanKeyInit(&keys[nkeys++], place->rank_attno, BTEqualStrategyNumber, F_INT2EQ,
+					Int16GetDatum(place->rank));
+	ScanKeyInit(&keys[nkeys++], key, BTGreaterEqualStrategyNumber,
 				fresh ? F_INT8GE : F_TIMESTAMPTZ_GE, Int64GetDatum(from));
-	ScanKeyInit(&keys[1], key, BTLessEqualStrategyNumber,
+	ScanKeyInit(&keys[nkeys++], key, BTLessEqualStrategyNumber,
 				fresh ? F_INT8LE : F_TIMESTAMPTZ_LE, Int64GetDatum(until));
-	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+	scan = systable_beginscan_ordered(rel, index, snapshot, nkeys, keys);
 	row.slot = scan->slot;
 	while ((row.tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{

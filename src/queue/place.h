@@ -13,6 +13,23 @@
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
+/* Positions in the two indexes */
+typedef struct Floors
+{
+	int64		fresh;			/* a msg_id */
+	TimestampTz due;			/* a vt */
+} Floors;
+
+/*
+ * The rank of a message is its level of priority: 0 comes first.  A row by hand can have
+ * any rank that the column can have.  Those are found last, negative ones in the end, so
+ * an int with a rank has the 16 bits of the column.  RANK_ALL: whatever the rank.
+ */
+#define RANKS 10
+#define RANK_DEFAULT 5
+#define RANK_NONE (PG_UINT16_MAX + 1)
+#define RANK_ALL (-1)
+
 typedef struct Place
 {
 	AttrNumber	id_attno;
@@ -35,6 +52,9 @@ typedef struct Place
 	AttrNumber	rank_attno;
 	Oid			rank_fresh_index;	/* on (pgmq_rank, msg_id), of fresh messages */
 	Oid			rank_due_index; /* on (pgmq_rank, vt, msg_id), of deferred messages */
+
+	/* Looks see messages of this rank only, or RANK_ALL */
+	int			rank;
 } Place;
 
 /* What was found out about a table, for as long as it is true */
@@ -61,6 +81,7 @@ extern bool place_columns(Relation rel, Place *place);
 extern void place_walk(Relation rel, const Place *place, Snapshot snapshot, bool fresh,
 					   int64 from, int64 until, PlaceVisit visit, void *arg);
 extern bool place_describe(Relation rel, Place *place);
+extern bool place_has_ranks(const Place *place);
 extern bool place_remember(Relation rel, Description *description);
 extern bool place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
 							   int64 from, int64 until, int64 *msg_id);
@@ -70,6 +91,9 @@ extern int64 place_takeable_fresh(Relation rel, const Place *place, Snapshot sna
 								  int64 from, int64 until, int64 limit);
 extern int64 place_takeable_due(Relation rel, const Place *place, Snapshot snapshot,
 								TimestampTz from, TimestampTz until, int64 limit);
+extern bool place_next_rank(Relation rel, const Place *place, Snapshot snapshot, bool fresh,
+							const Floors *floors, int64 until, int end, int *rank, int64 *key);
+extern int64 place_highest_fresh(const Floors *floors);
 extern bool place_has_id(Relation rel, const Place *place, int64 msg_id);
 extern bool place_ids(Relation rel, const Place *place, int64 *lowest, int64 *highest);
 
