@@ -98,7 +98,7 @@ raise_missing_privilege(ReadRequest *request, const PlanSpec *spec, Leaf *leaf)
 int64
 dead_take_live(ReadRequest *request, Horizon *h, bool fresh, int64 limit, HorizonRange range, HorizonFinds *finds)
 {
-	const PlanSpec *spec = fresh ? request->specs->fresh : request->specs->due;
+	const PlanSpec *spec = read_spec(request, fresh);
 	Survey	   *s = &request->survey;
 	int64		end = range.until;
 	int64		taken = 0;

@@ -37,19 +37,34 @@ PG_FUNCTION_INFO_V1(pgmq_read_where);
 PG_FUNCTION_INFO_V1(pgmq_pop);
 
 /* $1 how many (NULL: all), $2 .. $3 the range that horizon.c gives */
-#define TAKE_DUE(filter) \
+#define TAKE_DUE_IN(range, filter, order) \
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue}" \
-	" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at" \
-	" AND vt OPERATOR(pg_catalog.>=) $2 AND vt OPERATOR(pg_catalog.<=) $3" filter "{live}{leaf}" \
-	" ORDER BY vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
+	" WHERE vt OPERATOR(pg_catalog.<>) enqueued_at" range filter "{live}{leaf}" \
+	" ORDER BY " order "vt, msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
 
-#define TAKE_FRESH(filter) \
+#define TAKE_FRESH_IN(range, filter, order) \
 	"msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue}" \
-	" WHERE vt OPERATOR(pg_catalog.=) enqueued_at" \
-	" AND msg_id OPERATOR(pg_catalog.>=) $2 AND msg_id OPERATOR(pg_catalog.<=) $3" filter "{live}{leaf}" \
-	" ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
+	" WHERE vt OPERATOR(pg_catalog.=) enqueued_at" range filter "{live}{leaf}" \
+	" ORDER BY " order "msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)){leaf}"
+
+#define IN_RANGE(key) \
+	" AND " key " OPERATOR(pg_catalog.>=) $2 AND " key " OPERATOR(pg_catalog.<=) $3"
+
+#define TAKE_DUE(filter) TAKE_DUE_IN(IN_RANGE("vt"), filter, "")
+#define TAKE_FRESH(filter) TAKE_FRESH_IN(IN_RANGE("msg_id"), filter, "")
+
+/*
+ * The same of the messages of one rank, $10.  Compared as rows, because then the rank
+ * counts for the order, and no index but that by rank has this order.
+ */
+#define IN_RANGE_OF_RANK(key) \
+	" AND ROW(pgmq_rank, " key ") OPERATOR(pg_catalog.>=) ROW($10, $2)" \
+	" AND ROW(pgmq_rank, " key ") OPERATOR(pg_catalog.<=) ROW($10, $3)"
+
+#define TAKE_DUE_OF_RANK(filter) TAKE_DUE_IN(IN_RANGE_OF_RANK("vt"), filter, "pgmq_rank, ")
+#define TAKE_FRESH_OF_RANK(filter) TAKE_FRESH_IN(IN_RANGE_OF_RANK("msg_id"), filter, "pgmq_rank, ")
 
 /*
  * For a queue without an index on vt, as the PL/pgSQL extension makes them if they are
@@ -150,13 +165,70 @@ static const PlanSpec pop_by_id = {
 	READ_ARGS(TIMESTAMPTZOID)
 };
 
+static const PlanSpec read_due_of_rank = {
+	PLAN_READ_DUE_RANK,
+	LEASE TAKE_DUE_OF_RANK("") RETURNING_MESSAGES,
+	READ_ARGS_OF_RANK(TIMESTAMPTZOID)
+};
+
+static const PlanSpec read_fresh_of_rank = {
+	PLAN_READ_FRESH_RANK,
+	LEASE TAKE_FRESH_OF_RANK("") RETURNING_MESSAGES,
+	READ_ARGS_OF_RANK(INT8OID)
+};
+
+static const PlanSpec read_due_of_rank_where = {
+	PLAN_READ_DUE_RANK_WHERE,
+	LEASE TAKE_DUE_OF_RANK(CONTAINS) RETURNING_MESSAGES,
+	READ_ARGS_OF_RANK(TIMESTAMPTZOID)
+};
+
+static const PlanSpec read_fresh_of_rank_where = {
+	PLAN_READ_FRESH_RANK_WHERE,
+	LEASE TAKE_FRESH_OF_RANK(CONTAINS) RETURNING_MESSAGES,
+	READ_ARGS_OF_RANK(INT8OID)
+};
+
+static const PlanSpec read_due_of_rank_headers = {
+	PLAN_READ_DUE_RANK_HEADERS,
+	LEASE TAKE_DUE_OF_RANK(HEADERS_CONTAIN) RETURNING_MESSAGES,
+	READ_ARGS_OF_RANK(TIMESTAMPTZOID)
+};
+
+static const PlanSpec read_fresh_of_rank_headers = {
+	PLAN_READ_FRESH_RANK_HEADERS,
+	LEASE TAKE_FRESH_OF_RANK(HEADERS_CONTAIN) RETURNING_MESSAGES,
+	READ_ARGS_OF_RANK(INT8OID)
+};
+
+static const PlanSpec pop_due_of_rank = {
+	PLAN_POP_DUE_RANK,
+	"DELETE FROM {queue} WHERE " TAKE_DUE_OF_RANK("") RETURNING_MESSAGES,
+	READ_ARGS_OF_RANK(TIMESTAMPTZOID)
+};
+
+static const PlanSpec pop_fresh_of_rank = {
+	PLAN_POP_FRESH_RANK,
+	"DELETE FROM {queue} WHERE " TAKE_FRESH_OF_RANK("") RETURNING_MESSAGES,
+	READ_ARGS_OF_RANK(INT8OID)
+};
+
 /* Time after which an attempt that found a locked partition is repeated, in microseconds */
 #define BLOCKED_PAUSE 10000
 
-static const ReadSpecs read_any = {&read_due, &read_fresh, &read_by_id};
-static const ReadSpecs read_body = {&read_due_where, &read_fresh_where, &read_by_id_where};
-static const ReadSpecs read_headers = {&read_due_headers, &read_fresh_headers, &read_by_id_headers};
-static const ReadSpecs pop_any = {&pop_due, &pop_fresh, &pop_by_id};
+static const ReadSpecs read_any = {
+	&read_due, &read_fresh, &read_by_id, &read_due_of_rank, &read_fresh_of_rank
+};
+static const ReadSpecs read_body = {
+	&read_due_where, &read_fresh_where, &read_by_id_where, &read_due_of_rank_where, &read_fresh_of_rank_where
+};
+static const ReadSpecs read_headers = {
+	&read_due_headers, &read_fresh_headers, &read_by_id_headers,
+	&read_due_of_rank_headers, &read_fresh_of_rank_headers
+};
+static const ReadSpecs pop_any = {
+	&pop_due, &pop_fresh, &pop_by_id, &pop_due_of_rank, &pop_fresh_of_rank
+};
 
 static const NullableDatum no_condition = {(Datum) 0, true};
 
@@ -255,6 +327,7 @@ read_take(ReadRequest *request, const PlanSpec *spec, int64 limit, const Horizon
 	values[5] = request->headers.value;
 	nulls[5] = request->headers.isnull;
 	survey_rule_args(&request->rule, &values[6], &nulls[6]);
+	values[9] = Int16GetDatum(request->rank);
 	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, request->variant, values, nulls,
 						  result_dest(request->messages));
 	request->stated = true;
@@ -276,13 +349,24 @@ mark_due(ReadRequest *request)
 	effect_due(&request->name, GetCurrentTimestamp() + lease->time);
 }
 
+/* The statement for messages of the level at which the read is, or of all */
+const PlanSpec *
+read_spec(const ReadRequest *request, bool fresh)
+{
+	const ReadSpecs *specs = request->specs;
+
+	if (request->rank == RANK_ALL)
+		return fresh ? specs->fresh : specs->due;
+	return fresh ? specs->fresh_of_rank : specs->due_of_rank;
+}
+
 /* The same, by what the horizon says.  Dead messages are not taken. */
 static int64
 take_from(ReadRequest *request, Horizon *h, bool fresh, int64 limit, const HorizonRange *range, HorizonFinds *finds)
 {
 	if (request->variant != LIVE_ANY && (request->unlimited || limit > 0))
 		return dead_take_live(request, h, fresh, limit, *range, finds);
-	return read_take(request, fresh ? request->specs->fresh : request->specs->due, limit, range);
+	return read_take(request, read_spec(request, fresh), limit, range);
 }
 
 /*
@@ -297,6 +381,7 @@ read_look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
 	HorizonRange range = {.from = DT_NOBEGIN, .until = moment};
 	int64		highest;
 
+	request->rank = horizon_rank(h);
 	if (horizon_is_by_id(h))
 		return read_take(request, request->specs->by_id, wanted, &range);
 	finds.due_until = moment;
@@ -331,6 +416,45 @@ read_look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
 	horizon_found(h, &finds);
 	request->stopped |= finds.stopped;
 	return finds.messages;
+}
+
+/* Where messages can be dead, a statement looks at so many of those that have waited too long */
+#define WAITED_AT_ONCE 1000
+
+/* Messages that have been visible for longer than priority_max_wait, whatever their level */
+static int64
+take_waited(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
+{
+	TimestampTz until = moment - request->policy->priority_max_wait;
+	HorizonFinds finds = {.fresh_highest = PG_INT64_MIN};
+	int64		most = request->variant == LIVE_ANY ? 0 : WAITED_AT_ONCE;
+	HorizonRange range;
+	bool		fresh;
+
+	request->rank = RANK_ALL;
+	while ((request->unlimited || finds.messages < wanted) &&
+		   horizon_next_waited(h, until, request->unlimited ? PG_INT64_MAX : Max(most, wanted - finds.messages),
+							   &range, &fresh) &&
+		   may_go_on(request, range.leaf))
+		finds.messages += take_from(request, h, fresh, wanted - finds.messages, &range, &finds);
+	horizon_found(h, &finds);
+	return finds.messages;
+}
+
+/* The same by priority: one level after the other, each as far as it goes */
+static int64
+look(ReadRequest *request, Horizon *h, TimestampTz moment, int64 wanted)
+{
+	int64		got = 0;
+
+	if (!horizon_by_rank(h))
+		return read_look(request, h, moment, wanted);
+	if ((request->policy->set & POLICY_PRIORITY_MAX_WAIT) != 0)
+		got = take_waited(request, h, moment, wanted);
+	while ((request->unlimited || got < wanted) && !OidIsValid(request->blocked) &&
+		   horizon_next_rank(h, moment))
+		got += read_look(request, h, moment, wanted - got);
+	return got;
 }
 
 /*
@@ -368,6 +492,15 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 	outlook->thorough = false;
 }
 
+/* A read of no messages, or of fewer, runs the statement that says so */
+static Horizon *
+begin(const ReadRequest *request)
+{
+	if ((request->policy->set & POLICY_PRIORITY) != 0 && (request->unlimited || request->quantity > 0))
+		return horizon_begin_ranks(&request->name, !has_conditions(request));
+	return horizon_begin(&request->name, QUEUE_TABLE, !has_conditions(request), false);
+}
+
 /*
  * One attempt, up to "wanted" messages; returns how many it got.  All its looks use the
  * same "now".  So a message that the first look leased for no time is not due again in
@@ -376,7 +509,7 @@ read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 static int64
 take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *outlook)
 {
-	Horizon    *h = horizon_begin(&request->name, QUEUE_TABLE, !has_conditions(request), false);
+	Horizon    *h = begin(request);
 	int64		got = 0;
 	int64		dead = 0;
 
@@ -385,7 +518,7 @@ take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *o
 	{
 		effect_taking(&request->name, wanted);
 		do
-			got += read_look(request, h, moment, request->quantity - got);
+			got += look(request, h, moment, request->quantity - got);
 		while ((request->unlimited || got < request->quantity) && !OidIsValid(request->blocked) &&
 			   (request->stopped ? dead_turn_to_marks(request, h) : horizon_look_again(h)));
 		effect_taken(&request->name, wanted, got);

@@ -11,12 +11,18 @@
 #define READ_ARGS(key) \
 	9, {INT8OID, key, key, INTERVALOID, JSONBOID, JSONBOID, INT4OID, INT8OID, TIMESTAMPTZOID}
 
+/* And $10, the rank */
+#define READ_ARGS_OF_RANK(key) \
+	10, {INT8OID, key, key, INTERVALOID, JSONBOID, JSONBOID, INT4OID, INT8OID, TIMESTAMPTZOID, INT2OID}
+
 /* The statements for what is due and for what is fresh, and the one for both by msg_id */
 typedef struct ReadSpecs
 {
 	const PlanSpec *due;
 	const PlanSpec *fresh;
 	const PlanSpec *by_id;
+	const PlanSpec *due_of_rank;	/* for messages of one level only */
+	const PlanSpec *fresh_of_rank;
 } ReadSpecs;
 
 /* The request of one call, which may take several attempts */
@@ -41,6 +47,7 @@ typedef struct ReadRequest
 	/* Of one attempt */
 	bool		stated;			/* a statement was run */
 	bool		stopped;		/* it has spent its time on dead messages */
+	int			rank;			/* the level at which the read is, or RANK_ALL */
 	const QueuePolicy *policy;
 	PlanVariant variant;		/* LIVE_ANY: no message can be dead */
 	SurveyRule	rule;
@@ -48,6 +55,7 @@ typedef struct ReadRequest
 } ReadRequest;
 
 /* read.c */
+extern const PlanSpec *read_spec(const ReadRequest *request, bool fresh);
 extern int64 read_take(ReadRequest *request, const PlanSpec *spec, int64 limit, const HorizonRange *range);
 
 /* dead.c */

@@ -143,7 +143,9 @@ take_row(OwnRow *row, QueuePolicy *policy)
 	policy->retry_delay_max = interval_of(row, COLUMN_RETRY_DELAY_MAX, USECS_PER_HOUR);
 	if ((policy->set & POLICY_MESSAGE_TTL) != 0)
 		policy->message_ttl = policy_microseconds(DatumGetIntervalP(row->values[COLUMN_MESSAGE_TTL]));
-	policy->priority_max_wait = interval_of(row, COLUMN_PRIORITY_MAX_WAIT, 0);
+	if ((policy->set & POLICY_PRIORITY_MAX_WAIT) != 0)
+		policy->priority_max_wait =
+			policy_microseconds(DatumGetIntervalP(row->values[COLUMN_PRIORITY_MAX_WAIT]));
 	policy->rate_period = interval_of(row, COLUMN_RATE_PERIOD, USECS_PER_SEC);
 	policy->dedup_window = interval_of(row, COLUMN_DEDUP_WINDOW, 0);
 	policy->archive_retention = interval_of(row, COLUMN_ARCHIVE_RETENTION, 0);

@@ -59,7 +59,7 @@ typedef struct QueuePolicy
 	Interval	retry_delay;
 	Interval	retry_delay_max;	/* an hour if it is not set */
 	int64		message_ttl;	/* in microseconds: it must not depend on the time zone of the session */
-	Interval	priority_max_wait;
+	int64		priority_max_wait;	/* in microseconds */
 	Interval	rate_period;	/* a second if it is not set */
 	Interval	dedup_window;
 	Interval	archive_retention;

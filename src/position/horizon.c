@@ -77,6 +77,7 @@ begin(const QueueName *name, char prefix, bool everything, bool ours, bool by_ra
 	Horizon    *h = palloc0(sizeof(Horizon));
 
 	h->floors = NO_FLOORS;
+	h->table.place.rank = RANK_ALL;
 	h->start_due = DT_NOBEGIN;
 	h->start_fresh = PG_INT64_MIN;
 	h->look = HORIZON_EVERYWHERE;
@@ -126,8 +127,8 @@ horizon_begin_ranks(const QueueName *name, bool everything)
 }
 
 /* Its locks are for horizon_end() to release, unless they were there before. */
-static void
-add_leaf(Horizon *h, Leaf *leaf)
+void
+horizon_add_leaf(Horizon *h, Leaf *leaf)
 {
 	int			i;
 
@@ -307,7 +308,7 @@ next_due_leaf(Horizon *h, TimestampTz now, HorizonRange *range)
 	range->from = next->from;
 	next->from = range->until + 1;
 	next->stale = true;
-	add_leaf(h, range->leaf);
+	horizon_add_leaf(h, range->leaf);
 	return true;
 }
 
@@ -420,7 +421,7 @@ next_fresh_leaf(Horizon *h, int64 from, HorizonRange *range)
 		range->from = from;
 	}
 	h->stated = true;
-	add_leaf(h, range->leaf);
+	horizon_add_leaf(h, range->leaf);
 	return true;
 }
 

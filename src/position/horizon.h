@@ -11,6 +11,9 @@
 /* An empty read needs a partition or two */
 #define LEAVES 4
 
+/* waited.c */
+typedef struct Waited Waited;
+
 struct Horizon
 {
 	QueueTable	table;			/* rel is NULL if there is nothing to know */
@@ -51,6 +54,7 @@ struct Horizon
 	int			fresh_rank;		/* and with something fresh */
 	bool		rank_has_due;	/* the level at which the read is */
 	bool		rank_has_fresh;
+	Waited	   *waited;			/* where messages are that have waited too long; NULL: not known */
 
 	/* Which partitions had a statement, for their locks */
 	Leaf	   *leaves[LEAVES];
@@ -59,6 +63,9 @@ struct Horizon
 
 /* table.c */
 extern void horizon_let_go_of_partitions(Horizon *h);
+
+/* horizon.c */
+extern void horizon_add_leaf(Horizon *h, Leaf *leaf);
 
 /* ranks.c */
 extern void ranks_begin(Horizon *h);

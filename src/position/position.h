@@ -71,6 +71,7 @@ extern Horizon *horizon_begin_ranks(const QueueName *name, bool everything);
 extern bool horizon_by_rank(const Horizon *h);
 extern int	horizon_rank(const Horizon *h);
 extern bool horizon_next_rank(Horizon *h, TimestampTz now);
+extern bool horizon_next_waited(Horizon *h, TimestampTz until, int64 limit, HorizonRange *range, bool *fresh);
 extern bool horizon_indexes(const Horizon *h, Oid *id_index, Oid *vt_index);
 extern bool horizon_may_take(Oid relid);
 extern bool horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range);

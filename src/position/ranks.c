@@ -24,6 +24,7 @@ ranks_begin(Horizon *h)
 	h->next_rank = 0;
 	h->due_rank = h->fresh_rank = -1;
 	h->table.place.rank = RANK_ALL;
+	h->waited = NULL;
 }
 
 /* Whether something is due at all is one look at the other index, and mostly there is nothing */

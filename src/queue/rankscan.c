@@ -84,8 +84,9 @@ find_stray(RankScan *s, int rank)
 }
 
 /*
- * The first message, fresh or deferred, of the first rank from "rank" on, and before
- * "end", that has one in the snapshot, between its position in "floors" and "until"
+ * The first message, fresh or deferred, of the first rank that has one in the snapshot.
+ * Ranks from "rank" on and before "end" are looked at, each from its position in "floors"
+ * to "until".
  */
 bool
 place_next_rank(Relation rel, const Place *place, Snapshot snapshot, bool fresh,

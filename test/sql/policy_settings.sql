@@ -34,9 +34,8 @@ SELECT pgmq.set_policy('pol', rate_limit => 1000000001);
 SELECT pgmq.set_policy('pol', rate_limit => 10, rate_period => '-00:00:01');
 SELECT pgmq.set_policy('pol', dedup_window => '0');
 SELECT pgmq.set_policy('pol', archive_retention => '0');
--- the first wrong one counts; what this version does not know yet
+-- the first wrong one counts
 SELECT pgmq.set_policy('pol', rate_limit => -1, retry_backoff => -1);
-SELECT pgmq.set_policy('pol', priority => true);
 SELECT count(*) FROM pgmq.policy;
 -- NULL, and queues that do not exist
 \set VERBOSITY default
