@@ -14,9 +14,14 @@ from common import BODY, CPU_SECONDS
 
 CPU = "SELECT 1e6 * " + CPU_SECONDS
 
+# Headers with a level that is not the default
+LEVEL = '{"x-pgmq-priority": 7}'
+
 # name: (arguments of set_policy, the operations that it is measured with)
 POLICIES = {
     "none": ("", ("send", "read", "read_ack")),
+    "priority": ("priority => true", ("send", "send_level", "send_levels", "read", "read_ack")),
+    "priority_wait": ("priority => true, priority_max_wait => '1 hour'", ("read", "read_ack")),
     "rate_limit": ("rate_limit => 1000000000", ("read", "read_ack")),
     "max_in_flight": ("max_in_flight => 1000000", ("read", "read_ack")),
     "one_in_flight": ("max_in_flight => 1", ("one_ack", "next")),
@@ -28,6 +33,15 @@ POLICIES = {
 
 def send(conn, queue, _):
     conn.execute("SELECT pgmq.send(%s, %s)", (queue, BODY)).fetchall()
+
+
+def send_level(conn, queue, _):
+    conn.execute("SELECT pgmq.send(%s, %s, %s::jsonb)", (queue, BODY, LEVEL)).fetchall()
+
+
+def send_levels(conn, queue, _):
+    conn.execute("SELECT pgmq.send_batch(%s, array_fill(%s::jsonb, '{100}'), array_fill(%s::jsonb, '{100}'))",
+                 (queue, BODY, LEVEL)).fetchall()
 
 
 def read(conn, queue, _):
@@ -56,6 +70,8 @@ def next_one(conn, queue, state):
 # name: (function, calls in a round)
 OPERATIONS = {
     "send": (send, 2000),
+    "send_level": (send_level, 2000),
+    "send_levels": (send_levels, 100),
     "read": (read, 1000),
     "read_ack": (read_ack, 60),
     "one_ack": (one_ack, 1000),

@@ -29,7 +29,7 @@ $node->safe_psql('postgres', q{CREATE EXTENSION pgmq; CREATE EXTENSION pg_partma
 #################################################################### the history
 
 # A message was there for all to see from "since" on; a delayed one is due a second later.  A call lasted from "began" to "returned", its transaction to
-# "ended"; "kept" says that what it took was gone or leased then, else it was available again.  (Nobody leases for no time:
+# "ended"; "kept" says that what it took was gone or leased then, else it was available again.  (No reader leases for no time:
 # a reader that has an older snapshot may lock such a message, which it then does not take.)
 my $NOW = q{(extract(epoch FROM clock_timestamp()) * 1000000)::bigint};
 my $HISTORY = q{
