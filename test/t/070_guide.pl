@@ -1,5 +1,5 @@
 # docs/guide.md: its SQL prints what the page says, and its worker keeps its promises while workers are killed
-# and the server crashes: each result is there exactly once, and what never works is given up after five tries.
+# and the server crashes: each result is there exactly once, and what never works is given up after five failures.
 use strict;
 use warnings;
 
@@ -49,14 +49,15 @@ sub sql { return $node->safe_psql('work', $_[0]); }
 my $page = DocExamples::page('guide');
 my ($worker) = grep { /TakenOver/ } $page =~ /^```python\n(.*?)^```\n/msg;
 my ($table) = $page =~ /^(CREATE TABLE results .*;)$/m;
+my ($policy) = $page =~ /^(SELECT pgmq\.set_policy\(.*max_reads.*;)$/m;
 
-ok($worker && $table, 'the page has a worker, and the table for its results');
+ok($worker && $table && $policy, 'the page has a worker, the table for its results and a policy');
 
 # The page's code, but for the times and for what is work.  The work leaves a line for each try: that is the
 # effect outside of the database, which may happen more than once.
 $worker =~ s/^VISIBILITY_TIMEOUT = 60 /VISIBILITY_TIMEOUT = 2 /m or die;
-$worker =~ s/^RETRY_AFTER = 300 /RETRY_AFTER = 1 /m or die;
-$worker =~ s/^TRIES = 5$/TRIES = 5/m or die;
+$policy =~ s/retry_delay => '5 minutes'/retry_delay => '1 second'/ or die;
+like($policy, qr/max_reads => 5\b/, 'five failures');
 $worker =~ s/^def handle\(order, extend\):\n.*?(?=^def )/<<'WORK' . "\n\n"/mse or die;
 import os
 import random
@@ -86,7 +87,10 @@ def handle(order, extend):
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "bad result":
         return "not a number"
-    if kind == "slow" and first or kind == "overtaken" and not first:
+    if kind == "overtaken" and not first:
+        while "taken over %d" % n not in open(TRIES_FILE).read():
+            time.sleep(0.02)
+    if kind == "slow" and first:
         while not gone(n):
             time.sleep(0.02)
         try:
@@ -114,7 +118,7 @@ my $tries = "$dir/tries";
 PostgreSQL::Test::Utils::append_to_file($file, $worker);
 PostgreSQL::Test::Utils::append_to_file($tries, '');
 $node->safe_psql('postgres', 'CREATE DATABASE work');
-sql("CREATE EXTENSION pgmq; SELECT pgmq.create('orders'); $table");
+sql("CREATE EXTENSION pgmq; SELECT pgmq.create('orders'); $table $policy");
 
 my %workers;
 my $user = $node->safe_psql('work', 'SELECT current_user');
@@ -211,7 +215,7 @@ is( sql(qq{SELECT count(*) FROM generate_series(1, $expected) AS n
 is(sql('SELECT count(*) FROM results WHERE total <> msg_id + 1'), '0', 'each result is right');
 is( sql("SELECT string_agg(msg_id::text, ' ' ORDER BY msg_id) FROM pgmq.a_orders WHERE msg_id > $MESSAGES"),
 	join(' ', $MESSAGES + 1 .. $MESSAGES + 5), 'what never works was given up');
-is(sql('SELECT count(*) FROM pgmq.a_orders WHERE read_ct <> 6'), '0', 'at the sixth read');
+is(sql('SELECT count(*) FROM pgmq.a_orders WHERE read_ct <> 5'), '0', 'after five deliveries');
 
 # What happened outside: at least once if there is a result, at most five times in any case
 my %times;
@@ -222,7 +226,7 @@ is(scalar(grep { $times{$_} > 5 } keys %times), 0, 'and no work more than five t
 note(scalar(grep { $times{$_} > 1 } keys %times) . ' messages were worked on more than once');
 
 # The visibility timeout ends while a worker is busy.  "slow": the second worker is done when the first one is.
-# "overtaken": the first one is done while the second is at it.
+# "overtaken": the first one is done while the second is at it, and its token is stale.
 sql('TRUNCATE pgmq.q_orders, pgmq.a_orders, results');
 unlink $tries;
 PostgreSQL::Test::Utils::append_to_file($tries, '');
@@ -246,18 +250,14 @@ sql($grants);
 $user = 'worker';
 
 # The page's growing pauses, here much shorter, and its dead-letter queue
-my @blocks = $page =~ /^```python\n(.*?)^```\n/msg;
-my ($pause) = grep { /random\(\)/ } @blocks;
-my ($give_up) = grep { /orders_failed/ } @blocks;
-my $variant = $worker;
-ok($pause && $give_up, 'the page has growing pauses and a dead-letter queue');
-$pause =~ s/\(10 \* 2 /(0.05 * 2 / or die;
-$variant =~ s/^ +conn\.execute\("SELECT pgmq\.set_vt\('orders', %s::bigint, %s\)", \[msg_id, RETRY_AFTER\]\)\n/$pause/m or die;
-$variant =~ s/^ +conn\.execute\("SELECT pgmq\.archive\('orders', %s::bigint\)", \[msg_id\]\)\n/$give_up/m or die;
-unlink $file, $tries;
-PostgreSQL::Test::Utils::append_to_file($file, $variant);
+my ($pauses) = $page =~ /^(SELECT pgmq\.set_policy\(.*retry_backoff.*;)$/m;
+my ($give_up) = $page =~ /^(SELECT pgmq\.set_policy\(.*orders_failed.*;)$/m;
+ok($pauses && $give_up, 'the page has growing pauses and a dead-letter queue');
+$pauses =~ s/'20 seconds'/'0.05 seconds'/ or die;
+$give_up =~ s/max_reads => 2,/max_reads => 5,/ or die;
+unlink $tries;
 PostgreSQL::Test::Utils::append_to_file($tries, '');
-sql(q{SELECT pgmq.create('orders_failed'); GRANT SELECT, INSERT ON pgmq.q_orders_failed TO worker; TRUNCATE pgmq.a_orders});
+sql("SELECT pgmq.create('orders_failed'); TRUNCATE pgmq.a_orders; $pauses $give_up");
 send_some(2001, 2001, 'fails');
 send_some(2002, 2002, 'fails once');
 keep_workers();

@@ -19,6 +19,7 @@ $node->start;
 DocExamples::run($node, 'api', 'CREATE EXTENSION pg_partman');
 DocExamples::run($node, 'topics');
 DocExamples::run($node, 'partitions');
+DocExamples::run($node, 'retries');
 DocExamples::run($node, 'privileges', 'CREATE ROLE app', 'CREATE ROLE worker', q{SELECT pgmq.create('orders')});
 
 # The policies of the page on privileges
