@@ -194,14 +194,6 @@ settings_given(FunctionCallInfo fcinfo)
 			refuse_value(&policy_settings[i], PG_GETARG_DATUM(i + 1));
 		given |= 1 << i;
 	}
-	for (i = 0; i < POLICY_SETTINGS; i++)
-	{
-		if ((given & (1 << i)) != 0 && !policy_settings[i].works)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("setting %s is not supported yet", policy_settings[i].name),
-					 errhint("Leave it out.")));
-	}
 	return given;
 }
 

@@ -25,21 +25,21 @@
 #define A_TIME 1, 1000 * YEAR, "longer than 0 and at most 1000 years"
 
 const PolicySetting policy_settings[POLICY_SETTINGS] = {
-	{"max_reads", 1, 1e6, "from 1 to 1000000", INT4OID, true},
-	{"dead_letter_queue", 0, 0, "the name of a queue", TEXTOID, true},
-	{"retry_delay", 0, YEAR, "from 0 to 1 year", INTERVALOID, true},
-	{"retry_backoff", 1, 1000, "from 1 to 1000", FLOAT8OID, true},
-	{"retry_delay_max", A_TIME, INTERVALOID, true},
-	{"message_ttl", A_TIME, INTERVALOID, true},
-	{"max_length", 1, 1e12, "from 1 to 1000000000000", INT8OID, true},
-	{"overflow", 0, 0, "reject or drop_oldest", TEXTOID, true},
-	{"priority", 0, 1, "true or false", BOOLOID, true},
-	{"priority_max_wait", A_TIME, INTERVALOID, true},
-	{"max_in_flight", 1, 1e6, "from 1 to 1000000", INT4OID, true},
-	{"rate_limit", 1, 1e9, "from 1 to 1000000000", INT4OID, true},
-	{"rate_period", A_TIME, INTERVALOID, true},
-	{"dedup_window", A_TIME, INTERVALOID, true},
-	{"archive_retention", A_TIME, INTERVALOID, true}
+	{"max_reads", 1, 1e6, "from 1 to 1000000", INT4OID},
+	{"dead_letter_queue", 0, 0, "the name of a queue", TEXTOID},
+	{"retry_delay", 0, YEAR, "from 0 to 1 year", INTERVALOID},
+	{"retry_backoff", 1, 1000, "from 1 to 1000", FLOAT8OID},
+	{"retry_delay_max", A_TIME, INTERVALOID},
+	{"message_ttl", A_TIME, INTERVALOID},
+	{"max_length", 1, 1e12, "from 1 to 1000000000000", INT8OID},
+	{"overflow", 0, 0, "reject or drop_oldest", TEXTOID},
+	{"priority", 0, 1, "true or false", BOOLOID},
+	{"priority_max_wait", A_TIME, INTERVALOID},
+	{"max_in_flight", 1, 1e6, "from 1 to 1000000", INT4OID},
+	{"rate_limit", 1, 1e9, "from 1 to 1000000000", INT4OID},
+	{"rate_period", A_TIME, INTERVALOID},
+	{"dedup_window", A_TIME, INTERVALOID},
+	{"archive_retention", A_TIME, INTERVALOID}
 };
 
 /* Microseconds; a month has 30 days, a year 365.  Negative if one of its parts is, whatever the others are. */

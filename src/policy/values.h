@@ -16,7 +16,6 @@ typedef struct PolicySetting
 	double		high;
 	const char *allowed;		/* as an error says it */
 	Oid			type;
-	bool		works;			/* the functions of this version do what it says */
 } PolicySetting;
 
 /* In the order of the arguments of set_policy(); the bit of a setting is 1 << its place */

@@ -127,6 +127,18 @@ SELECT pgmq.purge_queue('prio');
 SELECT pgmq.send('prio', '"low"', pg_temp.headers('0')), pgmq.send('prio', '"high"', pg_temp.headers('9'));
 SELECT pg_temp.took($$pgmq.read('prio', 60, 1)$$);
 
+-- dead messages of a high level are not delivered, and hide nothing
+SELECT pgmq.create('prio_dead');
+SELECT pgmq.set_policy('prio_dead', priority => true, priority_max_wait => '1 hour', max_reads => 1);
+SELECT count(*) FROM pgmq.send_batch('prio_dead', array_fill('"high"'::jsonb, '{250}'), array_fill(pg_temp.headers('9'), '{250}'));
+SELECT count(*) FROM pgmq.read('prio_dead', 0, 250);
+SELECT pgmq.send('prio_dead', '"low"', pg_temp.headers('0'));
+SELECT pg_temp.took($$pgmq.read('prio_dead', 60, 1)$$);
+SELECT count(*) FROM pgmq.read('prio_dead', 60, 1);
+SELECT count(*) FROM pgmq.read('prio_dead', 60, 1);
+SELECT (SELECT count(*) FROM pgmq.q_prio_dead) AS left, (SELECT count(*) FROM pgmq.a_prio_dead) AS moved;
+SELECT pgmq.drop_queue('prio_dead');
+
 -- unlogged, and partitioned by id and by time
 SELECT pgmq.create_unlogged('prio_unlogged');
 SELECT pg_temp.partitioned('prio_ids', 'msg_id', '{0,10,20,100}');
