@@ -22,6 +22,11 @@ DocExamples::run($node, 'partitions');
 DocExamples::run($node, 'retries');
 DocExamples::run($node, 'privileges', 'CREATE ROLE app', 'CREATE ROLE worker', q{SELECT pgmq.create('orders')});
 
+# Those of the page on policies print nothing there; none of them fails
+$node->safe_psql('postgres', 'CREATE DATABASE policies');
+$node->safe_psql('policies', q{CREATE EXTENSION pgmq; SELECT pgmq.create('orders'), pgmq.create('orders_slow')});
+is($node->psql('policies', $_), 0, "policies: $_") foreach DocExamples::page('policies') =~ /^```sql\n(.*?)^```/gms;
+
 # The policies of the page on privileges
 my $own = $node->safe_psql('privileges', q{
 	SELECT FROM pgmq.send('orders', '1', headers => '{"from": "shop"}');
