@@ -8,7 +8,8 @@ from client import Client, Lost
 from values import lit
 
 # q, a, g: the tables of a queue; t: one of them; n: its bare name; c: a column; seq: the queue's sequence.
-COLUMNS = ("msg_id", "read_ct", "enqueued_at", "last_read_at", "vt", "message", "headers", "archived_at", "grp", "head", "late")
+COLUMNS = ("msg_id", "read_ct", "enqueued_at", "last_read_at", "vt", "message", "headers", "archived_at", "grp", "head", "late",
+           "pgmq_releases", "pgmq_settled", "pgmq_rank")
 TYPES = ("text", "name", "bigint", "integer", "smallint", "numeric", "fuzz.id", "fuzz.pair", "text[]", "bytea", "json", "timestamp", "oid",
          "boolean", "jsonb", "timestamptz", "char(3)", "void", "double precision", "int8range", "inet")
 QUEUE_COLUMNS = ("msg_id bigint, read_ct int, enqueued_at timestamptz, last_read_at timestamptz, vt timestamptz, message jsonb, headers jsonb")
@@ -175,7 +176,8 @@ PREPARED = {
 EXTENSION_TABLES = {"meta": ("queue_name", "is_partitioned", "is_unlogged", "created_at"),
                     "topic_bindings": ("pattern", "queue_name", "bound_at", "compiled_regex"),
                     "notify_insert_throttle": ("queue_name", "throttle_interval_ms", "last_notified_at"),
-                    "partition_config": ("queue_name", "retention_interval", "drop_unread", "drop_consumed", "converted_archive")}
+                    "partition_config": ("queue_name", "retention_interval", "drop_unread", "drop_consumed", "converted_archive"),
+                    "policy": ("queue_name", "max_reads", "dead_letter_queue", "retry_delay_max", "message_ttl", "rate_limit", "paused_until")}
 EXTENSION_DAMAGE = {
     "ext nulls": ["{drop_keys}", "ALTER TABLE {e} {not_nulls}", "INSERT INTO {e} ({c}) VALUES (NULL)", "INSERT INTO {e} ({c2}) VALUES (NULL)",
                   "INSERT INTO {e} DEFAULT VALUES"],
@@ -197,7 +199,7 @@ EXTENSION_DAMAGE = {
     "ext view of values": ["ALTER TABLE {e} RENAME TO old{r}",
                            "CREATE VIEW {e} AS SELECT {v1} AS queue_name, {v2} AS pattern, {v3} AS is_partitioned, {v4} AS is_unlogged, now() AS created_at,"
                            " {v1} AS throttle_interval_ms, {v2} AS retention_interval, {v3} AS drop_unread, {v4} AS drop_consumed, {v2} AS converted_archive,"
-                           " {v3} AS compiled_regex, {v4} AS bound_at, {v1} AS last_notified_at"],
+                           " {v3} AS compiled_regex, {v4} AS bound_at, {v1} AS last_notified_at, {v2} AS identity, {v3} AS max_reads, {v4} AS dead_letter_queue"],
     "ext matview": ["ALTER TABLE {e} RENAME TO old{r}", "CREATE MATERIALIZED VIEW {e} AS SELECT * FROM pgmq.old{r}"],
     "ext sequence": ["ALTER TABLE {e} RENAME TO old{r}", "CREATE SEQUENCE {e}"],
     "ext index": ["ALTER TABLE {e} RENAME TO old{r}", "CREATE INDEX {bare} ON pgmq.old{r} (queue_name)"],
@@ -252,7 +254,7 @@ WHENS = ("AFTER INSERT", "BEFORE INSERT", "AFTER UPDATE", "BEFORE UPDATE", "AFTE
 TRANSITIONS = ("FOR EACH ROW", "FOR EACH STATEMENT", "FOR EACH ROW", "FOR EACH STATEMENT", "REFERENCING NEW TABLE AS pgmq_sent FOR EACH STATEMENT",
                "REFERENCING OLD TABLE AS pgmq_removed FOR EACH STATEMENT", "REFERENCING NEW TABLE AS x FOR EACH STATEMENT")
 KEYS = {"meta": "meta_queue_name_key", "topic_bindings": "topic_bindings_unique_pattern_queue", "notify_insert_throttle": "notify_insert_throttle_queue_name_key",
-        "partition_config": "partition_config_pkey"}
+        "partition_config": "partition_config_pkey", "policy": "policy_pkey"}
 INDEX_KEYS = ("msg_id", "vt", "vt, msg_id", "msg_id, vt", "read_ct", "grp, head", "late, head", "head, grp", "grp DESC, head", "grp, head DESC", "(grp::name), head",
               "grp COLLATE \"C.UTF-8\", head", "grp", "late", "head", "grp text_pattern_ops, head", "vt DESC, msg_id DESC", "(headers->>'x-pgmq-group'), msg_id",
               "(headers->>'x-pgmq-group') COLLATE \"C\", msg_id", "(read_ct::text), msg_id")
@@ -539,6 +541,11 @@ def make_queue(name, kind):
         made.append("SELECT pgmq.enable_notify_insert(%s, %d)" % (lit(name), 50))
     if "topic" in words:
         made += ["SELECT pgmq.bind_topic(%s, %s)" % (lit(pattern), lit(name)) for pattern in ("f.#", "f.a.*")]
+    if "policy" in words:
+        # The dead-letter queue is one that is damaged, too; it may be missing
+        made.append("SELECT pgmq.set_policy(%s, max_reads => 2, message_ttl => '1 minute', retry_delay_max => '1 s', rate_limit => 1000,"
+                    " max_in_flight => 100, priority => true)" % lit(name))
+        made.append("DO $$ BEGIN PERFORM pgmq.set_policy(%s, dead_letter_queue => 'z1'); EXCEPTION WHEN OTHERS THEN NULL; END $$" % lit(name))
     if "trigger" in words:
         made.append('CREATE TRIGGER fuzz AFTER INSERT OR DELETE ON pgmq."q_%s" FOR EACH STATEMENT EXECUTE FUNCTION fuzz.trigger()' % name.lower().replace('"', '""'))
         made.append('CREATE TRIGGER fuzz2 BEFORE INSERT OR UPDATE ON pgmq."q_%s" FOR EACH ROW EXECUTE FUNCTION fuzz.trigger()' % name.lower().replace('"', '""'))

@@ -16,7 +16,13 @@ from damage import make_queue
 # name: kind.  in_: of the innocent, led_: of random transactions of sends and reads that must lose nothing
 INNOCENT = {"in_std": "std", "in_unl": "unlogged", "in_pid": "id", "in_ptime": "time", "in_grp": "std+group", "in_ntf": "std+notify", "in_top": "std",
             "in_gpid": "id+group"}
-LEDGER = {"led_std": "std", "led_unl": "unlogged", "led_pid": "id", "led_ptime": "time", "led_grp": "std+group+notify", "led_ntf": "std+notify", "led_top": "std"}
+LEDGER = {"led_std": "std", "led_unl": "unlogged", "led_pid": "id", "led_ptime": "time", "led_grp": "std+group+notify", "led_ntf": "std+notify", "led_top": "std",
+          "led_pol": "std", "led_gpol": "std+group"}
+# Queues with policies; what dies there is in the dead-letter queue of all of them, or in the archive
+POLICIES = {"led_pol": "max_reads => 2, dead_letter_queue => 'dead_pol', retry_delay_max => '1 s', max_in_flight => 50",
+            "led_gpol": "max_reads => 1, dead_letter_queue => 'dead_pol', retry_delay_max => '1 s'",
+            "led_std": "rate_limit => 1000, priority => true", "led_ntf": "max_length => 100000, dedup_window => '1 s'"}
+DEAD_LETTERS = "dead_pol"
 # On two busy cores beside a server with assertions, and after locks of whoever alters tables
 LATE = 30
 
@@ -35,6 +41,10 @@ def make(conn, ledger):
         # What is archived there is looked for at the end
         for name in ("led_pid", "led_ptime"):
             conn.execute("SELECT pgmq.set_retention('%s', NULL)" % name)
+        conn.execute("SELECT pgmq.create('%s')" % DEAD_LETTERS)
+        for name, policy in POLICIES.items():
+            conn.execute("SELECT pgmq.set_policy('%s', %s)" % (name, policy))
+        conn.execute("CREATE TRIGGER sometimes BEFORE INSERT ON pgmq.q_%s FOR EACH ROW EXECUTE FUNCTION fuzz.sometimes()" % DEAD_LETTERS)
         for name in LEDGER:
             conn.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.q_%s, pgmq.a_%s TO maker" % (name, name))
         for name in ("led_top", "led_grp"):
@@ -175,6 +185,30 @@ class LedgerCaller(Caller):
         super().__init__(*args, **more)
         self.number = 0
 
+    def with_token(self, queue, gone):
+        """The end of a delivery, mostly with its token"""
+        rng = self.rng
+        read = "pgmq.%s('%s', %d, %d) AS r" % (rng.choice(("read", "read_grouped", "read_where")), queue, rng.choice((0, 0, 1)), rng.randint(1, 3))
+        attempt = rng.choice(("r.read_ct", "r.read_ct", "r.read_ct", "r.read_ct - 1"))
+        arrays = "(SELECT array_agg(r.msg_id), array_agg(%s) FROM %s) AS t(ids, attempts)" % (attempt, read)
+        what = rng.random()
+        if what < 0.2:
+            return "INSERT INTO %s SELECT '%s', r.msg_id FROM %s WHERE pgmq.ack('%s', r.msg_id, %s)" % (gone, queue, read, queue, attempt)
+        if what < 0.3:
+            return "INSERT INTO %s SELECT '%s', a.msg_id FROM %s, LATERAL pgmq.ack_batch('%s', t.ids, t.attempts) AS a WHERE a.ok" % (
+                gone, queue, arrays, queue)
+        if what < 0.5:
+            return "SELECT pgmq.%s('%s', r.msg_id, %s) FROM %s" % (
+                rng.choice(("ack_archive", "nack", "nack", "release", "dead_letter")), queue, attempt, read)
+        if what < 0.7:
+            return "SELECT a FROM %s, LATERAL pgmq.%s_batch('%s', t.ids, t.attempts) AS a" % (
+                arrays, rng.choice(("ack_archive", "nack", "nack", "release")), queue)
+        # What it acknowledges is what it may not skip
+        if what < 0.8:
+            return ("WITH t AS MATERIALIZED (SELECT * FROM %s), n AS MATERIALIZED (SELECT n.msg_id FROM t, LATERAL pgmq.next('%s', 0, 2, t.ids, t.attempts, false) AS n),"
+                    " c AS MATERIALIZED (SELECT count(*) FROM n) INSERT INTO %s SELECT '%s', unnest(t.ids) FROM t, c" % (arrays, queue, gone, queue))
+        return "SELECT * FROM %s" % read
+
     def tagged(self):
         rng = self.rng
         queue = rng.choice(list(LEDGER))
@@ -185,6 +219,8 @@ class LedgerCaller(Caller):
         headers = self.calls.values.headers() if rng.random() < 0.5 else "'{\"x-pgmq-group\": \"a\"}'::jsonb"
         ids = "(SELECT array_agg(r.msg_id) FROM pgmq.read('%s', 0, %d) AS r)" % (queue, rng.randint(1, 3))
         what = rng.random()
+        if queue in POLICIES and what < 0.6:
+            return self.with_token(queue, gone)
         if what < 0.3:
             delay = rng.choice(("", ", 0", ", 1", ", now()"))
             return "INSERT INTO %s SELECT '%s', s, '%s' FROM pgmq.send('%s', %s, %s%s) AS s" % (ledger, queue, tag, queue, body, headers, delay)
@@ -240,12 +276,14 @@ def drain(conn, seconds):
 def balance(conn, queue, crashed):
     """Differences between the books and what is there; what was sent is in the queue, in the archive, or gone, once"""
     ledger, gone = books(queue)
+    dead = "" if queue not in POLICIES else (
+        " UNION ALL SELECT (headers->>'x-dlq-origin-msg-id')::bigint FROM pgmq.q_%s WHERE headers->>'x-dlq-origin-queue' = '%s'" % (DEAD_LETTERS, queue))
     try:
         rows = conn.execute(
             "SELECT coalesce(l.msg_id, f.msg_id), l.n, f.n FROM (SELECT msg_id, count(*) AS n FROM %s WHERE queue = '%s' GROUP BY 1) AS l"
             " FULL JOIN (SELECT msg_id, count(*) AS n FROM (SELECT msg_id FROM pgmq.q_%s UNION ALL SELECT msg_id FROM pgmq.a_%s"
-            " UNION ALL SELECT msg_id FROM %s WHERE queue = '%s') AS all_of_it GROUP BY 1) AS f USING (msg_id)"
-            " WHERE l.n IS DISTINCT FROM 1 OR f.n IS DISTINCT FROM 1" % (ledger, queue, queue, queue, gone, queue)).fetchall()
+            " UNION ALL SELECT msg_id FROM %s WHERE queue = '%s'%s) AS all_of_it GROUP BY 1) AS f USING (msg_id)"
+            " WHERE l.n IS DISTINCT FROM 1 OR f.n IS DISTINCT FROM 1" % (ledger, queue, queue, queue, gone, queue, dead)).fetchall()
     except psycopg.Error as error:
         return ["%s: %s" % (queue, error)]
     if crashed and queue.endswith("_unl"):

@@ -67,6 +67,13 @@ BEGIN
 	RETURN NEW;
 END $$;
 
+-- A dead-letter queue that refuses messages now and then
+CREATE FUNCTION fuzz.sometimes() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF pg_catalog.random() < 0.1 THEN RAISE EXCEPTION 'fuzz'; END IF;
+	RETURN NEW;
+END $$;
+
 -- All that has the name of this queue, and what the extension's tables say of it
 CREATE FUNCTION fuzz.wipe(queue text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
