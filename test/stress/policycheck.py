@@ -11,7 +11,7 @@ import json
 import os
 
 from check import EXPECTED, SHOWN
-from policyclients import DELETES_EXPIRED, GROUPED, IN_FLIGHT, QUEUES, RATE, RATE_PERIOD, TTL, WINDOWS
+from policyclients import DELETES_EXPIRED, GROUPED, IN_FLIGHT, MAX_LENGTH, QUEUES, RATE, RATE_PERIOD, TTL, WINDOWS
 
 INVARIANTS = (
     ("place", "each committed message is in exactly one queue or archive, or was consumed"),
@@ -27,6 +27,7 @@ INVARIANTS = (
     ("expired", "nothing is delivered after its time to live"),
     ("rate", "over k periods at most k + 1 times the rate is delivered"),
     ("flight", "no more messages are leased at once than max_in_flight allows"),
+    ("length", "a queue does not grow beyond its limit"),
     ("levels", "no lower priority comes before a higher one"),
     ("unique", "a key that is taken is not sent again"),
     ("taken", "a key is taken for its window, or until its message has left the queue"),
@@ -58,6 +59,10 @@ LEAST = {
     "periods at the rate": 1,
     "duplicates": 0.2,
     "keys that were free again": 0.3,
+    "reads with several levels to choose from": 0.2,
+    "full queues": 0.3,
+    "refused sends": 0.2,
+    "overflow in dead-letter queues": 0.2,
 }
 
 BOOK = """
@@ -112,8 +117,8 @@ class Message:
         self.read_ct = self.releases = self.settled = 0
         self.free_at = 0        # not delivered before
         self.vt = None          # exactly, where it is known
-        self.until_sooner = 0   # its time to live ends between
-        self.until = FOREVER
+        # Its time to live ends between; not known of one that redrive has sent
+        self.until_sooner, self.until = 0 if queue in TTL else FOREVER, FOREVER
         self.end = None         # the entry that took it out
         self.suspect = None     # an entry with a token that was refused though it counts
         self.entries = []
@@ -192,7 +197,14 @@ class PolicyChecker:
         self.check_flight()
         self.seen["pauses"] += sum(map(len, self.paused.values()))
         for entry in self.book:
-            if entry.kind == "levels":
+            if entry.kind == "length":
+                self.seen["full queues"] += entry.attempt >= MAX_LENGTH - 1
+                # Beside a count by others, what they send and remove meanwhile is an error
+                if entry.attempt > MAX_LENGTH * 1.3:
+                    self.violate("length", None, "entry %d: %s has %d messages" % (entry.id, entry.queue, entry.attempt))
+            elif entry.kind == "refused":
+                self.seen["refused sends"] += 1
+            elif entry.kind == "levels":
                 self.seen["reads with several levels to choose from"] += entry.attempt > 1
                 if entry.outcome:
                     self.violate("levels", None, "entry %d: levels %s" % (entry.id, entry.outcome))
@@ -311,7 +323,10 @@ class PolicyChecker:
     def on_touch(self, message, entry):
         if not self.counts(message, entry):
             return
-        if message.vt and message.vt < entry.began:
+        # A dead message whose move has failed is hidden, as if it were leased
+        allowed = self.allowed(entry.queue, entry.began - 2, entry.at)
+        live = (None in allowed or message.failures() < min(allowed)) and entry.at < message.until_sooner
+        if message.vt and message.vt < entry.began and live:
             self.violate("token", message, "entry %d: the lease ended %.3f s before" % (entry.id, entry.began - message.vt))
         message.vt, message.free_at = None, entry.began + entry.seconds
 
@@ -384,6 +399,8 @@ class PolicyChecker:
                 self.violate("dead", message, "max_reads after %d failures, max_reads is %s" % (message.failures(), allowed))
             if reason == "expired" and at < message.until_sooner:
                 self.violate("dead", message, "expired %.6f s too early" % (message.until_sooner - at))
+            if reason == "overflow" and at < message.free_at:
+                self.violate("dead", message, "dropped %.6f s before its lease or its delay ended" % (message.free_at - at))
             if reason == "rejected" and not any(e.kind == "dead_letter" for e in message.entries):
                 self.violate("dead", message, "nobody has rejected it")
 

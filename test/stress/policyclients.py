@@ -26,10 +26,13 @@ QUEUES = {
     "rated": (2, {"rate_limit": 10, "rate_period": "400 ms"}),
     "once": (3, {"dedup_window": "700 ms"}),
     "onceonly": (3, {}),                        # keys are taken until their message has left
-    "flight": (2, {"max_in_flight": 3}),
     "levels": (3, {"priority": True}),
+    "flight": (2, {"max_in_flight": 3}),
+    "short": (2, {"max_length": 15}),
+    "drops": (2, {"max_length": 15, "overflow": "drop_oldest", "dead_letter_queue": "dead"}),
     "plain": (1, {}),
 }
+LIMITED, MAX_LENGTH = ("short", "drops"), 15
 IN_FLIGHT = 3
 RATE, RATE_PERIOD = 10, 0.4
 WINDOWS = {"once": 0.7}
@@ -210,11 +213,11 @@ class PolicyWorker(Booked):
             self.held = [token for token in self.held if token not in tokens]
         return queue, tokens
 
-    def use(self, queue, tokens):
+    def use(self, queue, tokens, name=None):
         """Call a verb with them"""
         # What is to die in the order of its group must die of itself
         weights = (3, 1, 1, 2, 1, 0) if queue in GROUPED else (5, 2, 9, 4, 2, 1)
-        name = self.rng.choices(("ack", "ack_archive", "nack", "release", "touch", "dead_letter"), weights)[0]
+        name = name or self.rng.choices(("ack", "ack_archive", "nack", "release", "touch", "dead_letter"), weights)[0]
         if name == "dead_letter":
             try:
                 savepoint = self.savepoint() if self.in_tx else None
@@ -231,6 +234,8 @@ class PolicyWorker(Booked):
         queue = self.queue()
         if self.shared.depth[ALL_QUEUES.index(queue)] > DEPTH:
             return self.do_consume()
+        if queue in LIMITED:
+            return self.send_limited(queue)
         self.begin(self.isolation())
         if queue in UNIQUE:
             keys = ["k%d" % self.rng.randrange(KEYS) for _ in range(self.rng.choice((1, 1, 3)))]
@@ -238,6 +243,18 @@ class PolicyWorker(Booked):
         else:
             self.send(queue, self.rng.choice((1, 1, 2, 5)), self.rng.choice((0, 0, 0, 1)), self.headers(queue))
         return self.end()
+
+    def send_limited(self, queue):
+        """What prepared transactions send is not counted at once, so there are none"""
+        self.begin(self.isolation())
+        try:
+            for _ in range(self.rng.choice((1, 2))):
+                self.send(queue, self.rng.choice((1, 2, 5)), self.rng.choice((0, 0, 0, 1)), {})
+            self.end(0.1, 0)
+        except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.RaiseException):
+            # There is no room, or the dead-letter queue has refused what would have made some
+            self.rollback()
+            self.execute("INSERT INTO stress.book (client, kind, queue) VALUES (%s, 'refused', %s)", self.name, queue)
 
     def do_consume(self):
         queue = self.queue()
@@ -273,8 +290,9 @@ class PolicyWorker(Booked):
         if self.rng.random() < 0.4:
             return self.use(queue, tokens)
         self.begin(self.isolation())
+        again = self.rng.choice((None, None, None, "nack", "release"))
         for _ in range(self.rng.choice((1, 1, 2, 3))):
-            self.use(queue, tokens)
+            self.use(queue, tokens, again)
         return self.end()
 
     def do_next(self):
@@ -379,6 +397,12 @@ class Undertaker(Booked):
         self.pop(self.queue, self.rng.choice((1, 10)))
 
     def do_redrive(self):
+        try:
+            self.redrive()
+        except psycopg.errors.ProgramLimitExceeded:
+            pass        # a queue that it would go to is full
+
+    def redrive(self):
         self.book("redrive", self.queue, "pgmq.redrive(%s::text, NULL, %s) AS n", (self.queue, self.rng.choice((1, 5))),
                   ("NULL", "n"))
 
@@ -456,7 +480,11 @@ class Owner(Booked):
     def step(self):
         for number, queue in enumerate(ALL_QUEUES):
             if queue not in DEAD:
-                self.shared.depth[number] = self.value("SELECT count(*) FROM pgmq.q_" + queue)
+                length = self.value("SELECT count(*) FROM pgmq.q_" + queue)
+                self.shared.depth[number] = length
+                if queue in LIMITED:
+                    self.execute("INSERT INTO stress.book (client, kind, queue, attempt) VALUES (%s, 'length', %s, %s)",
+                                 self.name, queue, length)
         dice = self.rng.random()
         if dice < 0.5:
             self.execute("SET lock_timeout = '2s'")
