@@ -7,8 +7,8 @@
  * 1. The messages are chosen and locked in the order of their ids.  Those that are hidden
  *	  or locked by another transaction stay.
  * 2. Without a destination, a message goes to the queue that its header names, if the
- *	  policy of that queue names this dead-letter queue today.  Anybody who may send can
- *	  write such a header, so a header alone opens no queue.
+ *	  policy of that queue names this dead-letter queue today.  Every sender can write
+ *	  such a header, so a header alone opens no queue.
  * 3. They are deleted here and sent there, each destination in its turn, in the order of
  *	  their ids.  So the new ids are in the order of the old ones.
  * 4. A destination is a queue like any other: its max_length, priority and triggers count.

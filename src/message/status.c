@@ -7,8 +7,8 @@
  * rows the caller sees, a statement counts instead.  That is code of the owner, so it does
  * not run for a caller that asks about all queues.
  *
- * A caller that asks about all queues gets NULLs for what it may not read, so that one
- * queue of another role does not hide the others.
+ * A caller that asks about all queues gets NULLs for what it may not read.  So one queue
+ * of another role does not hide the others.
  */
 #include "pgmq.h"
 

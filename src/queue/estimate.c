@@ -2,11 +2,10 @@
  * estimate.c
  *	  How many rows a table has, about, in less than a millisecond.
  *
- * Up to ESTIMATE_PAGES pages are read.  A table that has no more is counted.  In a larger
- * one, or in all partitions of a table together, the pages are divided into as many equal
- * parts, and one page of each is read at random.  The messages of a queue usually lie
- * together in a part of the table, so this finds more about it than as many pages from
- * anywhere.
+ * Up to ESTIMATE_PAGES pages are read.  A table that has no more is counted.  The pages of
+ * a larger one are divided into as many equal parts, and one page of each is read at
+ * random.  Partitions count as one table.  The messages of a queue usually lie together in
+ * a part of the table: so the parts say more about it than pages from anywhere.
  *
  * Rows of open transactions count: those that were inserted, and those that are being
  * deleted by another one.  No statement is planned and no code of the owner runs.
@@ -51,13 +50,15 @@ rows_in_page(Relation rel, BlockNumber block)
 	SnapshotData dirty;
 	Buffer		buffer = ReadBuffer(rel, block);
 	Page		page;
-	OffsetNumber offset;
+		OffsetNumber offset;
+	OffsetNumber last;
 	int64		rows = 0;
 
 	InitDirtySnapshot(dirty);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
-	for (offset = FirstOffsetNumber; offset <= PageGetMaxOffsetNumber(page); offset++)
+	last = PageGetMaxOffsetNumber(page);
+	for (offset = FirstOffsetNumber; offset <= last; offset++)
 	{
 		ItemId		item = PageGetItemId(page, offset);
 		HeapTupleData tuple;
@@ -109,7 +110,7 @@ sample(const Sampled *tables, int64 pages)
 		CHECK_FOR_INTERRUPTS();
 		rows += rows_in(tables, (int64) pg_prng_uint64_range(&pg_global_prng_state, first, last));
 	}
-	return read == 0 ? 0 : (int64) ((double) rows * pages / read);
+	return read == 0 ? 0 : (int64) ((double) rows * (double) pages / (double) read);
 }
 
 /* False if that cannot be said: the table is gone, or is none that the server stores itself */

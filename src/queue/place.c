@@ -214,7 +214,7 @@ place_walk(Relation rel, const Place *place, Snapshot snapshot, bool fresh,
 		   int64 from, int64 until, PlaceVisit visit, void *arg)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	AttrNumber	key = fresh ? place->id_attno : place->vt_attno;
+	AttrNumber	key = (AttrNumber) (fresh ? place->id_attno : place->vt_attno);
 	Relation	index = index_open(index_for(place, fresh), AccessShareLock);
 	ScanKeyData keys[3];
 	int			nkeys = 0;

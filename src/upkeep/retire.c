@@ -3,10 +3,10 @@
  *	  Old rows of an archive are deleted, for the policy archive_retention.
  *
  * 1. A step deletes a limited number of rows and is a transaction of its own, so nothing is
- *	  locked for long.  Rows that another transaction has locked are passed over, and left
- *	  to the next call.
+ *	  locked for long.  Rows that another transaction has locked are left to the next
+ *	  call.
  * 2. The rows are found by the index on archived_at.  The next step starts where the last
- *	  one ended: a scan from the start would pass over all rows that earlier steps deleted.
+ *	  one ended: a scan from the start would read all the rows that earlier steps deleted.
  * 3. In a partitioned archive, retention_step() drops whole partitions first, for the
  *	  retention that the queue was created with.
  */

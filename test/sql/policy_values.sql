@@ -1,4 +1,4 @@
--- Settings that work, one by one and together: what they add to the queue's table, and what goes again.
+-- Settings one by one and together: what they add to the queue's table, and what is removed again.
 SET client_min_messages = warning;
 SELECT pgmq.create('val'), pgmq.create('val_dead');
 RESET client_min_messages;
