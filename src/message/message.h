@@ -88,6 +88,7 @@ extern void send_take_many(FunctionCallInfo fcinfo, int headers_arg,
 						   Delay delay, int delay_arg, Outgoing *out);
 extern void send_take_arrays(Datum messages, Datum headers, Outgoing *out);
 extern void send_to(const QueueName *name, const Outgoing *out, DestReceiver *dest);
+extern void require_all_arrived(uint64 taken, uint64 arrived);
 extern uint64 send_moved(const QueueName *name, Datum messages, Datum headers);
 extern void send_validate_batch(FunctionCallInfo fcinfo, int msgs_arg, int headers_arg);
 

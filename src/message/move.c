@@ -113,12 +113,14 @@ static const PlanSpec take_plan = {
 	MOVE_ARGS, MOVE_ARG_TYPES
 };
 
+/* A NULL for each that the archive has taken */
 static const PlanSpec archive_plan = {
 	PLAN_MOVE_TO_ARCHIVE,
 	"WITH gone AS (DELETE FROM {queue}" WHERE_LOCKED
-	" RETURNING msg_id, read_ct, enqueued_at, last_read_at, vt, message, " DEAD_HEADERS " AS headers)"
-	" INSERT INTO {archive} (" MESSAGE_COLUMNS ")"
-	" SELECT " MESSAGE_COLUMNS " FROM gone RETURNING msg_id",
+	" RETURNING msg_id, read_ct, enqueued_at, last_read_at, vt, message, " DEAD_HEADERS " AS headers),"
+	" archived AS (INSERT INTO {archive} (" MESSAGE_COLUMNS ")"
+	" SELECT " MESSAGE_COLUMNS " FROM gone RETURNING msg_id)"
+	" SELECT msg_id FROM gone UNION ALL SELECT NULL FROM archived",
 	MOVE_ARGS, MOVE_ARG_TYPES
 };
 
@@ -244,15 +246,33 @@ note_moved(Move *move, int64 msg_id)
 		move->ids[move->nids++] = msg_id;
 }
 
-static void
+/* The ids of a list; returns how many NULLs it has */
+static uint64
 note_all_moved(Move *move, const ValueList *list)
 {
 	const NullableDatum *values;
 	uint64		count = result_values_got(list, &values);
+	uint64		nulls = 0;
 	uint64		i;
 
 	for (i = 0; i < count; i++)
-		note_moved(move, DatumGetInt64(values[i].value));
+	{
+		if (values[i].isnull)
+			nulls++;
+		else
+			note_moved(move, DatumGetInt64(values[i].value));
+	}
+	return nulls;
+}
+
+/* A trigger or a rule can keep rows from being inserted.  Then the messages would be nowhere. */
+void
+require_all_arrived(uint64 taken, uint64 arrived)
+{
+	if (arrived != taken)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger or a rule keeps messages from being inserted where they were moved to")));
 }
 
 /* Delete messages, and send them on in their order */
@@ -289,6 +309,7 @@ move_to_queue(Move *move, const int64 *ids, int count)
 		arrays[i] = PointerGetDatum(construct_md_array(values[i], nulls[i], 1, &list->count, &bound,
 													   JSONBOID, -1, false, TYPALIGN_INT));
 	move->sent = send_moved(move->target, arrays[0], arrays[1]);
+	require_all_arrived(list->count, move->sent);
 }
 
 /*
@@ -314,13 +335,16 @@ static void
 move_to_archive(Move *move, const int64 *ids, int count, const char *first_reason, const char *second_reason)
 {
 	ValueList  *list = result_values(INT8OID);
+	const NullableDatum *values;
+	uint64		archived;
 	Oid			held;
 
 	lock_archive(move);
 	held = default_hold(move->order->name, ARCHIVE_TABLE);
 	run(move, &archive_plan, ids, count, first_reason, second_reason, origin_of(move), result_values_dest(list));
 	default_release(held);
-	note_all_moved(move, list);
+	archived = note_all_moved(move, list);
+	require_all_arrived(result_values_got(list, &values) - archived, archived);
 }
 
 static void
@@ -329,7 +353,7 @@ delete_for_good(Move *move, const int64 *ids, int count)
 	ValueList  *list = result_values(INT8OID);
 
 	run(move, &delete_plan, ids, count, DEAD_EXPIRED, NULL, "", result_values_dest(list));
-	note_all_moved(move, list);
+	(void) note_all_moved(move, list);
 }
 
 /*

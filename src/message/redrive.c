@@ -179,6 +179,8 @@ send_back(const Redrive *redrive, const Candidate *candidates, int count)
 	Datum		row[3];
 	bool		nulls[3];
 	Outgoing	out;
+	ValueList  *sent;
+	const NullableDatum *values;
 	int64		taken;
 	int			i;
 
@@ -194,7 +196,9 @@ send_back(const Redrive *redrive, const Candidate *candidates, int count)
 	if (taken == 0)
 		return 0;
 	send_take_arrays(row[0], row[1], &out);
-	send_to(&candidates[0].destination, &out, None_Receiver);
+	sent = result_values(INT8OID);
+	send_to(&candidates[0].destination, &out, result_values_dest(sent));
+	require_all_arrived(taken, result_values_got(sent, &values));
 	return taken;
 }
 
