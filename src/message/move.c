@@ -357,8 +357,8 @@ delete_for_good(Move *move, const int64 *ids, int count)
 }
 
 /*
- * Where messages go to (3).  Without a dead-letter queue those that are only too old, or too
- * many, are deleted.
+ * Where messages go to (3).  Without a dead-letter queue, those that are only too old are
+ * deleted.
  */
 static void
 move_all(Move *move, const int64 *ids, int count)
@@ -369,8 +369,6 @@ move_all(Move *move, const int64 *ids, int count)
 		move_to_queue(move, ids, count);
 	else if ((order->policy->set & POLICY_DEAD_LETTER_QUEUE) != 0)
 		move_to_archive(move, ids, count, DEAD_EXHAUSTED, DEAD_EXPIRED);
-	else if (order->reason != NULL && order->dispensable)
-		delete_for_good(move, ids, count);
 	else
 	{
 		if (order->reason != NULL || (order->policy->set & POLICY_MAX_READS) != 0)
@@ -434,7 +432,7 @@ do_as_owner(Move *move, MoveWork work, const int64 *ids, int count)
 			set_lock_timeout(LOCK_WAIT);
 		move->target = work == hide ? NULL : lock_target(order, rel->rd_rel->relowner);
 		relation_close(rel, NoLock);
-		if (order->waits)
+		if (order->waits && !order->locked)
 			run(move, &lock_plan, ids, count, DEAD_EXHAUSTED, DEAD_EXPIRED, "", None_Receiver);
 		work(move, ids, count);
 		owner_end(&scope);

@@ -17,11 +17,11 @@ typedef struct MoveOrder
 	const QueuePolicy *policy;
 	TimestampTz now;			/* messages are visible or dead by this time */
 	const char *reason;			/* NULL: only messages that are dead, for the reason that they are */
-	bool		dispensable;	/* with a reason: without a dead-letter queue they are deleted, not archived */
 	int32		attempt;		/* only if this is the last delivery; 0: any */
 	bool		leased_too;		/* also messages that are not visible */
 	bool		in_order;		/* none before an earlier one of the same call */
 	bool		waits;			/* waits for locks, and raises errors */
+	bool		locked;			/* the caller has locked the messages */
 	bool	   *try_later;		/* set if that was not possible now, because of other transactions; may be NULL */
 } MoveOrder;
 

@@ -6,10 +6,10 @@
  * hand out next.  Messages that are leased, delayed or locked stay, so a queue of nothing
  * else refuses the send.
  *
- * 1. A sender need have no right to remove messages.  So they are chosen as the owner of the
- *	  queue, and moved as the owner (move.c).  That is no subtransaction of its own: a row that
- *	  one transaction locks and a part of it deletes would have a multixact, which each later
- *	  look at the dead row has to read.  If the move fails, so does the send.
+ * 1. A sender need have no right to remove messages.  So they are locked and deleted as the
+ *	  owner of the queue, or moved as the owner (move.c).  That is no subtransaction of its own:
+ *	  a row that one transaction locks and a part of it deletes would have a multixact, which
+ *	  each later look at the dead row has to read.  If the removal fails, so does the send.
  * 2. A queue that is far too long, because the limit is new, is not emptied by one send:
  *	  each removes DROP_MORE more than it needs, at most.
  * 3. What was removed makes room at once, so that senders do not each remove messages for what
@@ -56,6 +56,14 @@ static const PlanSpec oldest_by_id = {
 	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
+/* Those that were locked; a row that was written by hand can have the id of another one, and is leased */
+static const PlanSpec delete_plan = {
+	PLAN_DROP_OLDEST_DELETE,
+	"DELETE FROM {queue} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
+	" AND (vt OPERATOR(pg_catalog.<=) $2 OR vt OPERATOR(pg_catalog.=) enqueued_at){leaf}",
+	2, {INT8ARRAYOID, TIMESTAMPTZOID}
+};
+
 typedef struct Drop
 {
 	const QueueName *name;
@@ -99,48 +107,80 @@ look(Drop *drop, Horizon *h, int64 wanted)
 	return finds.messages;
 }
 
-/* As the owner of the queue (1); from the floors, because the marks are for those who read */
+/* From the floors, because the marks are for those who read */
 static int64
 find_oldest(Drop *drop)
 {
-	Relation	rel = queue_open_table(drop->name, QUEUE_TABLE, RowExclusiveLock, NULL);
-	OwnerScope	scope;
-	Horizon    *h;
+	Horizon    *h = horizon_begin(drop->name, QUEUE_TABLE, false, false);
 	int64		found = 0;
 
-	if (rel == NULL)
-		return 0;
-	owner_begin(rel->rd_rel->relowner, &scope);
-	set_option("row_security", "on");
-	table_close(rel, NoLock);
-	h = horizon_begin(drop->name, QUEUE_TABLE, false, false);
 	do
 		found += look(drop, h, drop->wanted - found);
 	while (found < drop->wanted && horizon_look_again(h));
 	horizon_end(h, (uint64) found);
-	owner_end(&scope);
 	return found;
 }
 
-/* Remove the oldest messages, up to so many; how many */
+/* ---- and how ---- */
+
+static int64
+delete_found(const Drop *drop)
+{
+	const NullableDatum *found;
+	int			count = (int) result_values_got(drop->ids, &found);
+	Datum	   *ids = palloc(sizeof(Datum) * count);
+	Datum		values[2];
+	bool		nulls[2] = {false};
+	int			i;
+
+	for (i = 0; i < count; i++)
+		ids[i] = found[i].value;
+	values[0] = PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[1] = TimestampTzGetDatum(drop->now);
+	return (int64) route_by_id(drop->name, &delete_plan, values, nulls, false, None_Receiver);
+}
+
+static int64
+move_found(const Drop *drop, const QueuePolicy *policy)
+{
+	MoveOrder	order = {.name = drop->name, .policy = policy, .now = drop->now, .reason = MOVED_OVERFLOW,
+	.waits = true, .locked = true};
+	const NullableDatum *found;
+	int			count = (int) result_values_got(drop->ids, &found);
+	int64	   *ids = palloc(sizeof(int64) * count);
+	int			i;
+
+	for (i = 0; i < count; i++)
+		ids[i] = DatumGetInt64(found[i].value);
+	return move_messages(&order, ids, count);
+}
+
+/* Remove the oldest messages, up to so many, as the owner of the queue (1); how many */
 static int64
 drop_oldest(const QueueName *name, const QueuePolicy *policy, int64 wanted)
 {
 	Drop		drop = {.name = name, .now = GetCurrentTimestamp() - 1, .wanted = wanted};
-	MoveOrder	order = {.name = name, .policy = policy, .now = drop.now, .reason = MOVED_OVERFLOW,
-	.dispensable = true, .waits = true};
-	const NullableDatum *values;
-	int64	   *ids;
-	int			count;
-	int			i;
+	bool		moves = (policy->set & POLICY_DEAD_LETTER_QUEUE) != 0;
+	Relation	rel = queue_open_table(name, QUEUE_TABLE, RowExclusiveLock, NULL);
+	OwnerScope	scope;
+	int64		dropped;
 
+	if (rel == NULL)
+		return 0;
 	drop.ids = result_values(INT8OID);
-	(void) find_oldest(&drop);
-	count = (int) result_values_got(drop.ids, &values);
-	ids = palloc(sizeof(int64) * (count + 1));
-	for (i = 0; i < count; i++)
-		ids[i] = DatumGetInt64(values[i].value);
-	return move_messages(&order, ids, count);
+	owner_begin(rel->rd_rel->relowner, &scope);
+	set_option("row_security", "on");
+	table_close(rel, NoLock);
+	dropped = find_oldest(&drop);
+	if (dropped > 0 && !moves)
+	{
+		dropped = delete_found(&drop);
+		policy_removed(name, policy, dropped);
+	}
+	owner_end(&scope);
+	if (dropped > 0 && moves)
+		dropped = move_found(&drop, policy);
+	return dropped;
 }
 
 /* ---- before a send ---- */
