@@ -63,8 +63,17 @@ is(sends('large'), 'sent', 'and shorter than a higher one');
 my $script = $node->basedir . '/ring.sql';
 my $worker = $node->basedir . '/worker.sql';
 append_to_file($script, q{SELECT count(*) FROM pgmq.send_batch('ring', '{1,2,3}'::jsonb[]);} . "\n");
-append_to_file($worker, q{SELECT count(pgmq.ack('ring', msg_id, read_ct)) FROM pgmq.read('ring', 30, 2);} . "\n");
+append_to_file($worker, q{
+SELECT array_agg(msg_id) AS ids, array_agg(read_ct) AS attempts FROM pgmq.read('ring', 600, 2) \gset
+SELECT keeps(count(*) FILTER (WHERE NOT ok)) FROM pgmq.ack_batch('ring', NULLIF(':ids', '')::bigint[], NULLIF(':attempts', '')::int[]);
+SELECT count(*) FROM pgmq.read('ring', 0, 2);
+});
 $node->safe_psql('postgres', q{SELECT pgmq.set_policy('ring', max_length => 300, overflow => 'drop_oldest')});
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION keeps(lost bigint) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF lost > 0 THEN RAISE 'a message that was leased is gone'; END IF;
+	END $$});
 my $longest = 0;
 my @runs = map { IPC::Run::start([ 'pgbench', '-n', '-c', $_->[1], '-t', 300, '-f', $_->[0], $node->connstr('postgres') ], '>', \my $out, '2>&1') }
 	[ $script, 8 ], [ $worker, 4 ];
@@ -82,6 +91,8 @@ $node->safe_psql('postgres', q{SELECT pgmq.send_batch('ring', array_fill('1'::js
 my $left = $node->safe_psql('postgres', 'SELECT count(*) FROM pgmq.q_ring');
 cmp_ok($left, '<=', 300, 'afterwards it is as long as allowed');
 cmp_ok($left, '>=', 290, 'and not shorter');
+is($node->safe_psql('postgres', q{
+	SELECT count(*) FROM pgmq.q_ring WHERE vt <= now() AND msg_id <= (SELECT max(msg_id) - 300 FROM pgmq.q_ring)}), 0, 'the oldest are gone');
 
 $node->stop;
 done_testing();
