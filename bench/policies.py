@@ -26,6 +26,9 @@ POLICIES = {
     "max_in_flight": ("max_in_flight => 1000000", ("read", "read_ack")),
     "one_in_flight": ("max_in_flight => 1", ("one_ack", "next")),
     "both_limits": ("max_in_flight => 1000, rate_limit => 1000000000", ("read_ack",)),
+    "max_length": ("max_length => 1000000000", ("send", "read_ack")),
+    # As many as a round of sends begins with
+    "drop_oldest": ("max_length => 2010, overflow => 'drop_oldest'", ("send",)),
 }
 
 
