@@ -7,15 +7,16 @@ import psycopg
 from client import Client, Lost
 from values import lit
 
-# q, a, g: the tables of a queue; t: one of them; n: its bare name; c: a column; seq: the queue's sequence.
+# q, a, g, k: the tables of a queue; t: one of them; n: its bare name; c: a column; seq: the queue's sequence.
 COLUMNS = ("msg_id", "read_ct", "enqueued_at", "last_read_at", "vt", "message", "headers", "archived_at", "grp", "head", "late",
-           "pgmq_releases", "pgmq_settled", "pgmq_rank")
+           "pgmq_releases", "pgmq_settled", "pgmq_rank", "dedup_key", "expires_at")
 TYPES = ("text", "name", "bigint", "integer", "smallint", "numeric", "fuzz.id", "fuzz.pair", "text[]", "bytea", "json", "timestamp", "oid",
          "boolean", "jsonb", "timestamptz", "char(3)", "void", "double precision", "int8range", "inet")
 QUEUE_COLUMNS = ("msg_id bigint, read_ct int, enqueued_at timestamptz, last_read_at timestamptz, vt timestamptz, message jsonb, headers jsonb")
 QUEUE_VALUES = ("1::bigint AS msg_id, 0 AS read_ct, now() AS enqueued_at, now() AS last_read_at, now() AS vt,"
                 " '{{}}'::jsonb AS message, NULL::jsonb AS headers")
 NOTE_COLUMNS = "msg_id bigint, enqueued_at timestamptz, vt timestamptz, grp text, head bigint, late boolean"
+KEY_COLUMNS = "dedup_key text COLLATE \"C\", msg_id bigint, expires_at timestamptz"
 
 QUEUE_DAMAGE = {
     "drop not null": ["ALTER TABLE {t} DROP CONSTRAINT IF EXISTS \"{n}_pkey\"", "ALTER TABLE {t} ALTER {c} DROP IDENTITY IF EXISTS",
@@ -77,6 +78,13 @@ QUEUE_DAMAGE = {
     "notes of another access method": ["ALTER TABLE {g} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {g} (" + NOTE_COLUMNS + ") USING heap2"],
     "notes of other columns": ["ALTER TABLE {g} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {g} (grp name, head int, late text, vt text, enqueued_at int, msg_id text)"],
     "notes without constraints": ["ALTER TABLE {g} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {g} (" + NOTE_COLUMNS + ")", "INSERT INTO {g} VALUES (1), (2, now(), now(), 'a', NULL, true, 1)"],
+    "keys of other columns": ["ALTER TABLE {k} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {k} (dedup_key {type} PRIMARY KEY, expires_at int, msg_id text)"],
+    "keys without an index": ["ALTER TABLE {k} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {k} (" + KEY_COLUMNS + ")", "INSERT INTO {k} VALUES ('k1', 1), ('k1'), (NULL, 2, now())"],
+    "keys of another access method": ["ALTER TABLE {k} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {k} (" + KEY_COLUMNS + ") USING heap2"],
+    "view for keys": ["ALTER TABLE {k} RENAME TO \"old_{n}{r}\"", "CREATE VIEW {k} AS SELECT 'k1'::text AS dedup_key, 1::bigint AS msg_id, now() AS expires_at"],
+    "keys by hand": ["UPDATE {k} SET msg_id = {id}", "UPDATE {k} SET expires_at = {vt}", "INSERT INTO {k} VALUES ('k1', {id}, {vt}) ON CONFLICT DO NOTHING"],
+    "drop keys": ["DROP TABLE {k}"],
+    "partial index of keys": ["ALTER TABLE {k} DROP CONSTRAINT \"dedup_key_idx_{name}\"", "CREATE UNIQUE INDEX \"dedup_key_idx_{name}\" ON {k} (dedup_key) WHERE msg_id > 1"],
     "bare table": ["ALTER TABLE {t} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {t} (x int)"],
     "table without columns": ["ALTER TABLE {t} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {t} ()"],
     "table of its own making": ["ALTER TABLE {t} RENAME TO \"old_{n}{r}\"", "CREATE TABLE {t} (" + QUEUE_COLUMNS + ")", "INSERT INTO {t} DEFAULT VALUES"],
@@ -177,7 +185,8 @@ EXTENSION_TABLES = {"meta": ("queue_name", "is_partitioned", "is_unlogged", "cre
                     "topic_bindings": ("pattern", "queue_name", "bound_at", "compiled_regex"),
                     "notify_insert_throttle": ("queue_name", "throttle_interval_ms", "last_notified_at"),
                     "partition_config": ("queue_name", "retention_interval", "drop_unread", "drop_consumed", "converted_archive"),
-                    "policy": ("queue_name", "max_reads", "dead_letter_queue", "retry_delay_max", "message_ttl", "rate_limit", "paused_until")}
+                    "policy": ("queue_name", "identity", "max_reads", "dead_letter_queue", "retry_delay_max", "message_ttl", "max_length", "overflow", "rate_limit",
+                               "dedup_window", "paused_until")}
 EXTENSION_DAMAGE = {
     "ext nulls": ["{drop_keys}", "ALTER TABLE {e} {not_nulls}", "INSERT INTO {e} ({c}) VALUES (NULL)", "INSERT INTO {e} ({c2}) VALUES (NULL)",
                   "INSERT INTO {e} DEFAULT VALUES"],
@@ -199,7 +208,8 @@ EXTENSION_DAMAGE = {
     "ext view of values": ["ALTER TABLE {e} RENAME TO old{r}",
                            "CREATE VIEW {e} AS SELECT {v1} AS queue_name, {v2} AS pattern, {v3} AS is_partitioned, {v4} AS is_unlogged, now() AS created_at,"
                            " {v1} AS throttle_interval_ms, {v2} AS retention_interval, {v3} AS drop_unread, {v4} AS drop_consumed, {v2} AS converted_archive,"
-                           " {v3} AS compiled_regex, {v4} AS bound_at, {v1} AS last_notified_at, {v2} AS identity, {v3} AS max_reads, {v4} AS dead_letter_queue"],
+                           " {v3} AS compiled_regex, {v4} AS bound_at, {v1} AS last_notified_at, {v2} AS identity, {v3} AS max_reads, {v4} AS dead_letter_queue,"
+                           " {v1} AS max_length, {v2} AS overflow, {v3} AS dedup_window"],
     "ext matview": ["ALTER TABLE {e} RENAME TO old{r}", "CREATE MATERIALIZED VIEW {e} AS SELECT * FROM pgmq.old{r}"],
     "ext sequence": ["ALTER TABLE {e} RENAME TO old{r}", "CREATE SEQUENCE {e}"],
     "ext index": ["ALTER TABLE {e} RENAME TO old{r}", "CREATE INDEX {bare} ON pgmq.old{r} (queue_name)"],
@@ -231,6 +241,8 @@ EXTENSION_DAMAGE = {
     "ext vacuum full": ["CONCURRENTLY VACUUM FULL {e}"],
     "ext reindex": ["CONCURRENTLY REINDEX TABLE CONCURRENTLY {e}"],
     "ext unlogged": ["ALTER TABLE {e} SET UNLOGGED"],
+    "ext policies": ["{drop_keys}", "INSERT INTO pgmq.policy (queue_name, max_length, overflow, max_reads, dead_letter_queue, dedup_window)"
+                     " VALUES ('z1', -5, 'x', -1, 'z1', '-1 s'), ('z1', 0, 'drop_oldest', 0, 'nothing', '1 us'), ('z2', 1, NULL, 1, E'\\x01', '178000000 years'), ('', 1, '', 1, '', NULL)"],
     "ext patterns": ["{drop_keys}", "ALTER TABLE pgmq.topic_bindings ALTER pattern DROP NOT NULL", "INSERT INTO pgmq.topic_bindings (pattern, queue_name) VALUES (repeat('#.', 5000), 'z1'), (NULL, 'z2'), ('', 'z3'), ('..', 'z0'), ('f.#', 'nothing')"],
     "ext types of rows": ["ALTER TYPE pgmq.message_record {typechange}"],
     "ext metrics type": ["ALTER TYPE pgmq.metrics_result {typechange}"],
@@ -273,7 +285,10 @@ POKES = ("send({}, '{{}}', '{{\"x-pgmq-group\": \"a\"}}'::jsonb)", "send_batch({
          "archive({}, ARRAY[3]::bigint[])", "metrics({})", "metrics_all()", "list_partitions({})", "list_partitions()", "list_queues()", "create_fifo_index({})",
          "enable_notify_insert({}, 10)", "update_notify_insert({}, 20)", "disable_notify_insert({})", "list_notify_insert_throttles()", "test_routing('f.a.b')", "list_topic_bindings({})",
          "list_topic_bindings()", "send_topic('f.a.b', '{{}}'::jsonb)", "bind_topic('f.x', {})", "unbind_topic('f.x', {})", "set_retention({}, '5')", "create({})",
-         "convert_archive_partitioned({}, '10', '100', 2)", "purge_queue({})", "rescan({})", "create_partitioned({}, '10')", "create_fifo_indexes_all()")
+         "convert_archive_partitioned({}, '10', '100', 2)", "purge_queue({})",
+         "send_unique({}, '{{}}', 'k1')", "send_unique_batch({}, ARRAY['1', '2']::jsonb[], ARRAY['k1', 'k2'], '1 s')", "set_policy({}, max_length => 3, overflow => 'drop_oldest')",
+         "set_policy({}, max_reads => 2, dead_letter_queue => 'z1')", "reset_policy({})", "list_policies()", "peek({})", "ack({}, 1, 1)", "queue_status({})",
+         "rescan({})", "create_partitioned({}, '10')", "create_fifo_indexes_all()")
 
 
 class Breaker(Client):
@@ -291,14 +306,14 @@ class Breaker(Client):
     def queue_for(self, templates):
         """One that has what the damage is about"""
         text = " ".join(templates)
-        word = "group" if re.search(r"\{g\}|fifo|\{gkeys\}", text) else "id time drops" if re.search(r"\{p\}|part_config|_config |enqueued_at, vt", text) else ""
+        word = "group" if re.search(r"\{g\}|fifo|\{gkeys\}", text) else "unique" if "{k}" in text else "id time drops" if re.search(r"\{p\}|part_config|_config |enqueued_at, vt", text) else ""
         fit = [queue for queue in self.queues if set(word.split()) & set(queue[1].split("+"))]
         return self.rng.choice(fit if fit and self.rng.random() < 0.8 else self.queues)
 
     def choose(self, name, sort):
         rng = self.rng
         self.serial += 1
-        kind = rng.choice("qqqagg" if "group" in sort else "qqqa")
+        kind = rng.choice("qqqa" + ("gg" if "group" in sort else "") + ("kk" if "unique" in sort else ""))
         bare = "%s_%s" % (kind, name.lower())
 
         def quoted(text):
@@ -309,11 +324,11 @@ class Breaker(Client):
 
         low = name.lower()
         index = rng.choice(("q_%s_vt_idx", "q_%s_pkey", "q_%s_fifo_idx", "fifo_head_idx_%s", "fifo_late_idx_%s", "g_%s_vt_idx", "g_%s_pkey",
-                            "archived_at_idx_%s", "a_%s_pkey", "q_%s_part_idx")) % low
+                            "archived_at_idx_%s", "a_%s_pkey", "q_%s_part_idx", "dedup_key_idx_%s")) % low
         ikeys = rng.choice(INDEX_KEYS)
         partition = rng.choice(("p0", "p10", "p20", "default")) if rng.random() < 0.5 else time.strftime("p%Y_%m_%d", time.gmtime(time.time() + rng.randint(-3, 3) * 86400))
         return {
-            "q": "pgmq." + quoted("q_" + low), "a": "pgmq." + quoted("a_" + low), "g": "pgmq." + quoted("g_" + low), "t": "pgmq." + quoted(bare),
+            "q": "pgmq." + quoted("q_" + low), "a": "pgmq." + quoted("a_" + low), "g": "pgmq." + quoted("g_" + low), "k": "pgmq." + quoted("k_" + low), "t": "pgmq." + quoted(bare),
             "t_bare": quoted(bare), "n": bare.replace('"', '""'), "name": low.replace('"', '""'), "r": str(self.serial), "c": rng.choice(COLUMNS),
             "type": rng.choice(TYPES), "seq": "pgmq." + quoted("q_%s_msg_id_seq" % low if rng.random() < 0.85 else "g_%s_msg_id_seq" % low),
             "i": quoted(index), "it": "pgmq." + quoted(("g_" if "grp" in ikeys or "head" in ikeys or "late" in ikeys else rng.choice(("q_", "q_", "g_"))) + low),
@@ -439,6 +454,7 @@ class ExtensionBreaker(Breaker):
         columns = EXTENSION_TABLES[table]
         drop_keys = "\n".join("ALTER TABLE pgmq.%s DROP CONSTRAINT IF EXISTS %s CASCADE" % item for item in KEYS.items())
         drop_keys += "\nALTER TABLE pgmq.topic_bindings DROP CONSTRAINT IF EXISTS topic_bindings_meta_queue_name_fk"
+        drop_keys += "\nALTER TABLE pgmq.policy DROP CONSTRAINT IF EXISTS policy_queue_name_key, DROP CONSTRAINT IF EXISTS policy_meta_queue_name_fk"
         return {"e": "pgmq." + table, "bare": table, "c": rng.choice(columns), "c2": rng.choice(columns), "r": str(self.serial), "drop_keys": drop_keys,
                 "not_nulls": ", ".join("ALTER %s DROP NOT NULL" % column for column in columns if column != "compiled_regex"),
                 "odd": self.values.name(), "odd2": self.values.name(), "type": rng.choice(TYPES), "type2": rng.choice(TYPES), "type3": rng.choice(TYPES),
@@ -537,6 +553,8 @@ def make_queue(name, kind):
     made = ["SELECT pgmq." + how % lit(name)]
     if "group" in words:
         made.append("SELECT pgmq.create_fifo_index(%s)" % lit(name))
+    if "unique" in words:
+        made.append("SELECT pgmq.send_unique(%s, '{}', 'k1'), pgmq.send_unique(%s, '{}', 'k2', '1 hour')" % (lit(name), lit(name)))
     if "notify" in words:
         made.append("SELECT pgmq.enable_notify_insert(%s, %d)" % (lit(name), 50))
     if "topic" in words:

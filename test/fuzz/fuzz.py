@@ -63,8 +63,9 @@ RUNS_STATEMENT = re.compile(r"^(_?SPI_\w+|PortalRun|ExecutorRun|ExecutorStart|Pr
 MORE_TIME = 6           # times the time that was asked for, at most, until enough was seen
 HANG_AFTER = 40         # seconds after which a call is cancelled from outside
 HANG_GRACE = 15         # seconds for it to end then
-QUEUES = [("z0", "std+topic+policy"), ("z1", "std+notify+topic"), ("z2", "unlogged+topic"), ("z3", "id+policy"), ("z4", "time"), ("z5", "std+group+policy"),
-          ("z6", "std+group+notify+trigger+policy"), ("z7", "id+group+trigger"), ("z8", "drops+notify"), ('Z q"u%s', "std+group"), ("\u00e9%d\u4e2d", "std+notify"),
+QUEUES = [("z0", "std+topic+policy"), ("z1", "std+notify+topic+unique"), ("z2", "unlogged+topic+unique"), ("z3", "id+policy+unique"), ("z4", "time"),
+          ("z5", "std+group+policy"), ("z6", "std+group+notify+trigger+policy"), ("z7", "id+group+trigger+unique"), ("z8", "drops+notify"),
+          ('Z q"u%s', "std+group+unique"), ("\u00e9%d\u4e2d", "std+notify"),
           ("x" * 44, "id"), ("z9", "time+group")]
 
 

@@ -83,7 +83,7 @@ BEGIN
 	-- parents first: what goes with them is passed over
 	FOR r IN SELECT c.oid, c.relname, c.relkind FROM pg_catalog.pg_class AS c
 			 WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-			 AND c.relname ~ ('^(old_)*[qag]_' || pg_catalog.regexp_replace(pg_catalog.lower(queue), '([^[:alnum:] ])', '\\\1', 'g') || '(\d*$|_)')
+			 AND c.relname ~ ('^(old_)*[qagk]_' || pg_catalog.regexp_replace(pg_catalog.lower(queue), '([^[:alnum:] ])', '\\\1', 'g') || '(\d*$|_)')
 			 ORDER BY c.relispartition, c.relkind = 'S', c.oid LOOP
 		kind := CASE r.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE'
 							   WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END;

@@ -131,7 +131,7 @@ class Values:
                 return lit(rng.choice(("q", "a", "", "x", "g" * 70)))
             return rng.choice(("'pg_partman'", "'pgmq'", "NULL", "''", self.name()))
         if kind == "text[]" and name == "settings":
-            return self.array(lambda: lit(rng.choice(("max_reads", "retry_delay", "priority", "message_ttl", "none"))), "text")
+            return self.array(lambda: lit(rng.choice(("max_reads", "retry_delay", "priority", "message_ttl", "max_length", "overflow", "none"))), "text")
         if kind == "text[]" and name == "dedup_keys":
             return self.array(self.dedup_key, "text")
         if kind == "text[]":
@@ -159,6 +159,8 @@ class Values:
             if rng.random() < 0.6:
                 return "ARRAY[%s]::bigint[]" % ", ".join(self.msg_id() for _ in range(self.ids))
             return self.array(self.msg_id, "bigint", 8)
+        if kind == "bigint" and name == "max_length" and not self.odd():
+            return rng.choice(("NULL", "1", "20", "1000"))
         if kind == "bigint":
             return self.msg_id()
         if kind == "interval":
