@@ -107,7 +107,7 @@ look(Drop *drop, Horizon *h, int64 wanted)
 	return finds.messages;
 }
 
-/* From the floors, because the marks are for those who read */
+/* From the floors, because the marks are for readers */
 static int64
 find_oldest(Drop *drop)
 {

@@ -10,8 +10,8 @@
  *	  what it has added, and a commit subtracts what was removed.  In its own transaction a
  *	  removal makes room at once.
  * 2. Rows that are written or removed by SQL, or by COMMIT PREPARED, are not told here.  So
- *	  the rows are estimated (estimate.c) for a new number, every 10 seconds, and before a
- *	  send is refused if the last estimate is not from just now.  An estimate takes at most 1
+ *	  the rows are estimated (estimate.c) for a new number every 10 seconds.  The same is done
+ *	  before a send is refused, if the last estimate is not from just now.  An estimate takes at most 1
  *	  percent of the time.
  * 3. An estimate sees what (1) counts.  What the number changed by meanwhile is added to it,
  *	  even if the estimate has seen it: so it may be wrong by what was sent and removed
