@@ -19,6 +19,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_type_d.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -29,6 +30,10 @@
 #include "message/message.h"
 
 #define DROP_MORE 100
+
+/* How often a send tries to make room, and microseconds between two tries */
+#define DROP_TRIES 20
+#define DROP_PAUSE 5000
 
 /* As in a read: $1 how many, $2 and $3 where */
 
@@ -208,13 +213,38 @@ messages_in(const Outgoing *out)
 	return ArrayGetNItems(ARR_NDIM(messages), ARR_DIMS(messages));
 }
 
+/*
+ * Remove up to "wanted" messages, at least "needed"; how many.  Other senders and readers lock
+ * messages for a moment: if too few are left, this one tries again for a tenth of a second.
+ */
+static int64
+make_room(const QueueName *name, const QueuePolicy *policy, int64 needed, int64 wanted)
+{
+	int64		removed = 0;
+	int			tries;
+
+	for (tries = 0; tries < DROP_TRIES; tries++)
+	{
+		if (tries > 0)
+		{
+			CHECK_FOR_INTERRUPTS();
+			pg_usleep(DROP_PAUSE);
+		}
+		removed += drop_oldest(name, policy, wanted - removed);
+		if (removed >= needed)
+			break;
+		wanted = needed;
+	}
+	return removed;
+}
+
 /* There is room for what a send sends, or it is refused */
 void
 overflow_check(const QueueName *name, const QueuePolicy *policy, const Outgoing *out)
 {
 	int64		count;
 	int64		over;
-	int64		dropped;
+	int64		removed;
 
 	if ((policy->set & POLICY_MAX_LENGTH) == 0)
 		return;
@@ -224,9 +254,9 @@ overflow_check(const QueueName *name, const QueuePolicy *policy, const Outgoing 
 		return;
 	if (!policy->drop_oldest || count > policy->max_length)
 		refuse(name, policy, count);
-	dropped = drop_oldest(name, policy, Min(over, count + DROP_MORE));
-	if (dropped < Min(over, count))
+	removed = make_room(name, policy, Min(over, count), Min(over, count + DROP_MORE));
+	if (removed < Min(over, count))
 		refuse(name, policy, count);
 	(void) length_reserve(name, policy, count, true);
-	length_removed(name, policy, dropped, true);
+	length_removed(name, policy, removed, true);
 }

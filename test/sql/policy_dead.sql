@@ -70,8 +70,8 @@ SELECT pgmq.reset_policy('dead');
 SELECT pgmq.set_policy('dead', message_ttl => '1 hour');
 CREATE PROCEDURE fill() LANGUAGE sql AS $$
 	INSERT INTO pgmq.q_dead (message, enqueued_at, vt, headers)
-	SELECT to_jsonb(name), clock_timestamp() - age, clock_timestamp() - age, headers
-	  FROM (VALUES ('young', '1 min'::interval, NULL::jsonb), ('old', '2 hours', NULL), ('saved', '2 hours', '{"x-pgmq-ttl": 1e5}'),
+	SELECT to_jsonb(name), clock - age, clock - age, headers
+	  FROM (SELECT clock_timestamp() AS clock) AS c, (VALUES ('young', '1 min'::interval, NULL::jsonb), ('old', '2 hours', NULL), ('saved', '2 hours', '{"x-pgmq-ttl": 1e5}'),
 		('short', '1 min', '{"x-pgmq-ttl": 0.5}'), ('text', '1 min', '{"x-pgmq-ttl": "0.5"}'), ('zero', '1 min', '{"x-pgmq-ttl": 0}'),
 		('huge', '2 hours', '{"x-pgmq-ttl": 1e10}'), ('negative', '1 min', '{"x-pgmq-ttl": -1}'), ('array', '1 min', '[1]'),
 		('null', '2 hours', 'null'), ('monster', '1 min', '{"x-pgmq-ttl": 1e400}')) AS m (name, age, headers) $$;
