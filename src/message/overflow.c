@@ -7,9 +7,9 @@
  * else refuses the send.
  *
  * 1. A sender need have no right to remove messages.  So they are locked and deleted as the
- *	  owner of the queue, or moved as the owner (move.c).  That is no subtransaction of its own:
- *	  a row that one transaction locks and a part of it deletes would have a multixact.
- *	  Each later look at the dead row would have to read that.  If the removal fails, so does the send.
+ *	  owner of the queue, or moved as the owner (move.c).  That is no subtransaction of its own.
+ *	  A row that one transaction locks and a part of it deletes has a multixact, which each
+ *	  later look has to read.  If the removal fails, so does the send.
  * 2. A queue that is far too long, because the limit is new, is not emptied by one send:
  *	  each removes DROP_MORE more than it needs, at most.
  * 3. What was removed makes room at once, so that senders do not each remove messages for what
@@ -112,7 +112,7 @@ look(Drop *drop, Horizon *h, int64 wanted)
 	return finds.messages;
 }
 
-/* From the floors, because the marks are for readers */
+/* From the floors, because the marks are for reads */
 static int64
 find_oldest(Drop *drop)
 {
