@@ -95,7 +95,7 @@ lock_oldest(Drop *drop, const PlanSpec *spec, int64 limit, const HorizonRange *r
 								 result_values_dest(drop->ids));
 }
 
-/* The same order as that of a read */
+/* The same order as that of a read without priority */
 static int64
 look(Drop *drop, Horizon *h, int64 wanted)
 {
