@@ -552,7 +552,7 @@ class PolicyChecker:
 
     def too_little(self, seconds_in_all):
         return ["%d %s, not %d" % (self.seen[what], what, least * seconds_in_all)
-                for what, least in LEAST.items() if self.seen[what] < least * seconds_in_all]
+                for what, least in LEAST.items() if self.seen[what] < int(least * seconds_in_all)]
 
     def figures(self):
         return ", ".join("%d %s" % (n, what) for what, n in sorted(self.seen.items()))

@@ -399,8 +399,8 @@ class Undertaker(Booked):
     def do_redrive(self):
         try:
             self.redrive()
-        except psycopg.errors.ProgramLimitExceeded:
-            pass        # a queue that it would go to is full
+        except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.RaiseException):
+            pass        # a queue that it would go to is full, or a dead-letter queue refuses what would make room there
 
     def redrive(self):
         self.book("redrive", self.queue, "pgmq.redrive(%s::text, NULL, %s) AS n", (self.queue, self.rng.choice((1, 5))),
