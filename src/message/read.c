@@ -320,12 +320,13 @@ read_take(ReadRequest *request, const PlanSpec *spec, int64 limit, const Horizon
 	nulls[0] = request->unlimited;
 	values[1] = Int64GetDatum(range->from);
 	values[2] = Int64GetDatum(range->until);
+	/* Also what a statement does not use must be a value or NULL: auto_explain prints all parameters */
 	values[3] = request->lease;
-	nulls[3] = request->lease_null;
+	nulls[3] = request->lease_null || DatumGetPointer(request->lease) == NULL;
 	values[4] = request->body.value;
-	nulls[4] = request->body.isnull;
+	nulls[4] = request->body.isnull || DatumGetPointer(request->body.value) == NULL;
 	values[5] = request->headers.value;
-	nulls[5] = request->headers.isnull;
+	nulls[5] = request->headers.isnull || DatumGetPointer(request->headers.value) == NULL;
 	survey_rule_args(&request->rule, &values[6], &nulls[6]);
 	values[9] = Int16GetDatum(request->rank);
 	taken = (int64) plan_run_leaf(&request->name, spec, range->leaf, request->variant, values, nulls,
