@@ -52,6 +52,15 @@ my %left_out = (
 my %expected_isolation = (
 	group_own_deletes => [ ('-    ', '+ 4 5') x 3 ],	# behind a message that is not committed
 	group_removers => [ '-   ', '+  4' ],			# the same
+	# A read moves the dead messages of all groups, not only of those that have their turn, so the other groups wait for
+	# its transaction.  And it goes past the message that is not committed; then it has left nothing to the next read.
+	policy_dead_groups => [
+		'-     6', '-(1 row)', '+(0 rows)', '-(0 rows)', '+     6', '+(1 row)',
+		'-     6', '-(1 row)', '+(0 rows)', '-{5} ', '+    ', '-(1 row)', '+     6', '+(2 rows)', '-{5,1,2,3}', '+{1,2,3,5}',
+		'-dead   ', '--------', '-{1,2,3}', '+dead     ', '+---------', '+{1,2,3,5}',
+		'-queued ', '--------', '-{4,5,6}', '+queued', '+------', '+{4,6} ',
+		'+     4', '-(1 row)', '+(2 rows)', '-dead', '-----', '-{5} ', '+dead     ', '+---------', '+{1,2,3,5}',
+		'-     4', '-(1 row)', '+(0 rows)', '-{5,1,2,3}', '+{1,2,3,5}' ],
 	# A read locks all partitions before it looks, so it needs to leave none to the next read
 	queue_reindex => [ ('-(1 row)', '+    20', '+(2 rows)', '-    20', '-(1 row)', '+(0 rows)') x 3 ]);
 
