@@ -397,7 +397,7 @@ request_run(GroupRequest *request, Outlook *outlook)
 	queue_require_privilege(&request->name, ACL_UPDATE);
 	SPI_connect();
 	begin_attempt(request);
-	if (!policy_gate(&request->name, policy_of(&request->name), wanted, lease, &gate))
+	if (!policy_gate(&request->name, wanted, lease, &gate))
 		got = policy_gate_closed(&gate, outlook);
 	else
 	{

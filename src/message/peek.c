@@ -71,12 +71,11 @@ count_available(const QueueName *name, Outlook *outlook)
 {
 	TimestampTz moment = GetCurrentTimestamp();
 	Horizon    *h;
-	const QueuePolicy *policy = policy_of(name);
 	Gate		gate;
-	bool		open = policy_gate(name, policy, 0, 1, &gate);
+	bool		open = policy_gate(name, 0, 1, &gate);
 	int64		found = 0;
 
-	policy_release(policy);
+	policy_release(gate.policy);
 	if (!open)
 		return policy_gate_closed(&gate, outlook);
 	h = horizon_begin(name, QUEUE_TABLE, true, false);

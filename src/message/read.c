@@ -553,11 +553,11 @@ run_once(ReadRequest *request, Outlook *outlook)
 	request->leaf = request->locked;
 	request->blocked = InvalidOid;
 	SPI_connect();
-	request->policy = policy_of(&request->name);
-	if (!policy_gate(&request->name, request->policy, wanted, pops ? 0 : lease, &gate))
+	if (!policy_gate(&request->name, wanted, pops ? 0 : lease, &gate))
 		got = policy_gate_closed(&gate, outlook);
 	else
 	{
+		request->policy = gate.policy;
 		if (gate.most < wanted)
 		{
 			request->unlimited = false;

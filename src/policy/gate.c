@@ -46,39 +46,32 @@ is_same(const QueuePolicy *a, const QueuePolicy *b)
 }
 
 /*
- * Whether a read that wants so many messages may go on; then with gate->most of them,
- * and it must say in the end how many it got: policy_gate_done().  A look that takes
- * nothing wants 0.  Otherwise gate->next says when to ask again.  "lease" is how long the
+ * Whether a read that wants so many messages may go on; then with gate->most of them, by
+ * gate->policy, and it must say in the end how many it got: policy_gate_done().  A look that
+ * takes nothing wants 0.  Otherwise gate->next says when to ask again.  "lease" is how long the
  * messages will be leased, in microseconds; 0: not at all.
  */
 bool
-policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, int64 lease, Gate *gate)
+policy_gate(const QueueName *name, int64 wanted, int64 lease, Gate *gate)
 {
-	const QueuePolicy *now;
-	bool		open;
+	const QueuePolicy *before = policy_of(name);
+	bool		same;
 
 	gate->most = wanted;
 	gate->next = DT_NOEND;
 	gate->call = NO_CALL;
-	gate->policy = policy;
+	gate->policy = before;
 	gate->name = name;
-	if ((policy->set & (POLICY_PAUSED | POLICY_LIMITS)) == 0)
+	if ((before->set & (POLICY_PAUSED | POLICY_LIMITS)) == 0)
 		return true;
 	gate->until = GetCurrentTimestamp() + lease;
 	if (is_open(gate, lease))
 		return true;
 	/* Before a session is sent to sleep, ask the table: a change of the policy may have woken it */
-	now = policy_reread(name);
-	if (is_same(policy, now))
-	{
-		policy_release(now);
-		return false;
-	}
-	gate->policy = now;
-	open = is_open(gate, lease);
-	if (!open)
-		policy_release(now);
-	return open;
+	gate->policy = policy_reread(name);
+	same = is_same(before, gate->policy);
+	policy_release(before);
+	return !same && is_open(gate, lease);
 }
 
 /*

@@ -112,11 +112,11 @@ typedef struct Gate
 	TimestampTz next;			/* if it is none: when to ask again; DT_NOEND: when a commit is announced */
 	int			call;			/* the reservation in limits.c, or NO_CALL */
 	TimestampTz until;			/* no lease that the read gives ends before this */
-	const QueuePolicy *policy;
+	const QueuePolicy *policy;	/* the one that counts for this read */
 	const QueueName *name;
 } Gate;
 
-extern bool policy_gate(const QueueName *name, const QueuePolicy *policy, int64 wanted, int64 lease, Gate *gate);
+extern bool policy_gate(const QueueName *name, int64 wanted, int64 lease, Gate *gate);
 extern int64 policy_gate_closed(const Gate *gate, Outlook *outlook);
 extern void policy_gate_done(Gate *gate, int64 got);
 
