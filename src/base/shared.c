@@ -12,8 +12,8 @@
  * versions, preloaded or not: see shared_segment().
  *
  * All other sessions may wait for the session that holds a spinlock.  So spinlocks
- * are held for a few assignments: a bucket has four slots, and a search for one
- * compares at most four keys.  Code under a spinlock calls nothing that could raise
+ * are held for a few assignments: a bucket has four slots, at most 32, and a search for
+ * one compares as many keys.  Code under a spinlock calls nothing that could raise
  * an error, allocate memory, or make a system call.
  */
 #include "pgmq.h"

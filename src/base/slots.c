@@ -9,30 +9,30 @@
 #include "base/slots.h"
 
 Size
-slots_size(int nbuckets, Size slot_size)
+slots_size(int nbuckets, int per_bucket, Size slot_size)
 {
-	return slots_bucket_size(slot_size) * nbuckets;
+	return slots_bucket_size(per_bucket, slot_size) * nbuckets;
 }
 
 /* An empty table */
 void
-slots_init(void *memory, int nbuckets, Size slot_size)
+slots_init(void *memory, int nbuckets, int per_bucket, Size slot_size)
 {
-	SlotTable	table = {memory, nbuckets, slot_size};
+	SlotTable	table = {memory, nbuckets, per_bucket, slot_size};
 	int			i;
 
-	memset(memory, 0, slots_size(nbuckets, slot_size));
+	memset(memory, 0, slots_size(nbuckets, per_bucket, slot_size));
 	for (i = 0; i < nbuckets; i++)
 		SpinLockInit(&slots_bucket(&table, i)->mutex);
 }
 
 /* One of this session alone, for those that can't have a shared one */
 void *
-slots_private(int nbuckets, Size slot_size)
+slots_private(int nbuckets, int per_bucket, Size slot_size)
 {
-	void	   *memory = MemoryContextAlloc(TopMemoryContext, slots_size(nbuckets, slot_size));
+	void	   *memory = MemoryContextAlloc(TopMemoryContext, slots_size(nbuckets, per_bucket, slot_size));
 
-	slots_init(memory, nbuckets, slot_size);
+	slots_init(memory, nbuckets, per_bucket, slot_size);
 	return memory;
 }
 

@@ -49,7 +49,7 @@ typedef struct Slot
 	int64		not_before;
 } Slot;
 
-static SlotTable Slots = {NULL, 0, sizeof(Slot)};
+static SlotTable Slots = {NULL, 0, SLOTS_PER_BUCKET, sizeof(Slot)};
 
 /* What this transaction has changed; fixed size, because code after a commit must not allocate */
 #define MAX_CHANGES 32
@@ -77,13 +77,13 @@ number_of_buckets(bool ample)
 static Size
 size_of_buckets(bool ample)
 {
-	return slots_size(number_of_buckets(ample), sizeof(Slot));
+	return slots_size(number_of_buckets(ample), SLOTS_PER_BUCKET, sizeof(Slot));
 }
 
 static void
 init_buckets(void *area)
 {
-	slots_init(area, number_of_buckets(shared_is_ample()), sizeof(Slot));
+	slots_init(area, number_of_buckets(shared_is_ample()), SLOTS_PER_BUCKET, sizeof(Slot));
 }
 
 static const SharedUse lengths = {
@@ -111,7 +111,7 @@ attach(void)
 	if (buckets == NULL)
 	{
 		Slots.nbuckets = number_of_buckets(false);
-		buckets = slots_private(Slots.nbuckets, sizeof(Slot));
+		buckets = slots_private(Slots.nbuckets, SLOTS_PER_BUCKET, sizeof(Slot));
 	}
 	Slots.buckets = buckets;
 }

@@ -57,8 +57,13 @@
 #include "policy/policy.h"
 #include "policy/values.h"
 
-#define AMPLE_BUCKETS 512
-#define SCANT_BUCKETS 16
+/*
+ * A queue whose bucket is full cannot be read.  So the buckets are large, and the table has twice
+ * as many slots as we promise: then a queue finds its bucket full once in some thousand such tables.
+ */
+#define SLOTS_IN_BUCKET 32
+#define AMPLE_BUCKETS 128
+#define SCANT_BUCKETS 4
 
 /* After this time a call that found no room asks again, if another may give some back */
 #define BUSY_PAUSE 10000
@@ -98,7 +103,7 @@ typedef struct Slot
 	TimestampTz next_count_at;
 } Slot;
 
-static SlotTable Slots = {NULL, 0, sizeof(Slot)};
+static SlotTable Slots = {NULL, 0, SLOTS_IN_BUCKET, sizeof(Slot)};
 
 /* Calls of this session at work: a trigger can call another one */
 #define MAX_CALLS 32
@@ -141,13 +146,13 @@ number_of_buckets(bool ample)
 static Size
 size_of_buckets(bool ample)
 {
-	return slots_size(number_of_buckets(ample), sizeof(Slot));
+	return slots_size(number_of_buckets(ample), SLOTS_IN_BUCKET, sizeof(Slot));
 }
 
 static void
 init_buckets(void *area)
 {
-	slots_init(area, number_of_buckets(shared_is_ample()), sizeof(Slot));
+	slots_init(area, number_of_buckets(shared_is_ample()), SLOTS_IN_BUCKET, sizeof(Slot));
 }
 
 static const SharedUse limits = {
@@ -170,7 +175,9 @@ refuse(const QueueName *name, const char *detail)
 			(errcode(ERRCODE_OUT_OF_MEMORY),
 			 errmsg("no shared memory for the limits of queue \"%s\"", name->canonical),
 			 errdetail("%s", detail),
-			 errhint("Add pgmq to shared_preload_libraries, or reset max_in_flight and rate_limit of the queue.")));
+			 shared_is_ample() ?
+			 errhint("Set limits for fewer queues, or shorter periods.") :
+			 errhint("Add pgmq to shared_preload_libraries, or do without max_in_flight and rate_limit.")));
 }
 
 static bool
@@ -476,25 +483,22 @@ end_call(int number, int64 used, TimestampTz until)
 }
 
 /*
- * The queue gets a rate that it did not have.  What was handed out before does not count: its
- * first period begins with all its messages, also if the server has just started.
+ * The queue gets a limit.  That fails if it cannot be kept now: whoever sets it should learn
+ * that, not those who read.  Of a new rate, what was handed out before does not count: the first
+ * period begins with all its messages, also if the server has just started.
  */
 void
-limits_start_rate(const QueueName *name)
+limits_require(const QueueName *name, bool new_rate)
 {
 	Request		request;
 	SlotBucket *bucket;
 	Slot	   *slot;
-	bool		made;
 
-	if (!try_to_attach())
-		return;
 	request_init(&request, name, NULL, queue_relid(name, QUEUE_TABLE));
-	bucket = slots_lock(&Slots, &request.key);
-	slot = slots_use(&Slots, bucket, &request.key, may_go, request.now, &made);
-	if (slot != NULL && made)
-		slot_init(slot, bucket, 0);
-	if (slot != NULL && !slot->rated)
+	attach(name);
+	request.started = server_started();
+	slot = lock_slot(&request, &bucket);
+	if (new_rate && !slot->rated)
 		slot->filled_at = request.now - LONG_AGO;
 	slots_unlock(bucket);
 }

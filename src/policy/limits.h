@@ -9,7 +9,7 @@
 #include "policy/policy.h"
 
 extern bool limits_reserve(Gate *gate, bool leases);
-extern void limits_start_rate(const QueueName *name);
+extern void limits_require(const QueueName *name, bool new_rate);
 extern void limits_done(int call, int64 used, TimestampTz until);
 extern void limits_retimed(const QueueName *name, TimestampTz until);
 

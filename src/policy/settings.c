@@ -264,8 +264,8 @@ pgmq_set_policy(PG_FUNCTION_ARGS)
 	set = policy_of(&name)->set;
 	policy_fit(&name, set | given);
 	write_settings(fcinfo, &name, target);
-	if ((given & ~set & POLICY_RATE_LIMIT) != 0)
-		limits_start_rate(&name);
+	if ((given & POLICY_LIMITS) != 0)
+		limits_require(&name, (given & ~set & POLICY_RATE_LIMIT) != 0);
 	delete_empty_row(&name);
 	effect_unknown(&name);
 	SPI_finish();

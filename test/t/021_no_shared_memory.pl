@@ -49,9 +49,11 @@ foreach my $call (q{SELECT message FROM pgmq.read_with_poll('q', 600, 1, 600, 60
 }
 cmp_ok(time - $began, '<', 60, 'soon');
 $reader->query_safe(q{BEGIN; SELECT pgmq.send('q', '2'); ROLLBACK; SELECT pgmq.read('q', 0, 1)});
-# Limits of a queue cannot be kept then, which is an error; the policy can be set and reset
-$reader->query_safe(q{SELECT pgmq.set_policy('q', rate_limit => 1000)});
-foreach my $call (q{SELECT pgmq.read('q', 0, 1)}, q{SELECT pgmq.pop('q')}, q{SELECT pgmq.read_grouped('q', 0, 1)}, q{CALL pgmq.wait('q', 0)})
+# Limits of a queue cannot be kept then, which is an error where they are set, and where a dump has brought them along.
+# Other policies can be set.
+$sender->query_safe(q{SELECT pgmq.set_policy('q', max_reads => 5); INSERT INTO pgmq.policy (queue_name, rate_limit) VALUES ('q', 1000)
+	ON CONFLICT (queue_name) DO UPDATE SET rate_limit = EXCLUDED.rate_limit});
+foreach my $call (q{SELECT pgmq.set_policy('q', rate_limit => 500)}, q{SELECT pgmq.set_policy('q', max_in_flight => 5)}, q{SELECT pgmq.read('q', 0, 1)}, q{SELECT pgmq.pop('q')}, q{SELECT pgmq.read_grouped('q', 0, 1)}, q{CALL pgmq.wait('q', 0)})
 {
 	my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$call");
 	like($err, qr/ERROR:  53200: no shared memory for the limits of queue "q"/, "refused: $call");

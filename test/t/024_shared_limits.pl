@@ -239,6 +239,50 @@ is(sql(q{SELECT count(*) FROM generate_series(1, 1000) AS i, pgmq.send('h' || i,
 is(sql(q{SELECT count(*) FROM generate_series(1, 1000) AS i, pgmq.pop('h' || i) AS m WHERE m.message = to_jsonb(i)}), '1000', 'and popped from them');
 
 $_->quit foreach ($caller, $herd);
+
+# ---- queues with limits ----
+
+# The first 64 that have a rate find their places, preloaded or not
+$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
+$node->restart;
+my $limited = sub {
+	my ($first, $last) = @_;
+
+	return sql(qq{
+		SET client_min_messages = error;
+		CREATE PROCEDURE pg_temp.make() LANGUAGE plpgsql AS \$\$
+		BEGIN
+			FOR i IN $first .. $last LOOP
+				PERFORM pgmq.create('r' || i), pgmq.send('r' || i, '1'), pgmq.send('r' || i, '2');
+				BEGIN
+					PERFORM pgmq.set_policy('r' || i, rate_limit => 1, rate_period => '1 day');
+				EXCEPTION WHEN out_of_memory THEN NULL; END;
+				PERFORM pgmq.read('r' || i, 60, 1);
+				COMMIT;
+			END LOOP;
+		END \$\$;
+		CALL pg_temp.make();
+		SELECT count(*) FROM pgmq.list_policies() AS p, pgmq.metrics(p.queue_name) AS m WHERE p.rate_limit = 1 AND m.queue_visible_length = 1});
+};
+sql(q{SELECT pgmq.create('early'), pgmq.set_policy('early', rate_limit => 1, rate_period => '1 day'), pgmq.create('free'), pgmq.send('free', '1')});
+is($limited->(1, 64), '64', 'limits of 64 queues');
+SKIP:
+{
+	skip 'all sessions have ample memory', 6 if $node->pg_version->major >= 17;
+	my $places = $limited->(65, 300);
+
+	is($places, 128, 'all places are taken, and each queue with a rate was read');
+	my (undef, undef, $err) = $node->psql('postgres', q{\set VERBOSITY verbose
+		SELECT pgmq.set_policy('free', max_in_flight => 5)});
+	like($err, qr/ERROR:  53200: no shared memory for the limits of queue "free".*DETAIL:  Too many.*HINT:  Add pgmq to/s, 'no limit can be set that cannot be kept');
+	(undef, undef, $err) = $node->psql('postgres', q{SELECT pgmq.read('early', 60, 1)});
+	like($err, qr/no shared memory for the limits of queue "early"/, 'one that was set before has lost its place');
+	is(sql(q{SELECT count(*) FROM pgmq.read('free', 60, 1)}), '1', 'a queue without limits needs none');
+	is(sql(q{SELECT count(*) FROM pgmq.list_policies() AS p, pgmq.read(p.queue_name, 60, 1) WHERE p.queue_name <> 'early'}), '0', 'and limits hold');
+	sql(q{SELECT pgmq.set_policy(queue_name, rate_period => '1 us') FROM pgmq.list_policies() WHERE queue_name <> 'early'});
+	sql(q{SELECT count(*) FROM pgmq.list_policies() AS p, pgmq.read(p.queue_name, 60, 1) WHERE p.queue_name <> 'early'});
+	is(sql(q{SELECT pgmq.set_policy('free', max_in_flight => 5), count(*) FROM pgmq.read('early', 60, 1)}), '|0', 'places are free again when allowances are whole');
+}
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP/, 'nothing broke');
 $node->stop;
 
