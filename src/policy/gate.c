@@ -112,7 +112,7 @@ policy_retimed(const QueueName *name, const QueuePolicy *policy, int64 count, Ti
 	if ((policy->set & POLICY_MAX_IN_FLIGHT) == 0)
 		return;
 	if (due > GetCurrentStatementStartTimestamp())
-		limits_retimed(name, due - (GetCurrentTimestamp() - GetCurrentStatementStartTimestamp()));
+		limits_retimed(name, count, due - (GetCurrentTimestamp() - GetCurrentStatementStartTimestamp()));
 	effect_messages(name, count);
 }
 

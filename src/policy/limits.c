@@ -20,14 +20,17 @@
  *
  * Why the number is never too low:
  *
- * 1. A lease is in the number from before it is written: it is reserved.
+ * 1. A lease of a read is in the number from before it is written: it is reserved.  Re-timed
+ *	  messages are added before their transaction ends, as they may not have been leased before.
  * 2. A count sees each lease that was written before it began, whichever open transactions
  *	  commit.  To what it found is added what calls had reserved that were still at work
  *	  when it began, and what was reserved since.  That may count a lease twice.
- * 3. Several sessions may count at once.  Each result is right by itself.
+ * 3. Several sessions may count at once.  Each result is right by itself.  A count that has
+ *	  stopped at the limit gives no number, because the limit can be raised.
  * 4. A transaction that has removed leased messages can lease as many others in their place,
  *	  beyond the limit as others see it: with a rollback both come back or go.  A savepoint
- *	  whose rollback returns the removed messages was set before the others were leased.
+ *	  whose rollback returns the removed messages was set before the others were leased.  Only
+ *	  its own count says how many: in a later one of another session a removed lease may be over.
  * 5. A call that fails gives back what it has reserved when its (sub)transaction is
  *	  rolled back.
  *
@@ -96,7 +99,7 @@ typedef struct Slot
 	/* Leases */
 	int64		leases;			/* or more than there are */
 	int64		reserved;		/* of these, by calls at work */
-	int64		ever_reserved;	/* and not given back */
+	int64		ever_reserved;	/* and not given back; with those re-timed */
 	TimestampTz lowest;			/* no lease ends before this, unless it is over */
 	uint32		lowered;		/* how often a lease was written */
 	TimestampTz counted_all_at;	/* a count began at the present */
@@ -286,32 +289,39 @@ must_count(const Slot *slot, const Request *request)
 
 /* What a count has found, if the slot is still the one of which it was noted */
 static void
-note_count(Slot *slot, const Slot *noted, const Request *request, bool all)
+note_count(Slot *slot, const Slot *noted, Request *request, bool all)
 {
-	const LeaseCount *count = &request->count;
+	LeaseCount *count = &request->count;
 
 	if (slot->number != noted->number)
+	{
+		count->ours = 0;
 		return;
-	slot->leases = count->found + noted->reserved + slot->ever_reserved - noted->ever_reserved;
+	}
+	if (count->found - count->ours >= request->policy->max_in_flight)
+		slot->leases = NOT_COUNTED;
+	else
+		slot->leases = count->found + noted->reserved + slot->ever_reserved - noted->ever_reserved;
 	slot->lowest = slot->lowered == noted->lowered ? count->earliest : Min(slot->lowest, count->earliest);
 	if (all)
 		slot->counted_all_at = request->now;
 	slot->next_count_at = count->walked > FEW_ENTRIES ? request->now + count->walked * PAUSE_PER_ENTRY : 0;
 }
 
-static void
-count_leases(Request *request)
+/* The slot was locked, and is again; what it says then is what we have found */
+static Slot *
+count_leases(Request *request, Slot *slot, SlotBucket **bucket)
 {
-	SlotBucket *bucket;
-	Slot		noted = *lock_slot(request, &bucket);
+	Slot		noted = *slot;
 	TimestampTz since = request->now - noted.counted_all_at;
 	bool		all = noted.lowest <= request->now || since < 0 || since > HAND_WRITTEN_INTERVAL;
 
-	slots_unlock(bucket);
+	slots_unlock(*bucket);
 	leases_count(request->name, request->now, all ? request->now : noted.lowest,
 				 request->policy->max_in_flight, &request->count);
-	note_count(lock_slot(request, &bucket), &noted, request, all);
-	slots_unlock(bucket);
+	slot = lock_slot(request, bucket);
+	note_count(slot, &noted, request, all);
+	return slot;
 }
 
 /* When there may be room again */
@@ -446,11 +456,7 @@ limits_reserve(Gate *gate, bool leases)
 	request.started = server_started();
 	slot = lock_slot(&request, &bucket);
 	if (must_count(slot, &request))
-	{
-		slots_unlock(bucket);
-		count_leases(&request);
-		slot = lock_slot(&request, &bucket);
-	}
+		slot = count_leases(&request, slot, &bucket);
 	messages = allowed(slot, &request);
 	if (gate->most > 0 && messages > 0)
 		reserve(slot, &request, messages);
@@ -510,9 +516,9 @@ limits_done(int call, int64 used, TimestampTz until)
 	end_call(call, Min(used, Calls[call].reserved), until);
 }
 
-/* This transaction has re-timed messages: a lease may end then */
+/* This transaction has re-timed so many messages: they may be leased until then */
 void
-limits_retimed(const QueueName *name, TimestampTz until)
+limits_retimed(const QueueName *name, int64 count, TimestampTz until)
 {
 	Request		request;
 	SlotBucket *bucket;
@@ -524,7 +530,11 @@ limits_retimed(const QueueName *name, TimestampTz until)
 	bucket = slots_lock(&Slots, &request.key);
 	slot = slots_find(&Slots, bucket, &request.key);
 	if (slot != NULL)
+	{
 		lower(slot, until);
+		slot->leases += count;
+		slot->ever_reserved += count;
+	}
 	slots_unlock(bucket);
 }
 

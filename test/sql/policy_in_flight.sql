@@ -88,4 +88,19 @@ SELECT count(*) FROM pgmq.read('flight', 600, 9);
 SELECT count(*) FROM pgmq.read('flight', 600, 9);
 SELECT pgmq.delete('flight', 1);
 SELECT count(*) FROM pgmq.read('flight', 600, 9);
+-- a limit that is lowered and raised again: what was leased before still counts
+SELECT pgmq.drop_queue('flight'), pgmq.create('flight');
+SELECT count(*) FROM pgmq.send_batch('flight', array_fill('1'::jsonb, ARRAY[30]));
+SELECT count(*) FROM pgmq.read('flight', 600, 10);
+SELECT pgmq.set_policy('flight', max_in_flight => 3);
+SELECT count(*) FROM pgmq.read('flight', 600, 1);
+SELECT pgmq.set_policy('flight', max_in_flight => 9);
+SELECT count(*) FROM pgmq.read('flight', 600, 5);
+-- set_vt leases messages without asking, but they count
+SELECT pgmq.set_policy('flight', max_in_flight => 12);
+SELECT count(*) FROM pgmq.read('flight', 0, 5);
+SELECT count(*) FROM pgmq.read('flight', 600, 1);
+SELECT count(*) FROM pgmq.set_vt('flight', ARRAY[12, 13, 14], 600);
+SELECT count(*) FROM pgmq.read('flight', 600, 1);
+SELECT in_flight FROM pgmq.queue_status('flight');
 SELECT pgmq.drop_queue('flight'), pgmq.drop_queue('flight_grouped');
