@@ -7,12 +7,13 @@ import psycopg
 DEADLINE = 5
 
 # The first message of each group, if it must be handed out when no transaction is open.  Not one
-# that came into a group of which somebody held a message already.
+# that came into a group of which somebody held a message already.  Dead messages that are visible do not count: they are moved.
 TO_BE_HAD = """
 SELECT msg_id FROM (
     SELECT DISTINCT ON (grp) * FROM (
         SELECT *, max(vt) FILTER (WHERE read_ct > 0 AND vt <> enqueued_at) OVER (PARTITION BY grp) AS held
         FROM (SELECT *, headers->>'x-pgmq-group' AS grp FROM pgmq.q_{0}) AS messages) AS messages
+    WHERE NOT (COALESCE(read_ct >= {1}, false) AND (vt <= clock_timestamp() OR vt = enqueued_at))
     ORDER BY grp, msg_id) AS first
 WHERE (vt <= clock_timestamp() OR vt = enqueued_at) AND (read_ct > 0 OR held IS NULL OR held <= clock_timestamp())
 """
@@ -52,8 +53,8 @@ def run(conn, sql):
     return result
 
 
-def to_be_had(conn, queue):
-    return {row[0] for row in conn.execute(TO_BE_HAD.format(queue))}
+def to_be_had(conn, queue, max_reads=None):
+    return {row[0] for row in conn.execute(TO_BE_HAD.format(queue, max_reads or "NULL"))}
 
 
 def notes(conn, queue):

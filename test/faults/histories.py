@@ -6,6 +6,7 @@ A round is a number of steps: a session chosen by chance makes a call that is ch
 by chance, in a transaction or without one.  There are savepoints, prepared transactions,
 all isolation levels, sessions that are killed, messages that are moved to another group,
 deleted or given a lower msg_id by hand, and statements that do several of these at once.
+In some rounds the queue has max_reads, so that messages become dead letters.
 One step is made at a time.  A model (model.py) is told what it did, and checks what
 was handed out.  At the end of a round, when no transaction is open:
 
@@ -35,6 +36,17 @@ LEASE = 1000
 MOST_PREPARED = 3
 # With more messages than this every call becomes slow
 MOST_MESSAGES = 60
+MAX_READS = (None, 1, 1, 2)
+
+# A trigger tells of each dead letter in the call that has moved it
+WATCH_DEAD = """
+SELECT pgmq.create('dead');
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql SET client_min_messages = notice AS $$ BEGIN
+    RAISE NOTICE 'dead %', new.headers->>'x-dlq-origin-msg-id';
+    RETURN new;
+END $$;
+CREATE TRIGGER tell BEFORE INSERT ON pgmq.q_dead FOR EACH ROW EXECUTE FUNCTION tell();
+"""
 
 # How often each of the steps is chosen, in comparison with the others
 STEPS = {
@@ -60,6 +72,13 @@ def headers(group):
     return "'{\"x-pgmq-group\": \"%s\"}'::jsonb" % group
 
 
+def watch_dead(conn):
+    """Where the connection adds the ids of those that it hears of"""
+    moved = []
+    conn.add_notice_handler(lambda notice: moved.append(int(notice.message_primary.split()[1])))
+    return moved
+
+
 def array(ids):
     return "'{%s}'::bigint[]" % ",".join(map(str, ids))
 
@@ -77,6 +96,7 @@ class Session:
         self.conn = connect(self.connection)
         # Whoever it would wait for does nothing meanwhile
         self.conn.execute("SET lock_timeout = 1")
+        self.dead = watch_dead(self.conn)
         self.transaction = None
         self.savepoints = []    # for each, how much the transaction could undo then
         self.failed = False
@@ -88,6 +108,7 @@ class Session:
         """The rows; empty ones, as many as were changed, if it returns none.  If it is refused,
         what came since the last savepoint is rolled back with it."""
         self.note(sql)
+        self.dead.clear()
         try:
             cursor = self.conn.execute(sql)
             rows = cursor.fetchall() if cursor.description else [()] * max(cursor.rowcount, 0)
@@ -101,6 +122,8 @@ class Session:
             raise Failed("%s: %s" % (self.name, error)) from error
         if rows and rows[0]:
             self.note("-- " + ", ".join(" ".join(map(str, row)) for row in rows))
+        if self.dead:
+            self.note("-- dead: %s" % self.dead)
         return rows
 
     def begin(self, level):
@@ -146,9 +169,10 @@ class Histories:
         self.model, self.history = Model(committed=kind == "unindexed"), []
         self.admin = connect(connection)
         self.create()
+        self.dead = watch_dead(self.admin)
         self.sessions = [Session(connection, str(n + 1), self.model, self.history) for n in range(SESSIONS)]
         self.prepared = {}      # transactions, by name
-        self.rounds = self.steps = self.refused = self.handed_out = 0
+        self.rounds = self.steps = self.refused = self.handed_out = self.dead_letters = 0
         self.session = None     # whose turn it is
         self.groups = GROUPS[0]
 
@@ -163,6 +187,7 @@ class Histories:
         self.admin.execute("ALTER SEQUENCE %s_msg_id_seq INCREMENT 5" % TABLE)
         if self.kind != "unindexed":
             self.admin.execute("SELECT pgmq.create_fifo_index('%s')" % QUEUE)
+        self.admin.execute(WATCH_DEAD)
 
     def tell(self, sql):
         """By nobody of the sessions"""
@@ -202,6 +227,12 @@ class Histories:
     def moved(self, rows, group):
         for msg_id, in rows:
             self.model.move(self.session.transaction, msg_id, group)
+
+    def buried(self, in_order=True):
+        """What the last statement has moved to the dead-letter queue"""
+        for msg_id in self.session.dead:
+            self.model.bury(self.session.transaction, msg_id, in_order)
+        self.dead_letters += len(self.session.dead)
 
     def given(self, rows, leased=True):
         self.model.give(self.session.transaction, rows, leased)
@@ -293,17 +324,21 @@ class Histories:
             function, QUEUE, lease, self.rng.choice((1, 2, 3, 10))))
         if function == "read_grouped_head" and len({row[1] for row in rows}) < len(rows):
             raise Failed("more than the first of a group: %s" % rows)
+        self.buried()
         self.given(rows, lease > 0)
 
     def read_often(self):
         """Three calls of one statement"""
-        for row in self.execute(
-                "SELECT msg_id, headers->>'x-pgmq-group' FROM generate_series(1, 3) AS time,"
-                " LATERAL pgmq.read_grouped('%s', %d + time * 0, 1)" % (QUEUE, LEASE)):
+        rows = self.execute(
+            "SELECT msg_id, headers->>'x-pgmq-group' FROM generate_series(1, 3) AS time,"
+            " LATERAL pgmq.read_grouped('%s', %d + time * 0, 1)" % (QUEUE, LEASE))
+        self.buried()
+        for row in rows:
             self.given([row])
 
     def consume(self):
         rows = self.execute(CONSUME % (QUEUE, QUEUE, LEASE, 2))
+        self.buried()
         self.given([row[:2] for row in rows])
         if not all(row[2] for row in rows):
             raise Failed("what was handed out could not be deleted: %s" % rows)
@@ -312,10 +347,15 @@ class Histories:
     def read(self):
         """Not by groups; it does not say that its group is held.  Without a lease it would be
         an unread message no more, and so one that was given back by hand."""
-        self.execute("SELECT msg_id FROM pgmq.read('%s', %d, %d)" % (QUEUE, LEASE, self.rng.choice((1, 3))))
+        rows = self.execute("SELECT msg_id FROM pgmq.read('%s', %d, %d)" % (QUEUE, LEASE, self.rng.choice((1, 3))))
+        self.buried(False)
+        for msg_id, in rows:
+            self.model.count(self.session.transaction, msg_id)
 
     def pop(self):
-        self.removed(self.execute("SELECT msg_id FROM pgmq.pop('%s', %d)" % (QUEUE, self.rng.choice((1, 2)))))
+        rows = self.execute("SELECT msg_id FROM pgmq.pop('%s', %d)" % (QUEUE, self.rng.choice((1, 2))))
+        self.buried(False)
+        self.removed(rows)
 
     # Steps: messages go, or change
 
@@ -329,10 +369,13 @@ class Histories:
         self.removed(self.with_tokens("ack_batch('%s', t.ids, t.attempts)", "ok"))
 
     def give_back(self):
+        """With max_reads, release would take a failure back, which the model does not know"""
         delay = self.rng.choice((0, 0, LEASE))
-        self.freed(self.with_tokens(*self.rng.choice((
+        rows = self.with_tokens(*self.rng.choice((
             ("release_batch('%%s', t.ids, t.attempts, %d)" % delay, "ok"),
-            ("nack_batch('%%s', t.ids, t.attempts, 'failed', %d)" % delay, "outcome <> 'stale'")))))
+            ("nack_batch('%%s', t.ids, t.attempts, 'failed', %d)" % delay, "outcome = 'retry'"))[self.model.max_reads is not None:]))
+        self.buried(False)
+        self.freed(rows)
 
     def delete(self):
         self.removed(self.execute("SELECT pgmq.delete('%s', %s)" % (QUEUE, array(self.some(1, 1, 2, 5)))))
@@ -404,6 +447,7 @@ class Histories:
                     msg_id, table=TABLE, headers=headers(group), queue=QUEUE, lease=LEASE))
             self.removed([row[:1] for row in self.of(rows, "removed")])
             self.sent([row[:1] for row in self.of(rows, "sent")], [group])
+            self.buried()
             self.given(self.of(rows, "given"))
 
     @staticmethod
@@ -459,6 +503,9 @@ class Histories:
     def round(self):
         self.rounds += 1
         steps, self.groups = self.rng.choice((STEPS, MANY_CHANGES)), self.rng.choice(GROUPS)
+        self.model.max_reads = self.rng.choice(MAX_READS)
+        self.tell("SELECT pgmq.set_policy('%s', max_reads => %d, dead_letter_queue => 'dead')" % (QUEUE, self.model.max_reads)
+                  if self.model.max_reads else "SELECT pgmq.reset_policy('%s')" % QUEUE)
         for _ in range(self.rng.choice((5, 20, 60))):
             self.step(steps)
         self.end_transactions()
@@ -482,7 +529,7 @@ class Histories:
     def check_found(self):
         """What must be to be had is found"""
         function = self.rng.choice(("read_grouped", "read_grouped_rr", "read_grouped_head"))
-        self.find(to_be_had(self.admin, QUEUE), lambda: self.read_quietly(
+        self.find(to_be_had(self.admin, QUEUE, self.model.max_reads), lambda: self.read_quietly(
             "SELECT msg_id, headers->>'x-pgmq-group' FROM pgmq.%s('%s', %d, 100)" % (function, QUEUE, LEASE)))
 
     def drain(self):
@@ -502,9 +549,12 @@ class Histories:
 
     def read_quietly(self, sql):
         """One call when no transaction is open; the ids"""
+        self.dead.clear()
         rows = [row[:2] for row in self.admin.execute(sql)]
-        if rows:
-            self.history.append("0: %s\n0: -- %s" % (sql, rows))
+        if rows or self.dead:
+            self.history.append("0: %s\n0: -- %s, dead: %s" % (sql, rows, self.dead))
+        for msg_id in self.dead:
+            self.model.bury(None, msg_id, True)
         self.model.give(None, rows, True)
         return {row[0] for row in rows}
 
@@ -512,7 +562,7 @@ class Histories:
         got = self.read_quietly(CONSUME % (QUEUE, QUEUE, LEASE, 20))
         for msg_id in got:
             self.model.remove(None, msg_id)
-        return got
+        return got.union(self.dead)
 
     def show(self, failed):
         print("# round %d: %s" % (self.rounds, failed))
@@ -530,10 +580,10 @@ class Histories:
                 self.show(failed)
                 good = False
             limit.count(self.steps - before)
-        print("# %d rounds, %d steps, of which %d were refused; %d messages handed out"
-              % (self.rounds, self.steps, self.refused, self.handed_out))
+        print("# %d rounds, %d steps, of which %d were refused; %d messages handed out, %d dead letters"
+              % (self.rounds, self.steps, self.refused, self.handed_out, self.dead_letters))
         # Where next to nothing is handed out everything holds
-        if self.handed_out < self.steps / 20:
+        if self.handed_out < self.steps / 20 or self.dead_letters < self.steps / 400:
             print("# these are too few")
             good = False
         return good

@@ -29,6 +29,7 @@ class Message:
     removed: bool = False               # by an open transaction
     by: Transaction | None = None       # the open transaction that has moved or removed it
     sender: Transaction | None = None   # the open transaction that has sent it
+    reads: int = 0                      # how often it was handed out
 
     def stands_in(self, group, reader, committed=False):
         """Whether it does for this transaction; None is one that has done nothing yet.  If only what is
@@ -47,6 +48,7 @@ class Model:
         self.committed = committed  # the promise is about what is committed only
         self.messages = {}      # by msg_id
         self.held = set()       # the ids of those that were handed out by groups, with a lease
+        self.max_reads = None   # with which a message is dead, and moved in the order of its group; None: never
 
     def known(self, msg_id):
         if msg_id not in self.messages:
@@ -78,10 +80,10 @@ class Model:
         message = self.known(msg_id)
         self.let_go(msg_id)
         if transaction is None:
-            self._change(None, msg_id, Message(group))
+            self._change(None, msg_id, Message(group, reads=message.reads))
         else:
             former = message.former + (message.group,)
-            self._change(transaction, msg_id, Message(group, former, by=transaction, sender=message.sender))
+            self._change(transaction, msg_id, replace(message, group=group, former=former, by=transaction))
         self.let_go(msg_id)
 
     def let_go(self, msg_id):
@@ -112,7 +114,7 @@ class Model:
             if message.by is transaction and message.removed:
                 self._forget(msg_id)
             elif message.by is transaction:
-                self.messages[msg_id] = Message(message.group)
+                self.messages[msg_id] = Message(message.group, reads=message.reads)
             elif message.sender is transaction:
                 self.messages[msg_id] = replace(message, sender=None)
 
@@ -121,7 +123,23 @@ class Model:
         while len(transaction.undo) > start:
             transaction.undo.pop()()
 
-    # What is handed out
+    # What is handed out, or dead
+
+    def count(self, transaction, msg_id):
+        message = self.known(msg_id)
+        if self.max_reads is not None and message.reads >= self.max_reads:
+            raise Failed("%d was handed out after %d times" % (msg_id, message.reads))
+        self._change(transaction, msg_id, replace(message, reads=message.reads + 1))
+
+    def bury(self, transaction, msg_id, in_order):
+        """It was moved to the dead-letter queue"""
+        message = self.known(msg_id)
+        if self.max_reads is None or message.reads < self.max_reads:
+            raise Failed("%d became a dead letter, and is %s" % (msg_id, message))
+        standing = self.standing(message.group, transaction)
+        if in_order and standing[0] != msg_id:
+            raise Failed("%d of group %s became a dead letter, in which stand %s" % (msg_id, message.group, standing))
+        self.remove(transaction, msg_id)
 
     def standing(self, group, reader):
         """The ids, in order"""
@@ -139,6 +157,7 @@ class Model:
         for group, ids in groups.items():
             self._check_group(transaction, group, ids)
             for msg_id in ids:
+                self.count(transaction, msg_id)
                 self._hold(transaction, msg_id, leased)
 
     def _check_group(self, reader, group, ids):
