@@ -12,7 +12,7 @@
  * 2. Rows that are written or removed by SQL, or by COMMIT PREPARED, are not told here.  So
  *	  the rows are estimated (estimate.c) for a new number every 10 seconds.  The same is done
  *	  before a send is refused, if the last estimate is not from just now.  An estimate takes at most 1
- *	  percent of the time.
+ *	  percent of the time, unless it takes more than a tenth of a second.
  * 3. An estimate sees what (1) counts.  What the number changed by meanwhile is added to it,
  *	  even if the estimate has seen it: so it may be wrong by what was sent and removed
  *	  while it was made, until the next one.
@@ -276,7 +276,7 @@ estimate(Oid relid, const SlotKey *key)
 		slot->rows = rows + removed_here(slot) + slot->changes - noted.changes;
 		slot->known = true;
 		slot->estimated_at = now;
-		slot->not_before = now + Max(SHORT_INTERVAL, (now - began) * PART_OF_TIME);
+		slot->not_before = now + Min(Max(SHORT_INTERVAL, (now - began) * PART_OF_TIME), LONG_INTERVAL);
 	}
 	slots_unlock(bucket);
 	return true;
