@@ -1,5 +1,6 @@
 # priority: no reader gets a message while one of a higher level, which it can see and lock, is left.  Sixteen readers
-# pop, read and roll back, while senders commit late or not at all.  Their history is checked.
+# pop, read and roll back, while senders commit late or not at all.  Their history is checked.  With priority_max_wait no
+# reader gets a message that has not waited that long while one that has is left.
 use strict;
 use warnings;
 
@@ -13,6 +14,7 @@ use lib $FindBin::RealBin;
 use PgmqSql;
 
 my ($READERS, $SENDERS, $SECONDS) = (16, 4, 8);
+my $MAX_WAIT = 30_000;		# microseconds
 my $node = PostgreSQL::Test::Cluster->new('priority');
 $node->init;
 $node->append_conf('postgresql.conf', q{
@@ -28,13 +30,13 @@ $node->safe_psql('postgres', q{CREATE EXTENSION pgmq; CREATE EXTENSION pg_partma
 
 #################################################################### the history
 
-# A message was there for all to see from "since" on; a delayed one is due a second later.  A call lasted from "began" to "returned", its transaction to
+# A message became visible after "earliest", and was there for all to see from "since" on; a delayed one is due a second later.  A call lasted from "began" to "returned", its transaction to
 # "ended"; "kept" says that what it took was gone or leased then, else it was available again.  (No reader leases for no time:
 # a reader that has an older snapshot may lock such a message, which it then does not take.)
 my $NOW = q{(extract(epoch FROM clock_timestamp()) * 1000000)::bigint};
 my $HISTORY = q{
 	DROP TABLE IF EXISTS sent, took;
-	CREATE UNLOGGED TABLE sent (msg_id bigint, level int, late boolean, since bigint);
+	CREATE UNLOGGED TABLE sent (msg_id bigint, level int, late boolean, earliest bigint, since bigint);
 	CREATE UNLOGGED TABLE took (kind text, began bigint, returned bigint, ended bigint, kept boolean, msg_ids bigint[])};
 
 # Most are of low levels, so that there is a choice; some commit later than others that were sent after them
@@ -43,6 +45,7 @@ append_to_file($node->basedir . '/send.sql', qq{
 \\set late random(1, 3)
 \\set fails random(1, 10)
 \\set delay random(0, 1)
+SELECT $NOW + :delay * 1000000 AS earliest \\gset
 BEGIN;
 SELECT string_agg(msg_id::text, ',') AS ids FROM pgmq.send_batch('q', array_fill('1'::jsonb, '{8}'),
 	array_fill('{"x-pgmq-priority": :level}'::jsonb, '{8}'), :delay) AS msg_id \\gset
@@ -53,7 +56,7 @@ SELECT string_agg(msg_id::text, ',') AS ids FROM pgmq.send_batch('q', array_fill
 ROLLBACK;
 \\else
 COMMIT;
-INSERT INTO sent SELECT unnest('{:ids}'::bigint[]), :level, :late = 1, $NOW + :delay * 1000000;
+INSERT INTO sent SELECT unnest('{:ids}'::bigint[]), :level, :late = 1, :earliest, $NOW + :delay * 1000000;
 \\endif
 \\sleep 5 ms
 });
@@ -87,14 +90,20 @@ read_script('next', q{pgmq.next('q', 600, 3, ARRAY[]::bigint[], ARRAY[]::integer
 # A call has taken something of a low level, while something of a higher one had been there since before it began,
 # was not yet taken, and was in no other call's hands until this one had returned
 my $TAKEN = q{
-	CREATE TEMP TABLE taken AS SELECT t.*, t.ctid AS call, s.msg_id, s.level
+	CREATE TEMP TABLE taken AS SELECT t.*, t.ctid AS call, s.msg_id, s.level, s.earliest, s.since
 		FROM took AS t, unnest(t.msg_ids) AS id JOIN sent AS s ON s.msg_id = id;
 	CREATE INDEX ON taken (msg_id);
 	ANALYZE taken};
-my $FREE = q{
-	FROM (SELECT call, began, returned, min(level) AS level FROM taken GROUP BY 1, 2, 3) AS r
+# free(which): with the lowest level of those of which that is true
+sub free
+{
+	my ($which) = @_;
+
+	return qq{
+	FROM (SELECT call, began, returned, min(level) AS level FROM taken WHERE $which GROUP BY 1, 2, 3) AS r
 	JOIN sent AS m ON m.since < r.began
 		AND NOT EXISTS (SELECT FROM taken AS c WHERE c.msg_id = m.msg_id AND c.began < r.returned AND (c.kept OR c.ended > r.began))};
+}
 
 sub run_history
 {
@@ -120,6 +129,8 @@ sub run_history
 
 foreach my $create (q{create('q')}, q{create_unlogged('q')}, q{create_partitioned('q', '500')})
 {
+	my $FREE = free('true');
+
 	run_history($create, 'priority => true');
 	my @found = split /\|/, $node->safe_psql('postgres', qq{
 		$TAKEN;
@@ -135,5 +146,22 @@ foreach my $create (q{create('q')}, q{create_unlogged('q')}, q{create_partitione
 	cmp_ok($late, '>', 50, "$create: enough messages were late");
 	cmp_ok($again, '>', 50, "$create: enough calls gave back what they had");
 }
+
+my ($NEW, $OLD) = map { free($_) } "earliest + $MAX_WAIT > returned", "since + $MAX_WAIT < began";
+
+my $create = q{create_partitioned('q', '500')};
+run_history($create, "priority => true, priority_max_wait => '$MAX_WAIT us'");
+my ($early, $wrong, $new, $old) = split /\|/, $node->safe_psql('postgres', qq{
+	$TAKEN;
+	SELECT count(*) $NEW AND m.since + $MAX_WAIT < r.began;
+	SELECT count(*) $NEW AND m.level > r.level;
+	SELECT count(DISTINCT r.call) $NEW AND m.level < r.level AND m.earliest + $MAX_WAIT > r.returned;
+	SELECT count(DISTINCT r.call) $OLD AND m.level > r.level AND m.earliest + $MAX_WAIT > r.returned}) =~ s/\n/|/gr;
+
+is($early, 0, "$create: nothing was taken while something that had waited too long was free");
+is($wrong, 0, "$create: nothing else was taken while something of a higher level was free");
+note "$create: $new calls had a choice of levels; $old took something that had waited, not something of a higher level";
+cmp_ok($new, '>', 100, "$create: enough calls had a choice of levels");
+cmp_ok($old, '>', 100, "$create: enough calls took what had waited");
 
 done_testing();
