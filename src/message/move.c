@@ -81,6 +81,10 @@ enum
 	" AND ($5 OR vt OPERATOR(pg_catalog.<=) $9 OR vt OPERATOR(pg_catalog.=) enqueued_at)" \
 	" AND " REASON " OPERATOR(pg_catalog.=) ANY ($6){leaf}"
 
+/* This waits for the locks, in the order of the index by id */
+#define WHERE_WANTED " WHERE " IS_WANTED
+
+/* This does not wait */
 #define WHERE_LOCKED \
 	" WHERE msg_id OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"SELECT msg_id FROM {queue} WHERE " IS_WANTED " ORDER BY msg_id FOR UPDATE SKIP LOCKED)){leaf}"
@@ -101,34 +105,33 @@ enum
 	" 'x-dlq-at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp())," \
 	" 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')))"
 
-static const PlanSpec lock_plan = {
-	PLAN_MOVE_LOCK,
-	"SELECT msg_id FROM {queue} WHERE " IS_WANTED " ORDER BY msg_id FOR UPDATE",
-	MOVE_ARGS, MOVE_ARG_TYPES
-};
+/* Of each statement there is one that waits, and one that does not */
+typedef struct MoveSpecs
+{
+	PlanSpec	waits;
+	PlanSpec	skips;
+} MoveSpecs;
 
-static const PlanSpec take_plan = {
-	PLAN_MOVE_TO_QUEUE,
-	"DELETE FROM {queue}" WHERE_LOCKED " RETURNING msg_id, message, " DEAD_HEADERS,
-	MOVE_ARGS, MOVE_ARG_TYPES
-};
+#define MOVE_SPECS(kind, sql) \
+	{{kind, sql(WHERE_WANTED), MOVE_ARGS, MOVE_ARG_TYPES}, {kind##_SKIPPING, sql(WHERE_LOCKED), MOVE_ARGS, MOVE_ARG_TYPES}}
+
+#define TAKE(where) \
+	"DELETE FROM {queue}" where " RETURNING msg_id, message, " DEAD_HEADERS
 
 /* A NULL for each that the archive has taken */
-static const PlanSpec archive_plan = {
-	PLAN_MOVE_TO_ARCHIVE,
-	"WITH gone AS (DELETE FROM {queue}" WHERE_LOCKED
-	" RETURNING msg_id, read_ct, enqueued_at, last_read_at, vt, message, " DEAD_HEADERS " AS headers),"
-	" archived AS (INSERT INTO {archive} (" MESSAGE_COLUMNS ")"
-	" SELECT " MESSAGE_COLUMNS " FROM gone RETURNING msg_id)"
-	" SELECT msg_id FROM gone UNION ALL SELECT NULL FROM archived",
-	MOVE_ARGS, MOVE_ARG_TYPES
-};
+#define ARCHIVE(where) \
+	"WITH gone AS (DELETE FROM {queue}" where \
+	" RETURNING msg_id, read_ct, enqueued_at, last_read_at, vt, message, " DEAD_HEADERS " AS headers)," \
+	" archived AS (INSERT INTO {archive} (" MESSAGE_COLUMNS ")" \
+	" SELECT " MESSAGE_COLUMNS " FROM gone RETURNING msg_id)" \
+	" SELECT msg_id FROM gone UNION ALL SELECT NULL FROM archived"
 
-static const PlanSpec delete_plan = {
-	PLAN_MOVE_DELETE,
-	"DELETE FROM {queue}" WHERE_LOCKED " RETURNING msg_id",
-	MOVE_ARGS, MOVE_ARG_TYPES
-};
+#define DELETE(where) \
+	"DELETE FROM {queue}" where " RETURNING msg_id"
+
+static const MoveSpecs take_plans = MOVE_SPECS(PLAN_MOVE_TO_QUEUE, TAKE);
+static const MoveSpecs archive_plans = MOVE_SPECS(PLAN_MOVE_TO_ARCHIVE, ARCHIVE);
+static const MoveSpecs delete_plans = MOVE_SPECS(PLAN_MOVE_DELETE, DELETE);
 
 /* $3 is the error, $10 for how long */
 #define HIDE(settle) \
@@ -238,6 +241,14 @@ origin_of(const Move *move)
 	return spelling != NULL ? spelling : move->order->name->canonical;
 }
 
+static uint64
+run_of(Move *move, const MoveSpecs *specs, const int64 *ids, int count,
+	   const char *first_reason, const char *second_reason, DestReceiver *dest)
+{
+	return run(move, move->order->waits ? &specs->waits : &specs->skips, ids, count, first_reason, second_reason,
+			   origin_of(move), dest);
+}
+
 /* A row that was written by hand can have the id of another one */
 static void
 note_moved(Move *move, int64 msg_id)
@@ -286,7 +297,7 @@ move_to_queue(Move *move, const int64 *ids, int count)
 	int			bound = 1;
 	int			i;
 
-	run(move, &take_plan, ids, count, DEAD_EXHAUSTED, DEAD_EXPIRED, origin_of(move), &list->pub);
+	run_of(move, &take_plans, ids, count, DEAD_EXHAUSTED, DEAD_EXPIRED, &list->pub);
 	if (list->count == 0)
 		return;
 	qsort(list->messages, list->count, sizeof(TakenMessage), compare_taken);
@@ -341,7 +352,7 @@ move_to_archive(Move *move, const int64 *ids, int count, const char *first_reaso
 
 	lock_archive(move);
 	held = default_hold(move->order->name, ARCHIVE_TABLE);
-	run(move, &archive_plan, ids, count, first_reason, second_reason, origin_of(move), result_values_dest(list));
+	run_of(move, &archive_plans, ids, count, first_reason, second_reason, result_values_dest(list));
 	default_release(held);
 	archived = note_all_moved(move, list);
 	require_all_arrived(result_values_got(list, &values) - archived, archived);
@@ -352,7 +363,7 @@ delete_for_good(Move *move, const int64 *ids, int count)
 {
 	ValueList  *list = result_values(INT8OID);
 
-	run(move, &delete_plan, ids, count, DEAD_EXPIRED, NULL, "", result_values_dest(list));
+	run_of(move, &delete_plans, ids, count, DEAD_EXPIRED, NULL, result_values_dest(list));
 	(void) note_all_moved(move, list);
 }
 
@@ -369,6 +380,8 @@ move_all(Move *move, const int64 *ids, int count)
 		move_to_queue(move, ids, count);
 	else if ((order->policy->set & POLICY_DEAD_LETTER_QUEUE) != 0)
 		move_to_archive(move, ids, count, DEAD_EXHAUSTED, DEAD_EXPIRED);
+	else if (order->deletes)
+		delete_for_good(move, ids, count);
 	else
 	{
 		if (order->reason != NULL || (order->policy->set & POLICY_MAX_READS) != 0)
@@ -417,11 +430,12 @@ do_as_owner(Move *move, MoveWork work, const int64 *ids, int count)
 	Relation	rel;
 	Place		place;
 	OwnerScope	scope;
+	bool		written_before;
 
 	move->nids = 0;
 	move->sent = 0;
 	SPI_connect();
-	rel = queue_open_table(order->name, QUEUE_TABLE, RowExclusiveLock, NULL);
+	rel = queue_open_table(order->name, QUEUE_TABLE, RowExclusiveLock, &written_before);
 	if (rel != NULL)
 	{
 		(void) place_columns(rel, &place);
@@ -432,9 +446,15 @@ do_as_owner(Move *move, MoveWork work, const int64 *ids, int count)
 			set_lock_timeout(LOCK_WAIT);
 		move->target = work == hide ? NULL : lock_target(order, rel->rd_rel->relowner);
 		relation_close(rel, NoLock);
-		if (order->waits && !order->locked)
-			run(move, &lock_plan, ids, count, DEAD_EXHAUSTED, DEAD_EXPIRED, "", None_Receiver);
-		work(move, ids, count);
+		if (order->find != NULL)
+		{
+			int64	   *found = palloc(sizeof(int64) * count);
+
+			count = order->find(order->find_arg, written_before, count, found);
+			ids = found;
+		}
+		if (count > 0)
+			work(move, ids, count);
 		owner_end(&scope);
 	}
 	SPI_finish();
@@ -591,8 +611,9 @@ warn_of_failures(const Move *move)
 }
 
 /*
- * Move those of the messages, in the order of their ids, that are as the caller wants them.
- * The caller has connected to SPI.  Returns how many were moved or deleted.
+ * Move those of the messages, in the order of their ids, that are as the caller wants them; or
+ * so many of those that the order finds.  The caller has connected to SPI.  Returns how many were
+ * moved or deleted.
  */
 int64
 move_messages(const MoveOrder *order, const int64 *ids, int count)

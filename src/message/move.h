@@ -10,6 +10,9 @@
 /* Reasons, beside those of survey.h and those that callers give */
 #define MOVED_OVERFLOW "overflow"
 
+/* Returns up to "most" ids.  "written_before": this transaction had written to the queue. */
+typedef int (*MoveFind) (void *arg, bool written_before, int most, int64 *ids);
+
 /* Which messages a caller wants to have moved, and how */
 typedef struct MoveOrder
 {
@@ -21,7 +24,9 @@ typedef struct MoveOrder
 	bool		leased_too;		/* also messages that are not visible */
 	bool		in_order;		/* none before an earlier one of the same call */
 	bool		waits;			/* waits for locks, and raises errors */
-	bool		locked;			/* the caller has locked the messages */
+	bool		deletes;		/* where there is no dead-letter queue, the messages are deleted */
+	MoveFind	find;			/* finds and locks the messages, as the owner of the queue; may be NULL */
+	void	   *find_arg;
 	bool	   *try_later;		/* set if that was not possible now, because of other transactions; may be NULL */
 } MoveOrder;
 

@@ -6,10 +6,10 @@
  * hand out next.  Messages that are leased, delayed or locked stay, so a queue of nothing
  * else refuses the send.
  *
- * 1. A sender need have no right to remove messages.  So they are locked and deleted as the
- *	  owner of the queue, or moved as the owner (move.c).  That is no subtransaction of its own.
- *	  A row that one transaction locks and a part of it deletes has a multixact, which each
- *	  later look has to read.  If the removal fails, so does the send.
+ * 1. A sender need have no right to remove messages.  So they are found, locked and removed as
+ *	  the owner of the queue (move.c).  That is no subtransaction of its own.  A row that one
+ *	  transaction locks and a part of it deletes has a multixact, which each later look has to
+ *	  read.  If the removal fails, so does the send.
  * 2. A queue that is far too long, because the limit is new, is not emptied by one send:
  *	  each removes DROP_MORE more than it needs, at most.
  * 3. What was removed makes room at once, so that senders do not each remove messages for what
@@ -17,11 +17,9 @@
  */
 #include "pgmq.h"
 
-#include "access/table.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "utils/array.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "base/base.h"
@@ -30,6 +28,12 @@
 #include "message/message.h"
 
 #define DROP_MORE 100
+
+/*
+ * A scan without an upper bound compares all keys of its page of the index.  The oldest messages are
+ * mostly the first behind the floor.  So a look tries these first: so many more ids than it needs.
+ */
+#define MORE_IDS 16
 
 /* How often a send tries to make room, and microseconds between two tries */
 #define DROP_TRIES 20
@@ -61,19 +65,10 @@ static const PlanSpec oldest_by_id = {
 	3, {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
-/* Those that were locked; a row that was written by hand can have the id of another one, and is leased */
-static const PlanSpec delete_plan = {
-	PLAN_DROP_OLDEST_DELETE,
-	"DELETE FROM {queue} WHERE msg_id OPERATOR(pg_catalog.=) ANY ($1)"
-	" AND (vt OPERATOR(pg_catalog.<=) $2 OR vt OPERATOR(pg_catalog.=) enqueued_at){leaf}",
-	2, {INT8ARRAYOID, TIMESTAMPTZOID}
-};
-
 typedef struct Drop
 {
 	const QueueName *name;
 	TimestampTz now;
-	int64		wanted;
 	ValueList  *ids;
 } Drop;
 
@@ -95,6 +90,24 @@ lock_oldest(Drop *drop, const PlanSpec *spec, int64 limit, const HorizonRange *r
 								 result_values_dest(drop->ids));
 }
 
+static int64
+lock_fresh(Drop *drop, int64 limit, HorizonRange range)
+{
+	int64		until = range.until;
+	int64		found = 0;
+
+	if (range.from >= 0 && until - range.from > limit + MORE_IDS)
+	{
+		range.until = range.from + limit + MORE_IDS;
+		found = lock_oldest(drop, &oldest_fresh, limit, &range);
+		range.from = range.until + 1;
+		range.until = until;
+	}
+	if (found < limit)
+		found += lock_oldest(drop, &oldest_fresh, limit - found, &range);
+	return found;
+}
+
 /* The same order as that of a read without priority */
 static int64
 look(Drop *drop, Horizon *h, int64 wanted)
@@ -107,85 +120,41 @@ look(Drop *drop, Horizon *h, int64 wanted)
 	while (finds.messages < wanted && horizon_next_due(h, drop->now, &range))
 		finds.messages += lock_oldest(drop, &oldest_due, wanted - finds.messages, &range);
 	while (finds.messages < wanted && horizon_next_fresh(h, wanted - finds.messages, &range))
-		finds.messages += lock_oldest(drop, &oldest_fresh, wanted - finds.messages, &range);
+		finds.messages += lock_fresh(drop, wanted - finds.messages, range);
 	horizon_found(h, &finds);
 	return finds.messages;
 }
 
 /* From the floors, because the marks are for reads */
-static int64
-find_oldest(Drop *drop)
+static int
+find_oldest(void *arg, bool written_before, int most, int64 *ids)
 {
-	Horizon    *h = horizon_begin(drop->name, QUEUE_TABLE, false, false);
+	Drop	   *drop = arg;
+	Horizon    *h = horizon_begin(drop->name, QUEUE_TABLE, false, !written_before);
+	const NullableDatum *values;
 	int64		found = 0;
+	int			i;
 
+	drop->ids = result_values(INT8OID);
 	do
-		found += look(drop, h, drop->wanted - found);
-	while (found < drop->wanted && horizon_look_again(h));
+		found += look(drop, h, most - found);
+	while (found < most && horizon_look_again(h));
 	horizon_end(h, (uint64) found);
-	return found;
+	(void) result_values_got(drop->ids, &values);
+	for (i = 0; i < found; i++)
+		ids[i] = DatumGetInt64(values[i].value);
+	return (int) found;
 }
 
-/* ---- and how ---- */
-
-static int64
-delete_found(const Drop *drop)
-{
-	const NullableDatum *found;
-	int			count = (int) result_values_got(drop->ids, &found);
-	Datum	   *ids = palloc(sizeof(Datum) * count);
-	Datum		values[2];
-	bool		nulls[2] = {false};
-	int			i;
-
-	for (i = 0; i < count; i++)
-		ids[i] = found[i].value;
-	values[0] = PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[1] = TimestampTzGetDatum(drop->now);
-	return (int64) route_by_id(drop->name, &delete_plan, values, nulls, false, None_Receiver);
-}
-
-static int64
-move_found(const Drop *drop, const QueuePolicy *policy)
-{
-	MoveOrder	order = {.name = drop->name, .policy = policy, .now = drop->now, .reason = MOVED_OVERFLOW,
-	.waits = true, .locked = true};
-	const NullableDatum *found;
-	int			count = (int) result_values_got(drop->ids, &found);
-	int64	   *ids = palloc(sizeof(int64) * count);
-	int			i;
-
-	for (i = 0; i < count; i++)
-		ids[i] = DatumGetInt64(found[i].value);
-	return move_messages(&order, ids, count);
-}
-
-/* Remove the oldest messages, up to so many, as the owner of the queue (1); how many */
+/* Remove the oldest messages, up to so many; how many */
 static int64
 drop_oldest(const QueueName *name, const QueuePolicy *policy, int64 wanted)
 {
-	Drop		drop = {.name = name, .now = GetCurrentTimestamp() - 1, .wanted = wanted};
-	bool		moves = (policy->set & POLICY_DEAD_LETTER_QUEUE) != 0;
-	Relation	rel = queue_open_table(name, QUEUE_TABLE, RowExclusiveLock, NULL);
-	OwnerScope	scope;
-	int64		dropped;
+	Drop		drop = {.name = name, .now = GetCurrentTimestamp() - 1};
+	MoveOrder	order = {.name = name, .policy = policy, .now = drop.now, .reason = MOVED_OVERFLOW,
+	.waits = true, .deletes = true, .find = find_oldest, .find_arg = &drop};
 
-	if (rel == NULL)
-		return 0;
-	drop.ids = result_values(INT8OID);
-	owner_begin(rel->rd_rel->relowner, &scope);
-	set_option("row_security", "on");
-	table_close(rel, NoLock);
-	dropped = find_oldest(&drop);
-	if (dropped > 0 && !moves)
-	{
-		dropped = delete_found(&drop);
-		policy_removed(name, policy, dropped);
-	}
-	owner_end(&scope);
-	if (dropped > 0 && moves)
-		dropped = move_found(&drop, policy);
-	return dropped;
+	return move_messages(&order, NULL, (int) wanted);
 }
 
 /* ---- before a send ---- */

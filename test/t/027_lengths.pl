@@ -59,6 +59,22 @@ is(sends('large'), 'full', 'a large queue is longer than a lower limit');
 $node->safe_psql('postgres', q{SELECT pgmq.set_policy('large', max_length => 26000)});
 is(sends('large'), 'sent', 'and shorter than a higher one');
 
+# What was dropped costs nothing later, even if no session reads the queue and nothing is vacuumed
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create('dropped');
+	SELECT pgmq.set_policy('dropped', max_length => 100, overflow => 'drop_oldest');
+	DO $$ BEGIN
+		FOR i IN 1 .. 400 LOOP
+			PERFORM pgmq.send_batch('dropped', array_fill('1'::jsonb, ARRAY[100]));
+			COMMIT;
+		END LOOP;
+	END $$});
+# The least of some: a send may also look at 256 pages to count the rows
+my ($pages) = sort { $a <=> $b } $node->safe_psql('postgres',
+	q{SELECT pgmq.send('dropped', '1') \g /dev/null} . "\n" .
+	q{EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT pgmq.send('dropped', '1');} x 5) =~ /shared hit=(\d+)/g;
+cmp_ok($pages, '<', 40, 'a send that makes room does not look at what was dropped before');
+
 # Many senders and workers at the limit: it is not exceeded, and no message is lost but by the limit
 my $script = $node->basedir . '/ring.sql';
 my $worker = $node->basedir . '/worker.sql';
