@@ -22,7 +22,7 @@
  * If messages of the queue can be dead, the same is done twice.  First what counts as visible are the dead ones, so
  * those at the beginning of each group are found, which the caller moves.  Then it is the live ones: a dead message
  * that is left is in the way of those after it, as if it were delayed.  Which groups will have their turn is known only
- * after the first time, so the caller moves dead messages of others, too, and they wait for its transaction.
+ * after the first time.  So the caller moves dead messages of other groups, too, and these wait for its transaction.
  */
 #include "pgmq.h"
 
