@@ -184,33 +184,96 @@ foreach my $version (qw(1.4.4 1.9.0 1.13.1))
 
 ###################################################### load, over the extended protocol too
 
-old_database('load', '1.11.1');
+# Senders and readers go on while the extension is updated, and while their queues get policies.  They note what they have
+# sent and what they have finished: each message is in one place.  From 2.0.0 on that is so for queues of all kinds: those
+# of the old extension as an update to 2.0.0 leaves them, and those that 2.0.0 makes.
 my $dir = PostgreSQL::Test::Utils::tempdir();
-append_to_file("$dir/work.sql", q{
-SELECT pgmq.send('mixed', '{"by": "load"}');
-SELECT count(msg_id) FROM pgmq.read('mixed', 1, 2);
-SELECT queue_length FROM pgmq.metrics('mixed');
-SELECT count(pgmq.archive('mixed', 1));
-});
-my @loads;
-foreach my $mode (qw(simple extended prepared))
-{
-	my $load = { mode => $mode, err => '', out => '' };
+my $partman = -e `pg_config --sharedir` =~ s/\n//r . '/extension/pg_partman.control';
+my %queues = ('1.11.1' => [ 'mixed' ], '2.0.0' => [ qw(orders mixed unlogged part timed aged groups), $partman ? qw(ids times) : () ]);
+my %policies = (
+	orders => q{max_reads => 2, dead_letter_queue => 'dead', retry_delay => '0.1 s'},
+	mixed => q{priority => true, priority_max_wait => '1 s'},
+	unlogged => q{max_in_flight => 100, dedup_window => '1 hour'},
+	part => q{rate_limit => 100},
+	timed => q{message_ttl => '1 hour', dead_letter_queue => 'dead'},
+	aged => q{max_length => 50, overflow => 'drop_oldest', dead_letter_queue => 'dead'},
+	groups => q{max_reads => 3, dead_letter_queue => 'dead'},
+	ids => q{max_reads => 3, dead_letter_queue => 'dead', priority => true},
+	times => q{max_length => 1000000, archive_retention => '1 day'});
 
-	$load->{harness} = IPC::Run::start([ $node->installed_command('pgbench'), '-n', '-M', $mode, '-c', 2, '-T', 8, '-f', "$dir/work.sql",
-		'-h', $node->host, '-p', $node->port, 'load' ], '<', \'', '>', \$load->{out}, '2>', \$load->{err});
-	push @loads, $load;
-}
-$node->poll_query_until('load', q{SELECT count(*) > 20 FROM pgmq.q_mixed WHERE message ? 'by'}) or die join('', map { $_->{err} } @loads);
-$node->safe_psql('load', "SET client_min_messages = warning; SET lock_timeout = '60s'; ALTER EXTENSION pgmq UPDATE");
-foreach my $load (@loads)
+foreach my $from (sort keys %queues)
 {
-	IPC::Run::finish($load->{harness});
-	# In the microseconds between the start of a statement and the call, and while the server spreads the news
-	my @errors = grep { !/syntax error at or near "pgmq_|cache lookup failed for function|type .* was altered concurrently|return row do not match/ } $load->{err} =~ /(?:ERROR|FATAL|PANIC|connection).*/g;
-	is("@errors", '', "$load->{mode}: sessions go on during an update");
+	(my $db = "load_$from") =~ tr/./_/;
+	my @names = @{ $queues{$from} };
+
+	old_database($db, $from eq '2.0.0' ? '1.13.1' : $from);
+	$node->safe_psql($db, "SET client_min_messages = warning; ALTER EXTENSION pgmq UPDATE TO '2.0.0'; SELECT pgmq.create('groups'); SELECT pgmq.create_fifo_index('groups');
+		SELECT pgmq.enable_notify_insert('groups', 0), pgmq.bind_topic('logs.#', 'groups')") if $from eq '2.0.0';
+	$node->safe_psql($db, q{CREATE EXTENSION pg_partman; SELECT pgmq.create_partitioned('ids', '100', '100'), pgmq.create_partitioned('times', '1 day', '7 days');
+		SELECT pgmq.create_fifo_index('ids')}) if $from eq '2.0.0' && $partman;
+	my $there = join(' UNION ALL ', map { my $q = $_; map { "SELECT '$q', msg_id FROM pgmq.${_}_$q" } qw(q a) } @names);
+	$node->safe_psql($db, qq{CREATE TABLE stop AS SELECT false AS stop; CREATE TABLE gone (queue text, msg_id bigint, PRIMARY KEY (queue, msg_id));
+		CREATE TABLE sent (LIKE gone INCLUDING ALL); INSERT INTO sent $there});
+
+	# The end is an error
+	my $some = "FROM (SELECT ('{" . join(',', @names) . "}'::text[])[:k] AS q) AS n";
+	append_to_file("$dir/$db.sql", '\set k random(1, ' . @names . ')
+\set c random(0, 1)' . qq{
+SELECT 1 / (NOT stop)::int FROM stop;
+INSERT INTO sent SELECT q, id $some, pgmq.send(q, '{"by": "load"}') AS id;
+INSERT INTO sent SELECT q, id $some, pgmq.send_batch(q, '{1,2}', array_fill(jsonb_build_object('x-pgmq-group', CAST(:k AS int) % 3, 'x-pgmq-priority', CAST(:k AS int)), '{2}')) AS id;
+INSERT INTO sent SELECT lower(queue_name), msg_id FROM pgmq.send_batch_topic('logs.x', '{1}') WHERE lower(queue_name) = ANY ('{@{[join(',', @names)]}}');
+SELECT count(msg_id) $some, pgmq.read(q, 0, 2);
+INSERT INTO gone SELECT q, id $some, pgmq.delete(q, ARRAY(SELECT msg_id FROM pgmq.read(q, 60, :c))) AS id;
+INSERT INTO gone SELECT q, id $some, pgmq.delete(q, ARRAY(SELECT msg_id FROM pgmq.read_grouped(q, 60, :c))) AS id;
+INSERT INTO gone SELECT q, msg_id $some, pgmq.pop(q, :c);
+SELECT count(id) $some, pgmq.archive(q, ARRAY(SELECT msg_id FROM pgmq.read(q, 60, :c))) AS id;
+SELECT queue_length $some, pgmq.metrics(q);
+});
+	my @loads;
+	foreach my $mode (qw(simple extended prepared))
+	{
+		my $load = { mode => $mode, err => '', out => '' };
+
+		$load->{harness} = IPC::Run::start([ $node->installed_command('pgbench'), '-n', '-M', $mode, '-c', 2, '-T', 600, '-f', "$dir/$db.sql",
+			'-h', $node->host, '-p', $node->port, $db ], '<', \'', '>', \$load->{out}, '2>', \$load->{err});
+		push @loads, $load;
+	}
+	my $go_on = sub {
+		my $sent = $node->safe_psql($db, 'SELECT count(*) FROM sent');
+
+		$node->poll_query_until($db, "SELECT count(*) > $sent + 50 FROM sent") or die join('', map { $_->{harness}->pump_nb if $_->{harness}->pumpable; $_->{err} } @loads);
+	};
+	$go_on->();
+	$node->safe_psql($db, "SET client_min_messages = warning; SET lock_timeout = '60s'; ALTER EXTENSION pgmq UPDATE");
+	is($node->safe_psql($db, "SELECT extversion FROM pg_extension WHERE extname = 'pgmq'"), $NEW_VERSION, "from $from: there was an update");
+	$go_on->();
+	$node->safe_psql($db, q{SELECT pgmq.create('dead')});
+	foreach my $queue (@names)
+	{
+		$node->safe_psql($db, "SELECT pgmq.set_policy('$queue', $policies{$queue})");
+		$go_on->();
+	}
+	$node->safe_psql($db, "SELECT pgmq.pause_queue('mixed')");
+	$go_on->();
+	$node->safe_psql($db, "SELECT pgmq.resume_queue('mixed')");
+	my $moved = join(' ', sort grep { $policies{$_} =~ /max_reads|drop_oldest/ } @names);
+	ok($node->poll_query_until($db, q{SELECT coalesce(string_agg(DISTINCT headers->>'x-dlq-origin-queue', ' ' ORDER BY headers->>'x-dlq-origin-queue'), '') FROM pgmq.q_dead}, $moved),
+		"from $from: the policies work");
+	$node->safe_psql($db, 'UPDATE stop SET stop = true');
+	foreach my $load (@loads)
+	{
+		IPC::Run::finish($load->{harness});
+		# In the microseconds between the start of a statement and the call, and while the server spreads the news.  From
+		# 2.0.0 on the calls stay what they are.
+		my $passing = $from eq '2.0.0' ? qr/^$/ : qr/syntax error at or near "pgmq_|cache lookup failed for function|type .* was altered concurrently|return row do not match/;
+		my @errors = grep { !/$passing|division by zero/ } $load->{err} =~ /(?:ERROR|FATAL|PANIC|connection).*/g;
+		is("@errors", '', "from $from, $load->{mode}: sessions go on during an update, and when policies are set");
+	}
+	my $all = "($there UNION ALL TABLE gone UNION ALL SELECT lower(headers->>'x-dlq-origin-queue'), (headers->'x-dlq-origin-msg-id')::bigint FROM pgmq.q_dead)";
+	is($node->safe_psql($db, "TABLE sent EXCEPT ALL $all"), '', "from $from: nothing is lost");
+	is($node->safe_psql($db, "$all EXCEPT ALL TABLE sent"), '', "from $from: nothing is there twice");
 }
-is($node->safe_psql('load', "SELECT total_messages > 8 FROM pgmq.metrics('mixed')"), 't', 'and have sent messages');
 ok(slurp_file($node->logfile) !~ /terminated by signal|TRAP/, 'no server process has crashed');
 
 ###################################################### libraries of other versions
@@ -291,7 +354,7 @@ ok(slurp_file($node->logfile) !~ /terminated by signal|TRAP/, 'no server process
 }
 
 # What a function in C gets must never depend on the version of the script
-is($node->safe_psql('load', q{SELECT prosrc FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang WHERE pronamespace = 'pgmq'::regnamespace AND lanname = 'c'
+is($node->safe_psql('load_1_11_1', q{SELECT prosrc FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang WHERE pronamespace = 'pgmq'::regnamespace AND lanname = 'c'
 	GROUP BY prosrc HAVING count(DISTINCT (proargtypes::text, prorettype, proretset)) > 1}), '', 'each function in C has one form');
 
 $node->stop;
