@@ -478,11 +478,6 @@ class Checker:
                         say(line)
         return sum(1 for name, _ in INVARIANTS if self.violations[name])
 
-    def too_little(self, seconds):
-        """What there was not enough of for the invariants to mean something"""
-        return ["%d %s, not %d" % (self.seen[what], what, least * seconds)
-                for what, least in LEAST.items() if self.seen[what] < least * seconds]
-
     def figures(self):
         count = self.seen.copy()
         count["watched in vain"] = sum(event[5] for event in self.found if event[0] == "WATCHED")

@@ -3,8 +3,8 @@ import functools
 import time
 
 import policyclients
-from policycheck import ENOUGH, INVARIANTS, PolicyChecker, read_arrivals, read_book, read_table
-from policyclients import ALL_QUEUES, DEAD, GROUPED, PARTITIONED, PARTITIONS, QUEUES
+from policycheck import ENOUGH, INVARIANTS, LEAST, PolicyChecker, read_arrivals, read_book, read_table
+from policyclients import ALL_QUEUES, DEAD, GROUPED, PARTITIONED, PARTITIONS, QUEUES, TOGETHER, UNIQUE, UNLOGGED
 from rounds import Round
 from workload import Finisher, Maintainer
 
@@ -12,7 +12,7 @@ DRAIN_WITHIN = 20       # seconds, of which the leases and the retries take 3
 
 
 class PolicyRound(Round):
-    queues, invariants, enough = ALL_QUEUES, INVARIANTS, ENOUGH
+    queues, invariants, enough, least = ALL_QUEUES, INVARIANTS, ENOUGH, LEAST
     restart_every = 10
 
     def prepare(self):
@@ -34,13 +34,20 @@ class PolicyRound(Round):
             if policy:
                 names = ", ".join("%s => %%s" % name for name in policy)
                 session.value("SELECT pgmq.set_policy('%s', %s)" % (queue, names), *policy.values())
+            if queue not in UNIQUE:
+                session.value("SELECT pgmq.bind_topic(%s, %s)", "to." + queue, queue)
+        for queue in TOGETHER:
+            session.value("SELECT pgmq.bind_topic('together', %s)", queue)
+
+    def after_restart(self):
+        self.session.execute("INSERT INTO stress.book (kind, began) VALUES ('crashed', clock_timestamp())")
 
     def create(self, queue):
         if PARTITIONS != "none" and queue in PARTITIONED:
             self.session.value("SELECT pgmq.create_partitioned(%s::text, %s, %s, 2, false, true)", queue,
                                *{"id": ("200", "100000"), "time": ("2 seconds", "1 day")}[PARTITIONS])
         else:
-            self.session.value("SELECT pgmq.create(%s::text)", queue)
+            self.session.value("SELECT pgmq.create%s(%%s::text)" % ("_unlogged" if queue in UNLOGGED else ""), queue)
         if queue in GROUPED:
             self.session.value("SELECT pgmq.create_fifo_index(%s::text)", queue)
 
@@ -50,6 +57,7 @@ class PolicyRound(Round):
         for queue in DEAD:
             self.start("undertaker-" + queue, functools.partial(policyclients.Undertaker, queue=queue))
         self.start("levels", policyclients.LevelAuditor)
+        self.start("rate", policyclients.RateReader)
         self.start("owner", policyclients.Owner)
         self.start("finisher", Finisher)
         if PARTITIONS != "none":

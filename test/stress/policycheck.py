@@ -11,7 +11,8 @@ import json
 import os
 
 from check import EXPECTED, SHOWN
-from policyclients import DELETES_EXPIRED, GROUPED, IN_FLIGHT, MAX_LENGTH, QUEUES, RATE, RATE_PERIOD, TTL, WINDOWS
+from policyclients import (DELETES_EXPIRED, GROUPED, IN_FLIGHT, MAX_LENGTH, QUEUES, RATE, RATE_PERIOD, TTL, UNLOGGED,
+                           WINDOWS)
 
 INVARIANTS = (
     ("place", "each committed message is in exactly one queue or archive, or was consumed"),
@@ -28,7 +29,7 @@ INVARIANTS = (
     ("rate", "over k periods at most k + 1 times the rate is delivered"),
     ("flight", "no more messages are leased at once than max_in_flight allows"),
     ("length", "a queue does not grow beyond its limit"),
-    ("levels", "no lower priority comes before a higher one"),
+    ("levels", "no lower priority comes before a higher one, and what has waited too long comes before all"),
     ("unique", "a key that is taken is not sent again"),
     ("taken", "a key is taken for its window, or until its message has left the queue"),
     ("order", "dead letters of a group come in its order"),
@@ -60,6 +61,8 @@ LEAST = {
     "duplicates": 0.2,
     "keys that were free again": 0.3,
     "reads with several levels to choose from": 0.2,
+    "reads where some had waited too long": 0.1,
+    "sent to topics": 1,
     "full queues": 0.3,
     "refused sends": 0.2,
     "overflow in dead-letter queues": 0.2,
@@ -189,6 +192,8 @@ class PolicyChecker:
                 self.follow(entry)
             elif entry.kind == "stopped":
                 self.check_rows()
+            elif entry.kind == "crashed":
+                self.empty_unlogged(entry)
         self.check_dead()
         self.check_places()
         self.check_order()
@@ -206,6 +211,7 @@ class PolicyChecker:
                 self.seen["refused sends"] += 1
             elif entry.kind == "levels":
                 self.seen["reads with several levels to choose from"] += entry.attempt > 1
+                self.seen["reads where some had waited too long"] += entry.attempt > 0 and entry.seconds > 0
                 if entry.outcome:
                     self.violate("levels", None, "entry %d: levels %s" % (entry.id, entry.outcome))
         return self.violations
@@ -238,6 +244,18 @@ class PolicyChecker:
         if entry.queue in TTL:
             ttl = float(entry.outcome or TTL[entry.queue])
             message.until_sooner, message.until = entry.began + ttl, entry.at + ttl
+
+    def on_topic(self, message, entry):
+        self.seen["sent to topics"] += 1
+        self.on_send(message, entry)
+
+    def empty_unlogged(self, entry):
+        """The server has come up again after a crash: whatever was in these queues is gone"""
+        for message in self.messages.values():
+            if message.queue in UNLOGGED and not message.end:
+                message.end = entry
+                message.entries.append(entry)
+                self.seen["lost by a crash"] += 1
 
     def deliver(self, message, entry, taken):
         """What holds for each delivery: of a message that was delivered as often as it says, and that was free"""
@@ -378,7 +396,7 @@ class PolicyChecker:
             yield arrival.relid, arrival.msg_id, arrival.headers, self.origin(arrival.headers)
         for table, rows in self.after.items():
             for row in rows:
-                if table.startswith("a_") and "x-dlq-reason" in (row.headers or {}):
+                if table.startswith("a_") and "x-dlq-origin-queue" in (row.headers or {}):
                     yield table, row.msg_id, row.headers, self.origin(row.headers)
 
     def origin(self, headers):
@@ -388,7 +406,7 @@ class PolicyChecker:
 
     def check_dead(self):
         for where, _, headers, message in self.dead_letters():
-            reason, read_ct = headers["x-dlq-reason"], int(headers["x-dlq-read-ct"])
+            reason, read_ct = headers.get("x-dlq-reason"), int(headers["x-dlq-read-ct"])
             self.seen["%s in %s" % (reason, "archives" if isinstance(where, str) else "dead-letter queues")] += 1
             if read_ct != message.read_ct:
                 self.violate("count", message, "x-dlq-read-ct %d after %d deliveries" % (read_ct, message.read_ct))
@@ -399,37 +417,40 @@ class PolicyChecker:
                 self.violate("dead", message, "max_reads after %d failures, max_reads is %s" % (message.failures(), allowed))
             if reason == "expired" and at < message.until_sooner:
                 self.violate("dead", message, "expired %.6f s too early" % (message.until_sooner - at))
-            if reason == "overflow" and at < message.free_at:
-                self.violate("dead", message, "dropped %.6f s before its lease or its delay ended" % (message.free_at - at))
+            if reason is None:
+                self.violate("dead", message, "it was not dead")
+            elif reason != "rejected" and at < message.free_at and not any(e.outcome == "dead" for e in message.entries):
+                self.violate("dead", message, "%s %.6f s before its lease or its delay ended" % (reason, message.free_at - at))
             if reason == "rejected" and not any(e.kind == "dead_letter" for e in message.entries):
                 self.violate("dead", message, "nobody has rejected it")
 
     def check_places(self):
-        """Each message is in one place, whatever was moved"""
+        """Each message is in one place, whatever was moved.  What came to a topic has the same key in several queues."""
         places = collections.defaultdict(list)
         for table, rows in self.after.items():
             for row in rows:
-                places[row.k].append(table)
+                places[(row.k, (row.headers or {}).get("x-dlq-origin-queue", table[2:]))].append(table)
         sent = {}
         for entry in self.book:
-            if entry.kind == "send" or (entry.kind == "unique" and not entry.attempt):
-                sent[entry.k] = self.messages[(entry.queue, entry.msg_id)]
+            if entry.kind in ("send", "topic") or (entry.kind == "unique" and not entry.attempt):
+                sent[(entry.k, entry.queue)] = self.messages[(entry.queue, entry.msg_id)]
             elif entry.kind == "dropped" or (entry.kind == "pop" and entry.queue not in QUEUES):
-                places[entry.k].append(entry.kind)
+                places[(entry.k, entry.outcome)].append(entry.kind)
                 self.seen[entry.kind + " dead letters"] += 1
         uncertain = set()
         for message in self.messages.values():
-            if message.end and message.end.kind == "skipped":
-                uncertain.add(message.k)
+            key = message.k, message.queue
+            if message.end and message.end.kind in ("skipped", "crashed"):
+                uncertain.add(key)
             elif message.end and message.end.kind not in TO_ARCHIVE:
-                places[message.k].append(message.end.kind)
-        for k, where in places.items():
-            if k not in sent:
-                self.violate("place", None, "%s is in %s, but was never sent" % (k, where))
+                places[key].append(message.end.kind)
+        for key, where in places.items():
+            if key not in sent:
+                self.violate("place", None, "%s of %s is in %s, but was never sent" % (*key, where))
             elif len(where) > 1:
-                self.violate("place", sent[k], "it is in %s" % where)
-        for k, message in sent.items():
-            if k not in places and k not in uncertain and message.queue not in DELETES_EXPIRED:
+                self.violate("place", sent[key], "it is in %s" % where)
+        for key, message in sent.items():
+            if key not in places and key not in uncertain and message.queue not in DELETES_EXPIRED:
                 self.violate("place", message, "it is nowhere")
         self.seen["places"] += len(places)
 
@@ -549,10 +570,6 @@ class PolicyChecker:
                         for row in rows:
                             if row.k == message.k:
                                 say("    in the end in %s: %s" % (table, row))
-
-    def too_little(self, seconds_in_all):
-        return ["%d %s, not %d" % (self.seen[what], what, least * seconds_in_all)
-                for what, least in LEAST.items() if self.seen[what] < int(least * seconds_in_all)]
 
     def figures(self):
         return ", ".join("%d %s" % (n, what) for what, n in sorted(self.seen.items()))

@@ -23,25 +23,30 @@ QUEUES = {
     "shelf": (2, {"max_reads": 2} | RETRY),                                             # no dead-letter queue
     "brief": (2, {"message_ttl": "1 s", "max_reads": 5, "dead_letter_queue": "dead"} | RETRY),
     "flash": (1, {"message_ttl": "1 s"}),                                               # expired ones are deleted
-    "rated": (2, {"rate_limit": 10, "rate_period": "400 ms"}),
+    "rated": (1, {"rate_limit": 10, "rate_period": "400 ms"}),
     "once": (3, {"dedup_window": "700 ms"}),
     "onceonly": (3, {}),                        # keys are taken until their message has left
     "levels": (3, {"priority": True}),
-    "flight": (2, {"max_in_flight": 3}),
-    "short": (2, {"max_length": 15}),
-    "drops": (2, {"max_length": 15, "overflow": "drop_oldest", "dead_letter_queue": "dead"}),
+    "waits": (2, {"priority": True, "priority_max_wait": "700 ms"}),
+    "flight": (3, {"max_in_flight": 3}),
+    "short": (3, {"max_length": 15}),
+    "drops": (4, {"max_length": 15, "overflow": "drop_oldest", "dead_letter_queue": "dead"}),
     "plain": (1, {}),
 }
 LIMITED, MAX_LENGTH = ("short", "drops"), 15
 IN_FLIGHT = 3
 RATE, RATE_PERIOD = 10, 0.4
 WINDOWS = {"once": 0.7}
+MAX_WAIT = {"levels": None, "waits": 0.7}
 UNIQUE = ("once", "onceonly")
 KEYS = 4
 GROUPED = ("lanes",)
 CHANGED = ("jobs", "lanes", "shelf")        # of which the policy changes all the time
 PARTITIONED = ("jobs", "lanes")
 DEAD = ("dead", "deadlanes")
+UNLOGGED = ("brief", "short", "flight", "waits")
+# Topics with policies: each queue but those with keys has its own, "to.<queue>", and some have one together
+TOGETHER = ("short", "brief", "waits")
 TTL = {name: 1.0 for name, (_, policy) in QUEUES.items() if "message_ttl" in policy}
 DELETES_EXPIRED = tuple(name for name in TTL if "dead_letter_queue" not in QUEUES[name][1])
 ALL_QUEUES = tuple(QUEUES) + DEAD
@@ -66,7 +71,8 @@ BEGIN
     RETURN NEW;
 END $$;
 """
-MESSAGE = ("msg_id", "read_ct", "message->>'k'", "NULL", "vt", "last_read_at", "enqueued_at")
+# The outcome of a dead letter is the queue that it comes from
+MESSAGE = ("msg_id", "read_ct", "message->>'k'", "headers->>'x-dlq-origin-queue'", "vt", "last_read_at", "enqueued_at")
 BATCHES = {"ack": "ok", "ack_archive": "ok", "release": "ok", "touch": "ok", "nack": "outcome"}
 
 
@@ -74,18 +80,18 @@ class Booked(Session):
     """Calls, each with its entries in the book"""
 
     def book(self, kind, queue, call, args, columns, seconds=None, began=None):
-        """call: what follows FROM; columns: msg_id, attempt, k, outcome, vt, taken, enqueued_at"""
+        """call: what follows FROM; columns: msg_id, attempt, k, outcome, vt, taken, enqueued_at, and the queue if it is not given"""
         if not self.in_tx:
             self.tx += 1
             self.log.put("B", time.monotonic(), self.tx, "auto")
-        columns = tuple(columns) + ("NULL",) * (7 - len(columns))
-        types = ("bigint", "integer", "text", "text", "timestamptz", "timestamptz", "timestamptz")
+        columns = tuple(columns) + ("NULL",) * (8 - len(columns))
+        types = ("bigint", "integer", "text", "text", "timestamptz", "timestamptz", "timestamptz", "text")
         sql = ("WITH c AS MATERIALIZED (SELECT %s FROM %s), b AS (INSERT INTO stress.book"
-               " (client, kind, queue, began, seconds, msg_id, attempt, k, outcome, vt, taken, enqueued_at)"
-               " SELECT %%s, %%s, %%s, to_timestamp(%%s), %%s, c.* FROM c) SELECT * FROM c" % (
+               " (client, kind, began, seconds, msg_id, attempt, k, outcome, vt, taken, enqueued_at, queue)"
+               " SELECT %%s, %%s, to_timestamp(%%s), %%s, c0, c1, c2, c3, c4, c5, c6, COALESCE(c7, %%s) FROM c) SELECT * FROM c" % (
                    ", ".join("(%s)::%s AS c%d" % (c, t, n) for n, (c, t) in enumerate(zip(columns, types))), call))
         # What the call is told stands before what the book is told
-        got = self.rows(sql, *args, self.name, kind, queue, began or time.time(), seconds)
+        got = self.rows(sql, *args, self.name, kind, began or time.time(), seconds, queue)
         if not self.in_tx:
             self.log.put("C", time.monotonic(), self.tx)
         return got
@@ -101,6 +107,15 @@ class Booked(Session):
         self.book("send", queue, "pgmq.send_batch(%s::text, %s::jsonb[], %s::jsonb[], %s::int) WITH ORDINALITY AS s(id, n)",
                   (keys, ttl, queue, bodies, [json.dumps(headers)] * count, delay),
                   ("s.id", "NULL", "(%s::text[])[n]", "%s"), delay)
+
+    def send_topic(self, topic, count, delay, headers):
+        """A message has the same key in each queue that it comes to"""
+        keys = self.keys(count)
+        bodies = [json.dumps({"k": key}) for key in keys]
+        self.book("topic", None, "(SELECT queue_name, msg_id, row_number() OVER (PARTITION BY queue_name ORDER BY msg_id) AS n"
+                  " FROM pgmq.send_batch_topic(%s::text, %s::jsonb[], %s::jsonb[], %s::int)) AS s",
+                  (keys, headers.get("x-pgmq-ttl"), topic, bodies, [json.dumps(headers)] * count, delay),
+                  ("msg_id", "NULL", "(%s::text[])[n]", "%s", "NULL", "NULL", "NULL", "queue_name"), delay)
 
     def send_unique(self, queue, dedup_keys, window):
         """attempt: 1 for a duplicate; outcome: the dedup_key"""
@@ -172,7 +187,7 @@ class PolicyWorker(Booked):
 
     def headers(self, queue):
         headers = {"x-pgmq-group": "g%d" % self.rng.randrange(6)} if queue in GROUPED else {}
-        if queue == "levels" and self.rng.random() < 0.8:
+        if queue in MAX_WAIT and self.rng.random() < 0.8:
             headers["x-pgmq-priority"] = self.rng.randrange(10)
         if queue in TTL and self.rng.random() < 0.3:
             headers["x-pgmq-ttl"] = self.rng.choice((0.2, 3))
@@ -216,7 +231,7 @@ class PolicyWorker(Booked):
     def use(self, queue, tokens, name=None):
         """Call a verb with them"""
         # What is to die in the order of its group must die of itself
-        weights = (3, 1, 1, 2, 1, 0) if queue in GROUPED else (5, 2, 9, 4, 2, 1)
+        weights = (3, 1, 1, 2, 1, 0) if queue in GROUPED else (5, 2, 9, 4, 4, 1)
         name = name or self.rng.choices(("ack", "ack_archive", "nack", "release", "touch", "dead_letter"), weights)[0]
         if name == "dead_letter":
             try:
@@ -241,15 +256,23 @@ class PolicyWorker(Booked):
             keys = ["k%d" % self.rng.randrange(KEYS) for _ in range(self.rng.choice((1, 1, 3)))]
             self.send_unique(queue, keys, self.rng.choice((None, None, 0.3)))
         else:
-            self.send(queue, self.rng.choice((1, 1, 2, 5)), self.rng.choice((0, 0, 0, 1)), self.headers(queue))
+            self.send_somehow(queue, self.rng.choice((1, 1, 2, 5)), "to." + queue)
         return self.end()
+
+    def send_somehow(self, queue, count, topic):
+        """To the queue, or to a topic"""
+        delay, headers = self.rng.choice((0, 0, 0, 1)), self.headers(queue)
+        if self.rng.random() < 0.3:
+            self.send_topic(topic, count, delay, headers)
+        else:
+            self.send(queue, count, delay, headers)
 
     def send_limited(self, queue):
         """What prepared transactions send is not counted at once, so there are none"""
         self.begin(self.isolation())
         try:
             for _ in range(self.rng.choice((1, 2))):
-                self.send(queue, self.rng.choice((1, 2, 5)), self.rng.choice((0, 0, 0, 1)), {})
+                self.send_somehow(queue, self.rng.choice((1, 2, 5)), "together" if queue in TOGETHER else "to." + queue)
             self.end(0.1, 0)
         except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.RaiseException):
             # There is no room, or the dead-letter queue has refused what would have made some
@@ -362,7 +385,7 @@ class Undertaker(Booked):
     def do_drop(self):
         self.begin()
         self.execute("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE" % self.table)
-        self.book("dropped", self.queue, self.table, (), ("msg_id", "NULL", "message->>'k'"))
+        self.book("dropped", self.queue, self.table, (), MESSAGE[:1] + ("NULL",) + MESSAGE[2:4])
         self.value("SELECT pgmq.drop_queue(%s::text)", self.queue)
         if self.rng.random() < 0.3:
             self.until_then()
@@ -418,31 +441,60 @@ class Undertaker(Booked):
         self.rng.choices([a[0] for a in self.ACTIONS], [a[1] for a in self.ACTIONS])[0](self)
 
 
+class RateReader(Booked):
+    """Reads more than is allowed, so that the limit is always reached"""
+
+    def step(self):
+        if self.shared.depth[ALL_QUEUES.index("rated")] < RATE:
+            self.send("rated", RATE, 0, {})
+        self.read("rated", 2 * RATE, 0, self.rng.choice(("read", "read_with_poll")))
+        self.nap(0.1)
+
+
 # What a read must hand out first, for whoever sees and can lock everything
 LEVEL = "CASE WHEN headers->>'x-pgmq-priority' ~ '^[0-9]$' THEN (headers->>'x-pgmq-priority')::int ELSE 4 END"
+# Of two senders at a moment, the one with the lower msg_id may have read the clock later
+SAME_MOMENT = 0.3
 
 
 class LevelAuditor(Booked):
     """Reads while nobody else writes, so that it is known what must come"""
 
     def step(self):
-        self.nap(self.rng.uniform(0.2, 0.8))
+        self.nap(self.rng.uniform(0.1, 0.4))
+        queue = self.rng.choices(list(MAX_WAIT), (1, 2))[0]
         self.begin()
         self.execute("SET LOCAL lock_timeout = '3s'")
-        self.execute("LOCK TABLE pgmq.q_levels IN SHARE ROW EXCLUSIVE MODE")
-        qty = self.rng.choice((1, 3, 10))
-        there = {row[0]: row[1:] for row in self.rows(
-            "SELECT msg_id, " + LEVEL + ", vt, vt = enqueued_at FROM pgmq.q_levels")}
-        since = self.value("SELECT clock_timestamp()")
-        got = self.read("levels", qty, 1)
-        until = self.value("SELECT clock_timestamp()")
-        came = sorted((there[row[0]][0] for row in got), reverse=True)
-        wanted = sorted((level for level, vt, fresh in there.values() if fresh or vt <= since), reverse=True)
-        # What became visible meanwhile may have come or not
-        good = came == wanted[:qty] or any(since < vt <= until for _, vt, _ in there.values())
-        self.execute("INSERT INTO stress.book (client, kind, queue, attempt, outcome) VALUES (%s, 'levels', 'all', %s, %s)",
-                     self.name, len(set(wanted)), None if good else "%s came instead of %s" % (came, wanted[:qty]))
+        self.execute("LOCK TABLE pgmq.q_%s IN SHARE ROW EXCLUSIVE MODE" % queue)
+        for _ in range(3):
+            self.audit(queue, self.rng.choice((1, 1, 3, 10)))
+        # Some will have waited too long the next time
+        if self.shared.depth[ALL_QUEUES.index(queue)] < DEPTH:
+            self.send(queue, 5, 0, {"x-pgmq-priority": self.rng.randrange(10)})
         self.commit()
+
+    def audit(self, queue, qty):
+        now = "SELECT extract(epoch FROM clock_timestamp())::float8"
+        there = {row[0]: row[1:] for row in self.rows(
+            "SELECT msg_id, " + LEVEL + ", extract(epoch FROM vt)::float8, vt = enqueued_at FROM pgmq.q_" + queue)}
+        since = self.value(now)
+        got = [row[0] for row in self.read(queue, qty, 1)]
+        until = self.value(now)
+        wait = MAX_WAIT[queue] or float("inf")
+        visible = {msg_id for msg_id, (_, vt, fresh) in there.items() if fresh or vt <= since}
+        late = {msg_id for msg_id in visible if there[msg_id][1] + wait + SAME_MOMENT < since}
+        perhaps = {msg_id for msg_id in visible - late if there[msg_id][1] + wait < until}
+        # What became visible meanwhile may have come or not; by level comes what has not waited too long
+        wrong = None
+        if not any(since < vt <= until for _, vt, _ in there.values()):
+            came = sorted((there[msg_id][0] for msg_id in got if msg_id not in late), reverse=True)
+            wanted = sorted((there[msg_id][0] for msg_id in visible - late), reverse=True)[:max(qty - len(late), 0)]
+            if len(late.intersection(got)) < min(qty, len(late)) and not set(got) <= late | perhaps:
+                wrong = "%s came, but of %s that had waited too long" % (got, sorted(late))
+            elif not perhaps and came != wanted:
+                wrong = "%s came instead of %s" % (came, wanted)
+        self.execute("INSERT INTO stress.book (client, kind, queue, attempt, seconds, outcome) VALUES (%s, 'levels', 'all', %s, %s, %s)",
+                     self.name, len({there[msg_id][0] for msg_id in visible - late}), len(late), wrong)
 
 
 class Owner(Booked):

@@ -3,14 +3,14 @@ import functools
 import time
 
 import workload
-from check import ENOUGH, INVARIANTS, Checker
+from check import ENOUGH, INVARIANTS, LEAST, Checker
 from rounds import Round
 from session import Session
 from workload import ALL_QUEUES, FIRST_TO_BE_HAD, GROUPED, GROUPED_READS, INDEXED, PARTITIONS, UNPARTITIONED
 
 
 class QueueRound(Round):
-    queues, invariants, enough = ALL_QUEUES, INVARIANTS, ENOUGH
+    queues, invariants, enough, least = ALL_QUEUES, INVARIANTS, ENOUGH, LEAST
 
     def __init__(self, *args):
         super().__init__(*args)

@@ -58,7 +58,7 @@ def run_client(shared, make, name, log_dir, seed):
 
 
 class Round:
-    """Subclasses have: queues, invariants, enough; prepare(), start_clients(), drain(), find()"""
+    """Subclasses have: queues, invariants, enough, least; prepare(), start_clients(), drain(), find()"""
 
     restart_every = 25
 
@@ -86,6 +86,9 @@ class Round:
 
     def before_restart(self):
         """What a restart would lose"""
+
+    def after_restart(self):
+        """Before any client is connected again"""
 
     def a_backend(self):
         rows = self.session.rows("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'stress w%%'")
@@ -135,6 +138,7 @@ class Round:
         # What was assigned from here on before the crash left no trace
         next_xid = int(self.session.value("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))
         self.session.log.put("RESTART", time.monotonic(), next_xid)
+        self.after_restart()
         self.shared.paused.value = 0
 
     def run(self):
@@ -179,14 +183,16 @@ class Round:
             "SELECT x::text, pg_xact_status(x::text::xid8) FROM unnest(%s::text[]) AS x",
             [str(xid) for xid in xids])}
 
-    def check(self):
-        """What was broken, by the names of the invariants"""
+    def check(self, seen):
+        """What was broken, by the names of the invariants; adds to the numbers of what was seen in all rounds"""
         checker = self.find()
         say("seed %s: %s" % (self.seed, checker.figures()))
         checker.report(say)
-        broken = {name for name, _ in self.invariants if checker.violations[name]}
-        # A round that ended early for a violation may have seen little else
-        little = [] if broken else checker.too_little(self.seconds)
-        for what in little:
-            say("too little to check: " + what)
-        return broken | ({"enough"} if little else set())
+        seen.update(checker.seen)
+        return {name for name, _ in self.invariants if checker.violations[name]}
+
+    @classmethod
+    def too_little(cls, seen, seconds):
+        """What there was not enough of, in so many seconds, for the invariants to mean something"""
+        return ["%d %s, not %d" % (seen[what], what, max(least * seconds, 1))
+                for what, least in cls.least.items() if seen[what] < max(least * seconds, 1)]
