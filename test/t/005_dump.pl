@@ -46,6 +46,18 @@ $node->safe_psql('origin', q{
 	SELECT pgmq.send_batch('drained', array_fill('{}'::jsonb, '{30}'));
 	SELECT pgmq.pop('drained', 30);
 
+	-- Every setting; levels, a key, a release, a lease, and a message that is dead
+	SELECT pgmq.create('policed'), pgmq.create('dead');
+	SELECT pgmq.set_policy('policed', max_reads => 2, dead_letter_queue => 'dead', retry_delay => '1 s', retry_backoff => 2,
+		retry_delay_max => '1 min', message_ttl => '1 year', max_length => 6, overflow => 'reject', priority => true,
+		priority_max_wait => '1 day', max_in_flight => 4, rate_limit => 1000000, rate_period => '1 s', dedup_window => '1 day',
+		archive_retention => '1 year');
+	SELECT pgmq.send_batch('policed', array_fill('1'::jsonb, '{4}'),
+		ARRAY['{"x-pgmq-priority": 0}', '{"x-pgmq-priority": 9}', NULL, '{"x-pgmq-priority": 8}']::jsonb[]);
+	SELECT pgmq.send_unique('policed', '1', 'policed');
+	SELECT pgmq.read('policed', 3600, 1), pgmq.read('policed', 0, 1), pgmq.release('policed', 4, 1);
+	SELECT pgmq.read('policed', 0, 1), pgmq.read('policed', 0, 1);
+
 	CREATE SCHEMA "First";
 	SELECT pgmq.create_first_names('First');
 
@@ -59,7 +71,7 @@ $node->safe_psql('origin', q{
 
 my %QUEUES = (
 	'orders' => 'orders', 'Scratch' => 'scratch', 'Größe "q" 50%.\ x' => 'größe "q" 50%.\ x',
-	'empty' => 'empty', 'drained' => 'drained');
+	'empty' => 'empty', 'drained' => 'drained', 'policed' => 'policed', 'dead' => 'dead');
 
 # Everything there is to know about the queues of a database, as text
 sub contents
@@ -76,7 +88,7 @@ sub contents
 			SELECT last_value, is_called FROM pgmq."q_${ident}_msg_id_seq"});
 	}
 	$all .= "\n== keys\n" . $node->safe_psql($db, q{
-		SELECT * FROM pgmq.k_scratch; SELECT * FROM pgmq."k_größe ""q"" 50%.\\ x"});
+		SELECT * FROM pgmq.k_scratch; SELECT * FROM pgmq.k_policed; SELECT * FROM pgmq."k_größe ""q"" 50%.\\ x"});
 	# The shape: kinds of relations, indexes, identities, defaults, grants
 	$all .= "\n== catalog\n" . $node->safe_psql($db, q{
 		SELECT c.relname, c.relkind, c.relpersistence, c.relacl, c.reloptions FROM pg_class AS c
@@ -103,6 +115,11 @@ sub check_alive
 
 	is($node->safe_psql($db, q{SELECT * FROM pgmq.send_unique('scratch', '1', E'a\tkey');
 		SELECT * FROM pgmq.send_unique('größe "q" 50%.\ x', '1', 'schlüssel')}), "40|t\n2|t", "$when: keys are taken");
+	is($node->safe_psql($db, q{SELECT * FROM pgmq.send_unique('policed', '1', 'policed'); SELECT msg_id FROM pgmq.read('policed', 3600, 2);
+		SELECT headers->'x-dlq-origin-msg-id', headers->'x-dlq-read-ct' FROM pgmq.q_dead; SELECT pgmq.release('policed', 3, 1)}),
+		"5|t\n3\n5\n4|3\nt", "$when: levels, dead messages and the policy are as they were");
+	like(($node->psql($db, q{SELECT pgmq.send_batch('policed', array_fill('1'::jsonb, '{3}'))}))[2], qr/"policed" is full/,
+		"$when: so is the limit of its length");
 	foreach my $queue (sort keys %QUEUES)
 	{
 		(my $ident = $QUEUES{$queue}) =~ s/"/""/g;
@@ -122,9 +139,9 @@ sub check_alive
 	is($node->safe_psql($db, q{SELECT pgmq.create_first_names('First'); SELECT count(*) FROM "First".pgmq_read('empty', 0, 1);
 		SELECT pgmq.drop_first_names('First'), to_regproc('"First".pgmq_send') IS NULL}), "\n0\nt|t", "$when: the first names are still ours");
 	is($node->safe_psql($db, "SELECT pgmq.create('ORDERS'); SELECT count(*) FROM pgmq.list_queues()"),
-		"\n5", "$when: create finds the queue");
+		"\n7", "$when: create finds the queue");
 	is($node->safe_psql($db, q{SELECT pgmq.drop_queue('größe "q" 50%.\ x')}), 't', "$when: a queue can be dropped");
-	is($node->safe_psql($db, 'SELECT count(*) FROM pgmq.metrics_all()'), '4', "$when: and the others measured");
+	is($node->safe_psql($db, 'SELECT count(*) FROM pgmq.metrics_all()'), '6', "$when: and the others measured");
 }
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
