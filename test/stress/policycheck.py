@@ -462,7 +462,7 @@ class PolicyChecker:
                 continue
             if any(e.kind == "dead_letter" or e.outcome == "dead" for e in message.entries):
                 continue
-            group = where, headers["x-pgmq-group"]
+            group = where, headers.get("x-pgmq-group")
             self.seen["dead letters of a group"] += group in last
             if group in last and last[group] > message.msg_id:
                 self.violate("order", message, "%s: it comes after %d" % (group, last[group]))

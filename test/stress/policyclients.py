@@ -27,7 +27,7 @@ QUEUES = {
     "once": (3, {"dedup_window": "700 ms"}),
     "onceonly": (3, {}),                        # keys are taken until their message has left
     "levels": (3, {"priority": True}),
-    "waits": (2, {"priority": True, "priority_max_wait": "700 ms"}),
+    "waits": (2, {"priority": True, "priority_max_wait": "400 ms"}),
     "flight": (3, {"max_in_flight": 3}),
     "short": (3, {"max_length": 15}),
     "drops": (4, {"max_length": 15, "overflow": "drop_oldest", "dead_letter_queue": "dead"}),
@@ -37,7 +37,7 @@ LIMITED, MAX_LENGTH = ("short", "drops"), 15
 IN_FLIGHT = 3
 RATE, RATE_PERIOD = 10, 0.4
 WINDOWS = {"once": 0.7}
-MAX_WAIT = {"levels": None, "waits": 0.7}
+MAX_WAIT = {"levels": None, "waits": 0.4}
 UNIQUE = ("once", "onceonly")
 KEYS = 4
 GROUPED = ("lanes",)
@@ -467,7 +467,7 @@ class LevelAuditor(Booked):
         self.execute("SET LOCAL lock_timeout = '3s'")
         self.execute("LOCK TABLE pgmq.q_%s IN SHARE ROW EXCLUSIVE MODE" % queue)
         for _ in range(3):
-            self.audit(queue, self.rng.choice((1, 1, 3, 10)))
+            self.audit(queue, self.rng.choice((1, 1, 1, 6)))
         # Some will have waited too long the next time
         if self.shared.depth[ALL_QUEUES.index(queue)] < DEPTH:
             self.send(queue, 5, 0, {"x-pgmq-priority": self.rng.randrange(10)})
