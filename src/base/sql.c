@@ -142,6 +142,22 @@ row_text(uint64 row, int column)
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
+/*
+ * Before rows of a user's table are read as Datums: its owner can have given a column another type, and the
+ * server then finds another function or operator for the statement.
+ */
+void
+rows_require_types(const Oid *types, int count)
+{
+	int			i;
+
+	for (i = 0; i < count; i++)
+		if (TupleDescAttr(SPI_tuptable->tupdesc, i)->atttypid != types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("the queue's table does not have the columns of a queue")));
+}
+
 /* InvalidOid for NULL; the column is an oid */
 Oid
 row_oid(uint64 row, int column)

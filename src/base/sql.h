@@ -19,6 +19,7 @@ extern SPIPlanPtr run_prepare(const char *sql, int nargs, Oid *types);
 extern uint64 run_prepared(SPIPlanPtr plan, Datum *values, const char *nulls, Snapshot snapshot, bool read_only);
 extern uint64 run_with_texts(const char *sql, int nargs, const char *const *args);
 extern char *run_for_text(const char *sql, int nargs, const char *const *args);
+extern void rows_require_types(const Oid *types, int count);
 extern char *row_text(uint64 row, int column);
 extern Oid	row_oid(uint64 row, int column);
 

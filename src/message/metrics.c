@@ -52,6 +52,7 @@ policed_value(int column, bool *isnull)
 static void
 count_policed_messages(const QueueName *name, Counts *counts)
 {
+	static const Oid types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Oid			type = TIMESTAMPTZOID;
 	Datum		now;
 	bool		isnull;
@@ -63,6 +64,7 @@ count_policed_messages(const QueueName *name, Counts *counts)
 	if (SPI_execute_with_args(name_expand(POLICED_SQL, name), 1, &type, &now, NULL, false, 0) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(SPI_result));
+	rows_require_types(types, lengthof(types));
 	counts->messages = DatumGetInt64(policed_value(1, &isnull));
 	counts->visible = DatumGetInt64(policed_value(2, &isnull));
 	counts->newest = DatumGetTimestampTz(policed_value(3, &isnull));

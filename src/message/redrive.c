@@ -134,6 +134,7 @@ compare_candidates(const void *a, const void *b)
 static void
 find_candidates(Redrive *redrive)
 {
+	static const Oid found_types[] = {INT8OID, TEXTOID};
 	Oid			types[] = {TIMESTAMPTZOID, INT8ARRAYOID, TEXTARRAYOID, INT8OID};
 	Datum		values[lengthof(types)];
 	char		nulls[] = {' ', ' ', ' ', ' ', '\0'};
@@ -150,6 +151,7 @@ find_candidates(Redrive *redrive)
 	plan = run_prepare(name_expand(FIND_SQL, &redrive->name), lengthof(types), types);
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
 	count = run_prepared(plan, values, nulls, InvalidSnapshot, false);
+	rows_require_types(found_types, lengthof(found_types));
 	redrive->candidates = palloc_extended(sizeof(Candidate) * (count + 1), MCXT_ALLOC_HUGE);
 	for (i = 0; i < count; i++)
 		take_candidate(redrive, i);
@@ -173,6 +175,7 @@ ids_of(const Candidate *candidates, int count)
 static int64
 send_back(const Redrive *redrive, const Candidate *candidates, int count)
 {
+	static const Oid taken_types[] = {JSONBARRAYOID, JSONBARRAYOID, INT8OID};
 	Oid			type = INT8ARRAYOID;
 	Datum		ids = ids_of(candidates, count);
 	SPIPlanPtr	plan = run_prepare(name_expand(TAKE_SQL, &redrive->name), 1, &type);
@@ -187,6 +190,7 @@ send_back(const Redrive *redrive, const Candidate *candidates, int count)
 	effect_taking(&redrive->name, count);
 	if (run_prepared(plan, &ids, NULL, InvalidSnapshot, false) != 1)
 		elog(ERROR, "unexpected number of rows");
+	rows_require_types(taken_types, lengthof(taken_types));
 	for (i = 0; i < 3; i++)
 		row[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &nulls[i]);
 	taken = DatumGetInt64(row[2]);

@@ -132,6 +132,7 @@ value_of(int column, bool *isnull)
 static void
 count_policed_messages(const QueueName *name, Oid queue, Status *status)
 {
+	static const Oid types[] = {INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID};
 	bool		isnull;
 	Datum		oldest;
 
@@ -139,6 +140,7 @@ count_policed_messages(const QueueName *name, Oid queue, Status *status)
 	SPI_connect();
 	run_for_row(name_expand(psprintf(POLICED_SQL, has_settled(queue) ? NOT_SETTLED : ""), name),
 				TIMESTAMPTZOID, TimestampTzGetDatum(status->now));
+	rows_require_types(types, lengthof(types));
 	status->ready = DatumGetInt64(value_of(1, &isnull));
 	status->stuck = DatumGetInt64(value_of(2, &isnull));
 	status->in_flight = DatumGetInt64(value_of(3, &isnull));
