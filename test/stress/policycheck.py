@@ -490,7 +490,7 @@ class PolicyChecker:
                 # No time at all is no lease
                 since, until = (entry.taken, entry.vt) if entry.seconds else (None, None)
             elif entry.kind == "touch" and since and entry.outcome == "true":
-                until = max(until, entry.began + entry.seconds)
+                until = entry.began + entry.seconds     # which can be earlier than before
             elif since and entry.kind != "touch" and entry.outcome in ("true", "retry", "dead"):
                 yield since, min(until, entry.began)
                 since = None
