@@ -4,6 +4,7 @@ To add a policy, add a line to POLICIES; to add an operation, a function to OPER
 messages, a line to DEPTHS.
 """
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -54,13 +55,16 @@ def send_batch(conn, queue, _):
     conn.execute("SELECT pgmq.send_batch(%s, array_fill(%s::jsonb, '{100}'))", (queue, BODY)).fetchall()
 
 
+KEYS = itertools.count()
+
+
+def send_unique_both(conn, queue, _):
+    conn.execute("SELECT * FROM pgmq.send_unique(%s, %s, %s)", (queue, BODY, str(next(KEYS)))).fetchall()
+
+
 def send_unique(conn, queue, state):
     """Without the policy a plain send"""
-    if queue == PLAIN:
-        send(conn, queue, state)
-        return
-    state["key"] = state.get("key", 0) + 1
-    conn.execute("SELECT * FROM pgmq.send_unique(%s, %s, %s)", (queue, BODY, str(state["key"]))).fetchall()
+    (send if queue == PLAIN else send_unique_both)(conn, queue, state)
 
 
 def send_level(conn, queue, _):
@@ -100,6 +104,7 @@ OPERATIONS = {
     "send": (send, 2000),
     "send_batch": (send_batch, 20),
     "send_unique": (send_unique, 1000),
+    "send_unique_both": (send_unique_both, 1000),
     "send_level": (send_level, 2000),
     "send_levels": (send_levels, 100),
     "read": (read, 1000),
@@ -109,8 +114,8 @@ OPERATIONS = {
 }
 
 
-def connect():
-    conn = psycopg.connect(autocommit=True)
+def connect(**where):
+    conn = psycopg.connect(autocommit=True, **where)
     conn.prepare_threshold = 0
     return conn
 
@@ -122,10 +127,11 @@ def make_queue(conn, queue, settings):
         conn.execute("SELECT pgmq.set_policy(%s, " + settings + ")", (queue,))
 
 
-def fill(conn, queue, messages):
+def fill(conn, queue, messages, headers=None):
     for start in range(0, messages, 10000):
-        conn.execute("SELECT count(*) FROM pgmq.send_batch(%s, array_fill(%s::jsonb, %s::int[]))",
-                     (queue, BODY, [min(10000, messages - start)]))
+        some = [min(10000, messages - start)]
+        conn.execute("SELECT count(*) FROM pgmq.send_batch(%s, array_fill(%s::jsonb, %s::int[]), array_fill(%s::jsonb, %s::int[]))",
+                     (queue, BODY, some, headers, some))
 
 
 def cpu_of(conn, function, queue, calls):
@@ -152,7 +158,7 @@ def compare(name, operation, conn, rounds, calls, prepare):
             cost[queue] = cpu_of(conn, function, queue, calls)
         pairs.append((cost[PLAIN], cost[POLICY]))
     pairs = pairs[1:]           # the first one has warmed up
-    print("%-14s %-11s %8.1f us without, %8.1f us with it: %.2f"
+    print("%-18s %-16s %8.1f us without, %8.1f us with it: %.2f"
           % (name, operation, statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs),
              statistics.median(p[1] / p[0] for p in pairs)), flush=True)
 
@@ -183,11 +189,11 @@ def measure(name, operation, rounds):
 # ---- many messages in front ----
 
 INSERT = ("INSERT INTO pgmq.q_bench_policy (enqueued_at, vt, read_ct, message{column})"
-          " SELECT {at}, {vt}, {read_ct}, '" + BODY + "'{value} FROM generate_series(1, {count}) AS g")
+          " SELECT {at}, {vt}, {read_ct}, '{body}'{value} FROM generate_series(1, {count}) AS g")
 
 
 def insert(conn, count, at="now()", vt="now()", read_ct=0, column="", value=""):
-    conn.execute(INSERT.format(at=at, vt=vt, read_ct=read_ct, column=column, value=value, count=count))
+    conn.execute(INSERT.format(at=at, vt=vt, read_ct=read_ct, column=column, value=value, count=count, body=BODY))
 
 
 def in_front_low(conn, count):
@@ -206,7 +212,8 @@ def in_front_keys(conn, count):
 
 
 def in_front_leased(conn, count):
-    insert(conn, count, vt="now() + interval '1 hour'", read_ct=1)
+    # Below the limit, which is a million at most
+    insert(conn, count * 9 // 10, vt="now() + interval '1 hour'", read_ct=1)
 
 
 def in_front_exhausted(conn, count):
@@ -248,7 +255,7 @@ def move_dead(conn, name):
                 first = len(wall)
     for values in cpu, wall:
         values.sort()
-    print("%-14s %d calls have moved all, call %d found a live message; milliseconds of CPU: median %.1f, 99%% below %.1f,"
+    print("%-18s %d calls have moved all, call %d found a live message; milliseconds of CPU: median %.1f, 99%% below %.1f,"
           " at most %.1f; by the clock: %.1f, %.1f, %.1f"
           % ((name, len(wall), first) + tuple(v[int(len(v) * part) - (part == 1)] for v in (cpu, wall)
                                               for part in (0.5, 0.99, 1))), flush=True)
@@ -259,18 +266,20 @@ def deep(name, count, rounds):
     settings, in_front, operations = DEPTHS[name]
     conn = connect()
     make_queue(conn, "bench_dead", "")
-    for queue, many in ((PLAIN, 1000), (POLICY, count)):
+    for queue, many in ((PLAIN, AVAILABLE), (POLICY, count)):
         make_queue(conn, queue, settings.format(many))
     in_front(conn, count)
     if in_front in (in_front_exhausted, in_front_expired):
         insert(conn, AVAILABLE)
         move_dead(conn, name)
-    insert(conn, AVAILABLE, column=", pgmq_rank" if "priority" in settings else "",
-           value=", %d" % 0 if "priority" in settings else "")
+    fill(conn, POLICY, AVAILABLE, LEVEL if "priority" in settings else None)
     conn.execute("ANALYZE pgmq.q_bench_policy")
-    fill(conn, PLAIN, 1000 if name == "over" else AVAILABLE)
+    # Until the queue is as long as it may be: a send removes a hundred more than it needs
+    for _ in range(AVAILABLE // 50 if name == "over" else 0):
+        send(conn, POLICY, None)
+    fill(conn, PLAIN, AVAILABLE, LEVEL if "priority" in settings else None)
     for operation in operations:
-        compare(name + " in front" if name != "over" else name, operation, conn, rounds,
+        compare(name + " in front", operation, conn, rounds,
                 DEEP_CALLS.get(operation, 100), lambda queue: None)
     conn.close()
 
@@ -304,18 +313,76 @@ def crowd(scratch, seconds, settings):
     conn.close()
 
 
+# ---- a queue without policies, in this version and in an earlier one ----
+
+NO_POLICY = {
+    "send": ("SELECT pgmq.send('q', '" + BODY + "'::jsonb)", 0),
+    "send_batch(100)": ("SELECT pgmq.send_batch('q', array_fill('" + BODY + "'::jsonb, '{100}'))", 0),
+    "read(1)": ("SELECT * FROM pgmq.read('q', 600, 1)", 1),
+    "read(100)": ("SELECT * FROM pgmq.read('q', 600, 100)", 100),
+    "read_grouped(1)": ("SELECT * FROM pgmq.read_grouped('q', 600, 1)", 1),
+    "pop": ("SELECT * FROM pgmq.pop('q')", 1),
+    "delete": ("SELECT pgmq.delete('q', nextval('bench_id'))", 1),
+    "archive": ("SELECT pgmq.archive('q', nextval('bench_id'))", 1),
+    "set_vt": ("SELECT * FROM pgmq.set_vt('q', nextval('bench_id'), 60)", 1),
+}
+
+
+def buffers_of(conn, query):
+    plan = conn.execute("EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) " + query).fetchone()[0][0]["Plan"]
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], plan["WAL Records"]
+
+
+def refill(conn, messages):
+    conn.execute("SELECT pgmq.drop_queue('q')")
+    conn.execute("SELECT pgmq.create('q')")
+    conn.execute("SELECT setval('bench_id', 1, false)")
+    conn.execute("SELECT pgmq.create_fifo_index('q')")
+    conn.execute("SELECT count(*) FROM (SELECT pgmq.send('q', %s, jsonb_build_object('x-pgmq-group', g::text))"
+                 " FROM generate_series(1, %s) AS g) AS s", (BODY, messages))
+
+
+def no_policy(before_host, rounds):
+    conns = connect(), connect(host=before_host)
+    conns[1].execute("CREATE EXTENSION pgmq")
+    for conn in conns:
+        conn.execute("CREATE SEQUENCE bench_id")
+    for name, (query, taken) in NO_POLICY.items():
+        calls = 20 if "100" in name else 300
+        cpu, buffers = [], []
+        for number in range(rounds + 1):
+            order = conns if number % 2 else conns[::-1]
+            for conn in order:
+                refill(conn, taken * (calls + 60) + 10)
+            cost = {conn: cpu_of(conn, lambda conn, *_: conn.execute(query).fetchall(), None, calls) for conn in order}
+            cpu.append(cost[conns[0]] / cost[conns[1]])
+            buffers += zip(*[[buffers_of(conn, query) for _ in range(20)] for conn in conns])
+        print("no policy, %-16s buffers %d before, %d now; WAL records %d, %d; CPU: %.2f"
+              % (name, statistics.median(b[1][0] for b in buffers), statistics.median(b[0][0] for b in buffers),
+                 statistics.median(b[1][1] for b in buffers), statistics.median(b[0][1] for b in buffers),
+                 statistics.median(cpu[1:])), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--scratch", required=True)
     parser.add_argument("--only")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--messages", type=int, default=1000000)
+    parser.add_argument("--before")
+    parser.add_argument("--before-host")
     args = parser.parse_args()
-    only = args.only.split(",") if args.only else list(POLICIES) + ["crowd"]
+    only = args.only.split(",") if args.only else ["before", *POLICIES, *DEPTHS, "crowd"]
     connect().execute("CREATE EXTENSION pgmq")
+    if args.before_host and "before" in only:
+        no_policy(args.before_host, args.rounds)
     for name, (_, operations) in POLICIES.items():
         for operation in operations if name in only else ():
             measure(name, operation, args.rounds)
+    for name in DEPTHS:
+        if name in only:
+            deep(name, args.messages, args.rounds)
     if "crowd" in only:
         for settings in ("rate_limit => 1000", "max_in_flight => 16"):
             crowd(args.scratch, args.seconds, settings)
