@@ -20,6 +20,12 @@
 /* How often a read goes from one source to another for the sake of the order */
 #define WAITED_TURNS 16
 
+/*
+ * A scan looks at all entries of a page that are in its range.  The oldest fresh message is
+ * mostly among so many ids, so they are a range of their own.
+ */
+#define FIRST_IDS 32
+
 typedef struct Source
 {
 	Leaf	   *leaf;			/* or NULL */
@@ -46,6 +52,7 @@ typedef struct WaitedWalk
 	int64		first;			/* the keys of the first one and the last one */
 	int64		last;
 	TimestampTz since;			/* when the first one began to wait */
+	bool		ended;			/* before the end of the range */
 } WaitedWalk;
 
 static bool
@@ -54,7 +61,8 @@ visit(const PlaceRow *row, void *arg)
 	WaitedWalk *walk = arg;
 	TimestampTz since = walk->fresh ? row->enqueued_at : row->key;
 
-	if (since > walk->until)
+	walk->ended = since > walk->until;
+	if (walk->ended)
 		return false;
 	if (!slot_is_takeable(row->slot))
 		return true;
@@ -64,7 +72,8 @@ visit(const PlaceRow *row, void *arg)
 		walk->since = since;
 	}
 	walk->last = row->key;
-	return walk->found < walk->limit;
+	walk->ended = walk->found >= walk->limit;
+	return !walk->ended;
 }
 
 static void
@@ -72,6 +81,7 @@ walk_source(const Horizon *h, const Source *source, WaitedWalk *walk)
 {
 	Relation	rel = h->table.rel;
 	const Place *place = &h->table.place;
+	int64		from = source->from;
 	Snapshot	snapshot;
 
 	walk->fresh = source->fresh;
@@ -82,8 +92,14 @@ walk_source(const Horizon *h, const Source *source, WaitedWalk *walk)
 		place = &source->leaf->description.place;
 	}
 	snapshot = look_snapshot();
-	place_walk(rel, place, snapshot, source->fresh, source->from,
-			   source->fresh ? PG_INT64_MAX : walk->until, visit, walk);
+	if (source->fresh && from < PG_INT64_MAX - FIRST_IDS)
+	{
+		place_walk(rel, place, snapshot, true, from, from + FIRST_IDS, visit, walk);
+		from += FIRST_IDS + 1;
+	}
+	if (!walk->ended)
+		place_walk(rel, place, snapshot, source->fresh, from,
+				   source->fresh ? PG_INT64_MAX : walk->until, visit, walk);
 	UnregisterSnapshot(snapshot);
 	if (source->leaf != NULL)
 		table_close(rel, AccessShareLock);
