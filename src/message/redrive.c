@@ -6,9 +6,9 @@
  *
  * 1. The messages are chosen and locked in the order of their ids.  Those that are hidden
  *	  or locked by another transaction stay.
- * 2. Without a destination, a message goes to the queue that its header names, if the
- *	  policy of that queue names this dead-letter queue today.  Every sender can write
- *	  such a header, so a header alone opens no queue.
+  * 2. Without a destination, a message goes to the queue that its header names, if the
+ *	  policy of that queue names this dead-letter queue today, and both have one owner.
+ *	  Every sender can write such a header, so a header alone opens no queue.
  * 3. They are deleted here and sent there, each destination in its turn, in the order of
  *	  their ids.  So the new ids are in the order of the old ones.
  * 4. A destination is a queue like any other: its max_length, priority and triggers count.
@@ -29,15 +29,19 @@
 
 PG_FUNCTION_INFO_V1(pgmq_redrive);
 
-/* Sent together, so that memory holds no more */
+/*
+ * Sent together, so that memory holds no more.  The size counts as it is stored, which can be compressed a
+ * hundred times.
+ */
 #define REDRIVE_MESSAGES 1000
+#define REDRIVE_BYTES 4000000
 
 #define ORIGIN \
 	"pg_catalog.lower(headers OPERATOR(pg_catalog.->>) 'x-dlq-origin-queue'::pg_catalog.text)"
 
 /* $1 now, $2 the only ids or NULL, $3 the only origins or NULL, $4 how many */
 #define FIND_SQL \
-	"SELECT msg_id, " ORIGIN " FROM {queue}" \
+	"SELECT msg_id, " ORIGIN ", pg_catalog.pg_column_size(message) FROM {queue}" \
 	" WHERE (vt OPERATOR(pg_catalog.<=) $1 OR vt OPERATOR(pg_catalog.=) enqueued_at)" \
 	" AND ($2 IS NULL OR msg_id OPERATOR(pg_catalog.=) ANY ($2))" \
 	" AND ($3 IS NULL OR " ORIGIN " OPERATOR(pg_catalog.=) ANY ($3))" \
@@ -67,6 +71,7 @@ PG_FUNCTION_INFO_V1(pgmq_redrive);
 typedef struct Candidate
 {
 	int64		msg_id;
+	int32		size;			/* of its body */
 	QueueName	destination;
 } Candidate;
 
@@ -81,6 +86,16 @@ typedef struct Redrive
 } Redrive;
 
 /* ---- which messages, and where they go ---- */
+
+/* As a move requires it.  A policy can name a queue of the future, of whatever owner. */
+static bool
+has_same_owner(const char *origin, const QueueName *name)
+{
+	QueueName	queue;
+	Oid			relid = name_try_canonical(cstring_to_text(origin), &queue) ? queue_relid(&queue, QUEUE_TABLE) : InvalidOid;
+
+	return OidIsValid(relid) && owner_of(relid) == owner_of(queue_relid(name, QUEUE_TABLE));
+}
 
 /* The queues that have this dead-letter queue, as a text[]; in lower case */
 static Datum
@@ -100,7 +115,7 @@ origins_of(const QueueName *name)
 	{
 		char	   *origin = row_text(i, 1);
 
-		if (origin != NULL && strcmp(origin, canonical) != 0)
+		if (origin != NULL && strcmp(origin, canonical) != 0 && has_same_owner(origin, name))
 			origins[norigins++] = CStringGetTextDatum(origin);
 	}
 	return PointerGetDatum(construct_array(origins, norigins, TEXTOID, -1, false, TYPALIGN_INT));
@@ -113,6 +128,7 @@ take_candidate(Redrive *redrive, uint64 row)
 	bool		isnull;
 
 	candidate->msg_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull));
+	candidate->size = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 3, &isnull));
 	if (redrive->destination != NULL)
 		candidate->destination = *redrive->destination;
 	else if (!name_try_canonical(cstring_to_text(row_text(row, 2)), &candidate->destination))
@@ -134,7 +150,7 @@ compare_candidates(const void *a, const void *b)
 static void
 find_candidates(Redrive *redrive)
 {
-	static const Oid found_types[] = {INT8OID, TEXTOID};
+	static const Oid found_types[] = {INT8OID, TEXTOID, INT4OID};
 	Oid			types[] = {TIMESTAMPTZOID, INT8ARRAYOID, TEXTARRAYOID, INT8OID};
 	Datum		values[lengthof(types)];
 	char		nulls[] = {' ', ' ', ' ', ' ', '\0'};
@@ -206,6 +222,20 @@ send_back(const Redrive *redrive, const Candidate *candidates, int count)
 	return taken;
 }
 
+/* How many of them to send together, at least one */
+static int
+next_step(const Candidate *candidates, uint64 count)
+{
+	int64		bytes = candidates->size;
+	int			step = 1;
+
+	while (step < REDRIVE_MESSAGES && step < count &&
+		   strcmp(candidates[step].destination.canonical, candidates->destination.canonical) == 0 &&
+		   (bytes += candidates[step].size) <= REDRIVE_BYTES)
+		step++;
+	return step;
+}
+
 static int64
 run(Redrive *redrive)
 {
@@ -217,11 +247,8 @@ run(Redrive *redrive)
 	while (first < redrive->count)
 	{
 		const Candidate *candidates = &redrive->candidates[first];
-		int			count = 1;
+		int			count = next_step(candidates, redrive->count - first);
 
-		while (count < REDRIVE_MESSAGES && first + count < redrive->count &&
-			   strcmp(candidates[count].destination.canonical, candidates->destination.canonical) == 0)
-			count++;
 		CHECK_FOR_INTERRUPTS();
 		/* What one step needs goes with its call: the candidates are in this one's memory */
 		SPI_connect();

@@ -120,8 +120,9 @@ keys_make(const QueueName *name)
 	Oid			queue = queue_relid(name, QUEUE_TABLE);
 	Oid			owner = owner_of(queue);
 	OwnerScope	scope;
+	KeysTable	existing;
 
-	if (OidIsValid(queue_relid(name, KEYS_TABLE)))
+	if (keys_lock(name, &existing))
 		return;
 	require_create(name, owner);
 	owner_begin(owner, &scope);

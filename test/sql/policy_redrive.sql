@@ -129,3 +129,36 @@ SELECT pgmq.redrive('back_dead'), pgmq.redrive('back_dead', max_messages => 5000
 SELECT count(*), sum((msg_id = message::bigint)::int) FROM pgmq.q_back;
 SELECT pgmq.drop_queue('back'), pgmq.drop_queue('back_dead');
 DROP EXTENSION pg_partman;
+-- A policy that names a queue of the future: the origin is another owner's, so a forged header opens nothing
+CREATE ROLE regress_trap;
+GRANT USAGE, CREATE ON SCHEMA pgmq TO regress_trap;
+GRANT SELECT, INSERT ON pgmq.meta TO regress_trap;
+SET ROLE regress_trap;
+SELECT pgmq.create('trap'), pgmq.create('back_dead');
+SELECT pgmq.set_policy('trap', dead_letter_queue => 'back_dead');
+SELECT pgmq.drop_queue('back_dead');
+GRANT ALL ON pgmq.q_trap TO PUBLIC;
+RESET ROLE;
+SELECT pgmq.create('back_dead');
+SELECT pgmq.send('back_dead', '1', '{"x-dlq-origin-queue": "trap"}'::jsonb);
+SELECT pgmq.redrive('back_dead'), (SELECT count(*) FROM pgmq.q_trap);
+SELECT pgmq.redrive('back_dead', 'trap');
+SELECT pgmq.drop_queue('trap'), pgmq.drop_queue('back_dead');
+DROP OWNED BY regress_trap;
+DROP ROLE regress_trap;
+-- many large bodies in one call: together they would be larger than an array can be
+SELECT pgmq.create('back'), pgmq.create('back_dead');
+SELECT pgmq.set_policy('back', dead_letter_queue => 'back_dead');
+SELECT count(*) FROM pgmq.send_batch('back_dead', ARRAY(SELECT to_jsonb(repeat('a', 11000000)) FROM generate_series(1, 50)),
+	array_fill('{"x-dlq-origin-queue": "back"}'::jsonb, ARRAY[50]));
+SELECT count(*) FROM pgmq.send_batch('back_dead', ARRAY(SELECT to_jsonb(repeat('a', 11000000)) FROM generate_series(1, 50)),
+	array_fill('{"x-dlq-origin-queue": "back"}'::jsonb, ARRAY[50]));
+SELECT pgmq.redrive('back_dead');
+SELECT count(*), min(length(message::text)) FROM pgmq.q_back;
+SELECT pgmq.drop_queue('back'), pgmq.drop_queue('back_dead');
+-- a table of that name that send_unique() did not make
+SELECT pgmq.create('back');
+CREATE TABLE pgmq.k_back (x integer);
+SELECT pgmq.set_policy('back', dedup_window => '1 hour');
+DROP TABLE pgmq.k_back;
+SELECT pgmq.drop_queue('back');
