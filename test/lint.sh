@@ -18,11 +18,11 @@ lint() {
 }
 
 # While a session holds a spinlock others spin: a few assignments, nothing that can fail or asks the system,
-# no loop but one over the slots of a bucket, and no way out but the release
-SPINLOCKS='/SpinLockAcquire\(|= slots_lock\(/ { held = 1 }
-held && (/ereport|elog|alloc|ticks\(|GetCurrent|CHECK_FOR_INTERRUPTS|LWLock|SetLatch|return|PG_TRY|(while|do) *[({]?$|while \(/ ||
-	(/for \(/ && !/SLOTS_PER_BUCKET/)) { print FILENAME ":" FNR ": under a spinlock:" $0; bad = 1 }
-/SpinLockRelease\(|slots_unlock\(/ { held = 0 }
+# no loop but one over the slots of a bucket or the ten ranks, and no way out but the release.  A function lock_slot() returns with one.
+SPINLOCKS='/SpinLockAcquire\(|= \*?(slots_lock|lock_slot)\(/ { held = 1 }
+held && !/^\treturn slot;/ && (/ereport|elog|alloc|ticks\(|GetCurrent|CHECK_FOR_INTERRUPTS|LWLock|SetLatch|return|PG_TRY|(while|do) *[({]?$|while \(/ ||
+	(/for \(/ && !/SLOTS_PER_BUCKET|RANKS/)) { print FILENAME ":" FNR ": under a spinlock:" $0; bad = 1 }
+/SpinLockRelease\(|slots_unlock\(|^}/ { held = 0 }
 END { exit bad }'
 
 # What readers trip over in the pages, the comments, the errors and the comments of SQL objects, and links that lead

@@ -8,31 +8,22 @@
 
 #include "base/slots.h"
 
-Size
-slots_size(int nbuckets, int per_bucket, Size slot_size)
-{
-	return slots_bucket_size(per_bucket, slot_size) * nbuckets;
-}
-
-/* An empty table */
 void
-slots_init(void *memory, int nbuckets, int per_bucket, Size slot_size)
+slots_init_buckets(void *memory, int nbuckets, Size bucket_size)
 {
-	SlotTable	table = {memory, nbuckets, per_bucket, slot_size};
 	int			i;
 
-	memset(memory, 0, slots_size(nbuckets, per_bucket, slot_size));
+	memset(memory, 0, bucket_size * nbuckets);
 	for (i = 0; i < nbuckets; i++)
-		SpinLockInit(&slots_bucket(&table, i)->mutex);
+		SpinLockInit(&((SlotBucket *) ((char *) memory + bucket_size * i))->mutex);
 }
 
-/* One of this session alone, for those that can't have a shared one */
 void *
-slots_private(int nbuckets, int per_bucket, Size slot_size)
+slots_private_buckets(int nbuckets, Size bucket_size)
 {
-	void	   *memory = MemoryContextAlloc(TopMemoryContext, slots_size(nbuckets, per_bucket, slot_size));
+	void	   *memory = MemoryContextAlloc(TopMemoryContext, bucket_size * nbuckets);
 
-	slots_init(memory, nbuckets, per_bucket, slot_size);
+	slots_init_buckets(memory, nbuckets, bucket_size);
 	return memory;
 }
 

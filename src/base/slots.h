@@ -19,8 +19,10 @@
 #include "common/hashfn.h"
 #include "storage/spin.h"
 
-/* The usual number */
+/* A file defines this before it includes this header, if its buckets must be larger */
+#ifndef SLOTS_PER_BUCKET
 #define SLOTS_PER_BUCKET 4
+#endif
 
 /* Unique in the cluster: the database is a part of what was hashed, or of the number */
 typedef struct SlotKey
@@ -48,16 +50,14 @@ typedef struct SlotTable
 {
 	char	   *buckets;		/* NULL: there is none */
 	int			nbuckets;
-	int			per_bucket;
 	Size		slot_size;
 } SlotTable;
 
 /* Whether another key may have the slot now; called under the spinlock */
 typedef bool (*SlotMayGo) (const void *slot, int64 now);
 
-extern Size slots_size(int nbuckets, int per_bucket, Size slot_size);
-extern void slots_init(void *memory, int nbuckets, int per_bucket, Size slot_size);
-extern void *slots_private(int nbuckets, int per_bucket, Size slot_size);
+extern void slots_init_buckets(void *memory, int nbuckets, Size bucket_size);
+extern void *slots_private_buckets(int nbuckets, Size bucket_size);
 extern SlotKey slots_hash(const void *name, int length, uint64 seed);
 
 /* Of a number that is unique in the cluster, and not 0 */
@@ -68,15 +68,35 @@ slots_key(uint64 number)
 }
 
 static inline Size
-slots_bucket_size(int per_bucket, Size slot_size)
+slots_bucket_size(Size slot_size)
 {
-	return MAXALIGN(sizeof(SlotBucket)) + MAXALIGN(slot_size) * per_bucket;
+	return MAXALIGN(sizeof(SlotBucket)) + MAXALIGN(slot_size) * SLOTS_PER_BUCKET;
+}
+
+static inline Size
+slots_size(int nbuckets, Size slot_size)
+{
+	return slots_bucket_size(slot_size) * nbuckets;
+}
+
+/* An empty table */
+static inline void
+slots_init(void *memory, int nbuckets, Size slot_size)
+{
+	slots_init_buckets(memory, nbuckets, slots_bucket_size(slot_size));
+}
+
+/* One of this session alone, for those that can't have a shared one */
+static inline void *
+slots_private(int nbuckets, Size slot_size)
+{
+	return slots_private_buckets(nbuckets, slots_bucket_size(slot_size));
 }
 
 static inline SlotBucket *
 slots_bucket(const SlotTable *table, uint32 number)
 {
-	return (SlotBucket *) (table->buckets + slots_bucket_size(table->per_bucket, table->slot_size) * number);
+	return (SlotBucket *) (table->buckets + slots_bucket_size(table->slot_size) * number);
 }
 
 static inline void *
@@ -126,7 +146,7 @@ slots_find(const SlotTable *table, SlotBucket *bucket, const SlotKey *key)
 {
 	int			i;
 
-	for (i = 0; i < table->per_bucket; i++)
+	for (i = 0; i < SLOTS_PER_BUCKET; i++)
 	{
 		SlotHead   *slot = slots_at(table, bucket, i);
 
@@ -149,7 +169,7 @@ slots_use(const SlotTable *table, SlotBucket *bucket, const SlotKey *key,
 	int			i;
 
 	*made = slot == NULL;
-	for (i = 0; *made && i < table->per_bucket; i++)
+	for (i = 0; *made && i < SLOTS_PER_BUCKET; i++)
 	{
 		SlotHead   *other = slots_at(table, bucket, i);
 

@@ -101,12 +101,12 @@ typedef struct SweepSlot
 
 #define BUCKETS 128
 
-static SlotTable Sweeps = {NULL, BUCKETS, SLOTS_PER_BUCKET, sizeof(SweepSlot)};
+static SlotTable Sweeps = {NULL, BUCKETS, sizeof(SweepSlot)};
 
 static void
 init_sweeps(void *area)
 {
-	slots_init(area, Sweeps.nbuckets, SLOTS_PER_BUCKET, Sweeps.slot_size);
+	slots_init(area, Sweeps.nbuckets, Sweeps.slot_size);
 }
 
 /* Before the first look at a group, as starts_attach().  A session that cannot share has its own cursor. */
@@ -118,11 +118,11 @@ sweep_attach(void)
 
 	if (Sweeps.buckets != NULL)
 		return;
-	buckets = shared_segment("pgmq-sweep-v3", slots_size(Sweeps.nbuckets, SLOTS_PER_BUCKET, Sweeps.slot_size), init_sweeps,
+	buckets = shared_segment("pgmq-sweep-v3", slots_size(Sweeps.nbuckets, Sweeps.slot_size), init_sweeps,
 							 "could not allocate shared memory for the sweep over message groups",
 							 "This session sweeps on its own.", &segment);
 	if (buckets == NULL)
-		buckets = slots_private(Sweeps.nbuckets, SLOTS_PER_BUCKET, Sweeps.slot_size);
+		buckets = slots_private(Sweeps.nbuckets, Sweeps.slot_size);
 	Sweeps.buckets = buckets;
 }
 

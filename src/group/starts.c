@@ -76,14 +76,14 @@ typedef struct OwnStart
 static OwnStart Own[OWN_STARTS];
 static bool HaveOwn = false;
 
-static SlotTable Starts = {NULL, BUCKETS, SLOTS_PER_BUCKET, sizeof(StartSlot)};
+static SlotTable Starts = {NULL, BUCKETS, sizeof(StartSlot)};
 static SharedSegment *StartsSegment = NULL;
 static bool Attached = false;
 
 static void
 init_starts(void *area)
 {
-	slots_init(area, Starts.nbuckets, SLOTS_PER_BUCKET, Starts.slot_size);
+	slots_init(area, Starts.nbuckets, Starts.slot_size);
 }
 
 /*
@@ -95,7 +95,7 @@ starts_attach(void)
 {
 	if (Attached)
 		return;
-	Starts.buckets = shared_segment("pgmq-starts-v5", slots_size(Starts.nbuckets, SLOTS_PER_BUCKET, Starts.slot_size), init_starts,
+	Starts.buckets = shared_segment("pgmq-starts-v5", slots_size(Starts.nbuckets, Starts.slot_size), init_starts,
 									"could not allocate shared memory for the starts of message groups",
 									"Until the server is restarted, all sessions look at groups from the front.",
 									&StartsSegment);

@@ -105,7 +105,7 @@ enum
 	" 'x-dlq-at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp())," \
 	" 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')))"
 
-/* Of each statement there is one that waits, and one that does not */
+/* The two forms of a statement: the first waits for rows that are locked, the second skips them */
 typedef struct MoveSpecs
 {
 	PlanSpec	waits;

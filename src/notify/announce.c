@@ -83,7 +83,7 @@ static int	MaxPending = 0;
 #define KEEP_PENDING 64
 
 static AnnounceArea *Area = NULL;
-static SlotTable Slots = {NULL, 0, SLOTS_PER_BUCKET, sizeof(ChannelSlot)};
+static SlotTable Slots = {NULL, 0, sizeof(ChannelSlot)};
 
 /* ---- the slots ---- */
 
@@ -99,7 +99,7 @@ number_of_buckets(bool ample)
 static Size
 size_of_area(bool ample)
 {
-	return MAXALIGN(sizeof(AnnounceArea)) + slots_size(number_of_buckets(ample), SLOTS_PER_BUCKET, sizeof(ChannelSlot));
+	return MAXALIGN(sizeof(AnnounceArea)) + slots_size(number_of_buckets(ample), sizeof(ChannelSlot));
 }
 
 static char *
@@ -115,7 +115,7 @@ init_area(void *memory)
 
 	memset(area, 0, sizeof(*area));
 	SpinLockInit(&area->mutex);
-	slots_init(slots_of(area), number_of_buckets(shared_is_ample()), SLOTS_PER_BUCKET, sizeof(ChannelSlot));
+	slots_init(slots_of(area), number_of_buckets(shared_is_ample()), sizeof(ChannelSlot));
 }
 
 static const SharedUse announcements = {

@@ -49,7 +49,7 @@ typedef struct Slot
 	int64		not_before;
 } Slot;
 
-static SlotTable Slots = {NULL, 0, SLOTS_PER_BUCKET, sizeof(Slot)};
+static SlotTable Slots = {NULL, 0, sizeof(Slot)};
 
 /* What this transaction has changed; fixed size, because code after a commit must not allocate */
 #define MAX_CHANGES 32
@@ -77,13 +77,13 @@ number_of_buckets(bool ample)
 static Size
 size_of_buckets(bool ample)
 {
-	return slots_size(number_of_buckets(ample), SLOTS_PER_BUCKET, sizeof(Slot));
+	return slots_size(number_of_buckets(ample), sizeof(Slot));
 }
 
 static void
 init_buckets(void *area)
 {
-	slots_init(area, number_of_buckets(shared_is_ample()), SLOTS_PER_BUCKET, sizeof(Slot));
+	slots_init(area, number_of_buckets(shared_is_ample()), sizeof(Slot));
 }
 
 static const SharedUse lengths = {
@@ -111,7 +111,7 @@ attach(void)
 	if (buckets == NULL)
 	{
 		Slots.nbuckets = number_of_buckets(false);
-		buckets = slots_private(Slots.nbuckets, SLOTS_PER_BUCKET, sizeof(Slot));
+		buckets = slots_private(Slots.nbuckets, sizeof(Slot));
 	}
 	Slots.buckets = buckets;
 }
@@ -299,9 +299,11 @@ length_reserve(const QueueName *name, const QueuePolicy *policy, int64 count, bo
 	attach();
 	for (;;)
 	{
+		int64		now = ticks();
+
 		slot = lock_slot(&key, &bucket);
 		over = Max(slot->rows - removed_here(slot) + count - policy->max_length, 0);
-		if (estimated || over_too || !is_due(slot, over > 0, ticks()))
+		if (estimated || over_too || !is_due(slot, over > 0, now))
 			break;
 		slots_unlock(bucket);
 		if (!estimate(relid, &key))

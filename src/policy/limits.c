@@ -54,17 +54,17 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 
+/*
+ * A queue whose bucket is full cannot be read.  So the buckets are large, and the table has twice
+ * as many slots as we promise: then a queue finds its bucket full once in some thousand such tables.
+ */
+#define SLOTS_PER_BUCKET 32
 #include "base/base.h"
 #include "queue/queue.h"
 #include "policy/limits.h"
 #include "policy/policy.h"
 #include "policy/values.h"
 
-/*
- * A queue whose bucket is full cannot be read.  So the buckets are large, and the table has twice
- * as many slots as we promise: then a queue finds its bucket full once in some thousand such tables.
- */
-#define SLOTS_IN_BUCKET 32
 #define AMPLE_BUCKETS 128
 #define SCANT_BUCKETS 4
 
@@ -106,7 +106,7 @@ typedef struct Slot
 	TimestampTz next_count_at;
 } Slot;
 
-static SlotTable Slots = {NULL, 0, SLOTS_IN_BUCKET, sizeof(Slot)};
+static SlotTable Slots = {NULL, 0, sizeof(Slot)};
 
 /* Calls of this session at work: a trigger can call another one */
 #define MAX_CALLS 32
@@ -149,13 +149,13 @@ number_of_buckets(bool ample)
 static Size
 size_of_buckets(bool ample)
 {
-	return slots_size(number_of_buckets(ample), SLOTS_IN_BUCKET, sizeof(Slot));
+	return slots_size(number_of_buckets(ample), sizeof(Slot));
 }
 
 static void
 init_buckets(void *area)
 {
-	slots_init(area, number_of_buckets(shared_is_ample()), SLOTS_IN_BUCKET, sizeof(Slot));
+	slots_init(area, number_of_buckets(shared_is_ample()), sizeof(Slot));
 }
 
 static const SharedUse limits = {
@@ -489,8 +489,8 @@ end_call(int number, int64 used, TimestampTz until)
 }
 
 /*
- * The queue gets a limit.  That fails if it cannot be kept now: whoever sets it should learn
- * that, not those who read.  Of a new rate, what was handed out before does not count: the first
+ * The queue gets a limit.  That fails if it cannot be kept now: the caller that sets it should
+ * learn that, and not only those that read.  Of a new rate, what was handed out before does not count: the first
  * period begins with all its messages, also if the server has just started.
  */
 void

@@ -15,7 +15,7 @@
 #define AMPLE_BUCKETS 1024
 #define SCANT_BUCKETS 16
 
-static SlotTable Positions = {NULL, 0, SLOTS_PER_BUCKET, sizeof(Slot)};
+static SlotTable Positions = {NULL, 0, sizeof(Slot)};
 
 static int
 number_of_buckets(bool ample)
@@ -26,13 +26,13 @@ number_of_buckets(bool ample)
 static Size
 size_of_buckets(bool ample)
 {
-	return slots_size(number_of_buckets(ample), SLOTS_PER_BUCKET, sizeof(Slot));
+	return slots_size(number_of_buckets(ample), sizeof(Slot));
 }
 
 static void
 init_buckets(void *area)
 {
-	slots_init(area, number_of_buckets(shared_is_ample()), SLOTS_PER_BUCKET, sizeof(Slot));
+	slots_init(area, number_of_buckets(shared_is_ample()), sizeof(Slot));
 }
 
 static const SharedUse positions = {
@@ -61,7 +61,7 @@ positions_attach(void)
 	if (buckets == NULL)
 	{
 		Positions.nbuckets = number_of_buckets(false);
-		buckets = slots_private(Positions.nbuckets, SLOTS_PER_BUCKET, sizeof(Slot));
+		buckets = slots_private(Positions.nbuckets, sizeof(Slot));
 	}
 	Positions.buckets = buckets;
 }
