@@ -6,8 +6,8 @@
  *
  * 1. The messages are chosen and locked in the order of their ids.  Those that are hidden
  *	  or locked by another transaction stay.
-  * 2. Without a destination, a message goes to the queue that its header names, if the
- *	  policy of that queue names this dead-letter queue today, and both have one owner.
+  * 2. Without a destination, a message goes to the queue that its header names.  The policy of
+ *	  that queue must name this dead-letter queue today, and both must have one owner.
  *	  Every sender can write such a header, so a header alone opens no queue.
  * 3. They are deleted here and sent there, each destination in its turn, in the order of
  *	  their ids.  So the new ids are in the order of the old ones.
