@@ -138,6 +138,7 @@ class PolicyChecker:
         self.violations = collections.defaultdict(list)
         self.seen = collections.Counter()
         self.messages = {}      # (queue, msg_id) -> Message
+        self.beside = {}        # a message that was leased beyond the limit -> the others that were leased then
         self.max_reads = self.timeline()
         self.paused = self.pauses()
 
@@ -481,38 +482,52 @@ class PolicyChecker:
                     self.violate("rate", None, "%d messages in %d periods from %.3f" % (count, periods, since))
 
     def leases(self, message):
-        """From when to when it was leased at least"""
-        since = until = None
+        """From when to when it was leased at least, and by which read or touch"""
+        since = until = by = None
         for entry in message.entries:
             if entry.kind == "read":
-                if since:
-                    yield since, min(until, entry.began)
+                if by:
+                    yield since, min(until, entry.began), by
                 # No time at all is no lease
-                since, until = (entry.taken, entry.vt) if entry.seconds else (None, None)
-            elif entry.kind == "touch" and since and entry.outcome == "true":
+                since, until, by = entry.taken, entry.vt, entry if entry.seconds else None
+            elif by and entry.kind == "touch" and entry.outcome == "true":
+                # The lease may have ended while the touch ran, which asks for no room
+                if until < entry.at:
+                    yield since, until, by
+                    since, by = entry.at, entry
                 until = entry.began + entry.seconds     # which can be earlier than before
-            elif since and entry.kind != "touch" and entry.outcome in ("true", "retry", "dead"):
-                yield since, min(until, entry.began)
-                since = None
-        if since:
-            yield since, until
+            elif by and self.ends_lease(entry, by.attempt):
+                yield since, min(until, entry.began), by
+                by = None
+        if by:
+            yield since, until, by
+
+    @staticmethod
+    def ends_lease(entry, attempt):
+        """Whether this ends the delivery with that number.  A crash empties the queue, which is unlogged."""
+        if entry.kind == "skipped":
+            return entry.attempt == attempt
+        return entry.kind == "crashed" or (entry.kind != "touch" and entry.outcome in ("true", "retry", "dead"))
 
     def check_flight(self):
         changes = []
         for message in self.messages.values():
             if message.queue == "flight":
-                for since, until in self.leases(message):
-                    changes += [(since, 1, message), (until, -1, message)] if until > since else []
-        leased = []
-        for when, change, message in sorted(changes, key=lambda c: c[:2]):
+                for since, until, by in self.leases(message):
+                    changes += [(since, 1, message, by), (until, -1, message, by)] if until > since else []
+        leased = {}             # message -> by which read or touch
+        for when, change, message, by in sorted(changes, key=lambda c: c[:2]):
             if change < 0:
-                leased.remove(message)
+                del leased[message]
                 continue
-            leased.append(message)
+            leased[message] = by
             self.seen["leases up to the limit"] += len(leased) == IN_FLIGHT
-            if len(leased) > IN_FLIGHT:
+            # What a touch has leased anew counts for the reads that begin after it
+            count = [other for other, how in leased.items() if how.kind == "read" or how.at < by.began]
+            if by.kind == "read" and len(count) > IN_FLIGHT:
                 self.violate("flight", message, "%d messages are leased at %.6f, with %s" % (
-                    len(leased), when, [other.msg_id for other in leased]))
+                    len(count), when, [other.msg_id for other in count]))
+                self.beside[message] = [other for other in count if other is not message]
 
     def check_unique(self):
         """The second sender of a key waits for the first, so the order of the book is that of the sends"""
@@ -561,15 +576,22 @@ class PolicyChecker:
                 say("%d violations: %s" % (len(broken), promise))
             for message, text in broken[:SHOWN]:
                 say("  %s: %s" % (message and "message %s, %s %d" % (message.k, message.queue, message.msg_id), text))
-                for entry in message.entries if message else ():
-                    say("    %d %.3f to %.3f %s: %s attempt %s, %s, seconds %s, vt %s, taken %s" % (
-                        entry.id, entry.began, entry.at, entry.client, entry.kind, entry.attempt, entry.outcome,
-                        entry.seconds, entry.vt, entry.taken))
+                self.report_entries(message, say)
+                for other in self.beside.get(message, ()):
+                    say("   beside %d:" % other.msg_id)
+                    self.report_entries(other, say)
                 if message:
                     for table, rows in self.after.items():
                         for row in rows:
                             if row.k == message.k:
                                 say("    in the end in %s: %s" % (table, row))
+
+    @staticmethod
+    def report_entries(message, say):
+        for entry in message.entries if message else ():
+            say("    %d %.3f to %.3f %s: %s attempt %s, %s, seconds %s, vt %s, taken %s" % (
+                entry.id, entry.began, entry.at, entry.client, entry.kind, entry.attempt, entry.outcome,
+                entry.seconds, entry.vt, entry.taken))
 
     def figures(self):
         return ", ".join("%d %s" % (n, what) for what, n in sorted(self.seen.items()))
