@@ -24,7 +24,15 @@ sql(q{
 	CREATE EXTENSION pgmq;
 	CREATE TABLE sales (msg_id bigint PRIMARY KEY, item text);
 	SELECT pgmq.create('orders');
-	SELECT pgmq.set_policy('orders', retry_delay => '1 hour')});
+	SELECT pgmq.set_policy('orders', retry_delay => '1 hour');
+	CREATE FUNCTION wait_to_touch() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF current_query() ~ '^SELECT pgmq.touch_batch' THEN
+			PERFORM pg_advisory_xact_lock_shared(1);
+		END IF;
+		RETURN NULL;
+	END $$;
+	CREATE TRIGGER wait_to_touch BEFORE UPDATE ON pgmq.q_orders EXECUTE FUNCTION wait_to_touch()});
 
 my $page = DocExamples::page('policies');
 
@@ -67,6 +75,7 @@ sub start_worker
 
 sub sales { return sql(q{SELECT coalesce(string_agg(item, ' ' ORDER BY msg_id), '') FROM sales}) }
 sub orders { return sql(q{SELECT coalesce(string_agg(concat_ws(' ', message->>'item', read_ct, headers->>'x-pgmq-error', CASE WHEN vt > now() THEN 'hidden' END), ', ' ORDER BY msg_id), '') FROM pgmq.q_orders}) }
+sub touches { return sql(qq{SELECT coalesce(string_agg($_[0], ' '), '') FROM pg_stat_activity WHERE query ~ '^SELECT pgmq.touch_batch'}) }
 sub lease_of { return sql(qq{SELECT vt FROM pgmq.q_orders WHERE message->>'item' = '$_[0]' AND read_ct = 1}) }
 
 sub stop
@@ -90,6 +99,21 @@ foreach my $kind ([ 'psycopg', 'python', '/usr/bin/python3', "'item'" ], [ 'node
 	ok_until("$name: two messages are done", sub { sales() eq 'tea milk' });
 	ok_until("$name: and the error of the third is kept, for a later retry", sub { orders() eq "1 $error hidden" });
 	is(sql(q{SELECT vt > now() + '50 minutes'::interval FROM pgmq.q_orders}), 't', "$name: which the policy delays");
+
+	# Nor does a touch that was running end this delay.  It stops before it has locked a message
+	sql(q{SELECT pgmq.purge_queue('orders')});
+	sql(q{SELECT pgmq.send('orders', '{"none": 1, "pace": 1}')});
+	ok_until("$name: it has a message", sub { orders() eq '1 hidden' });
+	my $holder = $node->background_psql('postgres');
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
+	ok_until("$name: a touch runs", sub { touches('wait_event_type') eq 'Lock' });
+	sql('INSERT INTO pace VALUES (1)');
+	ok_until("$name: the work is over", sub { sql(q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'FROM pace' AND pid <> pg_backend_pid()}) eq '0' });
+	$holder->quit;
+	ok_until("$name: the error is kept", sub { orders() eq "1 $error hidden" });
+	ok_until("$name: and the touch has ended", sub { touches('state') ne 'active' });
+	is(sql(q{SELECT vt > now() + '50 minutes'::interval FROM pgmq.q_orders}), 't', "$name: the delay is that of the policy");
+	sql('DELETE FROM pace WHERE n = 1');
 
 	# Longer than the lease: it is prolonged, also that of a message that waits for its turn
 	sql(q{SELECT pgmq.purge_queue('orders'); TRUNCATE sales});
