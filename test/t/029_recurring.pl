@@ -21,34 +21,43 @@ if ((sql("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_cron'"))
 	$node->stop;
 	plan skip_all => 'there is no package of pg_cron for this version of the server';
 }
-$node->append_conf('postgresql.conf', q{
-shared_preload_libraries = 'pg_cron'
+
+# The databases of the page, and another one
+foreach my $database ('shop', 'other')
+{
+	sql("CREATE DATABASE $database");
+	$node->safe_psql($database, 'CREATE EXTENSION pgmq');
+}
+$node->safe_psql('other', q{SELECT pgmq.create('reports')});
+sql_on($node, 'shop');
+
+my ($section) = DocExamples::page('guide') =~ /^## Send a message every night\n(.*?)^## /ms;
+$node->append_conf('postgresql.conf', join("\n", $section =~ /^    (\w\S* = .*)$/mg) . q{
 cron.use_background_workers = on
-cron.database_name = 'postgres'
 });
 $node->restart;
 
-my ($section) = DocExamples::page('guide') =~ /^## Send a message every night\n(.*?)^## /ms;
-my @statements = $section =~ /^    ((?:CREATE EXTENSION|SELECT cron\.).*?;)$/msg;
-is(scalar @statements, 5, 'the page has an extension, three jobs, and the end of one');
+my @statements = $section =~ /^    ((?:CREATE EXTENSION|SELECT (?:cron|pgmq)\.).*?;)$/msg;
+is(scalar @statements, 7, 'the page has a queue, an extension, four jobs, and the end of one');
 
-sql(q{CREATE EXTENSION pgmq; SELECT pgmq.create('reports')});
-foreach my $statement (@statements[ 0 .. 3 ])
+foreach my $statement (@statements[ 0 .. 5 ])
 {
 	# A schedule by the hour would have the test wait for it
 	$statement =~ s/'\d+ \d+ \* \* \*'/'\@reboot'/;
+	$statement =~ s/'shop'\)/'other')/;
 	my ($out, $err) = sql($statement);
 	is($err, '', "runs: $statement");
 }
 foreach my $times (1, 2)
 {
 	$node->restart;
-	ok_until("the jobs have run, $times", sub { (sql(q{SELECT count(*) FROM cron.job_run_details WHERE status = 'succeeded'}))[0] eq 3 * $times });
+	ok_until("the jobs have run, $times", sub { (sql(q{SELECT count(*) FROM cron.job_run_details WHERE status = 'succeeded'}))[0] eq 4 * $times });
 }
 sql_is(q{SELECT message, count(*) FROM pgmq.q_reports GROUP BY 1 ORDER BY message::text COLLATE "C"},
 	qq({"report": "daily"}|2\n{"report": "once"}|1\n{"report": "waiting"}|1), 'what has a key was sent once');
-sql($statements[4]);
-sql_is('SELECT count(*) FROM cron.job', '2', 'one is scheduled no more');
+sql_is(q{SELECT message, count(*) FROM pgmq.q_reports GROUP BY 1}, '{"report": "daily"}|2', 'a job sends to another database', db => 'other');
+sql($statements[6]);
+sql_is('SELECT count(*) FROM cron.job', '3', 'one is scheduled no more');
 
 $node->stop;
 done_testing();
