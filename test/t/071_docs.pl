@@ -79,6 +79,28 @@ is($node->psql('privileges', q{SET ROLE app; SELECT pgmq.send('orders', '3')}), 
 	$_->quit foreach $holder, $blocked;
 }
 
+# Which queues need attention
+{
+	my ($query) = DocExamples::page('operations') =~ /^## Which queues.*?^```sql\n(.*?)^```/ms;
+	$node->safe_psql('postgres', 'CREATE DATABASE attention');
+	$node->safe_psql('attention', q{
+		CREATE EXTENSION pgmq;
+		SELECT pgmq.create(name) FROM unnest('{fine,late,paused,empty,fails,Dead,moving}'::text[]) AS name;
+		SELECT pgmq.set_policy('fails', max_reads => 1, dead_letter_queue => 'DEAD'), pgmq.pause_queue('paused');
+		SELECT pgmq.send('fails', '1'), pgmq.send('fine', '1');
+		SELECT FROM pgmq.read('fails', 0, 1);
+		SELECT FROM pgmq.read('fails', 0, 1);
+		SELECT pgmq.send('moving', '1', '{"x-pgmq-stuck": "disk full"}'::jsonb, 60);
+		INSERT INTO pgmq.q_late (vt, message) VALUES (now() - interval '6 minutes', '1');
+		UPDATE pgmq.q_dead SET vt = now() - interval '6 minutes';
+		CREATE ROLE partly;
+		GRANT USAGE ON SCHEMA pgmq TO partly;
+		GRANT SELECT ON pgmq.meta, pgmq.policy, pgmq.q_fine, pgmq.q_fails TO partly});
+	is(join(' ', sort $node->safe_psql('attention', $query) =~ /^(\w+)/mg), 'fails late moving paused', 'queues that need attention');
+	is( join(' ', sort $node->safe_psql('attention', "SET ROLE partly; $query") =~ /^(\w+)/mg),
+		'Dead empty late moving paused', 'or that the role may not read');
+}
+
 my $page = DocExamples::page('api');
 my @functions = split /\n/, $node->safe_psql('api', q{
 	SELECT DISTINCT proname FROM pg_depend JOIN pg_proc AS p ON p.oid = objid
