@@ -222,6 +222,18 @@ cmp_ok(scalar @rows, '>', 20, 'the table of the docs was read');
 check_row($_) foreach @rows;
 is(join(', ', sort keys %calls), '', 'every call is in the table');
 
+################################################# maintenance without partitions needs no right to make tables
+
+$node->safe_psql('postgres', q{
+	SET ROLE maker;
+	SELECT pgmq.create('kept'), pgmq.set_policy('kept', archive_retention => '1 minute');
+	INSERT INTO pgmq.a_kept (msg_id, archived_at, vt) VALUES (1, now() - interval '1 hour', now());
+	RESET ROLE;
+	REVOKE CREATE ON SCHEMA pgmq FROM maker;
+	REVOKE INSERT ON pgmq.meta FROM maker});
+is($node->safe_psql('postgres', 'SET ROLE maker; CALL pgmq.maintain(); SELECT count(*) FROM pgmq.a_kept'), '0', 'maintain with USAGE and SELECT on pgmq.meta');
+$node->safe_psql('postgres', q{GRANT CREATE ON SCHEMA pgmq TO maker; GRANT INSERT ON pgmq.meta TO maker; SELECT pgmq.drop_queue('kept')});
+
 ################################################# refused calls don't wait
 
 my $holder = $node->background_psql('postgres');
