@@ -9,8 +9,8 @@
  * moved to a new partition meanwhile.
  *
  * No id is tried twice in the same partition, so a message is returned once.
- * Partitions are handled in one order, and so are the ids in each of them: two
- * calls can wait for one another but not deadlock.  If there are several
+ * Partitions are handled in one order, and so are the ids in each of them: one
+ * call can wait for another, but two cannot deadlock.  If there are several
  * partitions, all are locked before the first statement, in the order of their
  * oids.  REINDEX CONCURRENTLY of the whole table uses the same order.
  */

@@ -18,8 +18,8 @@
  * 4. A claim has no msg_id.  It gets one, and its time, when the message has been sent.
  *	  Both are rolled back together.  So a committed row has a msg_id, and one without is
  *	  the own transaction's: code on the queue sends the key that is being sent.
- * 5. The keys of a call are claimed one by one, in the order of their bytes.  So two
- *	  calls can wait for one another but not deadlock.
+ * 5. The keys of a call are claimed one by one, in the order of their bytes.  So one
+ *	  call can wait for another, but two cannot deadlock.
  * 6. The claims are made with the rights of the table's owner, the message is sent with
  *	  the caller's.  A duplicate runs no statement on the queue as the caller, so the
  *	  privileges of a send are checked first.
