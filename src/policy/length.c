@@ -13,7 +13,8 @@
  *	  the rows are estimated (estimate.c) for a new number every 10 seconds.  The same is done
  *	  before a send is refused, if the last estimate is not from just now.  An estimate takes at most 1
  *	  percent of the time, unless it takes more than a tenth of a second.
- * 3. An estimate sees what (1) counts.  What the number changed by meanwhile is added to it,
+ * 3. An estimate sees what (1) counts, and what a send that makes room for itself has removed
+ *	  without a commit yet.  That is subtracted: else the next send would remove as much again.  What the number changed by meanwhile is added to it,
  *	  even if the estimate has seen it: so it may be wrong by what was sent and removed
  *	  while it was made, until the next one.
  *
@@ -42,6 +43,7 @@ typedef struct Slot
 	SlotHead	head;
 	uint64		number;			/* of this use of the slot */
 	int64		rows;
+	int64		dropped;		/* to make room, by open transactions: an estimate still sees it */
 	int64		changes;		/* by sessions, not by estimates; of all time */
 	bool		known;			/* rows begin with an estimate */
 	bool		doubted;		/* a transaction had more to tell than it can keep */
@@ -61,6 +63,7 @@ typedef struct Change
 	SubTransactionId subid;
 	int64		sent;			/* is in the slot's number */
 	int64		removed;		/* is not yet */
+	int64		dropped;		/* is in the slot's */
 } Change;
 
 static Change Changes[MAX_CHANGES];
@@ -127,7 +130,7 @@ add_rows(Slot *slot, int64 rows)
 
 /* The caller holds the bucket's spinlock */
 static void
-note_change(Slot *slot, int64 sent, int64 removed)
+note_change(Slot *slot, int64 sent, int64 removed, int64 dropped)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	int			i = 0;
@@ -144,6 +147,8 @@ note_change(Slot *slot, int64 sent, int64 removed)
 		Changes[NumChanges++] = (Change) {.key = slot->head.key, .number = slot->number, .subid = subid};
 	Changes[i].sent += sent;
 	Changes[i].removed += removed;
+	Changes[i].dropped += dropped;
+	slot->dropped += dropped;
 }
 
 /* What this transaction has removed and the number still counts */
@@ -161,6 +166,21 @@ removed_here(const Slot *slot)
 	return removed;
 }
 
+/* An estimate does not see what its own transaction has dropped */
+static int64
+dropped_elsewhere(const Slot *slot)
+{
+	int64		dropped = slot->dropped;
+	int			i;
+
+	for (i = 0; i < NumChanges; i++)
+	{
+		if (Changes[i].number == slot->number && slots_same_key(&Changes[i].key, &slot->head.key))
+			dropped -= Changes[i].dropped;
+	}
+	return dropped;
+}
+
 /* A part of the transaction is over: add to the number, or doubt it */
 static void
 settle(const Change *change, int64 rows, bool doubt)
@@ -171,6 +191,7 @@ settle(const Change *change, int64 rows, bool doubt)
 	if (slot != NULL && slot->number == change->number)
 	{
 		add_rows(slot, rows);
+		slot->dropped -= change->dropped;
 		slot->doubted |= doubt;
 	}
 	slots_unlock(bucket);
@@ -273,7 +294,7 @@ estimate(Oid relid, const SlotKey *key)
 	slot = lock_slot(key, &bucket);
 	if (slot->number == noted.number)
 	{
-		slot->rows = rows + removed_here(slot) + slot->changes - noted.changes;
+		slot->rows = rows + removed_here(slot) - dropped_elsewhere(&noted) + slot->changes - noted.changes;
 		slot->known = true;
 		slot->estimated_at = now;
 		slot->not_before = now + Min(Max(SHORT_INTERVAL, (now - began) * PART_OF_TIME), LONG_INTERVAL);
@@ -313,7 +334,7 @@ length_reserve(const QueueName *name, const QueuePolicy *policy, int64 count, bo
 	if (over == 0 || over_too)
 	{
 		add_rows(slot, count);
-		note_change(slot, count, 0);
+		note_change(slot, count, 0, 0);
 	}
 	slots_unlock(bucket);
 	return over;
@@ -338,9 +359,9 @@ length_removed(const QueueName *name, const QueuePolicy *policy, int64 count, bo
 	if (at_once)
 	{
 		add_rows(slot, -count);
-		note_change(slot, -count, -count);
+		note_change(slot, -count, -count, count);
 	}
 	else
-		note_change(slot, 0, count);
+		note_change(slot, 0, count, 0);
 	slots_unlock(bucket);
 }
