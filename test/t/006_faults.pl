@@ -349,7 +349,7 @@ SKIP:
 {
 	skip 'the end of a session needs a processor whose jumps fault.c knows', 1 unless $jumps;
 
-	my $tries = 0;
+	my ($tries, $ended) = (0, 0);
 	my @wrong;
 	%count = count_opportunities('terminate', 'new', qw(send_batch read));
 	foreach my $name (sort keys %count)
@@ -364,13 +364,17 @@ SKIP:
 			$node->psql('postgres', "SELECT fault_terminate($n); SELECT $text", stdout => \$stdout, stderr => \$stderr);
 			my ($after, $wrong) = $node->safe_psql('postgres', 'SELECT test.note(); SELECT test.usable()') =~ /(.*)\n?(.*)/;
 			$tries++;
+			# What is due by the clock is no part of each call: one may be over before its Nth opportunity
+			next if $stderr eq '' && $n > $count{$name}[0] * 0.8;
+			$ended++;
 			push @wrong, "$name $n: $stderr" unless $stderr =~ /FATAL:  terminating connection due to administrator command/;
 			push @wrong, "$name $n: $wrong" if $wrong;
 			push @wrong, "$name $n: $before became $after" if substr($before, 1) ne $after && $before ne "\n$after";
 		}
 	}
 	is(join("\n", @wrong), '', 'the session ends: nothing changed, and others can use the queue');
-	cmp_ok($tries, '>', 10, 'sessions ended');
+	cmp_ok($tries, '>', 10, 'sessions were to end');
+	cmp_ok($ended, '>', $tries * 0.8, 'almost all ended');
 }
 
 $node->stop;

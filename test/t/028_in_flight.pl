@@ -187,7 +187,7 @@ foreach my $kind (sort keys %waits)
 		$holder->query_safe('BEGIN') if $end =~ /rollback|killed/;
 		$holder->query_safe("SELECT pgmq.read('q', $seconds, 3)");
 		$node->safe_psql('postgres', 'DROP TABLE IF EXISTS held; CREATE TABLE held AS SELECT msg_id FROM pgmq.q_q WHERE read_ct > 0');
-		my @waiters = map { start_waiter($node, "${kind}_$_", $waits{$kind}) } 1 .. 3;
+		my @waiters = map { start_waiter($node, "${kind}_$_", $waits{$kind}, may_end => $end eq 'lease') } 1 .. 3;
 		$node->safe_psql('postgres', $ends{$end}) if $ends{$end};
 		$holder->query_safe('ROLLBACK') if $end eq 'rollback';
 		$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . $holder->query_safe('SELECT pg_backend_pid()') . ', 60000)') if $end eq 'killed';

@@ -150,13 +150,22 @@ foreach my $create (q{create('q')}, q{create_unlogged('q')}, q{create_partitione
 my ($NEW, $OLD) = map { free($_) } "earliest + $MAX_WAIT > returned", "since + $MAX_WAIT < began";
 
 my $create = q{create_partitioned('q', '500')};
-run_history($create, "priority => true, priority_max_wait => '$MAX_WAIT us'");
-my ($early, $wrong, $new, $old) = split /\|/, $node->safe_psql('postgres', qq{
-	$TAKEN;
-	SELECT count(*) $NEW AND m.since + $MAX_WAIT < r.began;
-	SELECT count(*) $NEW AND m.level > r.level;
-	SELECT count(DISTINCT r.call) $NEW AND m.level < r.level AND m.earliest + $MAX_WAIT > r.returned;
-	SELECT count(DISTINCT r.call) $OLD AND m.level > r.level AND m.earliest + $MAX_WAIT > r.returned}) =~ s/\n/|/gr;
+my ($early, $wrong, $new, $old) = (0) x 4;
+# On a slow machine a round has few calls of each kind
+for (my $round = 0; $round < 10 && ($new <= 100 || $old <= 100); $round++)
+{
+	run_history($create, "priority => true, priority_max_wait => '$MAX_WAIT us'");
+	my @found = split /\|/, $node->safe_psql('postgres', qq{
+		$TAKEN;
+		SELECT count(*) $NEW AND m.since + $MAX_WAIT < r.began;
+		SELECT count(*) $NEW AND m.level > r.level;
+		SELECT count(DISTINCT r.call) $NEW AND m.level < r.level AND m.earliest + $MAX_WAIT > r.returned;
+		SELECT count(DISTINCT r.call) $OLD AND m.level > r.level AND m.earliest + $MAX_WAIT > r.returned}) =~ s/\n/|/gr;
+	$early += $found[0];
+	$wrong += $found[1];
+	$new += $found[2];
+	$old += $found[3];
+}
 
 is($early, 0, "$create: nothing was taken while something that had waited too long was free");
 is($wrong, 0, "$create: nothing else was taken while something of a higher level was free");
