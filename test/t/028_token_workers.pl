@@ -50,7 +50,7 @@ sub program
 	$code =~ s/LEASE = 30/LEASE = 2/ or die 'no lease';
 	$code =~ s/^def work\(order\):\n\K/    with psycopg.connect(autocommit=True) as conn:
         while not conn.execute("SELECT EXISTS (SELECT FROM pace WHERE n >= %s)", [order.get("pace", 0)]).fetchone()[0]:
-            time.sleep(0.02)
+            stopped.wait(0.02)
 /m;
 	$code =~ s/^async function work\(order\) \{\n\K/  const paced = new Client()
   await paced.connect()
