@@ -155,10 +155,11 @@ fetch_from_default(const PartSet *set, const char *old, int64 lower, int64 upper
 	List	   *enable;
 
 	/* As premake.c does when it moves rows: no SELECT may have a list that lacks the new partition */
-	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", set->parent);
+	upkeep_lock(set->parent, "ACCESS EXCLUSIVE");
 	if (fallback == NULL)
 		return;
-	run_ddl("LOCK TABLE ONLY %s, ONLY %s IN ACCESS EXCLUSIVE MODE", fallback, old);
+	upkeep_lock(fallback, "ACCESS EXCLUSIVE");
+	upkeep_lock(old, "ACCESS EXCLUSIVE");
 	disable = trigger_statements(old, NULL);
 	enable = trigger_statements(old, "enable");
 	run_all(disable);
@@ -302,7 +303,7 @@ try_lock(const char *table)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		run_ddl("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE", table);
+		upkeep_lock(table, "ACCESS EXCLUSIVE");
 		ReleaseCurrentSubTransaction();
 		locked = true;
 	}

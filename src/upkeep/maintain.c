@@ -267,6 +267,26 @@ run_as_owner(Task *task, Oid owner, const Partman *pm)
 	return more ? STEP_AGAIN : STEP_DONE;
 }
 
+/*
+ * Lock a table, for pgmq.maintenance_lock_timeout at most.
+ *
+ * The server looks for a deadlock when a session has waited for deadlock_timeout.  REINDEX CONCURRENTLY and its like hold SHARE
+ * UPDATE EXCLUSIVE and wait for our transaction to end.  If one has done that almost so long, and now we wait for its lock, it
+ * looks just then, and fails.  So we do not wait for such a statement.  One that comes later cannot have waited long.
+ */
+void
+upkeep_lock(const char *table, const char *mode)
+{
+	Oid			relid = DatumGetObjectId(DirectFunctionCall1(regclassin, CStringGetDatum(table)));
+
+	if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table %s is being changed by another session", table)));
+	UnlockRelationOid(relid, ShareUpdateExclusiveLock);
+	run_ddl("LOCK TABLE ONLY %s IN %s MODE", table, mode);
+}
+
 static StepResult
 run_locked(Task *task)
 {

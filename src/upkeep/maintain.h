@@ -44,6 +44,7 @@ extern bool retention_step(Upkeep *upkeep);
 extern bool upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *pm);
 extern int64 queue_last_id(const QueueName *name);
 extern int64 upkeep_current(const Upkeep *upkeep);
+extern void upkeep_lock(const char *table, const char *mode);
 extern void maintain_all(bool atomic, int64 until, List *left_out);
 
 #endif							/* PGMQ_MAINTAIN_H */

@@ -100,11 +100,7 @@ upkeep_current(const Upkeep *upkeep)
 	return Min(partset_key(false, id), last_id);
 }
 
-static void
-lock_table(const char *table, const char *mode)
-{
-	run_ddl("LOCK TABLE ONLY %s IN %s MODE", table, mode);
-}
+
 
 /* A name for a partition that is about to be made, not quoted */
 static char *
@@ -142,13 +138,13 @@ make_partition(Upkeep *upkeep, int64 lower, int64 upper, int64 current)
 
 	if (rest != NULL && rows_within(upkeep, rest, lower, upper, 1) > 0)
 		return overrun_step(upkeep);
-	lock_table(set->parent, lower < partset_add(&upkeep->step, current, 1)
+	upkeep_lock(set->parent, lower < partset_add(&upkeep->step, current, 1)
 			   ? "SHARE ROW EXCLUSIVE" : "SHARE UPDATE EXCLUSIVE");
 	relname = name_partition(upkeep, lower);
 	partmake_table(set, relname);
 	if (rest != NULL)
 	{
-		lock_table(rest, "ACCESS EXCLUSIVE");
+		upkeep_lock(rest, "ACCESS EXCLUSIVE");
 		if (rows_within(upkeep, rest, lower, upper, 1) > 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -240,8 +236,8 @@ move_rows(const Upkeep *upkeep, const char *table, int64 lower, int64 upper)
 	const char *relname;
 	const char *partition;
 
-	lock_table(set->parent, "ACCESS EXCLUSIVE");
-	lock_table(table, "ACCESS EXCLUSIVE");
+	upkeep_lock(set->parent, "ACCESS EXCLUSIVE");
+	upkeep_lock(table, "ACCESS EXCLUSIVE");
 	relname = name_partition(upkeep, lower);
 	partition = quote_qualified_identifier(PGMQ_SCHEMA, relname);
 	partmake_table(set, relname);
@@ -299,8 +295,8 @@ turn_default(const Upkeep *upkeep, const char *table)
 	int64		gap_lower;
 	int64		gap_upper;
 
-	lock_table(set->parent, "ACCESS EXCLUSIVE");
-	lock_table(table, "ACCESS EXCLUSIVE");
+	upkeep_lock(set->parent, "ACCESS EXCLUSIVE");
+	upkeep_lock(table, "ACCESS EXCLUSIVE");
 	if (!default_keys(upkeep, table, &lowest, &highest))
 		return true;
 	if (partset_find(set, lowest) != NULL || partset_find(set, highest) != NULL)

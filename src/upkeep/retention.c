@@ -150,8 +150,8 @@ look_at_groups(const QueueName *name, const char *partition)
 static void
 drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
 {
-	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", upkeep->set->parent);
-	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", partition);
+	upkeep_lock(upkeep->set->parent, "ACCESS EXCLUSIVE");
+	upkeep_lock(partition, "ACCESS EXCLUSIVE");
 	if (!with_messages && !is_empty(partition))
 		return;
 	if (with_messages && upkeep->prefix == QUEUE_TABLE)
@@ -163,7 +163,7 @@ drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
 static void
 truncate_partition(const char *partition)
 {
-	run_ddl("LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE", partition);
+	upkeep_lock(partition, "ACCESS EXCLUSIVE");
 	if (is_empty(partition))
 		run_ddl("TRUNCATE TABLE ONLY %s", partition);
 }
