@@ -22,8 +22,9 @@
  * groups alone that begin with a dead message.
  *
  * NOTES.  Moving deletes, so the trigger writes the verdict on the group (R2 of notes.c), after
- * the claim of the read, which it can repeat.  A read that hands out live messages after a run
- * writes the notes of that group as always.
+ * the claim of the read, which it can repeat.  It may drop a note that the read wants to keep.  So
+ * the read writes its own verdicts before the moves, and claims again for those that come after.
+ * A read that hands out live messages after a run writes the notes of that group as always.
  *
  * A call moves so many messages at most (MOST_DEAD).  Then it skips the groups that begin
  * with dead ones, for a short time only.  Marks pass their notes, so that reads come to what is
@@ -206,6 +207,17 @@ move_list(const GroupRequest *request, const DeadMessage *messages, int count, b
 	return (int) move_messages(&order, ids, count);
 }
 
+/* The verdict on a group whose run was not moved, or not to its end.  Triggers may have replaced what was claimed before. */
+static void
+judge_left(GroupRequest *request, Front *front)
+{
+	Claim		before = front->claim;
+
+	notes_claim(&request->queue, front->key, NULL, &front->claim);
+	front->claim.pause = Max(front->claim.pause, before.pause);
+	(void) request_judge(request, &front->claim, front->key, before.late || front->claim.late);
+}
+
 /* The messages of a group from one on stay; the number of the others, which are moved to the front of the list */
 static int
 leave_group(GroupRequest *request, DeadMessage *messages, int count, Front *front)
@@ -222,7 +234,7 @@ leave_group(GroupRequest *request, DeadMessage *messages, int count, Front *fron
 	request->look_in = Max(request->look_in, LOOK_AGAIN_AFTER_FAILURE);
 	request_withdraw(request, front);
 	if (request->queue.notes != NULL)
-		(void) request_judge(request, &front->claim, front->key, front->claim.late);
+		judge_left(request, front);
 	return kept;
 }
 
@@ -238,6 +250,8 @@ run_move_all(GroupRequest *request)
 
 	if (count == 0)
 		return;
+	if (request->queue.notes != NULL)
+		notes_write(&request->queue, &request->notes);
 	front_lock_leaves(&request->queue);
 	/* What this transaction deletes may come back: looks from here on may raise no start (starts.c) */
 	request->queue.locked_before = true;

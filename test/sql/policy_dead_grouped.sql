@@ -113,6 +113,29 @@ UPDATE pgmq.q_jobs_slow SET read_ct = 1 WHERE message = '1';
 SELECT message FROM pgmq.read_grouped_head('jobs_slow', 60, 1);
 DROP TRIGGER refuse ON pgmq.q_dead;
 \set VERBOSITY default
+-- a group always keeps a note: the trigger that runs when messages are moved, and the read, each drop one of two notes
+SELECT pgmq.purge_queue('jobs'), pgmq.purge_queue('dead');
+CREATE TRIGGER refuse BEFORE INSERT ON pgmq.q_dead FOR EACH ROW WHEN (new.message = '2') EXECUTE FUNCTION refuse();
+SELECT send_groups('jobs', 'a', 'a', 'a');
+UPDATE pgmq.q_jobs SET read_ct = 1 WHERE message < '3';
+INSERT INTO pgmq.g_jobs (enqueued_at, vt, grp, head, late) SELECT enqueued_at, now() + interval '1 minute', grp, head, late FROM pgmq.g_jobs WHERE grp = 'a';
+\set VERBOSITY terse
+SELECT message FROM pgmq.read_grouped('jobs', 60, 10);
+\set VERBOSITY default
+SELECT array_agg(message ORDER BY msg_id) AS dead FROM pgmq.q_dead;
+SELECT count(*) > 0 AS has_note FROM pgmq.g_jobs WHERE grp = 'a';
+DROP TRIGGER refuse ON pgmq.q_dead;
+-- the same where the messages after those that are moved may not be handed out: one came late
+SELECT pgmq.purge_queue('jobs'), pgmq.purge_queue('dead');
+SELECT send_groups('jobs', 'a', 'a', 'a');
+UPDATE pgmq.q_jobs SET read_ct = 1 WHERE message = '1';
+UPDATE pgmq.q_jobs SET read_ct = 1, vt = now() + interval '1 hour' WHERE message = '3';
+UPDATE pgmq.g_jobs SET late = true WHERE grp = 'a';
+INSERT INTO pgmq.g_jobs (enqueued_at, vt, grp, head, late) SELECT enqueued_at, now() + interval '1 minute', grp, head, late FROM pgmq.g_jobs WHERE grp = 'a';
+SELECT message FROM pgmq.read_grouped('jobs', 60, 10);
+SELECT array_agg(message ORDER BY msg_id) AS dead FROM pgmq.q_dead;
+SELECT count(*) > 0 AS has_note FROM pgmq.g_jobs WHERE grp = 'a';
+
 -- a deletion that a trigger suppresses is no move: nothing behind it is moved or handed out
 SELECT pgmq.purge_queue('jobs'), pgmq.purge_queue('dead');
 CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
