@@ -41,7 +41,8 @@ PG_FUNCTION_INFO_V1(pgmq_redrive);
 
 /* $1 now, $2 the only ids or NULL, $3 the only origins or NULL, $4 how many */
 #define FIND_SQL \
-	"SELECT msg_id, " ORIGIN ", pg_catalog.pg_column_size(message) FROM {queue}" \
+	"SELECT msg_id, " ORIGIN ", pg_catalog.int8(COALESCE(pg_catalog.pg_column_size(message), 0))" \
+	" OPERATOR(pg_catalog.+) COALESCE(pg_catalog.pg_column_size(headers), 0) FROM {queue}" \
 	" WHERE (vt OPERATOR(pg_catalog.<=) $1 OR vt OPERATOR(pg_catalog.=) enqueued_at)" \
 	" AND ($2 IS NULL OR msg_id OPERATOR(pg_catalog.=) ANY ($2))" \
 	" AND ($3 IS NULL OR " ORIGIN " OPERATOR(pg_catalog.=) ANY ($3))" \
@@ -71,7 +72,7 @@ PG_FUNCTION_INFO_V1(pgmq_redrive);
 typedef struct Candidate
 {
 	int64		msg_id;
-	int32		size;			/* of its body */
+	int64		size;			/* of its body and headers */
 	QueueName	destination;
 } Candidate;
 
@@ -128,7 +129,7 @@ take_candidate(Redrive *redrive, uint64 row)
 	bool		isnull;
 
 	candidate->msg_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull));
-	candidate->size = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 3, &isnull));
+	candidate->size = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 3, &isnull));
 	if (redrive->destination != NULL)
 		candidate->destination = *redrive->destination;
 	else if (!name_try_canonical(cstring_to_text(row_text(row, 2)), &candidate->destination))
@@ -150,7 +151,7 @@ compare_candidates(const void *a, const void *b)
 static void
 find_candidates(Redrive *redrive)
 {
-	static const Oid found_types[] = {INT8OID, TEXTOID, INT4OID};
+	static const Oid found_types[] = {INT8OID, TEXTOID, INT8OID};
 	Oid			types[] = {TIMESTAMPTZOID, INT8ARRAYOID, TEXTARRAYOID, INT8OID};
 	Datum		values[lengthof(types)];
 	char		nulls[] = {' ', ' ', ' ', ' ', '\0'};
