@@ -121,7 +121,8 @@ $node->safe_psql('back', "CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq VER
 	SELECT pgmq.create_partitioned('part', '10', '100'); SELECT pgmq.read(q, 3600, 2) FROM unnest('{orders,scratch,told,converted,part,timed}'::text[]) AS q;
 	SELECT pgmq.send('ours', '1'), pgmq.send('ours', '2'); SELECT pgmq.send_topic('logs.y', '3');
 	SELECT pgmq.create_first_names('public');
-	REVOKE ALL ON FUNCTION pgmq.purge_queue(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION pgmq.purge_queue(text) TO sender; GRANT SELECT ON pgmq.meta TO sender");
+	REVOKE ALL ON FUNCTION pgmq.purge_queue(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION pgmq.purge_queue(text) TO sender; GRANT SELECT ON pgmq.meta TO sender;
+	REVOKE ALL ON FUNCTION pgmq.rescan(text) FROM PUBLIC; GRANT EXECUTE ON FUNCTION pgmq.rescan(text) TO sender");
 is($node->safe_psql('back', qq{INSERT INTO pgmq.q_part (msg_id, vt, message) OVERRIDING SYSTEM VALUE VALUES (1000, now(), '1'); $not_ready;
 	DELETE FROM pgmq.q_part WHERE msg_id = 1000; $not_ready}), 'pgmq.q_part_default', 'back: a default partition with rows is not ready, and there is nothing else');
 push @QUEUES, 'ours';
