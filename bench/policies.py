@@ -253,14 +253,15 @@ def move_dead(conn, name):
             cpu.append((conn.execute(CPU).fetchone()[0] - before) / 1000)
             if rows and first is None:
                 first = len(wall)
-    plans = cpu[0], wall[0]
+    # It makes the plans, and finds where reads begin
+    first_call = cpu[0], wall[0]
     for values in cpu, wall:
         del values[0]
         values.sort()
     print("%-18s %d calls have moved all, call %d found a live message; milliseconds of CPU: median %.1f, 99%% below %.1f,"
-          " at most %.1f; by the clock: %.1f, %.1f, %.1f; without the first call of the session, which makes the plans: %.1f, %.1f"
+          " at most %.1f; by the clock: %.1f, %.1f, %.1f; the first call is not among these: it took %.1f, by the clock %.1f"
           % ((name, len(wall) + 1, first) + tuple(v[int(len(v) * part) - (part == 1)] for v in (cpu, wall)
-                                              for part in (0.5, 0.99, 1)) + plans), flush=True)
+                                              for part in (0.5, 0.99, 1)) + first_call), flush=True)
 
 
 def deep(name, count, rounds):
