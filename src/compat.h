@@ -66,9 +66,11 @@ extern PGDLLEXPORT void _PG_init(void);
 #if PG_VERSION_NUM < 170000
 #define VirtualTransactionProc(vxid) BackendIdGetProc((vxid).backendId)
 #define ProcLocalTransactionId(proc) ((proc)->lxid)
+#define VirtualTransactionNumber(vxid) ((vxid).backendId)
 #else
 #define VirtualTransactionProc(vxid) ProcNumberGetProc((vxid).procNumber)
 #define ProcLocalTransactionId(proc) ((proc)->vxid.lxid)
+#define VirtualTransactionNumber(vxid) ((vxid).procNumber)
 #endif
 
 /* 17 taught LockHeldByMe() about stronger locks. */

@@ -188,7 +188,7 @@ name_object(const QueueName *name, const char *prefix, const char *suffix)
 }
 
 /*
- * Put the names in place of {queue}, {archive}, {notes}, {keys} and {sequence}, and
+ * Put the names in place of {queue}, {archive}, {notes}, {keys}, {sequence}, {stream} and {positions}, and
  * conditions in place of {leaf} and {live}; palloc'd.  What was put in is not looked
  * at again.
  */
@@ -206,6 +206,8 @@ name_expand_leaf(const char *sql_template, const QueueName *name, const char *le
 		{"{notes}", name_table(name, NOTES_TABLE)},
 		{"{keys}", name_table(name, KEYS_TABLE)},
 		{"{sequence}", name_sequence(name)},
+		{"{stream}", name_table(name, STREAM_TABLE)},
+		{"{positions}", name_table(name, POSITIONS_TABLE)},
 		{"{leaf}", leaf},
 		{"{live}", live},
 		{"{releases}", releases}

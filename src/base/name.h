@@ -20,6 +20,8 @@ typedef struct QueueName
 #define ARCHIVE_TABLE 'a'
 #define NOTES_TABLE 'g'			/* of a queue that has groups: see group.h */
 #define KEYS_TABLE 'k'			/* of a queue that keys were sent to: see unique.c */
+#define STREAM_TABLE 's'		/* the log of a stream */
+#define POSITIONS_TABLE 'p'		/* the states of its subscriptions: see state.c */
 
 extern void name_canonical(const text *queue_name, QueueName *name);
 extern bool name_try_canonical(const text *queue_name, QueueName *name);

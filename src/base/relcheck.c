@@ -80,7 +80,7 @@ typedef struct KnownIndex
 static KnownIndex KnownIndexes[KNOWN];
 
 /* The extension's tables, as they were found right; see check_own_table() */
-#define OWN_TABLES 5
+#define OWN_TABLES 7
 
 static struct
 {
@@ -276,7 +276,7 @@ serial_sequence(Relation rel, AttrNumber attno)
 }
 
 /*
- * The sequence that the column msg_id of a table owns; InvalidOid if there is none.
+ * The sequence that the column msg_id of a table owns, or event_id of a log; InvalidOid if there is none.
  * "lasting": to give the column another one is a change of the table or of the sequence.
  */
 Oid
@@ -285,6 +285,8 @@ relcheck_sequence(Relation rel, bool *lasting)
 	AttrNumber	attno = relcheck_column(RelationGetDescr(rel), "msg_id", INT8OID);
 
 	*lasting = false;
+	if (attno == InvalidAttrNumber)
+		attno = relcheck_column(RelationGetDescr(rel), "event_id", INT8OID);
 	if (attno == InvalidAttrNumber)
 		return InvalidOid;
 	if (TupleDescAttr(RelationGetDescr(rel), attno - 1)->attidentity == '\0')
@@ -331,6 +333,16 @@ static const OwnColumn policy_columns[] = {
 	{"archive_retention", INTERVALOID}, {"paused_until", TIMESTAMPTZOID}, {NULL, InvalidOid}
 };
 
+static const OwnColumn stream_columns[] = {
+	{"stream_name", TEXTOID}, {"identity", TEXTOID}, {"shards", INT4OID}, {"retention", INTERVALOID},
+	{"keep_unconsumed", INTERVALOID}, {"created_at", TIMESTAMPTZOID}, {NULL, InvalidOid}
+};
+
+static const OwnColumn subscription_columns[] = {
+	{"stream_name", TEXTOID}, {"subscription", TEXTOID}, {"identity", TEXTOID}, {"role", REGROLEOID},
+	{"created_at", TIMESTAMPTZOID}, {"dropped_events", INT8OID}, {NULL, InvalidOid}
+};
+
 static const struct
 {
 	const char *relname;
@@ -340,7 +352,9 @@ static const struct
 	[OWN_TOPIC_BINDINGS] = {"topic_bindings", topic_bindings_columns},
 	[OWN_NOTIFY_SETTINGS] = {"notify_insert_throttle", notify_settings_columns},
 	[OWN_PARTITION_CONFIG] = {"partition_config", partition_config_columns},
-	[OWN_POLICY] = {"policy", policy_columns}
+	[OWN_POLICY] = {"policy", policy_columns},
+	[OWN_STREAM] = {"stream", stream_columns},
+	[OWN_SUBSCRIPTION] = {"subscription", subscription_columns}
 };
 
 /* The relation that has the name now, not locked and not checked; or InvalidOid */

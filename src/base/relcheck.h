@@ -46,7 +46,9 @@ typedef enum OwnTable
 	OWN_TOPIC_BINDINGS,
 	OWN_NOTIFY_SETTINGS,
 	OWN_PARTITION_CONFIG,
-	OWN_POLICY
+	OWN_POLICY,
+	OWN_STREAM,
+	OWN_SUBSCRIPTION
 } OwnTable;
 
 extern Oid	relcheck_own_relid(OwnTable table);

@@ -293,7 +293,8 @@ get_segment(AreaRequest *request)
  * sessions keep them.  A session that cannot attach reports that to all others, and no
  * session uses the segment until the server is restarted: see shared_segment_is_good().
  * The log says so with the message and the detail.  Call this in a transaction, and not
- * again after it has returned NULL.
+ * again after it has returned NULL.  If "segment" is NULL, other sessions may use it
+ * whether this one has it or not.
  */
 void *
 shared_segment(const char *name, Size size, void (*init) (void *area),
@@ -302,12 +303,14 @@ shared_segment(const char *name, Size size, void (*init) (void *area),
 	AreaRequest request = {name, size, init, message, detail, false, NULL};
 	void	   *area;
 
-	*segment = NULL;
+	if (segment != NULL)
+		*segment = NULL;
 	if (!IsUnderPostmaster)
 		return NULL;
 	area = get_in_subtransaction(get_segment, &request);
-	*segment = request.segment;
-	if (area == NULL && *segment != NULL)
+	if (segment != NULL)
+		*segment = request.segment;
+	if (area == NULL && segment != NULL && *segment != NULL)
 		pg_atomic_write_u32(&(*segment)->missed, 1);
 	pg_memory_barrier();
 	return area;

@@ -66,12 +66,7 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_sequence.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "storage/lock.h"
-#include "storage/proc.h"
-#include "storage/procarray.h"
-#include "storage/sinvaladt.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -80,6 +75,7 @@
 #include "base/base.h"
 #include "queue/queue.h"
 #include "position/floors.h"
+#include "position/holders.h"
 #include "position/horizon.h"
 
 /*
@@ -150,32 +146,11 @@ draws_ahead(const QueueTable *table)
 	return ahead;
 }
 
-/*
- * A vacuum sets its flag before it locks its table and keeps it to its end.
- * The flag is read first: if the transaction is still the same after that, the
- * flag was its own and not that of its successor.
- */
-static bool
-is_vacuum(VirtualTransactionId vxid)
-{
-	PGPROC	   *proc;
-
-	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
-		return false;
-	proc = VirtualTransactionProc(vxid);
-	if (proc == NULL || (proc->statusFlags & PROC_IN_VACUUM) == 0)
-		return false;
-	pg_read_barrier();
-	return ProcLocalTransactionId(proc) == vxid.localTransactionId;
-}
-
 static void
 candidate_take(Candidate *candidate, const QueueTable *table)
 {
-	LOCKTAG		tag;
 	VirtualTransactionId *holders;
 	int			count;
-	int			i;
 	int64		last_id;
 	MemoryContext oldcontext;
 
@@ -185,20 +160,15 @@ candidate_take(Candidate *candidate, const QueueTable *table)
 	candidate->floors.fresh = draws_ahead(table) ? PG_INT64_MIN : last_id + 1;
 	candidate->floors.due = GetCurrentTimestamp();
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(table->rel));
-	holders = GetLockConflicts(&tag, ShareLock, &count);
-
+	holders = holders_list(RelationGetRelid(table->rel), &count);
 	if (FloorsContext == NULL)
 		FloorsContext = AllocSetContextCreate(TopMemoryContext, "pgmq floors",
 											  ALLOCSET_SMALL_SIZES);
 	oldcontext = MemoryContextSwitchTo(FloorsContext);
 	candidate->holders = palloc(sizeof(VirtualTransactionId) * Max(count, 1));
 	MemoryContextSwitchTo(oldcontext);
-	for (i = 0; i < count; i++)
-	{
-		if (!is_vacuum(holders[i]))
-			candidate->holders[candidate->nholders++] = holders[i];
-	}
+	memcpy(candidate->holders, holders, sizeof(VirtualTransactionId) * count);
+	candidate->nholders = count;
 	pfree(holders);
 	candidate->key = table->key;
 }

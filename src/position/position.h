@@ -18,6 +18,7 @@
 #define PGMQ_POSITION_H
 
 #include "queue/queue.h"
+#include "position/holders.h"
 
 /* What an attempt knows about the next one; "until" is an argument */
 typedef struct Outlook

@@ -10,7 +10,7 @@
  * 1. The caller must own the queue's table and the archive, as far as they
  *	  exist.  A row of a queue that has neither can be written: a restore loads
  *	  these rows before the tables, and drop_queue() deletes them after the
- *	  tables.
+ *	  tables.  The same goes for rows about streams, and their two tables.
  * 2. An UPDATE must pass for the old row and for the new one.
  * 3. A referential action is not checked again.  It runs as the owner of the
  *	  table that it changes, because a row of pgmq.meta was deleted, and that
@@ -109,21 +109,34 @@ queue_row_is_checked(Relation rel)
 	return (context & SECURITY_NOFORCE_RLS) != 0 && user == rel->rd_rel->relowner;
 }
 
+static void
+require_stream_owner(const QueueName *name)
+{
+	rights_require_owner(queue_relid(name, STREAM_TABLE));
+	rights_require_owner(queue_relid(name, POSITIONS_TABLE));
+}
+
 /*
- * The row's queue_name must be of no queue, or of one that is the caller's.  A row of
- * pgmq.meta that "registers" a queue may come from an old version.
+ * The row's queue_name must be of no queue, or of one that is the caller's; or its
+ * stream_name of such a stream.  A row of pgmq.meta that "registers" a queue may come from
+ * an old version.
  */
 static void
 check_row(Relation rel, HeapTuple row, bool registers)
 {
-	int			column = SPI_fnumber(RelationGetDescr(rel), "queue_name");
-	char	   *queue_name = column > 0 ? SPI_getvalue(row, RelationGetDescr(rel), column) : NULL;
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		of_stream = SPI_fnumber(desc, "queue_name") <= 0;
+	int			column = SPI_fnumber(desc, of_stream ? "stream_name" : "queue_name");
+	char	   *queue_name = column > 0 ? SPI_getvalue(row, desc, column) : NULL;
 	QueueName	name;
 
 	/* A value that no queue can have as its name has no effect */
 	if (queue_name == NULL || !name_try_canonical(cstring_to_text(queue_name), &name))
 		return;
-	queue_require_owner(&name);
+	if (of_stream)
+		require_stream_owner(&name);
+	else
+		queue_require_owner(&name);
 	if (registers && RelationGetRelid(rel) == relcheck_own_relid(OWN_META))
 	{
 		SPI_connect();

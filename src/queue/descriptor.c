@@ -54,7 +54,7 @@ typedef struct IdSource
 	uint64		changes;		/* of both; 0: it is not known */
 } IdSource;
 
-#define TABLES 4
+#define TABLES 6
 
 typedef struct Descriptor
 {
@@ -157,8 +157,12 @@ table_index(char prefix)
 			return 1;
 		case NOTES_TABLE:
 			return 2;
+		case STREAM_TABLE:
+			return 3;
+		case POSITIONS_TABLE:
+			return 4;
 		default:
-			return 3;			/* KEYS_TABLE */
+			return 5;			/* KEYS_TABLE */
 	}
 }
 
@@ -316,4 +320,18 @@ queue_require(const QueueName *name)
 					name_bare(name, QUEUE_TABLE, "")),
 			 errdetail("There is no queue \"%s\".", name->canonical),
 			 errhint("Create the queue first using pgmq.create().")));
+}
+
+/* The same for a stream */
+void
+stream_require(const QueueName *name)
+{
+	if (OidIsValid(queue_relid(name, STREAM_TABLE)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("relation \"%s.%s\" does not exist", PGMQ_SCHEMA,
+					name_bare(name, STREAM_TABLE, "")),
+			 errdetail("There is no stream \"%s\".", name->canonical),
+			 errhint("Create the stream first using pgmq.create_stream().")));
 }

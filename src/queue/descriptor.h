@@ -21,5 +21,6 @@ extern Oid	queue_sequence(const QueueName *name, char prefix, Relation rel);
 extern Oid	queue_index_relid(const QueueName *name, char prefix, const char *suffix);
 extern bool queue_lock(const QueueName *name);
 extern void queue_require(const QueueName *name);
+extern void stream_require(const QueueName *name);
 
 #endif							/* PGMQ_DESCRIPTOR_H */

@@ -120,7 +120,7 @@ key_literal(const Partitions *parts, int64 key)
 static char *
 segment_condition(const Partitions *parts, const Segment *segment)
 {
-	const char *column = parts->by_id ? "msg_id" : "enqueued_at";
+	const char *column = parts->column;
 	char	   *from = "";
 	char	   *until = "";
 
@@ -173,9 +173,9 @@ add_range(IdRange **end, Leaf *leaf, int64 next, int64 last)
 	(*end)++;
 }
 
-/* The first segment whose end is above "key", or nsegments */
-static int
-find_segment(const Partitions *parts, int64 key)
+/* The first segment that does not end below "key", or nsegments */
+int
+partitions_find(const Partitions *parts, int64 key)
 {
 	int			low = 0;
 	int			high = parts->nsegments;
@@ -196,7 +196,7 @@ find_segment(const Partitions *parts, int64 key)
 Segment *
 partitions_segment(const Partitions *parts, int64 key)
 {
-	int			i = find_segment(parts, key);
+	int			i = partitions_find(parts, key);
 
 	return i < parts->nsegments && parts->segments[i].first <= key ? &parts->segments[i] : NULL;
 }
@@ -208,7 +208,7 @@ partitions_segment(const Partitions *parts, int64 key)
 static void
 ranges_by_id(Partitions *parts, int64 from, int64 until, bool likely, IdRange **end)
 {
-	int			first = find_segment(parts, from);
+	int			first = partitions_find(parts, from);
 	int			i;
 
 	for (i = first; i < parts->nsegments; i++)
@@ -273,7 +273,7 @@ likely_ranges_by_time(Partitions *parts, int64 from, int64 until, IdRange **end)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int			low = 0;
-	int			high = Min(find_segment(parts, now), parts->nsegments - 1);
+	int			high = Min(partitions_find(parts, now), parts->nsegments - 1);
 	int			added = 0;
 	int			i;
 

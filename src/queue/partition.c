@@ -149,19 +149,31 @@ keep_list(Partitions *parts)
 
 /* ---- making a list ---- */
 
-/* On msg_id or enqueued_at alone, by ranges */
-static bool
-understood(Relation parent, bool *by_id)
+/*
+ * On msg_id or enqueued_at alone, or on event_id as the log of a stream, by ranges.  The
+ * name of the column, or NULL.
+ */
+static const char *
+understood(Relation parent)
 {
+	static const struct
+	{
+		const char *name;
+		Oid			type;
+	}			columns[] = {{"msg_id", INT8OID}, {"event_id", INT8OID}, {"enqueued_at", TIMESTAMPTZOID}};
 	PartitionKey key = RelationGetPartitionKey(parent);
 	Form_pg_attribute att;
+	int			i;
 
 	if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 || key->partattrs[0] == 0)
-		return false;
+		return NULL;
 	att = TupleDescAttr(RelationGetDescr(parent), key->partattrs[0] - 1);
-	*by_id = att->atttypid == INT8OID && strcmp(NameStr(att->attname), "msg_id") == 0;
-	return *by_id ||
-		(att->atttypid == TIMESTAMPTZOID && strcmp(NameStr(att->attname), "enqueued_at") == 0);
+	for (i = 0; i < lengthof(columns); i++)
+	{
+		if (att->atttypid == columns[i].type && strcmp(NameStr(att->attname), columns[i].name) == 0)
+			return columns[i].name;
+	}
+	return NULL;
 }
 
 /* A bound, as the first key above it */
@@ -286,9 +298,9 @@ make_list(Relation parent, const Partitions *old)
 	MemoryContext context;
 	Partitions *parts;
 	uint64		changes;
-	bool		by_id;
+	const char *column = understood(parent);
 
-	if (!understood(parent, &by_id))
+	if (column == NULL)
 		return NULL;
 	/* Until it is complete it is freed with the call */
 	context = AllocSetContextCreate(CurrentMemoryContext, "pgmq partitions of a queue",
@@ -296,7 +308,8 @@ make_list(Relation parent, const Partitions *old)
 	parts = MemoryContextAllocZero(context, sizeof(Partitions));
 	parts->context = context;
 	parts->relid = RelationGetRelid(parent);
-	parts->by_id = by_id;
+	parts->column = column;
+	parts->by_id = strcmp(column, "enqueued_at") != 0;
 	parts->generation = ++LastGeneration;
 	parts->reach = KEY_MAX;
 	if (old != NULL)

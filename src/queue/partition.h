@@ -60,6 +60,7 @@ struct Partitions
 	bool		current;		/* the hash has it */
 	uint64		changes;		/* of the parent, when the list was made; 0: not to be used again */
 	bool		by_id;			/* else by enqueued_at */
+	const char *column;			/* which is the key: a constant */
 	bool		looks;			/* all leaves have the indexes of a queue */
 	uint32		generation;
 	int			nleaves;
@@ -97,6 +98,7 @@ extern void partitions_refresh(Partitions *parts, uint32 slot_generation, const 
 extern int	partitions_ids(Partitions *parts, int64 from, int64 until, bool likely,
 						   IdRange **ranges);
 extern Segment *partitions_segment(const Partitions *parts, int64 key);
+extern int	partitions_find(const Partitions *parts, int64 key);
 extern bool leaf_closed(const Leaf *leaf);
 extern bool leaf_ahead(const Leaf *leaf);
 extern Relation leaf_open(Leaf *leaf);

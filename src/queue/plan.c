@@ -247,7 +247,12 @@ plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVari
 
 	pin_entry(entry);
 	if (*plan == NULL || !SPI_plan_is_valid(*plan))
-		queue_require(name);
+	{
+		if (spec->kind >= PLAN_PUBLISH)
+			stream_require(name);
+		else
+			queue_require(name);
+	}
 	if (*plan == NULL)
 		*plan = prepare(name, spec, leaf, variant);
 	return *plan;
@@ -380,6 +385,14 @@ plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, Pla
 			  const Datum *values, const bool *nulls, DestReceiver *dest)
 {
 	return execute(plan_get(name, spec, leaf, variant), spec, -1, false, values, nulls, dest);
+}
+
+/* The same by a new snapshot, even if the caller's snapshot is fixed */
+uint64
+plan_run_latest_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
+					 const Datum *values, const bool *nulls, DestReceiver *dest)
+{
+	return execute(plan_get(name, spec, leaf, LIVE_ANY), spec, -1, true, values, nulls, dest);
 }
 
 /* The queue is gone: free its plans, unless one is running. */

@@ -54,6 +54,8 @@ typedef enum PlanKind
 	PLAN_READ_FRESH_RANK, PLAN_READ_FRESH_RANK_WHERE, PLAN_READ_FRESH_RANK_HEADERS,
 	PLAN_POP_DUE_RANK, PLAN_POP_FRESH_RANK,
 	PLAN_DROP_OLDEST_DUE, PLAN_DROP_OLDEST_FRESH, PLAN_DROP_OLDEST_BY_ID,
+	/* Of streams; PLAN_PUBLISH is the first one */
+	PLAN_PUBLISH, PLAN_PUBLISH_BATCH, PLAN_EVENTS, PLAN_STATE_WRITE,
 	PLAN_KINDS
 } PlanKind;
 
@@ -106,6 +108,8 @@ extern uint64 plan_run_now(const QueueName *name, const PlanSpec *spec, int cloc
 extern uint64 plan_run_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVariant variant,
 							const Datum *values, const bool *nulls,
 							DestReceiver *dest);
+extern uint64 plan_run_latest_leaf(const QueueName *name, const PlanSpec *spec, const Leaf *leaf,
+								   const Datum *values, const bool *nulls, DestReceiver *dest);
 extern void plan_forget(const QueueName *name);
 
 #endif							/* PGMQ_PLAN_H */
