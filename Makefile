@@ -11,7 +11,8 @@ DATA = $(sort $(patsubst $(srcdir)/%,%,$(wildcard $(srcdir)/sql/pgmq--*.sql)))
 # of later versions go on.
 TAKEN_OVER = 1.4.4 1.4.5 1.5.0 1.5.1 1.5.2 1.6.0 1.6.1 1.7.0 1.7.1 1.8.0 1.8.1 1.9.0 \
 	1.10.0 1.10.1 1.11.0 1.11.1 1.11.2 1.12.0 1.13.0 1.13.1 unpackaged
-DATA_built = pgmq--unpackaged.sql pgmq--takeover--2.0.0.sql $(TAKEN_OVER:%=pgmq--%--takeover.sql) pgmq--2.0.0--2.1.0.sql
+DATA_built = pgmq--unpackaged.sql pgmq--takeover--2.0.0.sql $(TAKEN_OVER:%=pgmq--%--takeover.sql) pgmq--2.0.0--2.1.0.sql \
+	pgmq--2.1.0--2.2.0.sql
 PRIVATE_HEADERS = $(sort $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h))
 
 # pg_regress and the isolation tester share expected/ and test/; PGXS would give
@@ -56,8 +57,11 @@ pgmq--takeover--2.0.0.sql: $(addprefix $(srcdir)/sql/, takeover/begin.sql takeov
 	sed -E -f $(srcdir)/sql/takeover/replace.sed $(srcdir)/sql/pgmq--2.0.0.sql >>$@
 	cat $(srcdir)/sql/takeover/end.sql >>$@
 
-# The version that is being made: one file for each part, until the release
+# The versions that are being made: one file for each part, until the release
 pgmq--2.0.0--2.1.0.sql: $(sort $(wildcard $(srcdir)/sql/2.1.0/*.sql))
+	cat $^ >$@
+
+pgmq--2.1.0--2.2.0.sql: $(sort $(wildcard $(srcdir)/sql/2.2.0/*.sql))
 	cat $^ >$@
 
 .PHONY: list-built

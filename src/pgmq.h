@@ -22,6 +22,6 @@
 #define PGMQ_SCHEMA "pgmq"
 
 /* Of the library; the same as default_version in pgmq.control */
-#define PGMQ_VERSION "2.1.0"
+#define PGMQ_VERSION "2.2.0"
 
 #endif							/* PGMQ_H */

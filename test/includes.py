@@ -10,7 +10,7 @@ import pathlib
 import re
 import sys
 
-FOLDERS = 'base queue position wait notify policy message group topic admin upkeep'.split()
+FOLDERS = 'base queue position wait notify policy message group stream topic admin upkeep'.split()
 EVERYTHING = {'pgmq.c', 'xact.c'}       # above all folders
 GROUND = {'pgmq.h', 'compat.h'}         # below all folders
 

@@ -18,6 +18,7 @@
 
 #include "base/base.h"
 #include "queue/queue.h"
+#include "stream/stream.h"
 #include "admin/admin.h"
 
 PG_FUNCTION_INFO_V1(pgmq_create_non_partitioned);
@@ -283,6 +284,7 @@ begin_create(FunctionCallInfo fcinfo, QueueName *name, QueueState *state)
 	if (OidIsValid(queue_relid(name, QUEUE_TABLE)) && registered_spelling(name) != NULL)
 		queue_require_owner(name);
 	lock_queue(name);
+	stream_require_none(name);
 	/* The keys of a queue that was dropped by hand, or by an old library */
 	if (!OidIsValid(queue_relid(name, QUEUE_TABLE)) && keys_exist(name))
 		keys_drop(name);

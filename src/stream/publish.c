@@ -1,0 +1,197 @@
+/*
+ * publish.c
+ *	  Publish events.
+ *
+ * The statement is an ordinary INSERT, with the rights of the caller, and knows no subscription.  Its ids are known
+ * before it runs (draw.c), so it returns nothing, and INSERT is the only privilege that it needs.
+ */
+#include "pgmq.h"
+
+#include "catalog/pg_type_d.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/base.h"
+#include "wait/wait.h"
+#include "stream/internal.h"
+
+PG_FUNCTION_INFO_V1(pgmq_publish);
+PG_FUNCTION_INFO_V1(pgmq_publish_batch);
+
+/* $1 event_id, $2 shard, $3 published_at, $4 key, $5 message, $6 headers */
+static const PlanSpec publish_one = {
+	PLAN_PUBLISH,
+	"INSERT INTO {stream} (event_id, shard, published_at, key, message, headers) OVERRIDING SYSTEM VALUE"
+	" VALUES ($1, $2, $3, $4, $5, $6)",
+	6, {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID, JSONBOID, JSONBOID}
+};
+
+/* The same of arrays, but of the time */
+static const PlanSpec publish_many = {
+	PLAN_PUBLISH_BATCH,
+	"INSERT INTO {stream} (event_id, shard, published_at, key, message, headers) OVERRIDING SYSTEM VALUE"
+	" SELECT e.event_id, e.shard, $3, e.key, e.message, e.headers"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($4), pg_catalog.unnest($5),"
+	" pg_catalog.unnest($6)) AS e (event_id, shard, key, message, headers)",
+	6, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID}
+};
+
+/* Open the log for a publisher: rights come before the first lock */
+static void
+open_to_publish(const QueueName *name, StreamLog *log)
+{
+	stream_require(name);
+	rights_require_columns(queue_relid(name, STREAM_TABLE), ACL_INSERT, NULL, 0);
+	log_open(name, log);
+	log_parts(log);
+	log_check_sequence(log);
+}
+
+static uint64
+insert_events(const QueueName *name, const PlanSpec *spec, const Datum *values, const bool *nulls)
+{
+	Oid			held = default_hold(name, STREAM_TABLE);
+	uint64		published = plan_run(name, spec, values, nulls, None_Receiver);
+
+	default_release(held);
+	effect_messages(name, (int64) published);
+	return published;
+}
+
+/*
+ * pgmq.publish(stream_name text, msg jsonb, key text, headers jsonb) -> bigint
+ *
+ * NULL if a trigger has suppressed the insert.
+ */
+Datum
+pgmq_publish(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	StreamLog	log;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+	int64		id;
+	uint64		published;
+
+	name_from_arg(fcinfo, 0, &name);
+	SPI_connect();
+	open_to_publish(&name, &log);
+	values[2] = TimestampTzGetDatum(draw_ids(&log, &id, 1));
+	values[0] = Int64GetDatum(id);
+	values[1] = Int32GetDatum(PG_ARGISNULL(2) ? shard_of_id(id, log.shards) :
+							  shard_of_key(PG_GETARG_TEXT_PP(2), log.shards));
+	arg_to_param(fcinfo, 2, &values[3], &nulls[3]);
+	arg_to_param(fcinfo, 1, &values[4], &nulls[4]);
+	arg_to_param(fcinfo, 3, &values[5], &nulls[5]);
+	log_close(&log);
+	published = insert_events(&name, &publish_one, values, nulls);
+	SPI_finish();
+	if (published == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(id);
+}
+
+/* ---- batches ---- */
+
+/* How many elements an array has; 0 for NULL */
+static int
+elements_of(FunctionCallInfo fcinfo, int argno)
+{
+	ArrayType  *array;
+
+	if (PG_ARGISNULL(argno))
+		return 0;
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	return ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+}
+
+static void
+require_same_length(FunctionCallInfo fcinfo, int argno, const char *what, int count)
+{
+	if (!PG_ARGISNULL(argno) && elements_of(fcinfo, argno) != count)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s array length (%d) must match msgs array length (%d)", what,
+						elements_of(fcinfo, argno), count)));
+}
+
+/* The shards of events with these keys */
+static Datum
+shards_of(FunctionCallInfo fcinfo, int argno, const int64 *ids, int count, int shards)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+	Datum	   *keys = NULL;
+	bool	   *nulls = NULL;
+	int			nkeys;
+	int			i;
+
+	if (!PG_ARGISNULL(argno))
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(argno), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &nkeys);
+	for (i = 0; i < count; i++)
+		values[i] = Int32GetDatum(keys == NULL || nulls[i] ? shard_of_id(ids[i], shards) :
+								  shard_of_key(DatumGetTextPP(keys[i]), shards));
+	return PointerGetDatum(construct_array(values, count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+static void
+return_ids(FunctionCallInfo fcinfo, const int64 *ids, int count)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		Datum		value = Int64GetDatum(ids[i]);
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+}
+
+/*
+ * pgmq.publish_batch(stream_name text, msgs jsonb[], keys text[], headers jsonb[]) -> SETOF bigint
+ *
+ * Ids come in array order, also those of events whose insert a trigger has suppressed.
+ */
+Datum
+pgmq_publish_batch(PG_FUNCTION_ARGS)
+{
+	int			count = elements_of(fcinfo, 1);
+	QueueName	name;
+	StreamLog	log;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+	int64	   *ids;
+	Datum	   *id_values;
+	int			i;
+
+	if (count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("msgs cannot be NULL or empty")));
+	require_same_length(fcinfo, 2, "keys", count);
+	require_same_length(fcinfo, 3, "headers", count);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	name_from_arg(fcinfo, 0, &name);
+	SPI_connect();
+	open_to_publish(&name, &log);
+	ids = palloc(sizeof(int64) * count);
+	id_values = palloc(sizeof(Datum) * count);
+	values[2] = TimestampTzGetDatum(draw_ids(&log, ids, count));
+	for (i = 0; i < count; i++)
+		id_values[i] = Int64GetDatum(ids[i]);
+	values[0] = PointerGetDatum(construct_array(id_values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+												TYPALIGN_DOUBLE));
+	values[1] = shards_of(fcinfo, 2, ids, count, log.shards);
+	arg_to_param(fcinfo, 2, &values[3], &nulls[3]);
+	arg_to_param(fcinfo, 1, &values[4], &nulls[4]);
+	arg_to_param(fcinfo, 3, &values[5], &nulls[5]);
+	log_close(&log);
+	(void) insert_events(&name, &publish_many, values, nulls);
+	return_ids(fcinfo, ids, count);
+	SPI_finish();
+	return (Datum) 0;
+}

@@ -1,0 +1,407 @@
+/*
+ * state.c
+ *	  How far a subscription has come in each shard, and whose the shard is now.
+ *
+ * 1. The mutex of a shard is a lock of the server on an object of its own, exclusive, until the transaction ends.  A
+ *	  session that has it changes the state; others see the new state when its transaction has ended.  It writes
+ *	  nothing, so a look for work needs no transaction id.  PREPARE keeps it.  ROLLBACK TO SAVEPOINT releases it together
+ *	  with the rows that were written under it.
+ * 2. The state is the row with the highest number.  The next one is inserted, and this one deleted by its key.  The
+ *	  index is read backwards, so the newest row is met first, and dead rows are behind it: a snapshot that keeps them
+ *	  costs nothing.
+ * 3. A state is read by the latest snapshot, after the mutex was taken, at every isolation level.
+ * 4. Rows are written with the rights of the owner of the table, as notes of groups are.  The caller was checked.
+ */
+#include "pgmq.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "catalog/pg_collation_d.h"
+#include "catalog/pg_type_d.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/base.h"
+#include "stream/internal.h"
+
+/* The columns, in the order in which the table is made */
+enum
+{
+	STATE_SUBSCRIPTION,
+	STATE_SHARD,
+	STATE_NUMBER,
+	STATE_PASSED_ID,
+	STATE_LEASE,
+	STATE_LEASED_UNTIL,
+	STATE_LEASED_ID,
+	STATE_ATTEMPTS,
+	STATE_COLUMNS
+};
+
+#define STATE_INDEXES 1
+
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			state_columns[STATE_COLUMNS] = {
+	{"subscription", TEXTOID}, {"shard", INT4OID}, {"state", INT8OID}, {"passed_id", INT8OID}, {"lease", INT8OID},
+	{"leased_until", TIMESTAMPTZOID}, {"leased_id", INT8OID}, {"attempts", INT8ARRAYOID}
+};
+
+/* $3 the number of the state that this one replaces; the rest are the columns */
+static const PlanSpec write_plan = {
+	PLAN_STATE_WRITE,
+	"WITH old AS (DELETE FROM {positions} WHERE subscription OPERATOR(pg_catalog.=) $1"
+	" AND shard OPERATOR(pg_catalog.=) $2 AND state OPERATOR(pg_catalog.=) $3)"
+	" INSERT INTO {positions} (subscription, shard, state, passed_id, lease, leased_until, leased_id, attempts)"
+	" VALUES ($1, $2, $3 OPERATOR(pg_catalog.+) 1, $4, $5, $6, $7, $8)",
+	STATE_COLUMNS, {TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID}
+};
+
+/* ---- the table ---- */
+
+static void
+refuse_positions(const QueueName *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("table %s is not the table of positions that create_stream() makes",
+					name_table(name, POSITIONS_TABLE))));
+}
+
+static Oid
+find_index(Relation rel)
+{
+	const IndexKey keys[] = {
+		{STATE_SUBSCRIPTION + 1, TEXTOID, C_COLLATION_OID}, {STATE_SHARD + 1, INT4OID, InvalidOid},
+		{STATE_NUMBER + 1, INT8OID, InvalidOid}
+	};
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			found = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (relcheck_index(index, RelationGetRelid(rel), keys, lengthof(keys)) && relcheck_index_is_whole(index))
+			found = lfirst_oid(lc);
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	return found;
+}
+
+/* Open the table for a look.  It must be as it was made. */
+void
+positions_open(const QueueName *name, const char *subscription, Positions *positions)
+{
+	TupleDesc	desc;
+	int			i;
+
+	positions->name = *name;
+	positions->subscription = subscription;
+	positions->key = CStringGetTextDatum(subscription);
+	positions->rel = queue_open_table(name, POSITIONS_TABLE, AccessShareLock, NULL);
+	if (positions->rel == NULL)
+		refuse_positions(name);
+	desc = RelationGetDescr(positions->rel);
+	for (i = 0; i < STATE_COLUMNS; i++)
+	{
+		if (!relcheck_is_heap(positions->rel) ||
+			relcheck_column(desc, state_columns[i].name, state_columns[i].type) != i + 1)
+			refuse_positions(name);
+	}
+	positions->index = find_index(positions->rel);
+	if (!OidIsValid(positions->index))
+		refuse_positions(name);
+}
+
+void
+positions_close(Positions *positions)
+{
+	relation_close(positions->rel, AccessShareLock);
+}
+
+/* ---- the mutex ---- */
+
+static void
+mutex_tag(const Positions *positions, int shard, LOCKTAG *tag)
+{
+	uint32		hash = hash_bytes((const unsigned char *) positions->subscription, (int) strlen(positions->subscription));
+
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, RelationGetRelid(positions->rel), hash, shard + 1);
+}
+
+/* Take the mutex of a shard until the transaction ends; false if that would mean to wait and "wait" says not to. */
+bool
+state_lock(const Positions *positions, int shard, bool wait)
+{
+	LOCKTAG		tag;
+
+	mutex_tag(positions, shard, &tag);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Nothing was written under it */
+void
+state_unlock(const Positions *positions, int shard)
+{
+	LOCKTAG		tag;
+
+	mutex_tag(positions, shard, &tag);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+/* ---- reading ---- */
+
+static void
+read_attempts(Datum value, ShardState *state)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			count;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(value), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+					  &values, &nulls, &count);
+	for (i = 0; i + 1 < count && state->nattempts < MAX_ATTEMPTS; i += 2)
+	{
+		if (nulls[i] || nulls[i + 1])
+			continue;
+		state->attempts[state->nattempts].until = DatumGetInt64(values[i]);
+		state->attempts[state->nattempts++].count = DatumGetInt64(values[i + 1]);
+	}
+}
+
+static void
+read_row(HeapTuple tuple, TupleDesc desc, ShardState *state)
+{
+	Datum		values[STATE_COLUMNS];
+	bool		nulls[STATE_COLUMNS];
+	int			i;
+
+	for (i = 0; i < STATE_COLUMNS; i++)
+		values[i] = heap_getattr(tuple, i + 1, desc, &nulls[i]);
+	memset(state, 0, sizeof(*state));
+	state->shard = DatumGetInt32(values[STATE_SHARD]);
+	state->number = DatumGetInt64(values[STATE_NUMBER]);
+	state->passed_id = nulls[STATE_PASSED_ID] ? 0 : DatumGetInt64(values[STATE_PASSED_ID]);
+	state->leased = !nulls[STATE_LEASE] && !nulls[STATE_LEASED_UNTIL] && !nulls[STATE_LEASED_ID];
+	if (state->leased)
+	{
+		state->lease = DatumGetInt64(values[STATE_LEASE]);
+		state->leased_until = DatumGetTimestampTz(values[STATE_LEASED_UNTIL]);
+		state->leased_id = DatumGetInt64(values[STATE_LEASED_ID]);
+	}
+	if (!nulls[STATE_ATTEMPTS])
+		read_attempts(values[STATE_ATTEMPTS], state);
+}
+
+/* The state of a shard that the snapshot sees; false if there is none, so that there is no subscription */
+bool
+state_read(const Positions *positions, int shard, Snapshot snapshot, ShardState *state)
+{
+	Relation	index = index_open(positions->index, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyEntryInitialize(&keys[0], 0, STATE_SUBSCRIPTION + 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, positions->key);
+	ScanKeyInit(&keys[1], STATE_SHARD + 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(shard));
+	scan = systable_beginscan_ordered(positions->rel, index, snapshot, lengthof(keys), keys);
+	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+		read_row(tuple, RelationGetDescr(positions->rel), state);
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	return HeapTupleIsValid(tuple);
+}
+
+/* The same by a new snapshot: for a caller that has the mutex (3) */
+bool
+state_read_latest(const Positions *positions, int shard, ShardState *state)
+{
+	Snapshot	snapshot;
+	bool		found;
+
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = state_read(positions, shard, snapshot, state);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* ---- writing ---- */
+
+static Datum
+attempts_datum(const ShardState *state)
+{
+	Datum		values[MAX_ATTEMPTS * 2];
+	int			i;
+
+	for (i = 0; i < state->nattempts; i++)
+	{
+		values[i * 2] = Int64GetDatum(state->attempts[i].until);
+		values[i * 2 + 1] = Int64GetDatum(state->attempts[i].count);
+	}
+	return PointerGetDatum(construct_array(values, state->nattempts * 2, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+										   TYPALIGN_DOUBLE));
+}
+
+/* The next state of a shard.  "state" has the number of the one that it replaces.  The caller has the mutex. */
+void
+state_write(const Positions *positions, const ShardState *state)
+{
+	Datum		values[STATE_COLUMNS] = {0};
+	bool		nulls[STATE_COLUMNS] = {false};
+	OwnerScope	scope;
+	uint64		written;
+
+	values[STATE_SUBSCRIPTION] = positions->key;
+	values[STATE_SHARD] = Int32GetDatum(state->shard);
+	values[STATE_NUMBER] = Int64GetDatum(state->number);
+	values[STATE_PASSED_ID] = Int64GetDatum(state->passed_id);
+	nulls[STATE_LEASE] = nulls[STATE_LEASED_UNTIL] = nulls[STATE_LEASED_ID] = !state->leased;
+	values[STATE_LEASE] = Int64GetDatum(state->lease);
+	values[STATE_LEASED_UNTIL] = TimestampTzGetDatum(state->leased_until);
+	values[STATE_LEASED_ID] = Int64GetDatum(state->leased_id);
+	nulls[STATE_ATTEMPTS] = state->nattempts == 0;
+	if (state->nattempts > 0)
+		values[STATE_ATTEMPTS] = attempts_datum(state);
+	if (owner_has_code(positions->rel, STATE_COLUMNS, STATE_INDEXES))
+		owner_begin(positions->rel->rd_rel->relowner, &scope);
+	else
+		owner_begin_bare(positions->rel->rd_rel->relowner, &scope);
+	written = plan_run_latest_leaf(&positions->name, &write_plan, NULL, values, nulls, None_Receiver);
+	owner_end(&scope);
+	if (written != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("could not write the position of subscription \"%s\" to %s", positions->subscription,
+						name_table(&positions->name, POSITIONS_TABLE)),
+				 errhint("Look for a trigger or a rule on the table.")));
+}
+
+static void
+run_as_owner(const Positions *positions, const char *sql, int nargs, const char *const *args)
+{
+	(void) owner_run(positions->rel->rd_rel->relowner, true, name_expand(sql, &positions->name), nargs, args);
+}
+
+/* The first states of a subscription, one for each shard */
+void
+states_begin(const Positions *positions, const int64 *passed, int shards)
+{
+	StringInfoData array;
+	int			shard;
+	const char *args[2] = {positions->subscription};
+
+	initStringInfo(&array);
+	for (shard = 0; shard < shards; shard++)
+		appendStringInfo(&array, "%c" INT64_FORMAT, shard == 0 ? '{' : ',', passed[shard]);
+	appendStringInfoChar(&array, '}');
+	args[1] = array.data;
+	run_as_owner(positions, "INSERT INTO {positions} (subscription, shard, state, passed_id)"
+				 " SELECT $1, s.number OPERATOR(pg_catalog.-) 1, 1, s.passed_id"
+				 " FROM pg_catalog.unnest($2::pg_catalog.int8[]) WITH ORDINALITY AS s (passed_id, number)", 2, args);
+}
+
+void
+states_delete(const Positions *positions)
+{
+	run_as_owner(positions, "DELETE FROM {positions} WHERE subscription OPERATOR(pg_catalog.=) $1",
+				 1, &positions->subscription);
+}
+
+/* ---- what a state says ---- */
+
+bool
+state_is_free(const ShardState *state, TimestampTz now)
+{
+	return !state->leased || state->leased_until <= now;
+}
+
+void
+state_end_lease(ShardState *state)
+{
+	state->leased = false;
+	state->lease = 0;
+	state->leased_until = 0;
+	state->leased_id = 0;
+}
+
+/* How often an event will have been received, this time included */
+int
+state_attempt(const ShardState *state, int64 event_id)
+{
+	int			i;
+
+	for (i = 0; i < state->nattempts; i++)
+	{
+		if (event_id <= state->attempts[i].until)
+			return (int) Min(state->attempts[i].count, PG_INT32_MAX - 1) + 1;
+	}
+	return 1;
+}
+
+static void
+add_pair(ShardState *state, int64 until, int64 count)
+{
+	if (state->nattempts < MAX_ATTEMPTS)
+		state->attempts[state->nattempts++] = (Attempts) {until, count};
+	else
+		state->attempts[MAX_ATTEMPTS - 1].until = until;	/* counts too high */
+}
+
+/* The events up to this one were received once more */
+void
+state_count_attempt(ShardState *state, int64 until)
+{
+	ShardState	old = *state;
+	int64		counted = PG_INT64_MIN;	/* up to here */
+	int			i;
+
+	state->nattempts = 0;
+	for (i = 0; i < old.nattempts; i++)
+	{
+		const Attempts *pair = &old.attempts[i];
+
+		if (pair->until <= until)
+			add_pair(state, pair->until, pair->count + 1);
+		else
+		{
+			if (counted < until)
+				add_pair(state, until, pair->count + 1);
+			add_pair(state, pair->until, pair->count);
+		}
+		counted = Min(pair->until, until);
+	}
+	if (counted < until)
+		add_pair(state, until, 1);
+}
+
+/* The position moves: what was received up to there does not matter any more */
+void
+state_pass(ShardState *state, int64 passed_id)
+{
+	int			gone = 0;
+
+	while (gone < state->nattempts && state->attempts[gone].until <= passed_id)
+		gone++;
+	state->nattempts -= gone;
+	memmove(state->attempts, state->attempts + gone, sizeof(Attempts) * state->nattempts);
+	state->passed_id = passed_id;
+}
