@@ -29,13 +29,15 @@ static const PlanSpec publish_one = {
 	6, {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID, JSONBOID, JSONBOID}
 };
 
-/* The same of arrays, but of the time */
+/*
+ * The same of arrays, but of the time.  In a FROM clause, each array would go through a tuplestore.  An array that is
+ * NULL gives NULLs, as one that is too short.
+ */
 static const PlanSpec publish_many = {
 	PLAN_PUBLISH_BATCH,
 	"INSERT INTO {stream} (event_id, shard, published_at, key, message, headers) OVERRIDING SYSTEM VALUE"
-	" SELECT e.event_id, e.shard, $3, e.key, e.message, e.headers"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-	" pg_catalog.unnest($6)) AS e (event_id, shard, key, message, headers)",
+	" SELECT pg_catalog.unnest($1), pg_catalog.unnest($2), $3, pg_catalog.unnest($4), pg_catalog.unnest($5),"
+	" pg_catalog.unnest($6)",
 	6, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID}
 };
 

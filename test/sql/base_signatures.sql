@@ -43,10 +43,10 @@ SELECT c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.attty
 -- the fixed tables
 SELECT a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid) AS default
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
- WHERE a.attrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass, 'pgmq.policy'::regclass) AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE a.attrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass, 'pgmq.policy'::regclass, 'pgmq.stream'::regclass, 'pgmq.subscription'::regclass) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid::regclass::text, a.attnum;
 SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
- WHERE conrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass, 'pgmq.policy'::regclass) AND contype <> 'n' ORDER BY 1;
+ WHERE conrelid IN ('pgmq.meta'::regclass, 'pgmq.notify_insert_throttle'::regclass, 'pgmq.topic_bindings'::regclass, 'pgmq.policy'::regclass, 'pgmq.stream'::regclass, 'pgmq.subscription'::regclass) AND contype <> 'n' ORDER BY 1;
 SELECT indexdef FROM pg_indexes WHERE schemaname = 'pgmq' ORDER BY indexname;
 SELECT relname, relpersistence FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind = 'r' ORDER BY 1;
 SELECT extname, extconfig::regclass[] FROM pg_extension WHERE extname = 'pgmq';
