@@ -21,7 +21,7 @@
  * - A record is made before the lock is taken, by the sequence as it is then.  So it is not above the first id that its
  *	 transaction draws under the lock.
  * - A holder without a record that the last listing does not have has taken its lock after that listing.  So all its ids
- *	 are above that L.  If there is no listing, its first id is 0.
+ *	 are above that L.  If there is no listing, nothing is known of its ids, and its first one counts as 0.
  * - A transaction is known by its virtual transaction, which PREPARE keeps.  After a crash a prepared transaction has
  *	 another identity, but then there is no listing.
  * - A lock that ROLLBACK TO SAVEPOINT releases has protected rows that are gone with it.  What the transaction publishes
@@ -36,8 +36,8 @@
  * A SEQUENCE THAT WAS SET BACK
  *
  * L below what was found settled means that ids are drawn again: after TRUNCATE ... RESTART IDENTITY, or setval().  An
- * event above L means the same, or a restore that is not finished.  That is looked for at the first use of a log in a
- * session, and when the table has changed.  Consumers' positions are compared by their calls.
+ * event above L means the same, or a restore that is not finished, or a subscriber of logical replication.  log.c looks
+ * for such an event from time to time.  Consumers' positions are compared by their calls.
  */
 #include "pgmq.h"
 
@@ -111,8 +111,9 @@ holds_lock(Oid relid)
 	return LockHeldByMe(&tag, RowExclusiveLock, true);
 }
 
+/* e3; 0 if it can have drawn any id up to "last_id" */
 static int64
-first_id(VirtualTransactionId vxid, Oid relid, const Listing *last)
+first_id(VirtualTransactionId vxid, Oid relid, int64 last_id, const Listing *last)
 {
 	int64		first;
 	int			i;
@@ -124,7 +125,9 @@ first_id(VirtualTransactionId vxid, Oid relid, const Listing *last)
 		if (VirtualTransactionIdEquals(last->holders[i].vxid, vxid))
 			return last->holders[i].first;
 	}
-	return last->listed ? last->last_id + 1 : 0;
+	if (last->listed)
+		return last->last_id + 1;
+	return last_id == 0 ? 1 : 0;
 }
 
 /* e2 to e4 */
@@ -152,7 +155,7 @@ make_listing(const StreamLog *log, int64 last_id, const Listing *last)
 	{
 		Holder	   *holder = &listing->holders[i];
 
-		holder->first = first_id(holder->vxid, relid, last);
+		holder->first = first_id(holder->vxid, relid, last_id, last);
 		listing->end = Min(listing->end, holder->first);
 	}
 	listing->end = Max(listing->end, last->end);

@@ -271,13 +271,18 @@ log_count(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 
 
 /* ---- the sequence ---- */
 
-/* The logs of which this session knows that no event is above the last id */
+/*
+ * The logs of which this session knows that no event is above the last id, and since when.  Rows that replication writes
+ * do not move the sequence, so it looks again from time to time.
+ */
 #define CHECKED_LOGS 64
+#define CHECK_INTERVAL USECS_PER_SEC
 
 static struct
 {
 	Oid			relid;
 	uint64		changes;
+	int64		at;				/* by ticks() */
 }			Checked[CHECKED_LOGS];
 
 /* Whether there is an event above the last id of the sequence, which moves meanwhile */
@@ -295,7 +300,7 @@ event_beyond(StreamLog *log, FoundEvent *found)
 	return beyond;
 }
 
-/* At the first use of a log in this session, and when it has changed.  Its parts are listed. */
+/* At the first use of a log in this session, when it has changed, and once a second.  Its parts are listed. */
 void
 log_check_sequence(StreamLog *log)
 {
@@ -304,13 +309,14 @@ log_check_sequence(StreamLog *log)
 	uint64		changes = changes_of_relation(relid);
 	FoundEvent	found;
 
-	if (Checked[i].relid == relid && Checked[i].changes == changes)
+	if (Checked[i].relid == relid && Checked[i].changes == changes && ticks() < Checked[i].at + CHECK_INTERVAL)
 		return;
 	if (event_beyond(log, &found))
 		end_refuse_sequence(log, psprintf("Its last value is " INT64_FORMAT ", and there is an event " INT64_FORMAT ".",
 										  end_last_id(log), found.id));
 	Checked[i].relid = relid;
 	Checked[i].changes = changes;
+	Checked[i].at = ticks();
 }
 
 /* All of it: the end, and the parts.  The caller takes its snapshot next. */

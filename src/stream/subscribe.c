@@ -85,6 +85,23 @@ passed_by_id(int64 id, int64 last_id)
 	return Max(id, 1) - 1;
 }
 
+/*
+ * After a crash, a prepared transaction can have any ids.  Until it is finished, it is not known
+ * how far the stream is settled.
+ */
+static int64
+passed_by_end(const StreamLog *log, int64 end)
+{
+	if (end == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the end of stream \"%s\" is not known", log->name.canonical),
+				 errdetail("A transaction that has written to %s is open, and it is not known since when.",
+						   name_table(&log->name, STREAM_TABLE)),
+				 errhint("Finish the transaction that pgmq.stream_lag() shows, or start at an id or a time.")));
+	return end - 1;
+}
+
 /* For each shard the id that counts as passed */
 static void
 find_start(const Start *start, const StreamLog *log, int64 end, int64 last_id, int64 *passed)
@@ -100,7 +117,7 @@ find_start(const Start *start, const StreamLog *log, int64 end, int64 last_id, i
 				passed[shard] = 0;
 				break;
 			case START_LATEST:
-				passed[shard] = Max(end, 1) - 1;
+				passed[shard] = passed_by_end(log, end);
 				break;
 			case START_ID:
 				passed[shard] = passed_by_id(start->id, last_id);
