@@ -88,7 +88,6 @@ draw_ids(StreamLog *log, int64 *ids, int count)
 	int			attempts = 0;
 	int			i;
 
-	PreventCommandIfReadOnly("pgmq.publish()");
 	require_plain_sequence(log);
 	first = begin_drawing(log);
 	do

@@ -45,6 +45,7 @@ static const PlanSpec publish_many = {
 static void
 open_to_publish(const QueueName *name, StreamLog *log)
 {
+	PreventCommandIfReadOnly("pgmq.publish()");
 	stream_require(name);
 	rights_require_columns(queue_relid(name, STREAM_TABLE), ACL_INSERT, NULL, 0);
 	log_open(name, log);
