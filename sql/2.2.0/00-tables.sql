@@ -18,7 +18,7 @@ CREATE TABLE pgmq.stream (
 );
 COMMENT ON TABLE pgmq.stream IS 'The streams of this database; create_stream, drop_stream and set_stream_retention write it';
 
--- Who receives which stream.  No name of a stream has a semicolon.
+-- Which subscriptions each stream has.  No name of a stream has a semicolon.
 CREATE TABLE pgmq.subscription (
     stream_name pg_catalog.text NOT NULL,
     subscription pg_catalog.text NOT NULL,

@@ -198,7 +198,7 @@ require_owner(const QueueName *name)
 {
 	rights_require_owner(queue_relid(name, STREAM_TABLE));
 	rights_require_owner(queue_relid(name, POSITIONS_TABLE));
-	/* Nobody owns a stream without tables */
+	/* A stream without tables has no owner */
 	if (!OidIsValid(queue_relid(name, STREAM_TABLE)) && !OidIsValid(queue_relid(name, POSITIONS_TABLE)))
 		rights_require_columns(relcheck_own_relid(OWN_STREAM), ACL_DELETE, NULL, 0);
 }

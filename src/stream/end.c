@@ -187,7 +187,7 @@ stream_end(const StreamLog *log, int64 *last_id)
 	return end;
 }
 
-/* ---- who holds it up ---- */
+/* ---- what holds it up ---- */
 
 static char *
 gid_of(TransactionId xid)

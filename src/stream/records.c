@@ -3,8 +3,8 @@
  *	  What sessions tell one another about the open ends of logs: records and listings (see end.c).
  *
  * A record says: this transaction draws no id of this log below "first".  A backend writes its own records only, each
- * behind a spinlock of its own.  A record counts as long as its virtual transaction holds a lock on the log, so nobody
- * clears it.
+ * behind a spinlock of its own.  A record counts as long as its virtual transaction holds a lock on the log, so it need
+ * not be cleared.
  *
  * A listing says which transactions held a write lock on a log when it was made, and their first ids.  It has room
  * for all that there can be.  A slot belongs to the log that used it last; what was known of another log is lost, which
@@ -184,7 +184,7 @@ record_make(Oid log, int64 first)
 	{
 		Record	   *record = record_at(area, VirtualTransactionNumber(own), i);
 
-		/* Nobody else writes here */
+		/* No other session writes here */
 		if (record->lxid == own.localTransactionId && record->log == log)
 		{
 			place = record;

@@ -9,7 +9,7 @@
  * 2. A trigger on pgmq.stream puts an invalidation of the table into the transaction that writes.
  * 3. An answer is kept with the counts of the table's name and of the table (changes.c).  It is not kept
  *	  if something was heard while it was read, nor in a transaction that may have written the table.
- * 4. In a database whose SQL objects are of an older version there is no such table, and so no stream.
+ * 4. In a database whose SQL objects are older than version 2.2.0 there is no such table, and so no stream.
  *
  * Memory: what is kept is in "pgmq streams", a child of TopMemoryContext.  When there are more than
  * pgmq.plan_cache_size, all are dropped.

@@ -3,7 +3,7 @@
  *	  Make, drop and list subscriptions; where they start, and pgmq.seek().
  *
  * A subscription belongs to the role that made it.  It consists of a row in pgmq.subscription and a state for each shard.
- * Whoever changes all of it holds the mutexes of all shards, taken in their order, so no other session is at work on it.
+ * A call that changes all of it takes the mutexes of all shards, in their order.  Then no other session is at work on it.
  */
 #include "pgmq.h"
 
