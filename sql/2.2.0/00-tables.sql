@@ -18,14 +18,15 @@ CREATE TABLE pgmq.stream (
 );
 COMMENT ON TABLE pgmq.stream IS 'The streams of this database; create_stream, drop_stream and set_stream_retention write it';
 
--- Which subscriptions each stream has.  No name of a stream has a semicolon.
+-- Which subscriptions each stream has.  No name of a stream has a semicolon.  A role is its name, so that the rows can be
+-- restored where that role does not exist.
 CREATE TABLE pgmq.subscription (
     stream_name pg_catalog.text NOT NULL,
     subscription pg_catalog.text NOT NULL,
     identity pg_catalog.text NOT NULL GENERATED ALWAYS AS (
         (pg_catalog.lower(stream_name) OPERATOR(pg_catalog.||) ';') OPERATOR(pg_catalog.||) subscription) STORED
         CONSTRAINT subscription_pkey PRIMARY KEY,
-    role pg_catalog.regrole NOT NULL,
+    role pg_catalog.name NOT NULL,
     created_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
     dropped_events bigint NOT NULL DEFAULT 0
 );

@@ -21,7 +21,7 @@ CREATE FUNCTION pgmq.list_subscriptions(stream_name pg_catalog.text DEFAULT NULL
 RETURNS TABLE (
     stream_name pg_catalog.text,
     subscription pg_catalog.text,
-    role pg_catalog.regrole,
+    role pg_catalog.name,
     created_at timestamp with time zone,
     dropped_events bigint
 ) LANGUAGE C VOLATILE COST 100

@@ -339,7 +339,7 @@ static const OwnColumn stream_columns[] = {
 };
 
 static const OwnColumn subscription_columns[] = {
-	{"stream_name", TEXTOID}, {"subscription", TEXTOID}, {"identity", TEXTOID}, {"role", REGROLEOID},
+	{"stream_name", TEXTOID}, {"subscription", TEXTOID}, {"identity", TEXTOID}, {"role", NAMEOID},
 	{"created_at", TIMESTAMPTZOID}, {"dropped_events", INT8OID}, {NULL, InvalidOid}
 };
 

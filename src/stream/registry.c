@@ -214,12 +214,15 @@ subscription_from_arg(FunctionCallInfo fcinfo, int argno)
 	return subscription;
 }
 
-/* The role that a subscription belongs to, as of now; false if there is no such subscription.  No privilege is needed. */
+/*
+ * The role that a subscription belongs to, as of now; InvalidOid if there is no such role.  False if there is no such
+ * subscription.  No privilege is needed.
+ */
 bool
 subscription_find(const QueueName *name, const char *subscription, Oid *role)
 {
 	static const char *const columns[] = {"role"};
-	static const Oid types[] = {REGROLEOID};
+	static const Oid types[] = {NAMEOID};
 	char	   *identity = psprintf("%s;%s", name->canonical, subscription);
 	Oid			relid = relcheck_own_table(OWN_SUBSCRIPTION, AccessShareLock);
 	OwnRow		row;
@@ -229,7 +232,7 @@ subscription_find(const QueueName *name, const char *subscription, Oid *role)
 	UnlockRelationOid(relid, AccessShareLock);
 	pfree(identity);
 	if (found)
-		*role = DatumGetObjectId(row.values[0]);
+		*role = get_role_oid(NameStr(*DatumGetName(row.values[0])), true);
 	return found;
 }
 
@@ -251,7 +254,8 @@ subscription_require(const QueueName *name, const char *subscription)
 	stream_require(name);
 	if (!subscription_find(name, subscription, &role))
 		subscription_is_missing(name, subscription);
-	if (!has_privs_of_role(GetUserId(), role) && !rights_owns(queue_relid(name, STREAM_TABLE)))
+	if (!(OidIsValid(role) && has_privs_of_role(GetUserId(), role)) &&
+		!rights_owns(queue_relid(name, STREAM_TABLE)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("subscription \"%s\" of stream \"%s\" belongs to another role", subscription, name->canonical),

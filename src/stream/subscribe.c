@@ -135,7 +135,7 @@ find_start(const Start *start, const StreamLog *log, int64 end, int64 last_id, i
 static bool
 subscribe(const QueueName *name, const char *subscription, const Start *start)
 {
-	const char *args[] = {stream_spelling(name), subscription, psprintf("%u", GetUserId())};
+	const char *args[] = {stream_spelling(name), subscription, GetUserNameFromId(GetUserId(), false)};
 	StreamLog	log;
 	Positions	positions;
 	int64		passed[MAX_SHARDS];
@@ -158,7 +158,7 @@ subscribe(const QueueName *name, const char *subscription, const Start *start)
 	states_delete(&positions);
 	states_begin(&positions, passed, log.shards);
 	(void) stream_write_rows(OWN_SUBSCRIPTION, "INSERT INTO pgmq.subscription (stream_name, subscription, role)"
-							 " VALUES ($1, $2, $3::pg_catalog.oid::pg_catalog.regrole)", lengthof(args), args);
+							 " VALUES ($1, $2, $3::pg_catalog.name)", lengthof(args), args);
 	positions_close(&positions);
 	log_close(&log);
 	return true;

@@ -70,6 +70,16 @@ SELECT shard, event_id FROM pgmq.receive('s', 'mine', 0, 1);
 SELECT pgmq.seek('s', 'mine', 'latest', force => true);
 SELECT subscription, role FROM pgmq.subscription;
 
+-- a role that does not exist any more, or not yet after a restore
+RESET ROLE;
+UPDATE pgmq.subscription SET role = 'regress_stream_gone';
+SET ROLE regress_stream_consumer;
+SELECT pgmq.seek('s', 'mine', 'latest', force => true);
+SET ROLE regress_stream_owner;
+SELECT pgmq.seek('s', 'mine', 'latest', force => true);
+RESET ROLE;
+UPDATE pgmq.subscription SET role = 'regress_stream_consumer';
+
 -- rows about streams
 RESET ROLE;
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON pgmq.stream, pgmq.subscription TO regress_stream_other;
