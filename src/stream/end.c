@@ -202,19 +202,17 @@ gid_of(TransactionId xid)
 static char *
 name_holder(VirtualTransactionId vxid)
 {
-	bool		more;
+	TransactionId xid;
 	PGPROC	   *proc;
+	bool		more;
 
 	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
 		return gid_of(vxid.localTransactionId);
 	proc = VirtualTransactionProc(vxid);
 	if (proc != NULL && ProcLocalTransactionId(proc) == vxid.localTransactionId)
 		return psprintf("%d", proc->pid);
-	{
-		TransactionId xid = TwoPhaseGetXidByVirtualXID(vxid, &more);
-
-		return TransactionIdIsValid(xid) ? gid_of(xid) : NULL;
-	}
+	xid = TwoPhaseGetXidByVirtualXID(vxid, &more);
+	return TransactionIdIsValid(xid) ? gid_of(xid) : NULL;
 }
 
 /*
