@@ -59,8 +59,8 @@ struct Partitions
 	int			pins;
 	bool		current;		/* the hash has it */
 	uint64		changes;		/* of the parent, when the list was made; 0: not to be used again */
+	const char *column;			/* the key: a constant */
 	bool		by_id;			/* else by enqueued_at */
-	const char *column;			/* which is the key: a constant */
 	bool		looks;			/* all leaves have the indexes of a queue */
 	uint32		generation;
 	int			nleaves;

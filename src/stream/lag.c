@@ -84,7 +84,7 @@ count_behind(const LagStream *stream, int shard, int64 passed_id)
 	counted = log_count(&stream->log, stream->snapshot, shard, passed_id + 1, last_id, COUNT_AT_MOST, &counted_to);
 	if (counted < COUNT_AT_MOST)
 		return counted;
-	return counted + (int64) ((double) counted / (counted_to - passed_id) * (last_id - counted_to));
+	return counted + (int64) ((double) counted / (double) (counted_to - passed_id) * (double) (last_id - counted_to));
 }
 
 static double

@@ -305,7 +305,7 @@ void
 log_check_sequence(StreamLog *log)
 {
 	Oid			relid = RelationGetRelid(log->rel);
-	int			i = relid % CHECKED_LOGS;
+	int			i = (int) (relid % CHECKED_LOGS);
 	uint64		changes = changes_of_relation(relid);
 	FoundEvent	found;
 

@@ -92,7 +92,7 @@ listing_at(Area *area, int i)
 static Record *
 record_at(Area *area, int backend, int i)
 {
-	return (Record *) ((char *) area + MAXALIGN(sizeof(Area))) + backend * RECORDS + i;
+	return (Record *) ((char *) area + MAXALIGN(sizeof(Area))) + (Size) backend * RECORDS + i;
 }
 
 static Area
@@ -100,7 +100,7 @@ dimensions(bool shared)
 {
 	Area		area = {.holders = most_holders()};
 
-	area.backends = shared ? ProcGlobal->allProcCount + 1 : 0;
+	area.backends = shared ? (int) ProcGlobal->allProcCount + 1 : 0;
 	area.listings = shared ? LISTINGS : OWN_LISTINGS;
 	return area;
 }
@@ -252,7 +252,7 @@ find_slot(Oid log, bool make)
 
 	for (i = 0; i < Min(NEAR_LISTINGS, area->listings); i++)
 	{
-		ListingSlot *slot = listing_at(area, (hash + i) % area->listings);
+		ListingSlot *slot = listing_at(area, (int) ((hash + i) % area->listings));
 
 		if (pg_atomic_read_u64(&slot->key) == key)
 			return slot;

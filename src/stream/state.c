@@ -254,8 +254,8 @@ attempts_datum(const ShardState *state)
 
 	for (i = 0; i < state->nattempts; i++)
 	{
-		values[i * 2] = Int64GetDatum(state->attempts[i].until);
-		values[i * 2 + 1] = Int64GetDatum(state->attempts[i].count);
+		values[(Size) i * 2] = Int64GetDatum(state->attempts[i].until);
+		values[(Size) i * 2 + 1] = Int64GetDatum(state->attempts[i].count);
 	}
 	return PointerGetDatum(construct_array(values, state->nattempts * 2, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 										   TYPALIGN_DOUBLE));
