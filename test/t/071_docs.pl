@@ -20,6 +20,7 @@ DocExamples::run($node, 'api', 'CREATE EXTENSION pg_partman');
 DocExamples::run($node, 'topics');
 DocExamples::run($node, 'partitions');
 DocExamples::run($node, 'retries');
+DocExamples::run($node, 'streams', 'CREATE ROLE shop', 'CREATE ROLE billing');
 DocExamples::run($node, 'privileges', 'CREATE ROLE app', 'CREATE ROLE worker', q{SELECT pgmq.create('orders')});
 
 # Those of the page on policies print nothing there; none of them fails
