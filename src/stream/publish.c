@@ -31,12 +31,13 @@ static const PlanSpec publish_one = {
 
 /*
  * The same of arrays, but of the time.  In a FROM clause, each array would go through a tuplestore.  An array that is
- * NULL gives NULLs, as one that is too short.
+ * NULL gives NULLs, as one that is too short.  The columns are in the order of the table's: then the plan needs no step
+ * that brings them into it.
  */
 static const PlanSpec publish_many = {
 	PLAN_PUBLISH_BATCH,
-	"INSERT INTO {stream} (event_id, shard, published_at, key, message, headers) OVERRIDING SYSTEM VALUE"
-	" SELECT pg_catalog.unnest($1), pg_catalog.unnest($2), $3, pg_catalog.unnest($4), pg_catalog.unnest($5),"
+	"INSERT INTO {stream} (event_id, published_at, shard, key, message, headers) OVERRIDING SYSTEM VALUE"
+	" SELECT pg_catalog.unnest($1), $3, pg_catalog.unnest($2), pg_catalog.unnest($4), pg_catalog.unnest($5),"
 	" pg_catalog.unnest($6)",
 	6, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID}
 };
@@ -53,14 +54,29 @@ open_to_publish(const QueueName *name, StreamLog *log)
 	log_check_sequence(log);
 }
 
-static uint64
-insert_events(const QueueName *name, const PlanSpec *spec, const Datum *values, const bool *nulls)
+/* Ids from first to last have a part of their own.  It stays theirs as long as the log is locked. */
+static bool
+have_part(const StreamLog *log, int64 first, int64 last)
 {
-	Oid			held = default_hold(name, STREAM_TABLE);
-	uint64		published = plan_run(name, spec, values, nulls, None_Receiver);
+	const Segment *segment = partitions_segment(log->parts, first);
 
+	return segment != NULL && segment->last >= last && !segment->leaf->is_default;
+}
+
+/*
+ * Insert events with ids from first to last, and close the log, which stays locked as by any INSERT.  If they may go to
+ * the default part, it is held meanwhile (see leaflock.c).
+ */
+static uint64
+insert_events(StreamLog *log, int64 first, int64 last, const PlanSpec *spec, const Datum *values, const bool *nulls)
+{
+	Oid			held = have_part(log, first, last) ? InvalidOid : default_hold(&log->name, STREAM_TABLE);
+	uint64		published;
+
+	log_close(log);
+	published = plan_run(&log->name, spec, values, nulls, None_Receiver);
 	default_release(held);
-	effect_messages(name, (int64) published);
+	effect_messages(&log->name, (int64) published);
 	return published;
 }
 
@@ -89,8 +105,7 @@ pgmq_publish(PG_FUNCTION_ARGS)
 	arg_to_param(fcinfo, 2, &values[3], &nulls[3]);
 	arg_to_param(fcinfo, 1, &values[4], &nulls[4]);
 	arg_to_param(fcinfo, 3, &values[5], &nulls[5]);
-	log_close(&log);
-	published = insert_events(&name, &publish_one, values, nulls);
+	published = insert_events(&log, id, id, &publish_one, values, nulls);
 	SPI_finish();
 	if (published == 0)
 		PG_RETURN_NULL();
@@ -121,22 +136,38 @@ require_same_length(FunctionCallInfo fcinfo, int argno, const char *what, int co
 						elements_of(fcinfo, argno), count)));
 }
 
+/* An array to be filled in place.  construct_array() would take each element as a Datum. */
+static ArrayType *
+array_of(Oid type, int width, int count)
+{
+	Size		size = ARR_OVERHEAD_NONULLS(1) + (Size) width * count;
+	ArrayType  *array = palloc0(size);
+
+	SET_VARSIZE(array, size);
+	array->ndim = 1;
+	array->elemtype = type;
+	ARR_DIMS(array)[0] = count;
+	ARR_LBOUND(array)[0] = 1;
+	return array;
+}
+
 /* The shards of events with these keys */
 static Datum
 shards_of(FunctionCallInfo fcinfo, int argno, const int64 *ids, int count, int shards)
 {
-	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+	ArrayType  *array = array_of(INT4OID, sizeof(int32), count);
+	int32	   *values = (int32 *) ARR_DATA_PTR(array);
 	Datum	   *keys = NULL;
 	bool	   *nulls = NULL;
 	int			nkeys;
 	int			i;
 
-	if (!PG_ARGISNULL(argno))
+	if (!PG_ARGISNULL(argno) && shards > 1)
 		deconstruct_array(PG_GETARG_ARRAYTYPE_P(argno), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &nkeys);
 	for (i = 0; i < count; i++)
-		values[i] = Int32GetDatum(keys == NULL || nulls[i] ? shard_of_id(ids[i], shards) :
-								  shard_of_key(DatumGetTextPP(keys[i]), shards));
-	return PointerGetDatum(construct_array(values, count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+		values[i] = keys == NULL || nulls[i] ? shard_of_id(ids[i], shards) :
+			shard_of_key(DatumGetTextPP(keys[i]), shards);
+	return PointerGetDatum(array);
 }
 
 static void
@@ -167,9 +198,8 @@ pgmq_publish_batch(PG_FUNCTION_ARGS)
 	StreamLog	log;
 	Datum		values[6];
 	bool		nulls[6] = {false};
+	ArrayType  *array;
 	int64	   *ids;
-	Datum	   *id_values;
-	int			i;
 
 	if (count == 0)
 		ereport(ERROR,
@@ -181,19 +211,15 @@ pgmq_publish_batch(PG_FUNCTION_ARGS)
 	name_from_arg(fcinfo, 0, &name);
 	SPI_connect();
 	open_to_publish(&name, &log);
-	ids = palloc(sizeof(int64) * count);
-	id_values = palloc(sizeof(Datum) * count);
+	array = array_of(INT8OID, sizeof(int64), count);
+	ids = (int64 *) ARR_DATA_PTR(array);
 	values[2] = TimestampTzGetDatum(draw_ids(&log, ids, count));
-	for (i = 0; i < count; i++)
-		id_values[i] = Int64GetDatum(ids[i]);
-	values[0] = PointerGetDatum(construct_array(id_values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-												TYPALIGN_DOUBLE));
+	values[0] = PointerGetDatum(array);
 	values[1] = shards_of(fcinfo, 2, ids, count, log.shards);
 	arg_to_param(fcinfo, 2, &values[3], &nulls[3]);
 	arg_to_param(fcinfo, 1, &values[4], &nulls[4]);
 	arg_to_param(fcinfo, 3, &values[5], &nulls[5]);
-	log_close(&log);
-	(void) insert_events(&name, &publish_many, values, nulls);
+	(void) insert_events(&log, ids[0], ids[count - 1], &publish_many, values, nulls);
 	return_ids(fcinfo, ids, count);
 	SPI_finish();
 	return (Datum) 0;
