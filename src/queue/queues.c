@@ -1,6 +1,6 @@
 /*
  * queues.c
- *	  Do something for each queue of the database.
+ *	  Do something for each queue of the database, or for each stream.
  *
  * One bad queue must not keep a function from all others.  So each queue has a
  * subtransaction of its own, and its error becomes a warning.  Two kinds of
@@ -41,11 +41,11 @@ typedef struct QueueList
 } QueueList;
 
 static void
-warn_of(const char *queue_name, int sqlerrcode, const char *message, const char *detail)
+warn_of(char table, const char *name, int sqlerrcode, const char *message, const char *detail)
 {
 	ereport(WARNING,
 			(errcode(sqlerrcode),
-			 errmsg("queue \"%s\" is skipped: %s", queue_name, message),
+			 errmsg("%s \"%s\" is skipped: %s", table == STREAM_TABLE ? "stream" : "queue", name, message),
 			 detail ? errdetail("%s", detail) : 0));
 }
 
@@ -56,7 +56,7 @@ static void
 warn_of_name(QueueList *list, const char *queue_name, int sqlerrcode, const char *message)
 {
 	if (list->nameless++ < MAX_NAME_WARNINGS)
-		warn_of(queue_name, sqlerrcode, message, NULL);
+		warn_of(QUEUE_TABLE, queue_name, sqlerrcode, message, NULL);
 }
 
 static void
@@ -77,6 +77,7 @@ add_queue(QueueList *list, char *queue_name)
 	else
 	{
 		queue->spelling = queue_name;
+		queue->table = QUEUE_TABLE;
 		list->count++;
 	}
 }
@@ -173,7 +174,7 @@ is_cancellation(const ErrorData *error)
 static bool
 visits_as_caller(const ListedQueue *queue, bool as_owner)
 {
-	return !as_owner || owner_of(queue_relid(&queue->name, QUEUE_TABLE)) == GetUserId();
+	return !as_owner || owner_of(queue_relid(&queue->name, queue->table)) == GetUserId();
 }
 
 void
@@ -192,7 +193,7 @@ queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, bool as_o
 
 		CHECK_FOR_INTERRUPTS();
 		/* Any maker of queues can write rows about queues that don't exist: they cost next to nothing */
-		if (!OidIsValid(queue_relid(&queues[i].name, QUEUE_TABLE)))
+		if (!OidIsValid(queue_relid(&queues[i].name, queues[i].table)))
 			continue;
 		MemoryContextSwitchTo(context);
 		error = visit_one(&queues[i], (int) Max(budget, 1), visit, arg);
@@ -203,7 +204,7 @@ queues_visit(const ListedQueue *queues, int count, int lock_budget_ms, bool as_o
 				ReThrowError(error);
 			if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 				budget -= (ticks() - began) / 1000;
-			warn_of(queues[i].spelling, error->sqlerrcode, error->message, error->detail);
+			warn_of(queues[i].table, queues[i].spelling, error->sqlerrcode, error->message, error->detail);
 		}
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(context);

@@ -1,17 +1,18 @@
 /*
  * queues.h
- *	  Do something for each queue of the database.
+ *	  Do something for each queue of the database, or for each stream.
  */
 #ifndef PGMQ_QUEUES_H
 #define PGMQ_QUEUES_H
 
 #include "base/base.h"
 
-/* A queue as pgmq.meta has it */
+/* A queue as pgmq.meta has it, or a stream */
 typedef struct ListedQueue
 {
 	char	   *spelling;
 	QueueName	name;
+	char		table;			/* QUEUE_TABLE, or STREAM_TABLE */
 } ListedQueue;
 
 typedef void (*QueueVisit) (const ListedQueue *queue, void *arg);

@@ -43,6 +43,7 @@ typedef struct FoundEvent
 	TimestampTz published_at;
 } FoundEvent;
 
+extern void log_require_primary(void);
 extern void log_open(const QueueName *name, StreamLog *log);
 extern int64 log_open_to_end(const QueueName *name, StreamLog *log, int64 *last_id);
 extern void log_parts(StreamLog *log);

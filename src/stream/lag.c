@@ -21,6 +21,9 @@
 
 PG_FUNCTION_INFO_V1(pgmq_stream_lag);
 
+/* Waits for locks of all streams together, in milliseconds */
+#define LOCK_BUDGET_MS 1000
+
 /* Events are counted up to here; then the ids that follow are taken to be as dense */
 #define COUNT_AT_MOST 1000
 
@@ -98,8 +101,8 @@ seconds_behind(const LagStream *stream, int shard, int64 passed_id)
 	return Max(GetCurrentTimestamp() - next.published_at, 0) / (double) USECS_PER_SEC;
 }
 
-static void
-put_shard(ReturnSetInfo *rsinfo, const LagStream *stream, const OwnRow *row, const ShardState *state)
+static HeapTuple
+form_shard(TupleDesc desc, const LagStream *stream, const OwnRow *row, const ShardState *state)
 {
 	Datum		values[LAG_COLUMNS];
 	bool		nulls[LAG_COLUMNS] = {false};
@@ -117,11 +120,12 @@ put_shard(ReturnSetInfo *rsinfo, const LagStream *stream, const OwnRow *row, con
 	nulls[LAG_LEASED_UNTIL] = state_is_free(state, GetCurrentTimestamp());
 	nulls[LAG_HELD_UP_BY] = stream->held_up_by == NULL;
 	values[LAG_HELD_UP_BY] = stream->held_up_by ? CStringGetTextDatum(stream->held_up_by) : (Datum) 0;
-	tuplestore_puttuple(rsinfo->setResult, relcheck_row(rsinfo->setDesc, values, nulls));
+	return relcheck_row(desc, values, nulls);
 }
 
-static void
-put_subscription(ReturnSetInfo *rsinfo, const LagStream *stream, const OwnRow *row)
+/* The shards of a subscription, added to a list of tuples */
+static List *
+add_subscription(List *tuples, TupleDesc desc, const LagStream *stream, const OwnRow *row)
 {
 	Positions	positions;
 	int			shard;
@@ -133,57 +137,95 @@ put_subscription(ReturnSetInfo *rsinfo, const LagStream *stream, const OwnRow *r
 
 		/* It can have been dropped meanwhile */
 		if (state_read(&positions, shard, stream->snapshot, &state))
-			put_shard(rsinfo, stream, row, &state);
+			tuples = lappend(tuples, form_shard(desc, stream, row, &state));
 	}
 	positions_close(&positions);
+	return tuples;
 }
 
-/* All subscriptions, by stream and name */
-static uint64
-list_all(OwnRow **rows)
+/* The rows of one call, and which of them are about each stream */
+typedef struct LagCall
+{
+	ReturnSetInfo *rsinfo;
+	OwnRow	   *rows;
+	ListedQueue *streams;
+	uint64	   *first;			/* row, of each stream and behind the last one */
+	int			count;
+} LagCall;
+
+/* A QueueVisit.  Rows of a stream that fails are not put. */
+static void
+visit_stream(const ListedQueue *listed, void *arg)
+{
+	const LagCall *call = arg;
+	uint64		i = call->first[listed - call->streams];
+	List	   *tuples = NIL;
+	LagStream	stream;
+	ListCell   *lc;
+
+	SPI_connect();
+	open_stream(&listed->name, &stream);
+	for (; i < call->first[listed - call->streams + 1]; i++)
+		tuples = add_subscription(tuples, call->rsinfo->setDesc, &stream, &call->rows[i]);
+	close_stream(&stream);
+	foreach(lc, tuples)
+		tuplestore_puttuple(call->rsinfo->setResult, lfirst(lc));
+	SPI_finish();
+}
+
+/* List the subscriptions, by stream and name: those of one stream, or of all */
+static void
+list_subscriptions(const QueueName *wanted, LagCall *call)
 {
 	static const char *const columns[] = {"stream_name", "subscription"};
 	static const OwnKey by_name[] = {{0, C_COLLATION_OID, false}, {1, C_COLLATION_OID, false}};
-	uint64		count = ownread(OWN_SUBSCRIPTION, VIEW_OF_LATEST, columns, lengthof(columns), rows);
+	uint64		count = ownread(OWN_SUBSCRIPTION, VIEW_OF_LATEST, columns, lengthof(columns), &call->rows);
+	uint64		found = 0;
+	uint64		i;
 
-	ownread_sort(*rows, count, by_name, lengthof(by_name));
-	return count;
+	ownread_sort(call->rows, count, by_name, lengthof(by_name));
+	call->streams = palloc_extended(sizeof(ListedQueue) * (count + 1), MCXT_ALLOC_HUGE);
+	call->first = palloc_extended(sizeof(uint64) * (count + 1), MCXT_ALLOC_HUGE);
+	call->count = 0;
+	for (i = 0; i < count; i++)
+	{
+		OwnRow		row = call->rows[i];
+		ListedQueue *listed = &call->streams[call->count];
+
+		if (row.nulls[0] || row.nulls[1] || (wanted != NULL && !ownread_is_of(&row, 0, wanted)) ||
+			!name_try_canonical(DatumGetTextPP(row.values[0]), &listed->name))
+			continue;
+		if (call->count == 0 || !ownread_is_of(&row, 0, &listed[-1].name))
+		{
+			listed->spelling = ownread_text(&row, 0);
+			listed->table = STREAM_TABLE;
+			call->first[call->count++] = found;
+		}
+		call->rows[found++] = row;
+	}
+	call->first[call->count] = found;
 }
 
-/* pgmq.stream_lag(stream_name text) -> SETOF record; NULL: of all streams */
+/* pgmq.stream_lag(stream_name text) -> SETOF record; NULL: of all streams, except those that cannot be used */
 Datum
 pgmq_stream_lag(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	LagCall		call = {.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo};
 	QueueName	wanted;
-	OwnRow	   *rows;
-	uint64		count;
-	uint64		i;
+	int			i;
 
 	InitMaterializedSRF(fcinfo, 0);
-	SPI_connect();
-	if (!PG_ARGISNULL(0))
+	log_require_primary();
+	if (PG_ARGISNULL(0))
 	{
-		name_from_arg(fcinfo, 0, &wanted);
-		stream_require(&wanted);
+		list_subscriptions(NULL, &call);
+		queues_visit(call.streams, call.count, LOCK_BUDGET_MS, false, visit_stream, &call);
+		return (Datum) 0;
 	}
-	count = list_all(&rows);
-	for (i = 0; i < count; i++)
-	{
-		QueueName	name;
-		LagStream	stream;
-
-		if (rows[i].nulls[0] || rows[i].nulls[1] || !name_try_canonical(DatumGetTextPP(rows[i].values[0]), &name) ||
-			(!PG_ARGISNULL(0) && !ownread_is_of(&rows[i], 0, &wanted)) ||
-			!OidIsValid(queue_relid(&name, STREAM_TABLE)))
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		open_stream(&name, &stream);
-		put_subscription(rsinfo, &stream, &rows[i]);
-		while (i + 1 < count && ownread_is_of(&rows[i + 1], 0, &name))
-			put_subscription(rsinfo, &stream, &rows[++i]);
-		close_stream(&stream);
-	}
-	SPI_finish();
+	name_from_arg(fcinfo, 0, &wanted);
+	stream_require(&wanted);
+	list_subscriptions(&wanted, &call);
+	for (i = 0; i < call.count; i++)
+		visit_stream(&call.streams[i], &call);
 	return (Datum) 0;
 }

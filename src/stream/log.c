@@ -44,15 +44,21 @@ refuse_log(const QueueName *name, const char *detail)
 			 errdetail("%s", detail)));
 }
 
-/* Open the log and lock it as a reader does.  The caller's rights were checked. */
 void
-log_open(const QueueName *name, StreamLog *log)
+log_require_primary(void)
 {
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("streams cannot be read on a standby"),
 				 errdetail("Which transactions are still open is known on the primary only.")));
+}
+
+/* Open the log and lock it as a reader does.  The caller's rights were checked. */
+void
+log_open(const QueueName *name, StreamLog *log)
+{
+	log_require_primary();
 	log->name = *name;
 	log->parts = NULL;
 	log->shards = stream_shards(name);

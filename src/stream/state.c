@@ -181,12 +181,13 @@ read_attempts(Datum value, ShardState *state)
 		if (nulls[i] || nulls[i + 1])
 			continue;
 		state->attempts[state->nattempts].until = DatumGetInt64(values[i]);
-		state->attempts[state->nattempts++].count = DatumGetInt64(values[i + 1]);
+		state->attempts[state->nattempts++].count = Max(Min(DatumGetInt64(values[i + 1]), PG_INT32_MAX), 0);
 	}
 }
 
+/* The owner of the table can have written anything: what is read stays in the range that our own calls write. */
 static void
-read_row(HeapTuple tuple, TupleDesc desc, ShardState *state)
+read_row(HeapTuple tuple, TupleDesc desc, int shard, ShardState *state)
 {
 	Datum		values[STATE_COLUMNS];
 	bool		nulls[STATE_COLUMNS];
@@ -195,9 +196,9 @@ read_row(HeapTuple tuple, TupleDesc desc, ShardState *state)
 	for (i = 0; i < STATE_COLUMNS; i++)
 		values[i] = heap_getattr(tuple, i + 1, desc, &nulls[i]);
 	memset(state, 0, sizeof(*state));
-	state->shard = DatumGetInt32(values[STATE_SHARD]);
-	state->number = DatumGetInt64(values[STATE_NUMBER]);
-	state->passed_id = nulls[STATE_PASSED_ID] ? 0 : DatumGetInt64(values[STATE_PASSED_ID]);
+	state->shard = shard;
+	state->number = nulls[STATE_NUMBER] ? 0 : DatumGetInt64(values[STATE_NUMBER]);
+	state->passed_id = nulls[STATE_PASSED_ID] ? 0 : Max(DatumGetInt64(values[STATE_PASSED_ID]), 0);
 	state->leased = !nulls[STATE_LEASE] && !nulls[STATE_LEASED_UNTIL] && !nulls[STATE_LEASED_ID];
 	if (state->leased)
 	{
@@ -224,7 +225,7 @@ state_read(const Positions *positions, int shard, Snapshot snapshot, ShardState 
 	scan = systable_beginscan_ordered(positions->rel, index, snapshot, lengthof(keys), keys);
 	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 	if (HeapTupleIsValid(tuple))
-		read_row(tuple, RelationGetDescr(positions->rel), state);
+		read_row(tuple, RelationGetDescr(positions->rel), shard, state);
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	return HeapTupleIsValid(tuple);
@@ -352,7 +353,7 @@ state_attempt(const ShardState *state, int64 event_id)
 	for (i = 0; i < state->nattempts; i++)
 	{
 		if (event_id <= state->attempts[i].until)
-			return (int) Min(state->attempts[i].count, PG_INT32_MAX - 1) + 1;
+			return (int) Min(state->attempts[i].count + 1, PG_INT32_MAX);
 	}
 	return 1;
 }

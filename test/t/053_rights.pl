@@ -21,6 +21,9 @@ $node->safe_psql('postgres', q{
 	SET ROLE maker;
 	SELECT pgmq.create('jobs');
 	SELECT pgmq.send_batch('jobs', '{1,2,3}'::jsonb[]);
+	SELECT pgmq.create_stream('events');
+	SELECT pgmq.publish('events', '1');
+	SELECT pgmq.subscribe('events', 'theirs', 'earliest');
 	RESET ROLE;
 	SELECT pgmq.bind_topic('a.b', 'jobs');
 });
@@ -138,6 +141,24 @@ my %calls = (
 	detach_archive => [ "SELECT pgmq.detach_archive('jobs')" ],
 	create_first_names => [ "SELECT pgmq.create_first_names('public')" ]);
 
+# The same of the table about streams
+my %stream_calls = (
+	publish => [ "SELECT pgmq.publish('events', '1')" ],
+	publish_batch => [ "SELECT pgmq.publish_batch('events', '{1,2}')" ],
+	subscribe => [ "SELECT pgmq.subscribe('events', 'new')", "SELECT pgmq.subscribe('events', 'theirs')" ],
+	fetch => [ "SELECT pgmq.fetch('events', 0, 0, 10)" ],
+	receive => [ "SELECT pgmq.receive('events', 'theirs', 60, 10)" ],
+	advance => [ "SELECT pgmq.advance('events', 'theirs', 0, 1, 1)" ],
+	extend_lease => [ "SELECT pgmq.extend_lease('events', 'theirs', 0, 1, 60)" ],
+	return_lease => [ "SELECT pgmq.return_lease('events', 'theirs', 0, 1)" ],
+	seek => [ "SELECT pgmq.seek('events', 'theirs', 'latest')" ],
+	unsubscribe => [ "SELECT pgmq.unsubscribe('events', 'theirs')" ],
+	list_streams => [ 'SELECT pgmq.list_streams()' ],
+	list_subscriptions => [ 'SELECT pgmq.list_subscriptions()', "SELECT pgmq.list_subscriptions('events')" ],
+	stream_lag => [ 'SELECT pgmq.stream_lag()', "SELECT pgmq.stream_lag('events')" ],
+	create_stream => [ "SELECT pgmq.create_stream('new')", "SELECT pgmq.create_stream('new', 3, '1 day', '1 hour')" ],
+	drop_stream => [ "SELECT pgmq.drop_stream('events')" ]);
+
 # What must be there for the call to do something
 my %before = (update_notify_insert => [ "SELECT pgmq.enable_notify_insert('jobs')" ],
 	disable_notify_insert => [ "SELECT pgmq.enable_notify_insert('jobs')" ]);
@@ -149,6 +170,7 @@ sub grants
 
 	return () if $cell eq '';
 	return ("ALTER TABLE $object OWNER TO tester") if $cell eq 'owner';
+	return ("UPDATE pgmq.subscription SET role = 'tester'") if $cell eq 'the subscription';
 	return map { "GRANT $_ ON $object TO tester" } split(/, /, $cell);
 }
 
@@ -158,6 +180,7 @@ sub other_grants
 	my ($cell) = @_;
 	my @grants;
 
+	return grants($cell) if $cell eq 'the subscription';
 	foreach my $part (split(/; /, $cell))
 	{
 		my ($privileges, $object) = $part =~ /^([A-Z, ]+) on `([^`]+)`$/ or die "cannot read \"$part\"";
@@ -168,22 +191,24 @@ sub other_grants
 	return @grants;
 }
 
-# The first table, a row in a hash
+# read_table(kind, name, prefixes): the table with the columns of this kind, of a queue or a stream; a row in a hash
 sub read_table
 {
-	my ($text) = slurp_file("$FindBin::RealBin/../../docs/privileges.md") =~ /^\| task \| schema `pgmq` \| `pgmq.q_<queue>`(.*?)\n\n/ms or die 'there is no table';
+	my ($kind, $name, @prefixes) = @_;
+	my ($text) = slurp_file("$FindBin::RealBin/../../docs/privileges.md") =~ /^\| task \| schema `pgmq` \| `pgmq.$prefixes[0]_<$kind>`(.*?)\n\n/ms
+	  or die 'there is no table';
 	my @rows;
 
 	foreach my $line (grep { /^\| / } split(/\n/, $text))
 	{
 		my (undef, @cells) = map { s/^\s+|\s+$//gr } split(/\|/, $line, -1);
-		my ($task, $schema, $queue, $archive, $other) = @cells;
+		my ($task, $schema, $first, $second, $other) = @cells;
 
-		next if $task eq '' || $task =~ /^`pgmq\.a_/;
+		next if $task eq '' || $task =~ /^`pgmq\./;
 		push @rows, {
 			functions => [ $task =~ /`([^`]+)`/g ],
-			grants => [ grants($schema, 'SCHEMA pgmq'), grants($queue, 'pgmq.q_jobs'),
-				grants($archive, 'pgmq.a_jobs'), other_grants($other) ] };
+			grants => [ grants($schema, 'SCHEMA pgmq'), grants($first, "pgmq.$prefixes[0]_$name"),
+				grants($second, "pgmq.$prefixes[1]_$name"), other_grants($other) ] };
 	}
 	return @rows;
 }
@@ -195,13 +220,13 @@ my @everything = ('GRANT ALL ON SCHEMA pgmq TO tester', 'GRANT ALL ON ALL TABLES
 # The owner of a table has rights on it that nobody granted: only the ownership counts there
 sub check_row
 {
-	my ($row) = @_;
+	my ($row, $calls) = @_;
 	my @grants = @{ $row->{grants} };
 
 	foreach my $function (@{ $row->{functions} })
 	{
-		ok($calls{$function}, "there is a call of $function") or next;
-		foreach my $call (@{ $calls{$function} })
+		ok($calls->{$function}, "there is a call of $function") or next;
+		foreach my $call (@{ $calls->{$function} })
 		{
 			my @setup = @{ $before{$function} // [] };
 
@@ -211,16 +236,25 @@ sub check_row
 				is(outcome([ @setup, grep { $_ ne $missing } @grants ], $call), '42501', "without $missing: $call");
 			}
 			is(outcome([ @setup, @everything ], $call), '42501', "without ownership: $call")
-			  if grep { /OWNER TO/ } @grants;
+			  if grep { /OWNER TO|SET role/ } @grants;
 		}
-		delete $calls{$function};
+		delete $calls->{$function};
 	}
 }
 
-my @rows = read_table();
-cmp_ok(scalar @rows, '>', 20, 'the table of the docs was read');
-check_row($_) foreach @rows;
-is(join(', ', sort keys %calls), '', 'every call is in the table');
+my @functions_of_streams = sort map { @{ $_->{functions} } } read_table('stream', 'events', 's', 'p');
+foreach my $table ([ \%calls, 20, 'queue', 'jobs', 'q', 'a' ], [ \%stream_calls, 6, 'stream', 'events', 's', 'p' ])
+{
+	my ($calls, $least, @of) = @$table;
+	my @rows = read_table(@of);
+
+	cmp_ok(scalar @rows, '>', $least, "the table of the docs for a $of[0] was read");
+	check_row($_, $calls) foreach @rows;
+	is(join(', ', sort keys %$calls), '', 'every call is in the table');
+}
+is($node->safe_psql('postgres', q{SELECT string_agg(proname, ', ' ORDER BY proname COLLATE "C") FROM (SELECT DISTINCT proname FROM pg_proc
+	WHERE pronamespace = 'pgmq'::regnamespace AND proname !~ '^_' AND ('stream_name' = ANY (proargnames) OR proname = 'list_streams')) AS p}),
+	join(', ', @functions_of_streams), 'each function of streams is in the table');
 
 ################################################# maintenance without partitions needs no right to make tables
 
@@ -238,13 +272,20 @@ $node->safe_psql('postgres', q{GRANT CREATE ON SCHEMA pgmq TO maker; GRANT INSER
 
 my $holder = $node->background_psql('postgres');
 $holder->query_safe("BEGIN; SELECT pgmq.acquire_queue_lock('jobs'); SELECT pgmq.acquire_queue_lock('new')");
-$holder->query_safe('LOCK TABLE pgmq.q_jobs, pgmq.a_jobs IN ACCESS EXCLUSIVE MODE');
+$holder->query_safe('LOCK TABLE pgmq.q_jobs, pgmq.a_jobs, pgmq.s_events, pgmq.p_events IN ACCESS EXCLUSIVE MODE');
+$holder->query_safe("SELECT pgmq.acquire_queue_lock('events')");
 foreach my $call ("SELECT pgmq.create('new')", "SELECT pgmq.create('jobs')", "SELECT pgmq.create_unlogged('new')",
 	"SELECT pgmq.create_partitioned('new')", "SELECT pgmq.drop_queue('jobs')",
 	"SELECT pgmq.create_fifo_index('jobs')", 'SELECT pgmq.create_fifo_indexes_all()',
 	"SELECT pgmq.enable_notify_insert('jobs')", "SELECT pgmq.update_notify_insert('jobs', 1)",
 	"SELECT pgmq.disable_notify_insert('jobs')", "SELECT pgmq.set_retention('jobs', '0', true)",
 	"SELECT pgmq.convert_archive_partitioned('jobs')", "SELECT pgmq.purge_queue('jobs')",
+	"SELECT pgmq.create_stream('new')", "SELECT pgmq.create_stream('events')", "SELECT pgmq.drop_stream('events')",
+	"SELECT pgmq.publish('events', '1')", "SELECT pgmq.publish_batch('events', '{1}')", "SELECT pgmq.subscribe('events', 'new')",
+	"SELECT pgmq.fetch('events', 0, 0, 1)", "SELECT pgmq.receive('events', 'theirs', 0, 1)", "SELECT pgmq.advance('events', 'theirs', 0, 1, 1)",
+	"SELECT pgmq.extend_lease('events', 'theirs', 0, 1, 1)", "SELECT pgmq.return_lease('events', 'theirs', 0, 1)",
+	"SELECT pgmq.seek('events', 'theirs', 'latest')", "SELECT pgmq.unsubscribe('events', 'theirs')",
+	'SELECT pgmq.stream_lag()', "SELECT pgmq.stream_lag('events')", 'SELECT pgmq.list_subscriptions()', 'SELECT pgmq.list_streams()',
 	"UPDATE pgmq.partition_config SET drop_unread = true", "DELETE FROM pgmq.meta WHERE queue_name = 'jobs'")
 {
 	is(outcome([ "SET LOCAL lock_timeout = '50ms'", 'GRANT USAGE ON SCHEMA pgmq TO tester',

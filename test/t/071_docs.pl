@@ -21,7 +21,8 @@ DocExamples::run($node, 'topics');
 DocExamples::run($node, 'partitions');
 DocExamples::run($node, 'retries');
 DocExamples::run($node, 'streams', 'CREATE ROLE shop', 'CREATE ROLE billing');
-DocExamples::run($node, 'privileges', 'CREATE ROLE app', 'CREATE ROLE worker', q{SELECT pgmq.create('orders')});
+DocExamples::run($node, 'privileges', 'CREATE ROLE app', 'CREATE ROLE worker', 'CREATE ROLE invoices', 'CREATE ROLE search',
+	q{SELECT pgmq.create('orders'), pgmq.create_stream('events')});
 
 # Those of the page on policies print nothing there; none of them fails
 $node->safe_psql('postgres', 'CREATE DATABASE policies');

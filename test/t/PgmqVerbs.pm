@@ -10,6 +10,7 @@ use warnings;
 
 sub message { return "SELECT msg_id || ' ' || read_ct || ' ' || message FROM pgmq.$_[0]"; }
 sub number { return "SELECT count(*)::text FROM pgmq.$_[0]"; }
+sub event { return "SELECT concat_ws(' ', shard, message, key, attempt) FROM pgmq.$_[0]"; }
 sub nothing { return "SELECT 'done' FROM pgmq.$_[0]"; }
 
 # setup(partman): the queues; partitioned ones where there is pg_partman
@@ -222,6 +223,28 @@ sub verbs
 		nothing(q{convert_archive_partitioned('vc', '10', '100', 2)}),
 		number(q{send('vc', '1')}),
 		"SELECT pgmq.drop_queue('vc', false)::text") if $partman;
+	# Streams: all of it, because it is left out where there are none
+	push @verbs, (
+		nothing(q{create_stream('vs', 2, '1 day')}),
+		"SELECT pgmq.subscribe('vs', 'last')::text",
+		number(q{publish('vs', '1', 'a')}),
+		number(q{publish('vs', '2', 'b', '{"h": 1}')}),
+		number(q{publish_batch('vs', '{3,4,5,6}', '{a,b,a,b}', '{1,2,3,4}')}),
+		"SELECT concat_ws(' ', stream_name, shards, retention = '1 day'::interval) FROM pgmq.list_streams()",
+		"SELECT pgmq.subscribe('vs', 'all', 'earliest')::text",
+		"SELECT subscription FROM pgmq.list_subscriptions('vs') ORDER BY 1",
+		event(q{fetch('vs', 0, 0, 100)}),
+		event(q{fetch('vs', 1, 0, 2)}),
+		event(q{receive('vs', 'all', 0, 2)}),
+		"SELECT pgmq.advance('vs', 'all', shard, event_id, lease)::text FROM pgmq.receive('vs', 'all', 3600, 2)",
+		"SELECT pgmq.extend_lease('vs', 'all', shard, lease, 7200)::text FROM pgmq.receive('vs', 'all', 3600, 1)",
+		"SELECT pgmq.return_lease('vs', 'last', shard, lease)::text FROM pgmq.receive('vs', 'last', 3600, 1)",
+		event(q{receive('vs', 'last', 3600, 10)}),
+		"SELECT concat_ws(' ', subscription, shard, behind, leased_until IS NOT NULL, held_up_by) FROM pgmq.stream_lag('vs') ORDER BY 1",
+		nothing(q{seek('vs', 'last', 'latest', force => true)}),
+		event(q{receive('vs', 'last', 3600, 10)}),
+		"SELECT pgmq.unsubscribe('vs', 'last')::text",
+		"SELECT pgmq.drop_stream('vs')::text");
 	push @verbs, q{SELECT replace(p, '"', '') FROM pgmq.prepare_downgrade() AS p WHERE p ~ '[qgk]_v'};
 	return @verbs;
 }
