@@ -34,12 +34,19 @@ static const PlanSpec publish_one = {
  * NULL gives NULLs, as one that is too short.  The columns are in the order of the table's: then the plan needs no step
  * that brings them into it.
  */
+#define PUBLISH_MANY(shard) \
+	"INSERT INTO {stream} (event_id, published_at, shard, key, message, headers) OVERRIDING SYSTEM VALUE" \
+	" SELECT pg_catalog.unnest($1), $3, " shard ", pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)"
+
 static const PlanSpec publish_many = {
-	PLAN_PUBLISH_BATCH,
-	"INSERT INTO {stream} (event_id, published_at, shard, key, message, headers) OVERRIDING SYSTEM VALUE"
-	" SELECT pg_catalog.unnest($1), $3, pg_catalog.unnest($2), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-	" pg_catalog.unnest($6)",
+	PLAN_PUBLISH_BATCH, PUBLISH_MANY("pg_catalog.unnest($2)"),
 	6, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID}
+};
+
+/* The same with one shard for all */
+static const PlanSpec publish_many_to_one = {
+	PLAN_PUBLISH_BATCH_TO_ONE, PUBLISH_MANY("$2"),
+	6, {INT8ARRAYOID, INT4OID, TIMESTAMPTZOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID}
 };
 
 /* Open the log for a publisher: rights come before the first lock */
@@ -162,7 +169,7 @@ shards_of(FunctionCallInfo fcinfo, int argno, const int64 *ids, int count, int s
 	int			nkeys;
 	int			i;
 
-	if (!PG_ARGISNULL(argno) && shards > 1)
+	if (!PG_ARGISNULL(argno))
 		deconstruct_array(PG_GETARG_ARRAYTYPE_P(argno), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &nkeys);
 	for (i = 0; i < count; i++)
 		values[i] = keys == NULL || nulls[i] ? shard_of_id(ids[i], shards) :
@@ -215,11 +222,12 @@ pgmq_publish_batch(PG_FUNCTION_ARGS)
 	ids = (int64 *) ARR_DATA_PTR(array);
 	values[2] = TimestampTzGetDatum(draw_ids(&log, ids, count));
 	values[0] = PointerGetDatum(array);
-	values[1] = shards_of(fcinfo, 2, ids, count, log.shards);
+	values[1] = log.shards == 1 ? Int32GetDatum(0) : shards_of(fcinfo, 2, ids, count, log.shards);
 	arg_to_param(fcinfo, 2, &values[3], &nulls[3]);
 	arg_to_param(fcinfo, 1, &values[4], &nulls[4]);
 	arg_to_param(fcinfo, 3, &values[5], &nulls[5]);
-	(void) insert_events(&log, ids[0], ids[count - 1], &publish_many, values, nulls);
+	(void) insert_events(&log, ids[0], ids[count - 1], log.shards == 1 ? &publish_many_to_one : &publish_many,
+						 values, nulls);
 	return_ids(fcinfo, ids, count);
 	SPI_finish();
 	return (Datum) 0;
