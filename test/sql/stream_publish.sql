@@ -136,6 +136,13 @@ CREATE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NUL
 CREATE TRIGGER suppress BEFORE INSERT ON pgmq.s_orders FOR EACH ROW EXECUTE FUNCTION suppress();
 SELECT pgmq.publish('orders', '1') IS NULL;
 
+-- an attribute that was added to the type and dropped again
+BEGIN;
+ALTER TYPE pgmq.event_record ADD ATTRIBUTE extra integer;
+ALTER TYPE pgmq.event_record DROP ATTRIBUTE extra;
+SELECT shard, message, attempt, lease FROM pgmq.fetch('orders', 0, 0, 2);
+ROLLBACK;
+
 -- drop
 SELECT pgmq.drop_stream('Orders');
 SELECT pgmq.drop_stream('orders');
