@@ -9,7 +9,8 @@ WEIGHTS = {"drop_queue": 0.15, "purge_queue": 0.3, "create": 0.5, "create_unlogg
            "metrics_all": 0.5, "send": 3, "send_batch": 1.5, "read": 5, "pop": 3, "delete": 2, "archive": 2, "set_vt": 2, "wait": 2,
            "wait_any": 2, "set_retention": 0.6, "rescan": 0.5, "create_fifo_index": 1, "_create_fifo_index_if_not_exists": 0.3,
            "enable_notify_insert": 1.5, "bind_topic": 2, "pause_queue": 0.1, "resume_queue": 1,
-           "ack": 2, "nack": 2, "next": 2}
+           "ack": 2, "nack": 2, "next": 2, "publish": 3, "publish_batch": 2, "receive": 4, "advance": 3, "drop_stream": 0.15, "create_stream": 0.5, "unsubscribe": 0.3,
+           "subscribe": 2}
 
 
 def load(conn):
@@ -54,6 +55,12 @@ class Calls:
             return verb, "CALL " + call
         if verb.result == "trigger" or rng.random() < 0.6:
             return verb, "SELECT * FROM " + call if verb.is_set else "SELECT " + call
+        if verb.name in ("advance", "extend_lease", "return_lease"):
+            # A consumer in one statement: other leases are rarely right
+            more = {"advance": "r.event_id, r.lease", "extend_lease": "r.lease, 1", "return_lease": "r.lease"}[verb.name]
+            of = (rng.randrange(2), rng.randrange(3))
+            return verb, "SELECT pgmq.%s('y%d', 'sub%d', r.shard, %s) FROM pgmq.receive('y%d', 'sub%d', %d, 5) AS r" % (
+                (verb.name,) + of + (more,) + of + (rng.choice((0, 1, 5)),))
         shape = rng.randrange(12)
         if shape == 0:
             return verb, "SELECT %s FROM generate_series(1, 3)" % call

@@ -22,7 +22,7 @@ import damage
 import innocent
 import rights
 from client import Caller, Finisher, Shared
-from values import ODD_NAMES, Values
+from values import ODD_NAMES, STREAMS, Values
 
 INVARIANTS = (
     ("crash", "no crash, no failed assertion, no undefined behaviour"),
@@ -66,7 +66,7 @@ HANG_GRACE = 15         # seconds for it to end then
 QUEUES = [("z0", "std+topic+policy"), ("z1", "std+notify+topic+unique"), ("z2", "unlogged+topic+unique"), ("z3", "id+policy+unique"), ("z4", "time"),
           ("z5", "std+group+policy"), ("z6", "std+group+notify+trigger+policy"), ("z7", "id+group+trigger+unique"), ("z8", "drops+notify"),
           ('Z q"u%s', "std+group+unique"), ("\u00e9%d\u4e2d", "std+notify"),
-          ("x" * 44, "id"), ("z9", "time+group")]
+          ("x" * 44, "id"), ("z9", "time+group")] + list(STREAMS)
 
 
 def say(text):

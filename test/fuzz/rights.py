@@ -6,13 +6,14 @@ everything that is its own, or that the documented rights let it write.  That co
 whom it runs.  It may run as its owner, and as somebody who has written to that very table by itself; nobody
 else, and never as a superuser.
 """
+import collections
 import re
 import time
 
 import psycopg
 
 from client import Client
-from damage import QUEUE_COLUMNS, make_queue
+from damage import LOG_COLUMNS, QUEUE_COLUMNS, in_words, is_stream, make_queue
 from values import lit
 
 # What a call needs: rights on the queue's table (q), its archive (a), its sequence (s), the extension's tables and the schema
@@ -57,7 +58,22 @@ NEEDS = {
     "SELECT * FROM pgmq.list_topic_bindings()": "topic_bindings:SELECT",
     "SELECT pgmq.bind_topic('{q}.y', '{q}')": "meta:SELECT topic_bindings:INSERT topic_bindings:SELECT",
     "SELECT pgmq.unbind_topic('{q}.y', '{q}')": "topic_bindings:SELECT topic_bindings:DELETE",
+    # on a stream of the same owner
+    "SELECT pgmq.publish('{q}_s', '1', 'a')": "log:INSERT",
+    "SELECT * FROM pgmq.publish_batch('{q}_s', ARRAY['1', '2']::jsonb[])": "log:INSERT",
+    "SELECT pgmq.subscribe('{q}_s', 'new')": "log:SELECT",
+    "SELECT * FROM pgmq.fetch('{q}_s', 0, 0, 5)": "log:SELECT",
+    "SELECT * FROM pgmq.list_streams()": "stream:SELECT",
+    "SELECT * FROM pgmq.list_subscriptions()": "subscription:SELECT",
+    "SELECT * FROM pgmq.stream_lag()": "subscription:SELECT",
     # for owners only
+    "SELECT * FROM pgmq.receive('{q}_s', 'sub', 0, 5)": "owner",
+    "SELECT pgmq.advance('{q}_s', 'sub', 0, 1, 1)": "owner",
+    "SELECT pgmq.extend_lease('{q}_s', 'sub', 0, 1, 1)": "owner",
+    "SELECT pgmq.return_lease('{q}_s', 'sub', 0, 1)": "owner",
+    "SELECT pgmq.seek('{q}_s', 'sub', 'latest', force => true)": "owner",
+    "SELECT pgmq.unsubscribe('{q}_s', 'sub')": "owner",
+    "SELECT pgmq.drop_stream('{q}_s')": "owner",
     "SELECT pgmq.drop_queue('{q}')": "owner",
     "SELECT pgmq.create_fifo_index('{q}')": "owner",
     "SELECT pgmq.convert_archive_partitioned('{q}')": "owner",
@@ -75,7 +91,7 @@ NEEDS = {
 RIGHTS = sorted({right for needs in NEEDS.values() for right in needs.split()} - {"owner"}) + [
     "meta:INSERT", "meta:DELETE", "partition_config:SELECT", "partition_config:INSERT", "partition_config:UPDATE", "schema:CREATE", "a:DELETE", "a:UPDATE",
     "notify_insert_throttle:SELECT", "notify_insert_throttle:INSERT", "notify_insert_throttle:UPDATE", "notify_insert_throttle:DELETE", "s:USAGE", "s:UPDATE"]
-OBJECTS = {"q": "TABLE pgmq.q_%s", "a": "TABLE pgmq.a_%s", "s": "SEQUENCE pgmq.q_%s_msg_id_seq"}
+OBJECTS = {"log": "TABLE pgmq.s_%s_s", "q": "TABLE pgmq.q_%s", "a": "TABLE pgmq.a_%s", "s": "SEQUENCE pgmq.q_%s_msg_id_seq"}
 
 
 class Matrix(Client):
@@ -112,6 +128,7 @@ class Matrix(Client):
                 self.run(sql)
             self.run("SELECT pgmq.bind_topic('%s.x', '%s')" % (name, name))
             self.run("SELECT pgmq.send_batch('%s', ARRAY['1', '2', '3', '4']::jsonb[])" % name)
+            self.run("SELECT pgmq.create_stream('%s_s'), pgmq.subscribe('%s_s', 'sub'), pgmq.publish('%s_s', '1')" % (3 * (name,)))
         self.run("RESET ROLE")
         if usage:
             self.grant("USAGE", "SCHEMA pgmq", role)
@@ -126,13 +143,14 @@ class Matrix(Client):
             for template, needs in sorted(NEEDS.items(), key=lambda item: item[1] == "owner"):
                 allowed = usage and set(needs.split()) <= rights
                 self.expect(conn, role, template.format(q=queue), allowed, rights)
-                if needs.startswith(("q:", "owner")):
+                if needs.startswith(("q:", "log:", "owner")):
                     self.expect(conn, role, template.format(q=other), False, rights)
         if self.state(other) != before:
             self.violate("rights", "%s has changed %s" % (role, other))
         for name in (queue, other):
             self.run("SET ROLE keeper")
             self.run("SELECT pgmq.drop_queue('%s')" % name)
+            self.run("SELECT pgmq.drop_stream('%s_s')" % name)
             self.run("RESET ROLE")
         self.run("DROP OWNED BY " + role)
         self.run("DROP ROLE " + role)
@@ -258,6 +276,7 @@ class Hostile(Client):
     def __init__(self, *args, **more):
         super().__init__(*args, **more)
         self.number = 0
+        self.streams = collections.defaultdict(bool)     # which of its names are streams
 
     def connected(self):
         self.run("SET lock_timeout = '1s'; SET statement_timeout = '5s'; SET client_min_messages = error")
@@ -272,7 +291,9 @@ class Hostile(Client):
                     conn.execute("SET lock_timeout = '2s'; SET client_min_messages = error; SELECT fuzz.wipe(%s)" % lit(name))
                 except psycopg.Error as error:
                     self.log("-- %s" % error)
-            for sql in make_queue(name, rng.choice(("id", "time", "std", "std+group", "id", "drops", "std+notify", "unlogged"))):
+            kind = rng.choice(("id", "time", "std", "std+group", "id", "drops", "std+notify", "unlogged", "stream 1", "stream 2"))
+            self.streams[name] = is_stream(kind)
+            for sql in make_queue(name, kind):
                 self.run(sql)
             # more than the partitions have room for, and from long ago
             self.run("SELECT count(*) FROM pgmq.send_batch('%s', array_fill('{}'::jsonb, '{%d}'))" % (name, rng.choice((1, 60))))
@@ -281,7 +302,9 @@ class Hostile(Client):
                 self.run("SELECT pgmq.convert_archive_partitioned('%s', '10', '100', 2)" % name)
         else:
             what = rng.choice(list(HOSTILE))
-            tables = {kind: "pgmq.%s_%s" % (kind, name) for kind in "qag"}
+            tables = {kind: "pgmq.%s_%s" % (kind, name) for kind in ("sp" if self.streams[name] else "qag")}
+            if self.streams[name]:
+                tables.update(q=tables["s"], a=tables["p"], g=tables["p"], columns=LOG_COLUMNS)
             filled = dict(tables, t=rng.choice(list(tables.values())), n=name, r=str(self.number), v=rng.choice(VICTIMS), other="%s%d" % (rng.choice("op"), rng.randrange(20)),
                           when=rng.choice(WHENS), each=rng.choice(("FOR EACH ROW", "FOR EACH STATEMENT")), always=rng.choice(("ALWAYS", "REPLICA", "")),
                           event=rng.choice(("INSERT", "UPDATE", "DELETE")), flag=rng.choice(("true", "false")))
@@ -289,7 +312,7 @@ class Hostile(Client):
             done = 0
             for template in HOSTILE[what]:
                 self.run("SAVEPOINT s")
-                if self.run(template.format(**filled)) is None:
+                if self.run(in_words(template.format(**filled), filled)) is None:
                     self.run("ROLLBACK TO s")
                 else:
                     done += 1
@@ -326,7 +349,8 @@ class Victim(Client):
                     self.run("SELECT pgmq." + call % new)
         elif what < 0.6:
             self.run(rng.choice(("SELECT * FROM pgmq.metrics_all()", "SELECT * FROM pgmq.list_partitions()", "CALL pgmq.maintain()", "SELECT pgmq.create_fifo_indexes_all()",
-                                 "SELECT * FROM pgmq.list_queues()", "SELECT * FROM pgmq.list_notify_insert_throttles()", "SELECT * FROM pgmq.test_routing('a.b')")), "by a victim")
+                                 "SELECT * FROM pgmq.list_queues()", "SELECT * FROM pgmq.list_notify_insert_throttles()", "SELECT * FROM pgmq.test_routing('a.b')",
+                                 "SELECT * FROM pgmq.stream_lag()", "SELECT * FROM pgmq.list_streams()", "SELECT * FROM pgmq.list_subscriptions()")), "by a victim")
         else:
             for call in ("send('%s', '{}', '{\"x-pgmq-group\": \"a\"}'::jsonb)", "read('%s', 0, 2)", "read_grouped('%s', 0, 2)", "pop('%s')", "metrics('%s')",
                          "list_partitions('%s')"):
@@ -342,7 +366,8 @@ class App(Client):
 
     def step(self):
         name = "h%d" % self.rng.randrange(8)
-        for call in ("send('%s', '{}')", "read('%s', 0, 2)", "pop('%s')", "delete('%s', 1::bigint)"):
+        for call in ("send('%s', '{}')", "read('%s', 0, 2)", "pop('%s')", "delete('%s', 1::bigint)",
+                     "publish('%s', '1')", "subscribe('%s', 'app', 'earliest')", "receive('%s', 'app', 0, 2)", "seek('%s', 'app', 'earliest', force => true)"):
             self.run("SELECT pgmq." + call % name)
         self.nap(0.2)
 

@@ -34,6 +34,16 @@ CREATE FUNCTION fuzz.fails(anyelement) RETURNS boolean LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'fuzz'; END $$;
 CREATE FUNCTION fuzz.number(bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 
+-- A lease of some shard.  Not in the statement of a call itself: after ROLLBACK in a procedure, a plan with a table can fail an
+-- assertion of the server itself.
+CREATE FUNCTION fuzz.lease(positions text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	found bigint;
+BEGIN
+	EXECUTE 'SELECT lease FROM ' || positions || ' WHERE lease IS NOT NULL ORDER BY pg_catalog.random() LIMIT 1' INTO found;
+	RETURN found;
+END $$;
+
 -- A user's trigger: it fails now and then, or calls the extension for another queue or this one
 CREATE FUNCTION fuzz.trigger() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -51,6 +61,8 @@ BEGIN
 		ELSIF what < 0.4 THEN PERFORM pgmq.delete(other, 1::bigint);
 		ELSIF what < 0.45 THEN PERFORM pgmq.set_vt(other, 1::bigint, 0);
 		ELSIF what < 0.5 THEN PERFORM pgmq.read_grouped(other, 0, 2);
+		ELSIF what < 0.51 THEN PERFORM pgmq.publish('y0', '{"by": "trigger"}'::jsonb);
+		ELSIF what < 0.515 THEN PERFORM pgmq.receive('y0', 'sub0', 0, 2);
 		ELSIF what < 0.52 THEN PERFORM pgmq.send_topic('f.a.b', '{"by": "trigger"}'::jsonb);
 		ELSIF what < 0.6 AND may_catch THEN
 			BEGIN
@@ -83,7 +95,7 @@ BEGIN
 	-- parents first: what goes with them is passed over
 	FOR r IN SELECT c.oid, c.relname, c.relkind FROM pg_catalog.pg_class AS c
 			 WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-			 AND c.relname ~ ('^(old_)*[qagk]_' || pg_catalog.regexp_replace(pg_catalog.lower(queue), '([^[:alnum:] ])', '\\\1', 'g') || '(\d*$|_)')
+			 AND c.relname ~ ('^(old_)*[qagksp]_' || pg_catalog.regexp_replace(pg_catalog.lower(queue), '([^[:alnum:] ])', '\\\1', 'g') || '(\d*$|_)')
 			 ORDER BY c.relispartition, c.relkind = 'S', c.oid LOOP
 		kind := CASE r.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE'
 							   WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END;
@@ -96,5 +108,7 @@ BEGIN
 	DELETE FROM pgmq.policy WHERE pg_catalog.lower(queue_name) = pg_catalog.lower(queue);
 	DELETE FROM pgmq.partition_config WHERE queue_name = pg_catalog.lower(queue);
 	DELETE FROM partman.part_config WHERE parent_table IN ('pgmq.q_' || pg_catalog.lower(queue), 'pgmq.a_' || pg_catalog.lower(queue));
+	DELETE FROM pgmq.subscription WHERE pg_catalog.lower(stream_name) = pg_catalog.lower(queue);
+	DELETE FROM pgmq.stream WHERE pg_catalog.lower(stream_name) = pg_catalog.lower(queue);
 	DELETE FROM pgmq.meta WHERE pg_catalog.lower(queue_name) = pg_catalog.lower(queue);
 END $$;

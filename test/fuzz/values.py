@@ -14,6 +14,8 @@ GROUPS = ("a", "b", "c", "", "_default_fifo_group", "g" * 300, "\u00e9\u4e2d", "
 ODD_NAMES = ("", " ", "a;b", "a b", "A", "a.b", "q'uote", 'dq"uote', "per%cent", "per%s", "\u00e9\u4e2d\u6587", "back\\slash", "$1", "--", "a--b",
              "x" * 47, "x" * 48, "x" * 63, "x" * 64, "\u00e9" * 23, "\u00e9" * 24, "z0_p0", "z0_default", "std_pkey", "z0_vt_idx", "meta",
              "z0_msg_id_seq", "pgmq.z0", "pg_class", "\n", "NULL", "x" * 100000, "..", "\u0130\u0131", "Z0", "q_z0")
+# The streams that are there to be fuzzed; their names are taken for queues, too
+STREAMS = (("y0", "stream 1"), ("y1", "stream 3"), ('Y q"u%s', "stream 2"), ("w" * 44, "stream 64"))
 WORDS = ("a", "b", "c", "log", "x", "1", "error")
 
 
@@ -41,6 +43,31 @@ class Values:
         if self.rng.random() < 0.02:
             name = name.upper()
         return lit(name)
+
+    def stream(self):
+        return lit(self.rng.choice(STREAMS)[0]) if self.rng.random() < 0.9 else self.name()
+
+    def shard_key(self):
+        return self.rng.choice(("NULL", "''", "repeat('\u00e9', 9000)", "E'\\\\'") if self.odd() else ("'a'", "'b'", "'c'", "NULL"))
+
+    def of_stream(self, name):
+        """For a text of a function of streams; None if it is not of streams"""
+        rng = self.rng
+        if name == "stream_name":
+            return self.stream() if rng.random() < 0.97 else "NULL"
+        if name == "subscription":
+            return self.dedup_key() if self.odd() else "'sub%d'" % rng.randrange(3)
+        if name == "start":
+            return rng.choice(("'x'", "NULL", "''")) if self.odd() else rng.choice(("'earliest'", "'latest'", "NULL"))
+        if name == "key":
+            return self.shard_key()
+        return None
+
+    def lease(self):
+        """Mostly of some shard that is leased, if the owner calls"""
+        if self.odd():
+            return self.rng.choice(BIGINT_LIMITS) + "::bigint"
+        return "fuzz.lease('pgmq.p_y%d')" % self.rng.randrange(2)
 
     def array(self, element, kind, most=4):
         """Also empty, with NULLs, with more dimensions, with another lower bound, with duplicates"""
@@ -109,6 +136,8 @@ class Values:
     def argument(self, name, kind):
         """For one argument of a function, by its name and type"""
         rng = self.rng
+        if kind == "text" and self.of_stream(name):
+            return self.of_stream(name)
         if kind == "text":
             if name in ("queue_name", "table_name"):
                 return self.name()
@@ -132,6 +161,8 @@ class Values:
             return rng.choice(("'pg_partman'", "'pgmq'", "NULL", "''", self.name()))
         if kind == "text[]" and name == "settings":
             return self.array(lambda: lit(rng.choice(("max_reads", "retry_delay", "priority", "message_ttl", "max_length", "overflow", "none"))), "text")
+        if kind == "text[]" and name == "keys":
+            return "NULL" if rng.random() < 0.5 else self.array(self.shard_key, "text")
         if kind == "text[]" and name == "dedup_keys":
             return self.array(self.dedup_key, "text")
         if kind == "text[]":
@@ -161,6 +192,10 @@ class Values:
             return self.array(self.msg_id, "bigint", 8)
         if kind == "bigint" and name == "max_length" and not self.odd():
             return rng.choice(("NULL", "1", "20", "1000"))
+        if kind == "bigint" and name == "lease":
+            return self.lease()
+        if kind == "bigint" and name == "start_id" and rng.random() < 0.7:
+            return "NULL"
         if kind == "bigint":
             return self.msg_id()
         if kind == "interval":
@@ -170,12 +205,15 @@ class Values:
         if kind == "double precision":
             return rng.choice(("'NaN'", "'infinity'", "-1", "0.5", "1e300") if self.odd() else ("NULL", "1", "2.5")) + "::double precision"
         if kind == "timestamp with time zone":
+            if name == "start_time" and rng.random() < 0.7:
+                return "NULL"
             return rng.choice(TIMES)
         if kind == "boolean":
             return rng.choice(("true", "false", "NULL") if self.odd() else ("true", "false"))
         assert kind == "integer", kind
         usual = {"attempt": (1, 1, 1, 2, 3), "qty": (1, 2, 5, 100), "vt": (0, 0, 1, 2), "delay": (0, 0, 1), "max_poll_seconds": (0, 1), "poll_interval_ms": (1, 50, 300),
-                 "max_reads": (3, 1000), "max_in_flight": (5, 1000), "rate_limit": (100, 1000), "timeout_ms": (0, 20, 300), "throttle_interval_ms": (0, 10, 250, 5000), "leading_partition": (1, 2, 3)}
+                 "max_reads": (3, 1000), "max_in_flight": (5, 1000), "rate_limit": (100, 1000), "timeout_ms": (0, 20, 300), "throttle_interval_ms": (0, 10, 250, 5000), "leading_partition": (1, 2, 3),
+                 "shard": (0, 0, 0, 1, 2), "shards": (1, 2, 3, 64)}
         # "int.Max" partitions ahead or poll seconds would only take long; that it can be cancelled is tried now and then
         if name in ("leading_partition", "max_poll_seconds", "timeout_ms") and rng.random() < 0.95:
             return str(rng.choice(usual[name] + (-1,))) if not self.odd() else "NULL"
