@@ -1,7 +1,7 @@
 """One round of any part of the stress test: start clients, disturb them, stop them, drain the queues, check.
 
 What differs between the parts (which queues, which clients, what they were promised) is in their
-subclasses of Round: stress.py and policies.py.
+subclasses of Round: queues.py, policies.py and streams.py.
 """
 import ctypes
 import multiprocessing
@@ -32,6 +32,7 @@ class Shared:
         self.broken = multiprocessing.RawValue(ctypes.c_int, 0)     # a client has a bug
         self.lost = multiprocessing.RawValue(ctypes.c_double, 0)    # when an auditor found the first
         self.depth = multiprocessing.RawArray(ctypes.c_int, queues)
+        self.port = multiprocessing.RawValue(ctypes.c_int, int(os.environ["PGPORT"]))
 
 
 def run_client(shared, make, name, log_dir, seed):
@@ -89,6 +90,9 @@ class Round:
 
     def after_restart(self):
         """Before any client is connected again"""
+
+    def disturb(self):
+        """What a part does besides"""
 
     def a_backend(self):
         rows = self.session.rows("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'stress w%%'")
@@ -156,6 +160,7 @@ class Round:
             if self.shared.lost.value and not self.options.go_on:
                 say("a message was missed after %.1f s" % (self.shared.lost.value - began))
                 break
+            self.disturb()
             for what in due:
                 if time.monotonic() >= due[what]:
                     what()

@@ -62,7 +62,8 @@ class Session:
                 time.sleep(0.02)
                 continue
             try:
-                self.conn = psycopg.connect(autocommit=True, application_name="stress " + self.name)
+                self.conn = psycopg.connect(autocommit=True, application_name="stress " + self.name,
+                                            port=self.shared.port.value)
             except psycopg.Error:
                 self.conn = None
                 if self.shared.stop.value:

@@ -11,12 +11,13 @@ import sys
 from policies import PolicyRound
 from queues import QueueRound
 from rounds import say
+from streams import StreamRound
 
 # A round ends with everything drained and checked; a long run has many.
 ROUND = 180
 # On a machine that is busy with something else it goes on, up to so many rounds more, until it has seen enough
 MORE_ROUNDS = 3
-PARTS = {"queues": QueueRound, "policies": PolicyRound}
+PARTS = {"queues": QueueRound, "policies": PolicyRound, "streams": StreamRound}
 
 
 def main():
@@ -28,6 +29,7 @@ def main():
     parser.add_argument("--no-server-restarts", dest="restarts", action="store_false")
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first missed message")
     parser.add_argument("--data", required=True)
+    parser.add_argument("--other", required=True, help="an empty directory, for another server")
     parser.add_argument("--logs", required=True)
     options = parser.parse_args()
     part = PARTS[options.part]
