@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import statistics
 import subprocess
+import threading
 import time
 
 import psycopg
@@ -14,6 +15,7 @@ import psycopg
 from common import BODY, backend_cpu
 
 LOG = "pgmq.s_bench"
+PART = 2 ** 17                  # how many ids the first parts of a log have
 RECEIVE = "SELECT * FROM pgmq.receive('bench', %s, 600, %s)"
 ADVANCE = "SELECT pgmq.advance('bench', %s, %s, %s, %s)"
 
@@ -73,7 +75,7 @@ RATIOS = ("| | beside | CPU us | CPU us of the other | calls per CPU | calls per
 
 def one_round(arms, calls):
     """The arms take turns call by call, so what else the machine does hits them alike"""
-    costs = {name: Cost(conn, call, calls // 10) for name, (conn, call) in arms.items()}
+    costs = {name: Cost(conn, call, max(calls // 10, 1)) for name, (conn, call) in arms.items()}
     cpu = {name: -backend_cpu(conn.info.backend_pid) for name, (conn, _) in arms.items()}
     clock = dict.fromkeys(arms, 0.0)
     for number in range(calls):
@@ -108,11 +110,11 @@ def statement(conn, query, args=()):
 
 # ---- setting up ----
 
-def make_stream(conn, subscriptions=()):
-    conn.execute("SELECT pgmq.drop_stream('bench')")
-    conn.execute("SELECT pgmq.create_stream('bench')")
-    for subscription in subscriptions:
-        conn.execute("SELECT pgmq.subscribe('bench', %s, 'earliest')", (subscription,))
+def make_stream(conn, subscribers=(), retention="7 days", keep_unconsumed=None, name="bench"):
+    conn.execute("SELECT pgmq.drop_stream(%s)", (name,))
+    conn.execute("SELECT pgmq.create_stream(%s, 1, %s, %s)", (name, retention, keep_unconsumed))
+    for subscription in subscribers:
+        conn.execute("SELECT pgmq.subscribe(%s, %s, 'earliest')", (name, subscription))
 
 
 def make_peer(conn, consumers=()):
@@ -180,81 +182,70 @@ def publish(args):
 
 
 def subscriptions(args):
-    setup = connect()
+    """Streams of their own, of which each has another number of subscriptions"""
+    setup, counts = connect(), (0, 1, 50)
     for name, calls, query in ("publish", 1000, ONE), ("publish_batch(100)", 200, HUNDRED):
-        costs = {count: [] for count in (0, 1, 50)}
-        for number in range(args.rounds + 1):
-            for count in list(costs) if number % 2 else list(costs)[::-1]:
-                make_stream(setup, ["subscription %d" % i for i in range(count)])
-                conn, call = statement(connect(), query, (BODY,))
-                call()
-                cost = Cost(conn, call, calls)
-                conn.close()
-                if number:
-                    costs[count].append(cost)
-        for count in 1, 50:
+        arms = {count: statement(connect(), query.replace("bench", "bench%d" % count), (BODY,)) for count in counts}
+
+        def prepare():
+            for count in counts:
+                make_stream(setup, ["subscription %d" % i for i in range(count)], name="bench%d" % count)
+        costs = rounds_of(arms, args.rounds, calls, prepare)
+        for count in counts[1:]:
             say(ratio_line("%s, %d subscriptions" % (name, count), costs, count, 0).replace("| 0 |", "| none |"))
+        for conn, _ in arms.values():
+            conn.close()
 
 
-def consume_ours(conn, subscription):
-    """Fetch without making rows of Python of it"""
+def runner(conn):
+    """Statements without making rows of Python of what they return"""
     def run(query, *params):
         result = conn.pgconn.exec_params(query, [str(p).encode() for p in params])
         assert result.status == psycopg.pq.ExecStatus.TUPLES_OK, result.error_message
         return result
-
-    def call():
-        rows = run(b"SELECT * FROM pgmq.receive('bench', $1, 600, 1000)", subscription)
-        assert rows.ntuples == 1000
-        last = [rows.get_value(999, column).decode() for column in (0, 1, 7)]
-        assert run(b"SELECT pgmq.advance('bench', $1, $2, $3, $4)", subscription, *last).get_value(0, 0) == b"t"
-    return conn, call
+    return run
 
 
-def consume_peer(conn, consumer):
-    def run(query, *params):
-        result = conn.pgconn.exec_params(query, [str(p).encode() for p in params])
-        assert result.status == psycopg.pq.ExecStatus.TUPLES_OK, result.error_message
-        return result
+def consume_ours(run, subscription):
+    rows = run(b"SELECT * FROM pgmq.receive('bench', $1, 600, 1000)", subscription)
+    assert rows.ntuples == 1000
+    last = [rows.get_value(999, column).decode() for column in (0, 1, 7)]
+    assert run(b"SELECT pgmq.advance('bench', $1, $2, $3, $4)", subscription, *last).get_value(0, 0) == b"t"
 
-    def call():
-        batch = run(b"SELECT pgq.next_batch('bench', $1)", consumer).get_value(0, 0).decode()
-        assert run(b"SELECT * FROM pgq.get_batch_events($1)", batch).ntuples == 1000
-        run(b"SELECT pgq.finish_batch($1)", batch)
-    return conn, call
+
+def consume_peer(run, consumer):
+    batch = run(b"SELECT pgq.next_batch('bench', $1)", consumer).get_value(0, 0).decode()
+    assert run(b"SELECT * FROM pgq.get_batch_events($1)", batch).ntuples == 1000
+    run(b"SELECT pgq.finish_batch($1)", batch)
 
 
 def consume(args):
-    setup, batches = connect(), 100
+    setup, batches = connect(), 60
     names = ["consumer %d" % i for i in range(10)]
-    costs = {"streams": [], "PgQ": []}
-    for number in range(args.rounds + 1):
+
+    def prepare():
         make_stream(setup, names)
-        publish_many(setup, 1000 * (batches + 1))
+        publish_many(setup, 1000 * batches)
         if args.pgqd:
             make_peer(setup, names)
-            for _ in range(batches + 1):
+            for _ in range(batches):
                 setup.execute("SELECT count(pgq.insert_event('bench', 'created', %s)) FROM generate_series(1, 1000)", (BODY,))
                 tick(setup)
         setup.execute("VACUUM ANALYZE")
-        arms = {"streams": consume_ours, "PgQ": consume_peer} if args.pgqd else {"streams": consume_ours}
-        for arm in list(arms) if number % 2 else list(arms)[::-1]:
+
+    def arms(consumers):
+        def arm(consume_one):
             conn = connect()
-            calls = [arms[arm](conn, name)[1] for name in names]
-            for call in calls:
-                call()
-            one = Cost(conn, calls[0], batches // 2)
-            ten = Cost(conn, lambda: [call() for call in calls[1:]] and None, batches // 10)
-            ten.cpu, ten.clock, ten.wal = [value / 9 for value in (ten.cpu, ten.clock, ten.wal)]
-            conn.close()
-            if number:
-                costs[arm].append((one, ten))
-    for i, name in enumerate(("a batch of 1,000", "a batch of 1,000, ten subscriptions")):
-        each = {arm: [pair[i] for pair in pairs] for arm, pairs in costs.items()}
+            run = runner(conn)
+            return conn, lambda: [consume_one(run, name) for name in consumers]
+        return {"streams": arm(consume_ours), **({"PgQ": arm(consume_peer)} if args.pgqd else {})}
+    for name, consumers in ("a batch of 1,000", names[:1]), ("ten subscriptions, a batch of 1,000 of each", names):
+        both = arms(consumers)
+        costs = rounds_of(both, args.rounds, 50 // len(consumers), prepare)
         if args.pgqd:
-            say(ratio_line(name, each, "streams", "PgQ"))
+            say(ratio_line(name, costs, "streams", "PgQ"))
         else:
-            say("| %s | | %.1f |" % (name, median([cost.cpu for cost in each["streams"]])))
+            say("| %s | | %.1f |" % (name, median([cost.cpu for cost in costs["streams"]])))
 
 
 # ---- from publish to event in hand ----
@@ -313,8 +304,20 @@ def start_ticker(args, period):
     return subprocess.Popen([args.pgqd, path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def round_trip(conn, interval):
+    """Milliseconds"""
+    times = []
+    for _ in range(500):
+        time.sleep(interval)
+        began = time.monotonic_ns()
+        conn.execute("SELECT 1").fetchall()
+        times.append((time.monotonic_ns() - began) / 1e6)
+    return median(times)
+
+
 def latency(args):
     setup, events, interval = connect(), 2000, 0.005
+    say("a round trip: median %.2f ms" % round_trip(setup, interval))
     poll = "pgmq.receive('bench', 'consumer', 600, 100)"
     waiting = "pgmq.receive_with_poll('bench', 'consumer', 600, 100, 5)"
     there = setup.execute("SELECT count(*) FROM pg_proc WHERE proname = 'receive_with_poll'").fetchone()[0]
@@ -330,11 +333,12 @@ def latency(args):
             setup.execute("SELECT pgq.set_queue_config('bench', 'ticker_max_lag', %s)", (lag,))
             setup.execute("SELECT pgq.set_queue_config('bench', 'ticker_idle_period', '1 s')")
             setup.execute("SELECT pgq.set_queue_config('bench', 'ticker_max_count', '1')")
-        ticker = start_ticker(args, period)
-        say("from publish to event in hand, PgQ %s: %s"
-            % (name, lateness("SELECT pgq.insert_event('bench', 'created', %s)", events, interval, receive_peer(connect()))))
-        ticker.terminate()
-        ticker.wait()
+        with start_ticker(args, period) as ticker:
+            try:
+                say("from publish to event in hand, PgQ %s: %s"
+                    % (name, lateness(ONE_OF_PEER, events, interval, receive_peer(connect()))))
+            finally:
+                ticker.terminate()
 
 
 # ---- under a held snapshot ----
@@ -456,6 +460,92 @@ def depth(args):
                (values[1] / values[0], cpu[name][1] / cpu[name][0])))
 
 
+def longest_publish(busy):
+    """Milliseconds of the longest publish while "busy" runs"""
+    def load():
+        conn = connect()
+        while not over.is_set():
+            began = time.monotonic()
+            conn.execute(ONE, (BODY,))
+            longest.append((time.monotonic() - began) * 1000)
+            time.sleep(0.001)
+        conn.close()
+    over, longest = threading.Event(), []
+    thread = threading.Thread(target=load)
+    thread.start()
+    busy()
+    over.set()
+    thread.join()
+    return max(longest)
+
+
+def drop(args):
+    """A part is to be dropped while a transaction that has read the log stays open for two seconds"""
+    conn, reader = connect(), connect()
+
+    def fill():
+        make_stream(conn, (), "0")
+        publish_many(conn, PART + 1000)
+
+    def behind_reader(statement):
+        def busy():
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM " + LOG)
+            ender = threading.Timer(2, lambda: reader.execute("COMMIT"))
+            ender.start()
+            statement()
+            ender.join()
+        return busy
+
+    def maintain():
+        """As often as a worker that has much to do"""
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            conn.execute("CALL pgmq.maintain()")
+    fill()
+    time.sleep(2.1)             # retention, and a second
+    conn.execute("SET pgmq.maintenance_lock_timeout = '200 ms'")
+    parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = '%s'::regclass AND inhrelid::regclass::text LIKE '%%_p1'" % LOG
+    say("the longest publish while maintenance wants to drop a part, with 200 ms for its locks, and a reader is open for"
+        " 2 seconds: %.0f ms" % longest_publish(behind_reader(maintain)))
+    conn.execute("CALL pgmq.maintain()")
+    say("when the reader has ended, the part is %s" % ("there" if conn.execute(parts).fetchone()[0] else "gone"))
+    fill()
+    say("the same with DROP TABLE: %.0f ms" % longest_publish(behind_reader(lambda: conn.execute("DROP TABLE %s_p1" % LOG))))
+
+
+def space(args):
+    """Three subscriptions, one of them behind; what is left when the others have consumed all"""
+    conn, chunk, behind = connect(), 100000, 300000
+    names = "one", "two", "slow"
+    make_stream(conn, names, "2 seconds", "1 hour")
+    most, step = 0, 10000
+    size = "SELECT sum(pg_total_relation_size(inhrelid))::float8 FROM pg_inherits WHERE inhparent = '%s'::regclass" % LOG
+
+    def consume_all(name, events):
+        for _ in range(events // step):
+            row = conn.execute("SELECT max(event_id), max(lease) FROM pgmq.receive('bench', %s, 600, %s)", (name, step)).fetchone()
+            assert conn.execute(ADVANCE, (name, 0) + row).fetchone()[0]
+    for published in range(0, args.space_events, chunk):
+        publish_many(conn, chunk)
+        if published == 0:
+            event = conn.execute(size).fetchone()[0] / chunk
+        for name in names:
+            if name != "slow" or published >= behind:
+                consume_all(name, chunk)
+        conn.execute("CALL pgmq.maintain()")
+        most = max(most, conn.execute(size).fetchone()[0])
+    until = time.monotonic() + 60
+    allowed = event * (behind + 2 * PART)
+    while conn.execute(size).fetchone()[0] > allowed and time.monotonic() < until:
+        time.sleep(0.2)
+        conn.execute("CALL pgmq.maintain()")
+    say("%d events, retention 2 seconds, a subscription that is %d behind: %.0f MB at most, %.0f MB in the end; the unconsumed"
+        " events have %.0f MB, and two parts %.0f MB" % (args.space_events, behind, most / 1e6,
+                                                        conn.execute(size).fetchone()[0] / 1e6,
+                                                        event * behind / 1e6, event * 2 * PART / 1e6))
+
+
 CASES = {
     "publish": publish,
     "subscriptions": subscriptions,
@@ -464,6 +554,8 @@ CASES = {
     "snapshot": snapshot,
     "idle": idle,
     "depth": depth,
+    "drop": drop,
+    "space": space,
 }
 
 
@@ -476,6 +568,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batches", type=int, default=10000)
     parser.add_argument("--events", type=int, default=1000000)
+    parser.add_argument("--space-events", type=int, default=2000000)
     args = parser.parse_args()
     conn = connect()
     conn.execute("CREATE EXTENSION pgmq")
