@@ -192,7 +192,7 @@ def subscriptions(args):
                 make_stream(setup, ["subscription %d" % i for i in range(count)], name="bench%d" % count)
         costs = rounds_of(arms, args.rounds, calls, prepare)
         for count in counts[1:]:
-            say(ratio_line("%s, %d subscriptions" % (name, count), costs, count, 0).replace("| 0 |", "| none |"))
+            say(ratio_line("%s, subscriptions: %d" % (name, count), costs, count, 0).replace("| 0 |", "| none |"))
         for conn, _ in arms.values():
             conn.close()
 
