@@ -61,7 +61,7 @@ open_to_publish(const QueueName *name, StreamLog *log)
 	log_check_sequence(log);
 }
 
-/* Ids from first to last have a part of their own.  It stays theirs as long as the log is locked. */
+/* Ids from first to last have a part of their own.  It cannot go as long as the log is locked. */
 static bool
 have_part(const StreamLog *log, int64 first, int64 last)
 {
