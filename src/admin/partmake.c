@@ -82,24 +82,30 @@ time_suffix(int64 lower, const char *format, int attempt)
 	return attempt > 1 ? psprintf("%s_%d", suffix, attempt) : suffix;
 }
 
+static char *
+id_suffix(int64 lower, int attempt)
+{
+	return attempt > 0 ? psprintf(INT64_FORMAT "_%d", lower, attempt + 1) : psprintf(INT64_FORMAT, lower);
+}
+
 #define NAME_ATTEMPTS 10
 
 /*
  * A free name for the partition that begins there, as pg_partman would choose
- * it; not quoted.  NULL if it is in use and there is no alternative.  By id
- * there is none: pg_partman reads the bound from the name.
+ * it; not quoted.  NULL if it is in use.  "other_too": then another one, for a
+ * table whose bounds pg_partman does not read from the name.
  */
 char *
 partmake_name(const PartSet *set, const char *datetime_string, int64 lower, bool other_too)
 {
-	int			attempts = set->by_time && other_too ? NAME_ATTEMPTS : 1;
+	int			attempts = other_too ? NAME_ATTEMPTS : 1;
 	int			attempt;
 
 	for (attempt = 0; attempt < attempts; attempt++)
 	{
 		char	   *suffix = set->by_time
 			? time_suffix(lower, datetime_string ? datetime_string : "YYYYMMDD_HH24MISS", attempt)
-			: psprintf(INT64_FORMAT, lower);
+			: id_suffix(lower, attempt);
 		char	   *relname = with_suffix(set, psprintf("_p%s", suffix));
 
 		if (is_free(relname))

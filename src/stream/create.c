@@ -25,8 +25,6 @@ PG_FUNCTION_INFO_V1(pgmq_create_stream);
 PG_FUNCTION_INFO_V1(pgmq_drop_stream);
 PG_FUNCTION_INFO_V1(pgmq_list_streams);
 
-/* How many ids the first parts of a log are for */
-#define FIRST_WIDTH (INT64CONST(1) << 17)
 #define FIRST_PARTS 2
 
 /* ---- create ---- */
@@ -40,21 +38,6 @@ typedef struct NewStream
 	char	   *keep_unconsumed;	/* or NULL */
 } NewStream;
 
-/* An argument as text, which must not be negative; NULL for NULL */
-static char *
-interval_arg(FunctionCallInfo fcinfo, int argno, const char *what)
-{
-	Interval	zero = {0};
-
-	if (PG_ARGISNULL(argno))
-		return NULL;
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(argno), IntervalPGetDatum(&zero))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be negative", what)));
-	return DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(argno)));
-}
-
 static void
 stream_from_args(FunctionCallInfo fcinfo, NewStream *stream)
 {
@@ -66,12 +49,8 @@ stream_from_args(FunctionCallInfo fcinfo, NewStream *stream)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("shards must be between 1 and %d", MAX_SHARDS)));
-	stream->retention = interval_arg(fcinfo, 2, "retention");
-	if (stream->retention == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("retention must not be NULL")));
-	stream->keep_unconsumed = interval_arg(fcinfo, 3, "keep_unconsumed");
+	stream->retention = stream_interval_arg(fcinfo, 2, "retention", true);
+	stream->keep_unconsumed = stream_interval_arg(fcinfo, 3, "keep_unconsumed", false);
 }
 
 /* The caller may create queues, and there is no queue of that name.  The caller holds lock_queue(). */

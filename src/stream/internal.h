@@ -11,49 +11,14 @@
 
 #include "stream/stream.h"
 
-/* More would make the looks of a receive too expensive */
-#define MAX_SHARDS 64
-
 /* ---- registry.c: rows about streams and subscriptions ---- */
 
-extern bool stream_is_registered(const QueueName *name);
 extern int	stream_shards(const QueueName *name);
 extern char *stream_spelling(const QueueName *name);
-extern uint64 stream_write_rows(OwnTable table, const char *sql, int nargs, const char *const *args);
 extern bool subscription_find(const QueueName *name, const char *subscription, Oid *role);
 extern void subscription_is_missing(const QueueName *name, const char *subscription);
 extern void subscription_require(const QueueName *name, const char *subscription);
 extern char *subscription_from_arg(FunctionCallInfo fcinfo, int argno);
-
-/* ---- log.c: the log of a stream, opened; looks into it ---- */
-
-typedef struct StreamLog
-{
-	QueueName	name;
-	Relation	rel;
-	Oid			sequence;
-	int			shards;
-	Partitions *parts;			/* NULL before log_parts() */
-} StreamLog;
-
-/* An event that a look has found */
-typedef struct FoundEvent
-{
-	int64		id;
-	TimestampTz published_at;
-} FoundEvent;
-
-extern void log_require_primary(void);
-extern void log_open(const QueueName *name, StreamLog *log);
-extern int64 log_open_to_end(const QueueName *name, StreamLog *log, int64 *last_id);
-extern void log_parts(StreamLog *log);
-extern void log_check_sequence(StreamLog *log);
-extern void log_close(StreamLog *log);
-extern bool log_next(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 until, FoundEvent *found);
-extern bool log_last(const StreamLog *log, Snapshot snapshot, int shard, int64 until, FoundEvent *found);
-extern int64 log_before(const StreamLog *log, Snapshot snapshot, int shard, TimestampTz time, int64 until);
-extern int64 log_count(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 until, int64 most,
-					   int64 *last);
 
 /* ---- records.c: what sessions tell one another ---- */
 
@@ -82,7 +47,6 @@ extern void listing_store(Oid log, const Listing *listing);
 /* ---- end.c: the stable end ---- */
 
 extern void end_refuse_sequence(const StreamLog *log, const char *detail);
-extern int64 end_last_id(const StreamLog *log);
 extern int64 end_last_id_checked(const StreamLog *log, int64 *end);
 extern int64 stream_end(const StreamLog *log, int64 *last_id);
 extern char *stream_held_up_by(const StreamLog *log, int64 last_id, int64 end);
@@ -132,6 +96,7 @@ typedef struct Positions
 
 extern void positions_open(const QueueName *name, const char *subscription, Positions *positions);
 extern void positions_close(Positions *positions);
+extern char *state_next_subscription(const Positions *positions, Snapshot snapshot, const char *after);
 extern bool state_read(const Positions *positions, int shard, Snapshot snapshot, ShardState *state);
 extern bool state_read_latest(const Positions *positions, int shard, ShardState *state);
 extern void state_write(const Positions *positions, const ShardState *state);

@@ -203,20 +203,25 @@ log_next(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 u
 	return false;
 }
 
-/* The last event of a shard up to "until" */
+/* The last event of a shard in from .. until */
 bool
-log_last(const StreamLog *log, Snapshot snapshot, int shard, int64 until, FoundEvent *found)
+log_last_in(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 until, FoundEvent *found)
 {
 	int			i;
 
-	for (i = log->parts->nsegments - 1; i >= 0; i--)
+	for (i = log->parts->nsegments - 1; i >= 0 && log->parts->segments[i].last >= from; i--)
 	{
 		if (log->parts->segments[i].first <= until &&
-			part_first(log, &log->parts->segments[i], snapshot, shard, PG_INT64_MIN, until,
-					   BackwardScanDirection, found))
+			part_first(log, &log->parts->segments[i], snapshot, shard, from, until, BackwardScanDirection, found))
 			return true;
 	}
 	return false;
+}
+
+bool
+log_last(const StreamLog *log, Snapshot snapshot, int shard, int64 until, FoundEvent *found)
+{
+	return log_last_in(log, snapshot, shard, PG_INT64_MIN, until, found);
 }
 
 /*

@@ -27,6 +27,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "base/base.h"
 #include "stream/internal.h"
@@ -182,6 +183,78 @@ stream_require_none(const QueueName *name)
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("a stream \"%s\" exists", name->canonical),
 				 errhint("Queues and streams share their names. Choose another name for the queue.")));
+}
+
+/* All streams, for maintenance; no privilege is needed.  Rows that name no stream are left out; palloc'd. */
+int
+streams_list(ListedQueue **streams)
+{
+	static const char *const columns[] = {"stream_name"};
+	Oid			relid = relcheck_own_relid(OWN_STREAM);
+	OwnerScope	scope;
+	OwnRow	   *rows;
+	uint64		nrows;
+	uint64		i;
+	int			count = 0;
+
+	*streams = NULL;
+	if (!OidIsValid(relid))
+		return 0;
+	owner_begin(owner_of(relid), &scope);
+	nrows = ownread(OWN_STREAM, VIEW_OF_STATEMENT, columns, lengthof(columns), &rows);
+	owner_end(&scope);
+	*streams = palloc_extended(sizeof(ListedQueue) * (nrows + 1), MCXT_ALLOC_HUGE);
+	for (i = 0; i < nrows; i++)
+	{
+		ListedQueue *stream = &(*streams)[count];
+
+		stream->spelling = ownread_text(&rows[i], 0);
+		if (stream->spelling != NULL && name_try_canonical(DatumGetTextPP(rows[i].values[0]), &stream->name))
+			count++;
+	}
+	return count;
+}
+
+/* How long events are kept, as of now; false if there is no such stream.  No privilege is needed. */
+bool
+stream_settings(const QueueName *name, StreamSettings *settings)
+{
+	static const char *const columns[] = {"retention", "keep_unconsumed"};
+	static const Oid types[] = {INTERVALOID, INTERVALOID};
+	Oid			relid = relcheck_own_table(OWN_STREAM, AccessShareLock);
+	OwnRow		row;
+	bool		found = ownread_find(relid, VIEW_OF_LATEST, "identity", TEXTOID, name->canonical, columns, types,
+									 lengthof(columns), &row) && !row.nulls[0];
+
+	UnlockRelationOid(relid, AccessShareLock);
+	if (!found)
+		return false;
+	settings->retention = *DatumGetIntervalP(row.values[0]);
+	settings->keeps = !row.nulls[1];
+	if (settings->keeps)
+		settings->keep_unconsumed = *DatumGetIntervalP(row.values[1]);
+	return true;
+}
+
+/* An argument that says how long events are kept, as text; NULL for NULL */
+char *
+stream_interval_arg(FunctionCallInfo fcinfo, int argno, const char *what, bool required)
+{
+	Interval	zero = {0};
+
+	if (PG_ARGISNULL(argno))
+	{
+		if (required)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not be NULL", what)));
+		return NULL;
+	}
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(argno), IntervalPGetDatum(&zero))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be negative", what)));
+	return DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(argno)));
 }
 
 /*

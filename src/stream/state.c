@@ -231,6 +231,31 @@ state_read(const Positions *positions, int shard, Snapshot snapshot, ShardState 
 	return HeapTupleIsValid(tuple);
 }
 
+/* The next subscription after one that has states, in the order of their names; NULL: there is none; palloc'd */
+char *
+state_next_subscription(const Positions *positions, Snapshot snapshot, const char *after)
+{
+	Relation	index = index_open(positions->index, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *next = NULL;
+
+	ScanKeyEntryInitialize(&key, 0, STATE_SUBSCRIPTION + 1, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXT_GT, CStringGetTextDatum(after ? after : ""));
+	scan = systable_beginscan_ordered(positions->rel, index, snapshot, 1, &key);
+	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+
+		next = TextDatumGetCString(heap_getattr(tuple, STATE_SUBSCRIPTION + 1, RelationGetDescr(positions->rel), &isnull));
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	return next;
+}
+
 /* The same by a new snapshot: for a caller that has the mutex (3) */
 bool
 state_read_latest(const Positions *positions, int shard, ShardState *state)

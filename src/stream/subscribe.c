@@ -4,6 +4,8 @@
  *
  * A subscription belongs to the role that made it.  It consists of a row in pgmq.subscription and a state for each shard.
  * A call that changes all of it takes the mutexes of all shards, in their order.  Then no other session is at work on it.
+ *
+ * A call that makes a position, or moves one back, keeps maintenance from old events until its transaction ends: see passed.c.
  */
 #include "pgmq.h"
 
@@ -146,6 +148,7 @@ subscribe(const QueueName *name, const char *subscription, const Start *start)
 	stream_require(name);
 	rights_require_select(queue_relid(name, STREAM_TABLE), NULL, 0);
 	lock_queue(name);
+	passed_hold(name);
 	end = log_open_to_end(name, &log, &last_id);
 	if (subscription_find(name, subscription, &role))
 	{
@@ -288,6 +291,7 @@ seek(const QueueName *name, const char *subscription, const Start *start, bool f
 	int			shard;
 
 	subscription_require(name, subscription);
+	passed_hold(name);
 	end = log_open_to_end(name, &log, &last_id);
 	find_start(start, &log, end, last_id, passed);
 	positions_open(name, subscription, &positions);

@@ -1,6 +1,6 @@
 /*
  * maintain.c
- *	  pgmq.maintain(): what is due for all queues, a step at a time.
+ *	  pgmq.maintain(): what is due for all queues and streams, a step at a time.
  *
  * 1. Each step is a transaction of its own.  It waits no longer than
  *	  pgmq.maintenance_lock_timeout for a lock, because sessions that use the
@@ -116,6 +116,13 @@ typedef enum StepResult
 	STEP_REFUSED				/* nor will another step for this table run */
 } StepResult;
 
+/* What the table is of, for messages */
+static const char *
+kind_of(const Task *task)
+{
+	return task->prefix == STREAM_TABLE ? "stream" : "queue";
+}
+
 /* ---- the time that a step may take ---- */
 
 static TimeoutId step_timeout;
@@ -209,6 +216,9 @@ is_superusers(Oid relid)
 static bool
 tables_are_superusers(const Task *task, const Partman *pm)
 {
+	if (task->prefix == STREAM_TABLE)
+		return is_superusers(relcheck_own_table(OWN_STREAM, AccessShareLock)) &&
+			is_superusers(relcheck_own_table(OWN_SUBSCRIPTION, AccessShareLock));
 	if (task->any_table && !is_superusers(relcheck_own_table(OWN_POLICY, AccessShareLock)))
 		return false;
 	return is_superusers(relcheck_own_table(OWN_META, AccessShareLock)) &&
@@ -306,14 +316,15 @@ run_locked(Task *task)
 	if (!OidIsValid(relid))
 		return STEP_DONE;
 	task->owner = owner_of(relid);
-	found = partman_find(&pm) ? &pm : NULL;
+	found = task->prefix != STREAM_TABLE && partman_find(&pm) ? &pm : NULL;
 	objection = find_objection(task, relid, task->owner, found);
 	if (objection != NULL)
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("maintenance of queue \"%s\" failed: %s", task->name.canonical, objection),
-				 errhint("Only the owner of a queue and superusers may maintain it; its partitions must belong to its owner.")));
+				 errmsg("maintenance of %s \"%s\" failed: %s", kind_of(task), task->name.canonical, objection),
+				 errhint("Only the owner of a %s and superusers may maintain it; its partitions must belong to its owner.",
+						 kind_of(task))));
 		return STEP_REFUSED;
 	}
 	show_owner(task->owner);
@@ -328,14 +339,14 @@ warn_of_failure(const Task *task, const ErrorData *error, bool late)
 	if (late)
 		ereport(WARNING,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("maintenance of queue \"%s\" took too long (%s)", task->name.canonical, task->what),
+				 errmsg("maintenance of %s \"%s\" took too long (%s)", kind_of(task), task->name.canonical, task->what),
 				 errhint("The limit is pgmq.maintenance_step_timeout, %d ms. Look for slow functions in constraints and indexes.",
 						 maintain_step_timeout)));
 	else
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("maintenance of queue \"%s\" failed (%s): %s",
-						task->name.canonical, task->what, error->message),
+				 errmsg("maintenance of %s \"%s\" failed (%s): %s",
+						kind_of(task), task->name.canonical, task->what, error->message),
 				 error->detail ? errdetail("%s", error->detail) : 0,
 				 error->hint ? errhint("%s", error->hint) : 0));
 }
@@ -463,8 +474,8 @@ run_task(Maintenance *m, Task *task)
 		else if (m->atomic || ++attempts == ATTEMPTS)
 		{
 			ereport(NOTICE,
-					(errmsg("queue \"%s\" is busy, its maintenance is left to the next call (%s)",
-							task->name.canonical, task->what)));
+					(errmsg("%s \"%s\" is busy, its maintenance is left to the next call (%s)",
+							kind_of(task), task->name.canonical, task->what)));
 			break;
 		}
 		else
@@ -478,16 +489,22 @@ run_task(Maintenance *m, Task *task)
 /* What can be due for a table, in this order */
 static const struct
 {
+	bool		of_streams;
 	const char *what;
 	UpkeepStep	step;
 	bool		(*is_due) (const QueueName *name, char prefix); /* NULL: of a partitioned table */
 }			steps[] = {
-	{"converted archive", convert_step, NULL},
-	{"default partition", overrun_step, NULL},
-	{"new partitions", premake_step, NULL},
-	{"old partitions", retention_step, NULL},
-	{"old rows of the archive", retire_step, retire_is_set},
-	{"free keys", tidy_step, tidy_is_due}
+	{false, "converted archive", convert_step, NULL},
+	{false, "default partition", overrun_step, NULL},
+	{false, "new partitions", premake_step, NULL},
+	{false, "old partitions", retention_step, NULL},
+	{false, "old rows of the archive", retire_step, retire_is_set},
+	{false, "free keys", tidy_step, tidy_is_due},
+	{true, "default partition", overrun_step, NULL},
+	{true, "new partitions", stream_ahead_step, NULL},
+	{true, "end of a partition", stream_end_step, NULL},
+	{true, "old events", stream_empty_step, NULL},
+	{true, "empty partitions", stream_drop_step, NULL}
 };
 
 static OwnerShare *
@@ -538,7 +555,7 @@ maintain_table(Maintenance *m, const QueueName *name, char prefix)
 	bool		partitioned = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
 	int			i;
 
-	if (list_member_oid(m->slow_owners, owner))
+	if (!OidIsValid(relid) || list_member_oid(m->slow_owners, owner))
 		return;
 	for (i = 0; i < lengthof(steps); i++)
 	{
@@ -546,7 +563,8 @@ maintain_table(Maintenance *m, const QueueName *name, char prefix)
 		Task		task = {*name, prefix, steps[i].what, steps[i].step, any_table, PG_INT64_MIN, InvalidOid};
 		StepResult	result;
 
-		if (!(any_table ? steps[i].is_due(name, prefix) : partitioned))
+		if (steps[i].of_streams != (prefix == STREAM_TABLE) ||
+			!(any_table ? steps[i].is_due(name, prefix) : partitioned))
 			continue;
 		result = run_for_owner(m, &task, share_of(m, owner));
 		if (result == STEP_BUSY || result == STEP_REFUSED)
@@ -554,7 +572,7 @@ maintain_table(Maintenance *m, const QueueName *name, char prefix)
 	}
 }
 
-/* Once through all queues, starting at a random one, so that each has its turn when calls end early */
+/* Once through all queues and streams, starting at a random one, so that each has its turn when calls end early */
 static void
 maintain_queues(Maintenance *m, const ListedQueue *queues, int count)
 {
@@ -568,6 +586,7 @@ maintain_queues(Maintenance *m, const ListedQueue *queues, int count)
 		CHECK_FOR_INTERRUPTS();
 		maintain_table(m, name, QUEUE_TABLE);
 		maintain_table(m, name, ARCHIVE_TABLE);
+		maintain_table(m, name, STREAM_TABLE);
 	}
 }
 
@@ -602,12 +621,21 @@ maintain_all(bool atomic, int64 until, List *left_out)
 	Maintenance m = {.atomic = atomic, .until = until, .slow_owners = left_out, .sharing = until != 0};
 	MemoryContext caller = CurrentMemoryContext;
 	ListedQueue *queues;
+	ListedQueue *streams;
 	int			count;
+	int			nstreams;
 
 	m.context = AllocSetContextCreate(caller, "pgmq maintenance", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(m.context);
 	count = queues_list(&queues);
 	warn_without_partman(queues, count);
+	nstreams = streams_list(&streams);
+	if (nstreams > 0)
+	{
+		queues = repalloc_huge(queues, sizeof(ListedQueue) * (count + nstreams));
+		memcpy(queues + count, streams, sizeof(ListedQueue) * nstreams);
+		count += nstreams;
+	}
 	if (!atomic)
 		SPI_commit();
 	MemoryContextSwitchTo(m.context);

@@ -106,7 +106,9 @@ upkeep_current(const Upkeep *upkeep)
 static char *
 name_partition(const Upkeep *upkeep, int64 lower)
 {
-	char	   *relname = partmake_name(upkeep->set, upkeep->config.datetime_string, lower, true);
+	/* Where pg_partman reads bounds from names, there is no other one */
+	bool		other_too = upkeep->set->by_time || upkeep->prefix == STREAM_TABLE;
+	char	   *relname = partmake_name(upkeep->set, upkeep->config.datetime_string, lower, other_too);
 
 	if (relname == NULL)
 		ereport(ERROR,
@@ -128,9 +130,11 @@ rows_within(const Upkeep *upkeep, const char *table, int64 lower, int64 upper, i
 /*
  * Until the default partition is locked, calls go on to put rows into it.  Rows of the range
  * can't be moved then: a call that waits for that lock has the table locked.  So the step begins anew.
+ *
+ * "soon": keys of the partition may come while it is being made.
  */
-static bool
-make_partition(Upkeep *upkeep, int64 lower, int64 upper, int64 current)
+bool
+premake_partition(Upkeep *upkeep, int64 lower, int64 upper, bool soon)
 {
 	const PartSet *set = upkeep->set;
 	const char *rest = partset_relation(set->default_relid);
@@ -138,8 +142,7 @@ make_partition(Upkeep *upkeep, int64 lower, int64 upper, int64 current)
 
 	if (rest != NULL && rows_within(upkeep, rest, lower, upper, 1) > 0)
 		return overrun_step(upkeep);
-	upkeep_lock(set->parent, lower < partset_add(&upkeep->step, current, 1)
-			   ? "SHARE ROW EXCLUSIVE" : "SHARE UPDATE EXCLUSIVE");
+	upkeep_lock(set->parent, soon ? "SHARE ROW EXCLUSIVE" : "SHARE UPDATE EXCLUSIVE");
 	relname = name_partition(upkeep, lower);
 	partmake_table(set, relname);
 	if (rest != NULL)
@@ -187,7 +190,7 @@ premake_step(Upkeep *upkeep)
 		if (!partset_room(upkeep->set, &upkeep->step, key, &lower, &upper) || upper <= key)
 			return false;
 		if (partset_add(&upkeep->step, lower, 1) == upper)
-			return make_partition(upkeep, lower, upper, current);
+			return premake_partition(upkeep, lower, upper, lower < partset_add(&upkeep->step, current, 1));
 		key = upper;
 	}
 	return false;
@@ -332,7 +335,7 @@ overrun_step(Upkeep *upkeep)
 	/* Rows may be here that belong to the old archive; convert_step() moves them there */
 	if (table == NULL || upkeep->converted != NULL)
 		return false;
-	if (upkeep->pm == NULL || !default_keys(upkeep, table, &lowest, &highest) ||
+	if (!upkeep->can_make || !default_keys(upkeep, table, &lowest, &highest) ||
 		!partset_room(upkeep->set, &upkeep->step, lowest, &lower, &upper))
 		return false;
 	if (rows_within(upkeep, table, lower, upper, MOVE_AT_MOST + 1) <= MOVE_AT_MOST ||

@@ -92,11 +92,14 @@ upkeep_begin(Upkeep *upkeep, const QueueName *name, char prefix, const Partman *
 {
 	upkeep->name = name;
 	upkeep->prefix = prefix;
+	if (prefix == STREAM_TABLE)
+		return streamparts_begin(upkeep);
 	upkeep->set = partset_get(queue_relid(name, prefix));
 	if (upkeep->set == NULL)
 		return false;
 	upkeep->pm = pm != NULL && partman_config(pm, name, prefix, &upkeep->config) ? pm : NULL;
-	if (upkeep->pm != NULL)
+	upkeep->can_make = upkeep->pm != NULL;
+	if (upkeep->can_make)
 		partset_step(upkeep->set->by_time, "partition_interval", upkeep->config.interval, false, &upkeep->step);
 	read_retention(upkeep);
 	return true;
