@@ -30,8 +30,9 @@
 #define DRAW_AT_MOST (400 * INT64CONST(1000))
 #define DRAW_ATTEMPTS 10
 
-static void
-require_plain_sequence(const StreamLog *log)
+/* An error if the sequence is not fit to draw from (2) */
+void
+draw_require_sequence(const StreamLog *log)
 {
 	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(log->sequence));
 	const char *problem = NULL;
@@ -88,7 +89,7 @@ draw_ids(StreamLog *log, int64 *ids, int count)
 	int			attempts = 0;
 	int			i;
 
-	require_plain_sequence(log);
+	draw_require_sequence(log);
 	first = begin_drawing(log);
 	do
 	{

@@ -44,8 +44,9 @@ extern int64 log_before(const StreamLog *log, Snapshot snapshot, int shard, Time
 extern int64 log_count(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 until, int64 most,
 					   int64 *last);
 
-/* ---- end.c: the last id that was drawn ---- */
+/* ---- draw.c, end.c: the sequence ---- */
 
+extern void draw_require_sequence(const StreamLog *log);
 extern int64 end_last_id(const StreamLog *log);
 
 #endif							/* PGMQ_STREAM_LOG_H */

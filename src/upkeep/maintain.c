@@ -370,6 +370,10 @@ report_failure(Maintenance *m, const Task *task, int64 began_at, ErrorData *erro
 	/* Any role can make a view of a partition, which then cannot be dropped; others can */
 	if (error->sqlerrcode == ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST && task->position > began_at)
 		return STEP_AGAIN;
+	/* The log of a stream is not fit to work with */
+	if (task->prefix == STREAM_TABLE && (error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ||
+										 error->sqlerrcode == ERRCODE_WRONG_OBJECT_TYPE))
+		return STEP_REFUSED;
 	return late ? STEP_REFUSED : STEP_FAILED;
 }
 

@@ -207,16 +207,15 @@ stream_end_step(Upkeep *upkeep)
 	StreamLog	log;
 	const Partition *part;
 	int64		last_id = upkeep->last_id;
-	int64		before = last_id - 1;
 
 	log_open(upkeep->name, &log);
 	log_parts(&log);
 	part = find_ending(upkeep, &log);
-	/* They rise, unless somebody has altered the sequence */
-	while (part != NULL && last_id < part->upper - 1 && last_id > before)
+	if (part != NULL)
+		draw_require_sequence(&log);
+	while (part != NULL && last_id < part->upper - 1)
 	{
 		CHECK_FOR_INTERRUPTS();
-		before = last_id;
 		last_id = nextval_internal(log.sequence, false);
 	}
 	log_close(&log);
