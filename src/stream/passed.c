@@ -3,8 +3,8 @@
  *	  Which subscriptions have not passed a range of ids; and that none moves back meanwhile.
  *
  * Maintenance empties a part when all subscriptions have passed it.  A position moves back with seek(), and a new one
- * may begin at old events.  Both hold the lock of this file until their transaction ends, and so does who changes how
- * long events are kept.  Maintenance takes it before it looks.  So what it finds stays true until the part is empty,
+ * may begin at old events.  Both hold the lock of this file until their transaction ends, as set_stream_retention()
+ * does.  Maintenance takes it before it looks.  So what it finds stays true until the part is empty,
  * whatever is open.  A consumer that advances needs no lock: positions that move on are passed all the more.
  */
 #include "pgmq.h"
@@ -43,7 +43,7 @@ passed_lock(const QueueName *name)
 	lock_passed(name, ExclusiveLock);
 }
 
-/* ---- who has not passed ---- */
+/* ---- subscriptions that have not passed ---- */
 
 static void
 add_behind(Behind **behind, int *count, const char *subscription, int shard, int64 passed_id)

@@ -504,10 +504,10 @@ static const struct
 	{false, "old partitions", retention_step, NULL},
 	{false, "old rows of the archive", retire_step, retire_is_set},
 	{false, "free keys", tidy_step, tidy_is_due},
-	{true, "default partition", overrun_step, NULL},
-	{true, "new partitions", stream_ahead_step, NULL},
 	{true, "end of a partition", stream_end_step, NULL},
 	{true, "old events", stream_empty_step, NULL},
+	{true, "default partition", overrun_step, NULL},
+	{true, "new partitions", stream_ahead_step, NULL},
 	{true, "empty partitions", stream_drop_step, NULL}
 };
 
@@ -550,7 +550,7 @@ run_for_owner(Maintenance *m, Task *task, OwnerShare *share)
 	return result;
 }
 
-/* A table that is busy is left to the next call */
+/* A table that is busy is left to the next call.  The steps for a stream lock different tables, so each has its turn. */
 static void
 maintain_table(Maintenance *m, const QueueName *name, char prefix)
 {
@@ -571,7 +571,7 @@ maintain_table(Maintenance *m, const QueueName *name, char prefix)
 			!(any_table ? steps[i].is_due(name, prefix) : partitioned))
 			continue;
 		result = run_for_owner(m, &task, share_of(m, owner));
-		if (result == STEP_BUSY || result == STEP_REFUSED)
+		if (result == STEP_REFUSED || (result == STEP_BUSY && !steps[i].of_streams))
 			return;
 	}
 }

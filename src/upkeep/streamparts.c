@@ -7,9 +7,9 @@
  * soon is followed by a wider one, so a busy stream does not get too many.
  *
  * An old part is emptied as a whole, so a part that fills slowly would keep its first events for too long.  Such a part
- * ends early: the ids that are left are drawn, and nobody uses them.  Ids need not be dense.  So no bounds change, no
- * table is scanned, and no lock is needed: publishers draw beside it, and whoever gets an id of this part still writes
- * to it.  To set the sequence would take 50 ms less, but all open publishers would have to end for it.
+ * ends early: the ids that are left are drawn, and not used.  Ids need not be dense.  So no bounds change, no
+ * table is scanned, and no lock is needed: publishers draw beside it, and one that gets an id of this part still
+ * writes to it.  To set the sequence would take 50 ms less, but all open publishers would have to end for it.
  */
 #include "pgmq.h"
 
@@ -149,7 +149,7 @@ streamparts_begin(Upkeep *upkeep)
 
 /* ---- steps ---- */
 
-/* Make the next missing part; or the default one, should somebody have dropped it */
+/* Make the next missing part; or the default one, if it was dropped */
 bool
 stream_ahead_step(Upkeep *upkeep)
 {

@@ -10,7 +10,7 @@
  *	  So events go in time however busy the stream is, and publishers wait behind the second step only: for
  *	  pgmq.maintenance_lock_timeout at most, because all waits of the step together are no longer.
  * 4. Only a part whose ids are all settled is emptied: no publisher can still write to it.  The lock on the part keeps
- *	  off who writes to it by hand.  passed_lock() keeps positions from moving back, and settings from changing, from
+ *	  off sessions that write to it by hand.  passed_lock() keeps positions from moving back, and settings from changing, from
  *	  before the check until the step has ended.
  * 5. Events that a subscription has not passed are counted for it.  To count them can take long, so it is done before
  *	  the locks are taken.  Under the locks the difference is counted, of positions that have moved meanwhile.
@@ -82,7 +82,7 @@ lock_part(const Upkeep *upkeep, const OldPart *old, int64 until)
 
 /* ---- is a part due? ---- */
 
-/* Whether its events are to go now, as far as it is known; and who has not passed them */
+/* Whether its events are to go now, as far as it is known; and which subscriptions have not passed them */
 static bool
 is_due(const Upkeep *upkeep, const StreamLog *log, OldPart *old)
 {
