@@ -135,6 +135,7 @@ foreach my $name (sort keys %command)
 	consumed($name);
 	end_consumers();
 }
+is(slurp_file("$dir/out"), '', 'no program has had to connect again');
 
 # Together, while they are killed and the server crashes
 start_consumer($_) foreach 'psycopg', 'psycopg', 'node-postgres', 'node-postgres';
