@@ -20,6 +20,7 @@
 #include "access/xact.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
+#include "utils/resowner.h"
 
 #include "group/group.h"
 #include "notify/notify.h"
@@ -57,6 +58,7 @@ at_transaction_end(XactEvent event, void *arg)
 			wake_committed();
 			announce_end(true);
 			forget_transaction();
+			held_ended(true);
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
@@ -68,11 +70,13 @@ at_transaction_end(XactEvent event, void *arg)
 			wake_rolled_back();
 			announce_end(false);
 			forget_transaction();
+			held_ended(false);
 			break;
 		case XACT_EVENT_PREPARE:
 			length_prepared();
 			announce_end(false);
 			forget_transaction();
+			held_forget();
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 			break;
@@ -98,11 +102,20 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId 
 			length_subtransaction_end(false, id, parent);
 			wake_subtransaction_rolled_back(id);
 			announce_subtransaction_end(false);
+			held_subtransaction_rolled_back(id);
 			break;
 		case SUBXACT_EVENT_START_SUB:
 		case SUBXACT_EVENT_PRE_COMMIT_SUB:
 			break;
 	}
+}
+
+/* The only step that comes after the locks of what ended */
+static void
+at_release(ResourceReleasePhase phase, bool committed, bool top_level, void *arg)
+{
+	if (phase == RESOURCE_RELEASE_AFTER_LOCKS)
+		held_after_locks();
 }
 
 static void
@@ -131,6 +144,7 @@ xact_init(void)
 {
 	static bool xact_registered = false;
 	static bool subxact_registered = false;
+	static bool release_registered = false;
 	static bool hooked = false;
 
 	/* Each can run out of memory; the library is then loaded again */
@@ -140,6 +154,9 @@ xact_init(void)
 	if (!subxact_registered)
 		RegisterSubXactCallback(at_subtransaction_end, NULL);
 	subxact_registered = true;
+	if (!release_registered)
+		RegisterResourceReleaseCallback(at_release, NULL);
+	release_registered = true;
 	if (hooked)
 		return;
 	next_utility_hook = ProcessUtility_hook;

@@ -110,6 +110,11 @@ extern bool rank_to_send(const QueueName *name, const QueuePolicy *policy, Datum
 /* How many messages are available, up to a limit */
 typedef int64 (*PeekCount) (const QueueName *name, Outlook *outlook);
 
+/* The default */
+#define PEEK_TIMEOUT_MS 5000
+
+extern void peek_refuse_transaction(FunctionCallInfo fcinfo, const char *procedure, const char *instead);
+extern Datum peek_row(Oid type, Datum value);
 extern Datum peek_wait(FunctionCallInfo fcinfo, const char *procedure, bool grouped, PeekCount count);
 
 #endif							/* PGMQ_MESSAGE_H */

@@ -1,7 +1,7 @@
 /*
  * peek.c
  *	  Wait until there is something to read, without reading it: the procedures
- *	  wait and wait_any, and what wait_grouped (group.c) shares with them.
+ *	  wait and wait_any, and what wait_grouped (group.c) and wait_stream (streamwait.c) share with them.
  *
  * They hold no snapshot while they wait, so vacuum goes on.  For that each look
  * is a transaction of its own, which is why they refuse to run inside one.
@@ -26,8 +26,6 @@
 
 PG_FUNCTION_INFO_V1(pgmq_wait);
 PG_FUNCTION_INFO_V1(pgmq_wait_any);
-
-#define DEFAULT_TIMEOUT_MS 5000
 
 /* Count no more than so many: a session that sees more does not wake more sessions. */
 #define COUNT_LIMIT 100
@@ -120,8 +118,8 @@ look_at(void *arg, int queue, Outlook *outlook)
  * The wait would commit a transaction that has done something, which its author
  * may not expect.
  */
-static void
-refuse_transaction(FunctionCallInfo fcinfo, const char *procedure)
+void
+peek_refuse_transaction(FunctionCallInfo fcinfo, const char *procedure, const char *instead)
 {
 	bool		atomic = fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		((CallContext *) fcinfo->context)->atomic;
@@ -131,7 +129,7 @@ refuse_transaction(FunctionCallInfo fcinfo, const char *procedure)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot run inside a transaction block", procedure),
 				 errdetail("It holds no snapshot while it waits, so it cannot be part of a transaction."),
-				 errhint("Call it with autocommit, or use pgmq.read_with_poll.")));
+				 errhint("Call it with autocommit, or use %s.", instead)));
 	PreventCommandDuringRecovery(procedure);
 }
 
@@ -146,7 +144,7 @@ wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
 	wait.nqueues = request->nqueues;
 	wait.attempt = look_at;
 	wait.arg = request;
-	wait.timeout_ms = PG_ARGISNULL(1) ? DEFAULT_TIMEOUT_MS : PG_GETARG_INT32(1);
+	wait.timeout_ms = PG_ARGISNULL(1) ? PEEK_TIMEOUT_MS : PG_GETARG_INT32(1);
 	wait.interval_ms = INT_MAX;
 	wait.success = WAKE_SAW;
 	wait.grouped = request->grouped;
@@ -159,8 +157,8 @@ wait_until_ready(FunctionCallInfo fcinfo, Peek *request)
  * The row that a procedure with one INOUT argument returns.  The procedure itself
  * may have been dropped while the call waited, so its description is not asked for.
  */
-static Datum
-row_of(Oid type, Datum value)
+Datum
+peek_row(Oid type, Datum value)
 {
 	TupleDesc	desc = CreateTemplateTupleDesc(1);
 	bool		null = false;
@@ -177,13 +175,13 @@ peek_wait(FunctionCallInfo fcinfo, const char *procedure, bool grouped, PeekCoun
 	QueueName	name;
 	bool		ready;
 
-	refuse_transaction(fcinfo, procedure);
+	peek_refuse_transaction(fcinfo, procedure, "pgmq.read_with_poll");
 	name_from_arg(fcinfo, 0, &name);
 	request.queues = &name;
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	ready = wait_until_ready(fcinfo, &request);
 	SPI_finish();
-	return row_of(BOOLOID, BoolGetDatum(ready));
+	return peek_row(BOOLOID, BoolGetDatum(ready));
 }
 
 /* pgmq.wait(queue_name text, timeout_ms integer, INOUT ready boolean) */
@@ -250,7 +248,7 @@ pgmq_wait_any(PG_FUNCTION_ARGS)
 	int			i;
 	MemoryContext caller = CurrentMemoryContext;
 
-	refuse_transaction(fcinfo, "pgmq.wait_any");
+	peek_refuse_transaction(fcinfo, "pgmq.wait_any", "pgmq.read_with_poll");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	if (!PG_ARGISNULL(0))
 		request.nqueues = queues_of(PG_GETARG_ARRAYTYPE_P_COPY(0), &request.queues, &names);
@@ -265,7 +263,7 @@ pgmq_wait_any(PG_FUNCTION_ARGS)
 			names[count++] = names[i];
 	}
 	MemoryContextSwitchTo(caller);
-	row = row_of(TEXTARRAYOID, PointerGetDatum(construct_array(names, count, TEXTOID, -1, false,
+	row = peek_row(TEXTARRAYOID, PointerGetDatum(construct_array(names, count, TEXTOID, -1, false,
 															   TYPALIGN_INT)));
 	SPI_finish();
 	return row;

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "wait/wait.h"
 #include "stream/internal.h"
 
 PG_FUNCTION_INFO_V1(pgmq_create_stream);
@@ -197,6 +198,8 @@ drop_stream(const QueueName *name)
 	if (existed)
 	{
 		require_owner(name);
+		/* Sessions that wait for it find that it is gone */
+		held_taken(name, NULL);
 		drop_table(name, STREAM_TABLE);
 		drop_table(name, POSITIONS_TABLE);
 		(void) stream_write_rows(OWN_SUBSCRIPTION, "DELETE FROM pgmq.subscription"

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "wait/wait.h"
 #include "stream/internal.h"
 
 #define DRAW_AT_MOST (400 * INT64CONST(1000))
@@ -76,6 +77,7 @@ begin_drawing(const StreamLog *log)
 	}
 	else if (!record_find_own(relid, &first))
 		first = 1;
+	held_taken(&log->name, NULL);
 	return first;
 }
 

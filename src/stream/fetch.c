@@ -30,7 +30,8 @@ static const PlanSpec events_plan = {
 
 /*
  * Events of a shard in from .. until, as the caller may see them; how many.  The caller has computed "until"
- * by the end of the log, then listed the parts.  Parts without events of the shard are not asked.
+ * by the end of the log, then listed the parts.  Parts without events of the shard are not asked.  Without a set, they
+ * are only counted.
  */
 int64
 events_read(const StreamLog *log, int shard, int64 from, int64 until, int64 limit, EventSet *set)
@@ -47,7 +48,8 @@ events_read(const StreamLog *log, int shard, int64 from, int64 until, int64 limi
 		Int64GetDatum(limit - count)};
 
 		CHECK_FOR_INTERRUPTS();
-		count += (int64) plan_run_latest_leaf(&log->name, &events_plan, segment->leaf, values, NULL, events_dest(set));
+		count += (int64) plan_run_latest_leaf(&log->name, &events_plan, segment->leaf, values, NULL,
+												 set ? events_dest(set) : None_Receiver);
 		if (last == until)
 			break;
 		from = last + 1;

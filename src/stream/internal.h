@@ -9,6 +9,7 @@
 #include "tcop/dest.h"
 #include "utils/snapshot.h"
 
+#include "position/position.h"
 #include "stream/stream.h"
 
 /* ---- registry.c: rows about streams and subscriptions ---- */
@@ -103,7 +104,8 @@ extern void state_write(const Positions *positions, const ShardState *state);
 extern void states_begin(const Positions *positions, const int64 *passed, int shards);
 extern void states_delete(const Positions *positions);
 extern bool state_lock(const Positions *positions, int shard, bool wait);
-extern void state_unlock(const Positions *positions, int shard);
+extern void state_unlock(const Positions *positions, int shard, bool for_others);
+extern bool state_is_locked(const Positions *positions, int shard);
 extern bool state_is_free(const ShardState *state, TimestampTz now);
 extern void state_end_lease(ShardState *state);
 extern int	state_attempt(const ShardState *state, int64 event_id);
@@ -128,10 +130,11 @@ typedef struct ReceiveRequest
 	char	   *subscription;
 	int			vt;				/* seconds */
 	int			qty;
-	EventSet   *events;
+	EventSet   *events;			/* NULL: only look whether there are some */
 } ReceiveRequest;
 
 extern void receive_from_args(FunctionCallInfo fcinfo, ReceiveRequest *request);
-extern int64 receive_attempt(const ReceiveRequest *request);
+extern void receive_check_rights(const ReceiveRequest *request);
+extern int64 receive_attempt(const ReceiveRequest *request, Outlook *outlook);
 
 #endif							/* PGMQ_STREAM_INTERNAL_H */

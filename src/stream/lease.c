@@ -75,10 +75,10 @@ end(LeaseCall *call, bool changed)
 	if (changed)
 	{
 		state_write(&call->positions, &call->state);
-		effect_unknown(&call->name);
+		held_changed(&call->name, call->positions.subscription);
 	}
 	else
-		state_unlock(&call->positions, call->state.shard);
+		state_unlock(&call->positions, call->state.shard, true);
 	positions_close(&call->positions);
 	SPI_finish();
 }

@@ -15,7 +15,6 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
-#include "wait/wait.h"
 #include "stream/internal.h"
 
 PG_FUNCTION_INFO_V1(pgmq_publish);
@@ -83,7 +82,6 @@ insert_events(StreamLog *log, int64 first, int64 last, const PlanSpec *spec, con
 	log_close(log);
 	published = plan_run(&log->name, spec, values, nulls, None_Receiver);
 	default_release(held);
-	effect_messages(&log->name, (int64) published);
 	return published;
 }
 

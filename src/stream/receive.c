@@ -10,6 +10,9 @@
  *	   it, meanwhile.
  * r5  Read the events, with the rights of the caller.  Write the new state, with a new lease.
  *
+ * A look (streamwait.c) makes r1 and r2, and asks of each choice whether its mutex is taken, without taking it.  It is
+ * there if the caller may see one of its events.
+ *
  * Steps r1 and r2 write nothing and need no transaction id.  The end is computed before each snapshot.  A lease is a random
  * number, so nothing must remember which were issued.  It has 53 bits, because some clients keep numbers as doubles.
  */
@@ -23,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "wait/wait.h"
 #include "stream/internal.h"
 
 PG_FUNCTION_INFO_V1(pgmq_receive);
@@ -42,6 +46,7 @@ typedef struct Receive
 	Positions	positions;
 	int64		last_id;
 	int64		end;
+	TimestampTz next;			/* the first lease is over */
 	Choice		choices[MAX_SHARDS];
 	int			nchoices;
 } Receive;
@@ -63,6 +68,16 @@ check_position(const Receive *receive, const ShardState *state)
 		end_refuse_sequence(&receive->log,
 							psprintf("Its last value is " INT64_FORMAT ", and subscription \"%s\" has passed event " INT64_FORMAT ".",
 									 receive->last_id, receive->request->subscription, highest));
+}
+
+/* Whether no session has the shard */
+static bool
+is_free(Receive *receive, const ShardState *state, TimestampTz now)
+{
+	if (state_is_free(state, now))
+		return true;
+	receive->next = Min(receive->next, state->leased_until);
+	return false;
 }
 
 static int
@@ -89,7 +104,7 @@ find_choices(Receive *receive)
 
 		require_subscription(receive, state_read(&receive->positions, shard, snapshot, &state));
 		check_position(receive, &state);
-		if (state_is_free(&state, now) && state.passed_id < receive->end - 1 &&
+		if (is_free(receive, &state, now) && state.passed_id < receive->end - 1 &&
 			log_next(&receive->log, snapshot, shard, state.passed_id + 1, receive->end - 1, &next))
 			receive->choices[receive->nchoices++] = (Choice) {shard, next.id};
 	}
@@ -117,42 +132,84 @@ take_events(Receive *receive, ShardState *state)
 	state->leased_id = events_last_id(request->events);
 	state_count_attempt(state, state->leased_id);
 	state_write(&receive->positions, state);
+	held_due(&request->name, request->subscription, state->leased_until);
 	return count;
 }
 
 /* r3 to r5, for one shard */
 static int64
-try_shard(Receive *receive, int shard)
+try_shard(Receive *receive, const Choice *choice)
 {
 	ShardState	state;
 	int64		count = 0;
+	bool		free;
 
-	if (!state_lock(&receive->positions, shard, false))
+	if (!state_lock(&receive->positions, choice->shard, false))
 		return 0;
-	require_subscription(receive, state_read_latest(&receive->positions, shard, &state));
+	require_subscription(receive, state_read_latest(&receive->positions, choice->shard, &state));
 	check_position(receive, &state);
-	if (state_is_free(&state, GetCurrentTimestamp()))
+	free = is_free(receive, &state, GetCurrentTimestamp());
+	if (free)
 		count = take_events(receive, &state);
+	/*
+	 * If the shard is free, its events are hidden by a policy.  Two sessions from which they are hidden must not
+	 * call each other again and again.
+	 */
 	if (count == 0)
-		state_unlock(&receive->positions, shard);
+		state_unlock(&receive->positions, choice->shard, !free);
 	return count;
 }
 
-/* How many events; they go to the set of the request.  The caller has connected to SPI. */
-int64
-receive_attempt(const ReceiveRequest *request)
+/* Whether a receive would get events of the shard */
+static int64
+look_at_shard(Receive *receive, const Choice *choice)
 {
-	Receive		receive = {.request = request};
+	if (state_is_locked(&receive->positions, choice->shard))
+		return 0;
+	return events_read(&receive->log, choice->shard, choice->next_id, receive->end - 1, 1, NULL);
+}
+
+/*
+ * When there is a reason for another attempt.  If all shards were seen, up to the last event, only a lease that is over
+ * or a transaction that ends gives something.
+ */
+static void
+set_outlook(const Receive *receive, uint64 ended, Outlook *outlook)
+{
+	outlook->next = receive->next;
+	outlook->conclusive = true;
+	outlook->thorough = receive->nchoices == 0 && receive->end > receive->last_id;
+	outlook->ended = ended;
+}
+
+/* The caller may receive events of the subscription. */
+void
+receive_check_rights(const ReceiveRequest *request)
+{
+	subscription_require(&request->name, request->subscription);
+	rights_require_select(queue_relid(&request->name, STREAM_TABLE), NULL, 0);
+}
+
+/*
+ * How many events; they go to the set of the request.  If that is NULL, it is a look: whether there is an event.
+ * "outlook" may be NULL.  The caller has connected to SPI.
+ */
+int64
+receive_attempt(const ReceiveRequest *request, Outlook *outlook)
+{
+	Receive		receive = {.request = request, .next = DT_NOEND};
+	uint64		ended = transactions_ended();
 	int64		count = 0;
 	int			i;
 
-	subscription_require(&request->name, request->subscription);
-	rights_require_select(queue_relid(&request->name, STREAM_TABLE), NULL, 0);
+	receive_check_rights(request);
 	receive.end = log_open_to_end(&request->name, &receive.log, &receive.last_id);
 	positions_open(&request->name, request->subscription, &receive.positions);
 	find_choices(&receive);
 	for (i = 0; i < receive.nchoices && count == 0 && request->qty > 0; i++)
-		count = try_shard(&receive, receive.choices[i].shard);
+		count = request->events ? try_shard(&receive, &receive.choices[i]) : look_at_shard(&receive, &receive.choices[i]);
+	if (outlook != NULL)
+		set_outlook(&receive, ended, outlook);
 	positions_close(&receive.positions);
 	log_close(&receive.log);
 	return count;
@@ -186,7 +243,7 @@ pgmq_receive(PG_FUNCTION_ARGS)
 	receive_from_args(fcinfo, &request);
 	PreventCommandIfReadOnly("pgmq.receive()");
 	SPI_connect();
-	(void) receive_attempt(&request);
+	(void) receive_attempt(&request, NULL);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -32,6 +32,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
+#include "wait/wait.h"
 #include "stream/internal.h"
 
 /* The columns, in the order in which the table is made */
@@ -149,19 +150,40 @@ bool
 state_lock(const Positions *positions, int shard, bool wait)
 {
 	LOCKTAG		tag;
+	LockAcquireResult result;
 
 	mutex_tag(positions, shard, &tag);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	result = LockAcquire(&tag, ExclusiveLock, false, !wait);
+	if (result == LOCKACQUIRE_OK)
+		held_taken(&positions->name, positions->subscription);
+	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Nothing was written under it */
+/*
+ * Nothing was written under it.  "for_others" says that a session that found it taken meanwhile may get what this one
+ * has not got.
+ */
 void
-state_unlock(const Positions *positions, int shard)
+state_unlock(const Positions *positions, int shard, bool for_others)
 {
 	LOCKTAG		tag;
 
 	mutex_tag(positions, shard, &tag);
 	(void) LockRelease(&tag, ExclusiveLock, false);
+	if (!LockHeldByMe(&tag, ExclusiveLock, false))
+		held_released(&positions->name, positions->subscription, for_others);
+}
+
+/* Whether another transaction has the mutex.  This does not take it, not even for a moment. */
+bool
+state_is_locked(const Positions *positions, int shard)
+{
+	LOCKTAG		tag;
+	int			count;
+
+	mutex_tag(positions, shard, &tag);
+	pfree(GetLockConflicts(&tag, ExclusiveLock, &count));
+	return count > 0;
 }
 
 /* ---- reading ---- */

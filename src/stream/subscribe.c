@@ -221,6 +221,7 @@ pgmq_unsubscribe(PG_FUNCTION_ARGS)
 	for (shard = 0; shard < shards; shard++)
 		(void) state_lock(&positions, shard, true);
 	states_delete(&positions);
+	held_changed(&name, subscription);
 	identity = psprintf("%s;%s", name.canonical, subscription);
 	/* Another session may have done it while we waited */
 	existed = stream_write_rows(OWN_SUBSCRIPTION, "DELETE FROM pgmq.subscription"
@@ -307,7 +308,7 @@ seek(const QueueName *name, const char *subscription, const Start *start, bool f
 		state.passed_id = passed[shard];
 		state_write(&positions, &state);
 	}
-	effect_unknown(name);
+	held_changed(name, subscription);
 	positions_close(&positions);
 	log_close(&log);
 }

@@ -22,6 +22,9 @@
  *	  that wait for groups skip messages behind one that is held.  They share tokens and
  *	  a leader among themselves: the groups of a queue are a queue of their own here,
  *	  which gets a token for each group that may have become available.
+ *	  Sessions that wait for a stream are picky, because each subscription wants each event.
+ *	  A call is for all of them, or for those that wait for one subscription (held.c).  It does
+ *	  not raise the generation.  It sets the flag of the waiter, also while that looks.
  *
  * WHY NO WAKE-UP IS LOST
  *
@@ -253,6 +256,14 @@ WakeKey
 board_grouped(const WakeKey *key)
 {
 	return (WakeKey) {{key->hash[0], ~key->hash[1]}};
+}
+
+/* Of a stream.  Two names with one value are called together.  NULL, all of them, is 0. */
+uint32
+board_subscription(const char *subscription)
+{
+	return subscription == NULL ? 0 :
+		hash_bytes((const unsigned char *) subscription, (int) strlen(subscription)) | 1;
 }
 
 bool
@@ -544,6 +555,35 @@ board_announce_queue(const WakeKey *key, int64 messages, int64 groups, Timestamp
 	WakeKey		of_groups = board_grouped(key);
 
 	announce_both(key, messages, &of_groups, groups, due);
+}
+
+/*
+ * Tell the sessions that wait for a stream; or, if "subscription" is not 0, those that wait for this subscription.
+ * They look now, or, if "due" says so, then.  Cannot fail.
+ */
+void
+board_announce_stream(const WakeKey *key, uint32 subscription, TimestampTz due)
+{
+	WakeBucket *bucket;
+	WakeQueue  *queue;
+	Calls		calls = {0};
+	int32		i;
+
+	if (TheBoard == NULL || nobody_waits(bucket_of(key)))
+		return;
+	bucket = board_lock(key);
+	queue = board_find_queue(bucket, key);
+	for (i = queue ? queue->picky.first : WAKE_NOBODY; i != WAKE_NOBODY; i = Waiters[i].links[LINK_PEERS].next)
+	{
+		if (subscription != 0 && Waiters[i].subscription != subscription)
+			continue;
+		if (due != DT_NOEND)
+			lower_due(&Waiters[i], due, &calls);
+		else if (!Waiters[i].called)
+			board_call(&calls, &Waiters[i]);
+	}
+	LWLockRelease(&bucket->lock);
+	board_make_calls(&calls);
 }
 
 /* Tell the sessions that wait for any queue of this database.  Cannot fail. */

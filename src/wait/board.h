@@ -50,10 +50,11 @@ typedef struct Waiter
 	int32		interval_ms;	/* longest time between two looks */
 	bool		picky;
 	bool		sleeping;
-	bool		called;			/* to look, since it fell asleep */
+	bool		called;			/* to look, since it fell asleep; of a stream: since its last look began */
 	bool		in_sleepers;	/* may be given a token */
 	int32		tokens;			/* to be spent or passed on */
 	uint32		generation;		/* of the queue, when the last look began */
+	uint32		subscription;	/* of a stream: see board_subscription(); else 0 */
 	TimestampTz due;			/* sleeps no longer, if it has a timer */
 } Waiter;
 
@@ -95,11 +96,13 @@ extern Waiter *Waiters;
 extern bool board_attach(void);
 extern WakeKey board_key(const QueueName *name, bool grouped);
 extern WakeKey board_grouped(const WakeKey *key);
+extern uint32 board_subscription(const char *subscription);
 extern bool board_same_key(const WakeKey *a, const WakeKey *b);
 
 /* For sessions that end a transaction: these cannot fail */
 extern void board_announce(const WakeKey *key, int64 messages, TimestampTz due);
 extern void board_announce_queue(const WakeKey *key, int64 messages, int64 groups, TimestampTz due);
+extern void board_announce_stream(const WakeKey *key, uint32 subscription, TimestampTz due);
 extern void board_announce_to_all(void);
 
 /* For waiting sessions */

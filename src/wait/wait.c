@@ -273,9 +273,9 @@ wait_loop(Wait *wait)
 }
 
 static bool
-may_take(const QueueName *name)
+may_take(const WaitRequest *request, const QueueName *name)
 {
-	return horizon_may_take(queue_relid(name, QUEUE_TABLE));
+	return request->subscription != NULL || horizon_may_take(queue_relid(name, QUEUE_TABLE));
 }
 
 /*
@@ -295,9 +295,8 @@ join_all(Wait *wait)
 	{
 		Watch	   *watch = &wait->watches[i];
 
-		if (join && may_take(&request->queues[i]))
-			watch->place = wake_join(&request->queues[i], request->grouped, request->picky,
-									 (int) wait->interval_ms);
+		if (join && may_take(request, &request->queues[i]))
+			watch->place = wake_join(&request->queues[i], request, (int) wait->interval_ms);
 		if (watch->place == WAKE_NOBODY)
 			wait->interval_ms = Min(wait->interval_ms, UNCALLED_INTERVAL_MS);
 	}

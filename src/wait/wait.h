@@ -39,6 +39,17 @@ extern void wake_rolled_back(void);
 extern void wake_subtransaction_rolled_back(SubTransactionId id);
 extern void wake_forget(void);
 
+/* ---- held.c: locks of streams ---- */
+
+extern void held_taken(const QueueName *name, const char *subscription);
+extern void held_released(const QueueName *name, const char *subscription, bool for_others);
+extern void held_changed(const QueueName *name, const char *subscription);
+extern void held_due(const QueueName *name, const char *subscription, TimestampTz due);
+extern void held_ended(bool committed);
+extern void held_subtransaction_rolled_back(SubTransactionId id);
+extern void held_after_locks(void);
+extern void held_forget(void);
+
 /* ---- wait.c ---- */
 
 /*
@@ -59,6 +70,7 @@ typedef struct WaitRequest
 	bool		grouped;		/* for groups, not for messages */
 	bool		picky;			/* may skip what another would take */
 	bool		unwakeable;		/* could not see what it was woken for */
+	const char *subscription;	/* of a stream, or NULL.  The caller has checked that it may wait. */
 } WaitRequest;
 
 extern int	wait_recheck_interval;

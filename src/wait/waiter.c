@@ -63,14 +63,14 @@ make_leader(WakeQueue *queue, int32 waiter)
 }
 
 /*
- * Enter the board.  "grouped", "picky" and the interval as described at the top of board.c.  Returns a
- * place for the functions below, or WAKE_NOBODY if there is none: then the session
- * must look at intervals.
+ * Enter the board, as described at the top of board.c.  Returns a place for the functions below, or
+ * WAKE_NOBODY if there is none: then the session must look at intervals.
  */
 int
-wake_join(const QueueName *name, bool grouped, bool picky, int interval_ms)
+wake_join(const QueueName *name, const WaitRequest *request, int interval_ms)
 {
-	WakeKey		key = board_key(name, grouped);
+	WakeKey		key = board_key(name, request->grouped);
+	bool		picky = request->picky;
 	WakeBucket *bucket;
 	WakeQueue  *queue;
 	int32		place = WAKE_NOBODY;
@@ -95,6 +95,7 @@ wake_join(const QueueName *name, bool grouped, bool picky, int interval_ms)
 		me->queue = (int32) (queue - Queues);
 		me->interval_ms = interval_ms;
 		me->picky = picky;
+		me->subscription = board_subscription(request->subscription);
 		me->generation = queue->generation;
 		me->due = DT_NOEND;
 		board_list_append(picky ? &queue->picky : &queue->ordinary, LINK_PEERS, place);
@@ -149,7 +150,7 @@ wake_sleep(int place, const Outlook *outlook, TimestampTz *due, bool *timed)
 		me->due = Min(me->due, outlook->next);
 		if (outlook->conclusive)
 			me->tokens = 0;
-		sleep = me->generation == queue->generation;
+		sleep = me->generation == queue->generation && !me->called;
 	}
 	else
 		sleep = !me->called;

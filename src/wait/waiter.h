@@ -7,7 +7,7 @@
 
 #include "wait/wait.h"
 
-extern int	wake_join(const QueueName *name, bool grouped, bool picky, int interval_ms);
+extern int	wake_join(const QueueName *name, const WaitRequest *request, int interval_ms);
 extern bool wake_joined(void);
 extern void wake_look(int place);
 extern bool wake_sleep(int place, const Outlook *outlook, TimestampTz *due, bool *timed);
