@@ -65,7 +65,7 @@ sub outcome_outside
 
 	$node->safe_psql('postgres', join('; ', @$setup));
 	$node->psql('postgres', "SET ROLE tester;\n$call", stderr => \$stderr, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
-	$node->safe_psql('postgres', 'DROP OWNED BY tester');
+	$node->safe_psql('postgres', 'DROP OWNED BY tester; UPDATE pgmq.subscription SET role = session_user');
 	return $stderr =~ /ERROR:  (\w{5}): (.*)/ ? ($1 eq '42501' ? $1 : "$1 $2") : 'ok';
 }
 
