@@ -36,7 +36,8 @@ $node->safe_psql('postgres', q{
 # A value for an argument of each type; NULL for those that are not here
 my $call_all = q{
 	CREATE FUNCTION argument(arg text, type oid) RETURNS text LANGUAGE sql AS $$
-	SELECT CASE WHEN type = 'timestamptz'::regtype THEN 'pg_catalog.now()' WHEN arg IN ('max_poll_seconds', 'delay') THEN '0'
+	SELECT CASE WHEN arg = 'stream_name' THEN quote_literal('sx') WHEN arg = 'start' THEN quote_literal('earliest') WHEN arg IN ('start_id', 'start_time') THEN NULL
+		WHEN arg = 'shard' THEN '0' WHEN type = 'timestamptz'::regtype THEN 'pg_catalog.now()' WHEN arg IN ('max_poll_seconds', 'delay') THEN '0'
 		WHEN arg = 'dead_letter_queue' THEN quote_literal('dx') WHEN arg = 'overflow' THEN quote_literal('reject')
 		ELSE (SELECT value FROM (VALUES ('text'::regtype, quote_literal('x')), ('jsonb', quote_literal('{"a": 1}')), ('integer', '1'), ('bigint', '1'),
 			('bigint[]', quote_literal('{1,2,3}')), ('integer[]', quote_literal('{1,1,1}')), ('jsonb[]', quote_literal('{1,2,3}')),
@@ -46,7 +47,7 @@ my $call_all = q{
 			|| '::' || a.type::regtype, ', ' ORDER BY a.at) FILTER (WHERE a.at <= pronargs - left_out)) AS call
 		FROM pg_proc AS p, unnest(p.proargnames, p.proargtypes::oid[]) WITH ORDINALITY AS a (arg, type, at), unnest(ARRAY[0, nullif(pronargdefaults, 0)]) AS left_out
 		WHERE pronamespace = 'pgmq'::regnamespace AND prokind = 'f' AND prorettype <> 'trigger'::regtype AND left_out IS NOT NULL AND a.type IS NOT NULL
-			AND proargnames[1] ~ 'queue' AND proargtypes[0] = 'text'::regtype AND proname !~ '^(create|drop_queue|purge|detach|_)'
+			AND proargnames[1] ~ 'queue|stream_name' AND proargtypes[0] = 'text'::regtype AND proname !~ '^(create|drop_queue|purge|detach|_)'
 		GROUP BY p.oid, left_out;
 	CREATE PROCEDURE call_all(change text) LANGUAGE plpgsql AS $$
 	DECLARE call text; found text[] := '{}';
@@ -83,13 +84,19 @@ $node->safe_psql('postgres', q{
 	SELECT pgmq.archive('x', msg_id) FROM pgmq.read('x', 0, 1);
 	SELECT pgmq.archive('dx', msg_id) FROM pgmq.read('dx', 0, 1);
 	SELECT pgmq.nack('x', msg_id, read_ct, 'why') FROM pgmq.read('x', 60, 1);
+	SELECT pgmq.create_stream('sx', 2);
+	SELECT pgmq.publish('sx', '1', key) FROM unnest('{a,b,c,d,e,f}'::text[]) AS key;
+	SELECT pgmq.subscribe('sx', 'x', 'earliest'), pgmq.subscribe('sx', 'last');
+	SELECT pgmq.receive('sx', 'x', 3600, 9), pgmq.receive('sx', 'x', 0, 9);
+	-- The arguments are those of a lease
+	UPDATE pgmq.p_sx SET lease = 1, leased_until = 'infinity', leased_id = 6 WHERE subscription = 'x' AND shard = 0;
 });
 
 my @tables = split /\n/, $node->safe_psql('postgres', q{SELECT relname FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace
-	AND relkind = 'r' AND relname ~ '^[aqgk]_d?x$' ORDER BY 1});
-cmp_ok(scalar(@tables), '>=', 5, "tables: @tables");
+	AND relkind IN ('r', 'p') AND relname ~ '^([aqgk]_d?x|[sp]_sx)$' ORDER BY 1});
+cmp_ok(scalar(@tables), '>=', 7, "tables: @tables");
 my $unaltered = $node->safe_psql('postgres', q{SET ROLE altering; CALL call_all('SELECT'); SELECT count(*) FROM called WHERE result = 'ok'});
-cmp_ok($unaltered, '>=', 35, 'calls do something while nothing is altered');
+cmp_ok($unaltered, '>=', 50, 'calls do something while nothing is altered');
 
 foreach my $table (@tables)
 {
