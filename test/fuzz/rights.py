@@ -73,6 +73,7 @@ NEEDS = {
     "SELECT pgmq.return_lease('{q}_s', 'sub', 0, 1)": "owner",
     "SELECT pgmq.seek('{q}_s', 'sub', 'latest', force => true)": "owner",
     "SELECT pgmq.unsubscribe('{q}_s', 'sub')": "owner",
+    "SELECT pgmq.set_stream_retention('{q}_s', '1 s')": "owner",
     "SELECT pgmq.drop_stream('{q}_s')": "owner",
     "SELECT pgmq.drop_queue('{q}')": "owner",
     "SELECT pgmq.create_fifo_index('{q}')": "owner",

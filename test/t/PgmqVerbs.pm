@@ -243,6 +243,7 @@ sub verbs
 		"SELECT concat_ws(' ', subscription, shard, behind, leased_until IS NOT NULL, held_up_by) FROM pgmq.stream_lag('vs') ORDER BY 1",
 		nothing(q{seek('vs', 'last', 'latest', force => true)}),
 		event(q{receive('vs', 'last', 3600, 10)}),
+		nothing(q{set_stream_retention('vs', '2 days', '1 hour')}),
 		"SELECT pgmq.unsubscribe('vs', 'last')::text",
 		"SELECT pgmq.drop_stream('vs')::text");
 	push @verbs, q{SELECT replace(p, '"', '') FROM pgmq.prepare_downgrade() AS p WHERE p ~ '[qgk]_v'};
