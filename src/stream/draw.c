@@ -61,7 +61,7 @@ draw_require_sequence(const StreamLog *log)
 
 /* Record where the ids of this transaction begin, and lock the log (1).  Returns what the record says. */
 static int64
-begin_drawing(const StreamLog *log)
+begin_drawing(StreamLog *log)
 {
 	Oid			relid = RelationGetRelid(log->rel);
 	LOCKTAG		tag;
@@ -72,6 +72,7 @@ begin_drawing(const StreamLog *log)
 	if (!LockHeldByMe(&tag, RowExclusiveLock, true))
 	{
 		first = end_last_id_checked(log, &end) + 1;
+		log_check_last_id(log, first - 1);
 		record_make(relid, first);
 		LockRelationOid(relid, RowExclusiveLock);
 	}
@@ -105,5 +106,6 @@ draw_ids(StreamLog *log, int64 *ids, int count)
 		}
 		now = GetCurrentTimestamp();
 	} while (now - began > DRAW_AT_MOST && ++attempts < DRAW_ATTEMPTS);
+	log_check_last_id(log, ids[count - 1]);
 	return now;
 }

@@ -284,7 +284,8 @@ log_count(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 
 
 /*
  * The logs of which this session knows that no event is above the last id, and since when.  Rows that replication writes
- * do not move the sequence, so it looks again from time to time.
+ * do not move the sequence, so it looks again from time to time; and at once if the last id is lower than it was.  After a
+ * restart there is no listing, but no position is above the last id that a session finds at first.
  */
 #define CHECKED_LOGS 64
 #define CHECK_INTERVAL USECS_PER_SEC
@@ -294,6 +295,7 @@ static struct
 	Oid			relid;
 	uint64		changes;
 	int64		at;				/* by ticks() */
+	int64		last_id;
 }			Checked[CHECKED_LOGS];
 
 /* Whether there is an event above the last id of the sequence, which moves meanwhile */
@@ -319,15 +321,34 @@ log_check_sequence(StreamLog *log)
 	int			i = (int) (relid % CHECKED_LOGS);
 	uint64		changes = changes_of_relation(relid);
 	FoundEvent	found;
+	int64		last_id;
 
 	if (Checked[i].relid == relid && Checked[i].changes == changes && ticks() < Checked[i].at + CHECK_INTERVAL)
 		return;
+	last_id = end_last_id(log);
 	if (event_beyond(log, &found))
 		end_refuse_sequence(log, psprintf("Its last value is " INT64_FORMAT ", and there is an event " INT64_FORMAT ".",
 										  end_last_id(log), found.id));
 	Checked[i].relid = relid;
 	Checked[i].changes = changes;
 	Checked[i].at = ticks();
+	Checked[i].last_id = last_id;
+}
+
+/* The log was checked, and now its last id is this one */
+void
+log_check_last_id(StreamLog *log, int64 last_id)
+{
+	Oid			relid = RelationGetRelid(log->rel);
+	int			i = (int) (relid % CHECKED_LOGS);
+
+	if (Checked[i].relid == relid && last_id < Checked[i].last_id)
+	{
+		Checked[i].relid = InvalidOid;
+		log_check_sequence(log);
+	}
+	else if (Checked[i].relid == relid)
+		Checked[i].last_id = last_id;
 }
 
 /* All of it: the end, and the parts.  The caller takes its snapshot next. */

@@ -127,6 +127,15 @@ SELECT event_id FROM pgmq.fetch('orders', 0, 0, 1);
 SELECT pgmq.publish('orders', '1');
 SELECT setval(pg_get_serial_sequence('pgmq.s_orders', 'event_id'), (SELECT max(event_id) FROM pgmq.s_orders));
 SELECT pgmq.publish('orders', '1');
+-- also if no session has looked for the end yet, and this one has looked for events above the last id a moment ago
+SELECT pgmq.create_stream('back', 2);
+SELECT pgmq.publish('back', '1');
+SELECT count(pgmq.publish('back', '1', 'a')) FROM generate_series(1, 9);
+SELECT setval(pg_get_serial_sequence('pgmq.s_back', 'event_id'), 3);
+SELECT pgmq.publish('back', '2', 'key 3');
+SELECT setval(pg_get_serial_sequence('pgmq.s_back', 'event_id'), 10);
+SELECT pgmq.publish('back', '2', 'key 3');
+SELECT pgmq.drop_stream('back');
 TRUNCATE pgmq.s_wide RESTART IDENTITY;
 SELECT event_id FROM pgmq.fetch('wide', 0, 4, 1);
 \set VERBOSITY terse
