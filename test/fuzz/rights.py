@@ -68,6 +68,8 @@ NEEDS = {
     "SELECT * FROM pgmq.stream_lag()": "subscription:SELECT",
     # for owners only
     "SELECT * FROM pgmq.receive('{q}_s', 'sub', 0, 5)": "owner",
+    "SELECT * FROM pgmq.receive_with_poll('{q}_s', 'sub', 0, 5, 1)": "owner",
+    "CALL pgmq.wait_stream('{q}_s', 'sub', 10)": "owner",
     "SELECT pgmq.advance('{q}_s', 'sub', 0, 1, 1)": "owner",
     "SELECT pgmq.extend_lease('{q}_s', 'sub', 0, 1, 1)": "owner",
     "SELECT pgmq.return_lease('{q}_s', 'sub', 0, 1)": "owner",

@@ -236,6 +236,7 @@ sub verbs
 		event(q{fetch('vs', 0, 0, 100)}),
 		event(q{fetch('vs', 1, 0, 2)}),
 		event(q{receive('vs', 'all', 0, 2)}),
+		event(q{receive_with_poll('vs', 'all', 0, 1, 1)}),
 		"SELECT pgmq.advance('vs', 'all', shard, event_id, lease)::text FROM pgmq.receive('vs', 'all', 3600, 2)",
 		"SELECT pgmq.extend_lease('vs', 'all', shard, lease, 7200)::text FROM pgmq.receive('vs', 'all', 3600, 1)",
 		"SELECT pgmq.return_lease('vs', 'last', shard, lease)::text FROM pgmq.receive('vs', 'last', 3600, 1)",
@@ -254,7 +255,8 @@ sub verbs
 sub calls
 {
 	return (q{CALL pgmq.wait('v', 1)}, q{CALL pgmq.wait_any('{v,vn}', 1)}, q{CALL pgmq.wait_grouped('vg', 1)}, q{CALL pgmq.maintain()},
-		q{CALL pgmq.upgrade_queues()});
+		q{CALL pgmq.upgrade_queues()},
+		q{SELECT pgmq.create_stream('vw'); SELECT pgmq.subscribe('vw', 'w'); CALL pgmq.wait_stream('vw', 'w', 1); SELECT pgmq.drop_stream('vw')});
 }
 
 1;
