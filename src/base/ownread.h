@@ -37,6 +37,7 @@ typedef struct OwnKey
 } OwnKey;
 
 extern uint64 ownread(OwnTable table, OwnView view, const char *const *columns, int ncolumns, OwnRow **rows);
+extern uint64 ownread_all(OwnTable table, OwnView view, const char *const *columns, int ncolumns, OwnRow **rows);
 extern bool ownread_find(Oid relid, OwnView view, const char *key_column, Oid key_type, const char *key,
 						 const char *const *columns, const Oid *types, int ncolumns, OwnRow *row);
 extern void ownread_sort(OwnRow *rows, uint64 count, const OwnKey *keys, int nkeys);

@@ -80,7 +80,7 @@ typedef struct KnownIndex
 static KnownIndex KnownIndexes[KNOWN];
 
 /* The extension's tables, as they were found right; see check_own_table() */
-#define OWN_TABLES 7
+#define OWN_TABLES 8
 
 static struct
 {
@@ -343,6 +343,11 @@ static const OwnColumn subscription_columns[] = {
 	{"created_at", TIMESTAMPTZOID}, {"dropped_events", INT8OID}, {NULL, InvalidOid}
 };
 
+static const OwnColumn stream_bindings_columns[] = {
+	{"pattern", TEXTOID}, {"stream_name", TEXTOID}, {"bound_at", TIMESTAMPTZOID},
+	{"compiled_regex", TEXTOID}, {NULL, InvalidOid}
+};
+
 static const struct
 {
 	const char *relname;
@@ -354,7 +359,8 @@ static const struct
 	[OWN_PARTITION_CONFIG] = {"partition_config", partition_config_columns},
 	[OWN_POLICY] = {"policy", policy_columns},
 	[OWN_STREAM] = {"stream", stream_columns},
-	[OWN_SUBSCRIPTION] = {"subscription", subscription_columns}
+	[OWN_SUBSCRIPTION] = {"subscription", subscription_columns},
+	[OWN_STREAM_BINDINGS] = {"topic_stream_bindings", stream_bindings_columns}
 };
 
 /* The relation that has the name now, not locked and not checked; or InvalidOid */

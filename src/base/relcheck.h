@@ -48,7 +48,8 @@ typedef enum OwnTable
 	OWN_PARTITION_CONFIG,
 	OWN_POLICY,
 	OWN_STREAM,
-	OWN_SUBSCRIPTION
+	OWN_SUBSCRIPTION,
+	OWN_STREAM_BINDINGS
 } OwnTable;
 
 extern Oid	relcheck_own_relid(OwnTable table);

@@ -127,6 +127,8 @@ register_stream(const NewStream *stream)
 							 1, &args[4]);
 	(void) stream_write_rows(OWN_SUBSCRIPTION, "DELETE FROM pgmq.subscription"
 							 " WHERE pg_catalog.lower(stream_name) OPERATOR(pg_catalog.=) $1", 1, &args[4]);
+	(void) stream_write_rows(OWN_STREAM_BINDINGS, "DELETE FROM pgmq.topic_stream_bindings"
+							 " WHERE pg_catalog.lower(stream_name) OPERATOR(pg_catalog.=) $1", 1, &args[4]);
 	(void) stream_write_rows(OWN_STREAM, "INSERT INTO pgmq.stream (stream_name, shards, retention, keep_unconsumed)"
 							 " VALUES ($1, $2::pg_catalog.int4, $3::pg_catalog.interval, $4::pg_catalog.interval)", 4, args);
 }
@@ -203,6 +205,8 @@ drop_stream(const QueueName *name)
 		drop_table(name, STREAM_TABLE);
 		drop_table(name, POSITIONS_TABLE);
 		(void) stream_write_rows(OWN_SUBSCRIPTION, "DELETE FROM pgmq.subscription"
+								 " WHERE pg_catalog.lower(stream_name) OPERATOR(pg_catalog.=) $1", 1, args);
+		(void) stream_write_rows(OWN_STREAM_BINDINGS, "DELETE FROM pgmq.topic_stream_bindings"
 								 " WHERE pg_catalog.lower(stream_name) OPERATOR(pg_catalog.=) $1", 1, args);
 		(void) stream_write_rows(OWN_STREAM, "DELETE FROM pgmq.stream"
 								 " WHERE identity OPERATOR(pg_catalog.=) $1", 1, args);

@@ -60,8 +60,8 @@ draw_require_sequence(const StreamLog *log)
 }
 
 /* Record where the ids of this transaction begin, and lock the log (1).  Returns what the record says. */
-static int64
-begin_drawing(StreamLog *log)
+int64
+draw_begin(StreamLog *log)
 {
 	Oid			relid = RelationGetRelid(log->rel);
 	LOCKTAG		tag;
@@ -93,7 +93,7 @@ draw_ids(StreamLog *log, int64 *ids, int count)
 	int			i;
 
 	draw_require_sequence(log);
-	first = begin_drawing(log);
+	first = draw_begin(log);
 	do
 	{
 		began = GetCurrentTimestamp();

@@ -15,7 +15,6 @@
 /* ---- registry.c: rows about streams and subscriptions ---- */
 
 extern int	stream_shards(const QueueName *name);
-extern char *stream_spelling(const QueueName *name);
 extern bool subscription_find(const QueueName *name, const char *subscription, Oid *role);
 extern void subscription_is_missing(const QueueName *name, const char *subscription);
 extern void subscription_require(const QueueName *name, const char *subscription);
@@ -59,6 +58,7 @@ extern int	shard_of_id(int64 event_id, int shards);
 
 /* ---- draw.c: ids ---- */
 
+extern int64 draw_begin(StreamLog *log);
 extern TimestampTz draw_ids(StreamLog *log, int64 *ids, int count);
 
 /* ---- state.c: how far a subscription has come in each shard ---- */

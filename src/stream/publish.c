@@ -7,9 +7,11 @@
  */
 #include "pgmq.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -70,6 +72,27 @@ have_part(const StreamLog *log, int64 first, int64 last)
 }
 
 /*
+ * Lock the log as a publisher does, until the transaction ends, for a call that publishes to it later; false if there is
+ * no such stream.  What follows finds that it has the lock, and a record (draw.c).
+ */
+bool
+stream_lock(const QueueName *name)
+{
+	char	   *table = name_bare(name, STREAM_TABLE, "");
+	StreamLog	log;
+
+	if (strlen(table) >= NAMEDATALEN ||
+		!OidIsValid(RangeVarGetRelid(makeRangeVar(PGMQ_SCHEMA, table, -1), AccessShareLock, true)))
+		return false;
+	SPI_connect();
+	open_to_publish(name, &log);
+	(void) draw_begin(&log);
+	log_close(&log);
+	SPI_finish();
+	return true;
+}
+
+/*
  * Insert events with ids from first to last, and close the log, which stays locked as by any INSERT.  If they may go to
  * the default part, it is held meanwhile (see leaflock.c).
  */
@@ -86,35 +109,28 @@ insert_events(StreamLog *log, int64 first, int64 last, const PlanSpec *spec, con
 }
 
 /*
- * pgmq.publish(stream_name text, msg jsonb, key text, headers jsonb) -> bigint
- *
- * NULL if a trigger has suppressed the insert.
+ * Publish one event: its message, key and headers.  0 if a trigger has suppressed the insert.  The caller has connected
+ * to SPI.
  */
-Datum
-pgmq_publish(PG_FUNCTION_ARGS)
+uint64
+stream_publish_one(const QueueName *name, const NullableDatum *event, int64 *id)
 {
-	QueueName	name;
 	StreamLog	log;
 	Datum		values[6];
 	bool		nulls[6] = {false};
-	int64		id;
-	uint64		published;
 
-	name_from_arg(fcinfo, 0, &name);
-	SPI_connect();
-	open_to_publish(&name, &log);
-	values[2] = TimestampTzGetDatum(draw_ids(&log, &id, 1));
-	values[0] = Int64GetDatum(id);
-	values[1] = Int32GetDatum(PG_ARGISNULL(2) ? shard_of_id(id, log.shards) :
-							  shard_of_key(PG_GETARG_TEXT_PP(2), log.shards));
-	arg_to_param(fcinfo, 2, &values[3], &nulls[3]);
-	arg_to_param(fcinfo, 1, &values[4], &nulls[4]);
-	arg_to_param(fcinfo, 3, &values[5], &nulls[5]);
-	published = insert_events(&log, id, id, &publish_one, values, nulls);
-	SPI_finish();
-	if (published == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(id);
+	open_to_publish(name, &log);
+	values[2] = TimestampTzGetDatum(draw_ids(&log, id, 1));
+	values[0] = Int64GetDatum(*id);
+	values[1] = Int32GetDatum(event[1].isnull ? shard_of_id(*id, log.shards) :
+							  shard_of_key(DatumGetTextPP(event[1].value), log.shards));
+	values[3] = event[1].value;
+	values[4] = event[0].value;
+	values[5] = event[2].value;
+	nulls[3] = event[1].isnull;
+	nulls[4] = event[0].isnull;
+	nulls[5] = event[2].isnull;
+	return insert_events(&log, *id, *id, &publish_one, values, nulls);
 }
 
 /* ---- batches ---- */
@@ -158,7 +174,7 @@ array_of(Oid type, int width, int count)
 
 /* The shards of events with these keys */
 static Datum
-shards_of(FunctionCallInfo fcinfo, int argno, const int64 *ids, int count, int shards)
+shards_of(NullableDatum array_of_keys, const int64 *ids, int count, int shards)
 {
 	ArrayType  *array = array_of(INT4OID, sizeof(int32), count);
 	int32	   *values = (int32 *) ARR_DATA_PTR(array);
@@ -167,8 +183,8 @@ shards_of(FunctionCallInfo fcinfo, int argno, const int64 *ids, int count, int s
 	int			nkeys;
 	int			i;
 
-	if (!PG_ARGISNULL(argno))
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(argno), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &nkeys);
+	if (!array_of_keys.isnull)
+		deconstruct_array(DatumGetArrayTypeP(array_of_keys.value), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &nkeys);
 	for (i = 0; i < count; i++)
 		values[i] = keys == NULL || nulls[i] ? shard_of_id(ids[i], shards) :
 			shard_of_key(DatumGetTextPP(keys[i]), shards);
@@ -191,6 +207,67 @@ return_ids(FunctionCallInfo fcinfo, const int64 *ids, int count)
 }
 
 /*
+ * Publish events: arrays of as many messages, keys and headers.  Their ids, palloc'd.  The caller has connected to SPI.
+ */
+int64 *
+stream_publish_many(const QueueName *name, const NullableDatum *events, int count)
+{
+	StreamLog	log;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+	ArrayType  *array;
+	int64	   *ids;
+
+	open_to_publish(name, &log);
+	array = array_of(INT8OID, sizeof(int64), count);
+	ids = (int64 *) ARR_DATA_PTR(array);
+	values[2] = TimestampTzGetDatum(draw_ids(&log, ids, count));
+	values[0] = PointerGetDatum(array);
+	values[1] = log.shards == 1 ? Int32GetDatum(0) : shards_of(events[1], ids, count, log.shards);
+	values[3] = events[1].value;
+	values[4] = events[0].value;
+	values[5] = events[2].value;
+	nulls[3] = events[1].isnull;
+	nulls[5] = events[2].isnull;
+	(void) insert_events(&log, ids[0], ids[count - 1], log.shards == 1 ? &publish_many_to_one : &publish_many,
+						 values, nulls);
+	return ids;
+}
+
+/* The arguments of both functions behind the name, as the statements take them: message, key, headers */
+static void
+take_args(FunctionCallInfo fcinfo, NullableDatum *event)
+{
+	int			i;
+
+	for (i = 0; i < 3; i++)
+		arg_to_param(fcinfo, i + 1, &event[i].value, &event[i].isnull);
+}
+
+/*
+ * pgmq.publish(stream_name text, msg jsonb, key text, headers jsonb) -> bigint
+ *
+ * NULL if a trigger has suppressed the insert.
+ */
+Datum
+pgmq_publish(PG_FUNCTION_ARGS)
+{
+	QueueName	name;
+	NullableDatum event[3];
+	int64		id;
+	uint64		published;
+
+	name_from_arg(fcinfo, 0, &name);
+	SPI_connect();
+	take_args(fcinfo, event);
+	published = stream_publish_one(&name, event, &id);
+	SPI_finish();
+	if (published == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(id);
+}
+
+/*
  * pgmq.publish_batch(stream_name text, msgs jsonb[], keys text[], headers jsonb[]) -> SETOF bigint
  *
  * Ids come in array order, also those of events whose insert a trigger has suppressed.
@@ -200,11 +277,7 @@ pgmq_publish_batch(PG_FUNCTION_ARGS)
 {
 	int			count = elements_of(fcinfo, 1);
 	QueueName	name;
-	StreamLog	log;
-	Datum		values[6];
-	bool		nulls[6] = {false};
-	ArrayType  *array;
-	int64	   *ids;
+	NullableDatum events[3];
 
 	if (count == 0)
 		ereport(ERROR,
@@ -215,18 +288,8 @@ pgmq_publish_batch(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	name_from_arg(fcinfo, 0, &name);
 	SPI_connect();
-	open_to_publish(&name, &log);
-	array = array_of(INT8OID, sizeof(int64), count);
-	ids = (int64 *) ARR_DATA_PTR(array);
-	values[2] = TimestampTzGetDatum(draw_ids(&log, ids, count));
-	values[0] = PointerGetDatum(array);
-	values[1] = log.shards == 1 ? Int32GetDatum(0) : shards_of(fcinfo, 2, ids, count, log.shards);
-	arg_to_param(fcinfo, 2, &values[3], &nulls[3]);
-	arg_to_param(fcinfo, 1, &values[4], &nulls[4]);
-	arg_to_param(fcinfo, 3, &values[5], &nulls[5]);
-	(void) insert_events(&log, ids[0], ids[count - 1], log.shards == 1 ? &publish_many_to_one : &publish_many,
-						 values, nulls);
-	return_ids(fcinfo, ids, count);
+	take_args(fcinfo, events);
+	return_ids(fcinfo, stream_publish_many(&name, events, count), count);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -32,5 +32,12 @@ extern bool stream_settings(const QueueName *name, StreamSettings *settings);
 extern int	streams_list(ListedQueue **streams);
 extern char *stream_interval_arg(FunctionCallInfo fcinfo, int argno, const char *what, bool required);
 extern uint64 stream_write_rows(OwnTable table, const char *sql, int nargs, const char *const *args);
+extern char *stream_spelling(const QueueName *name);
+
+/* ---- publish.c ---- */
+
+extern bool stream_lock(const QueueName *name);
+extern uint64 stream_publish_one(const QueueName *name, const NullableDatum *event, int64 *id);
+extern int64 *stream_publish_many(const QueueName *name, const NullableDatum *events, int count);
 
 #endif							/* PGMQ_STREAM_H */

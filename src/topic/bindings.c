@@ -46,6 +46,9 @@
  * The trigger fires under session_replication_role = replica as well, and for each
  * row, so that it notices changes by logical replication.
  *
+ * 6. Streams.  Their bindings are in a table of their own, which has the same triggers.  Whoever may
+ *	  read the bindings of queues is routed by those of streams, too.
+ *
  * Memory: one context, "pgmq topics", below TopMemoryContext.
  */
 #include "pgmq.h"
@@ -70,24 +73,26 @@ PG_FUNCTION_INFO_V1(pgmq__topic_bindings_changed);
 typedef struct Bindings
 {
 	MemoryContext context;		/* holds all of this */
-	PatternTree *tree;			/* values are indexes of queues */
-	char	  **queues;
+	PatternTree *tree;			/* values are indexes of targets */
+	TopicTarget *targets;
 	LocalTransactionId transaction; /* if set, they count in this one only, */
 	SubTransactionId subtransaction;	/* and, if set, in this part of it */
 } Bindings;
 
-/* The kept bindings, or NULL; the table they were read from; whether that has changed since */
+/* The kept bindings, or NULL; the tables they were read from; whether these have changed since */
 static Bindings *Kept = NULL;
 static Oid	KeptTable = InvalidOid;
+static Oid	KeptStreams = InvalidOid;
 static bool Stale = false;
 
 static const char *const Columns[] = {"pattern", "queue_name"};
+static const char *const StreamColumns[] = {"pattern", "stream_name"};
 
 /* Called at any time: does nothing that can fail. */
 static void
 table_changed(Datum arg, Oid relid)
 {
-	if (relid == KeptTable || !OidIsValid(relid))
+	if (relid == KeptTable || relid == KeptStreams || !OidIsValid(relid))
 		Stale = true;
 }
 
@@ -138,37 +143,70 @@ kept_is_good(void)
 	return may_read_all(KeptTable);
 }
 
-/* Everything goes to the context of the bindings */
+/* Everything goes to the context of the bindings.  The third value of a row says whether it is of a stream. */
 static void
 take_rows(Bindings *bindings, OwnRow *rows, uint64 count)
 {
-	/* Of one queue in a row, so that each queue's name is stored once */
-	static const OwnKey by_queue[] = {{1, C_COLLATION_OID, false}};
+	/* Of one target in a row, so that each one's name is stored once */
+	static const OwnKey by_target[] = {{1, C_COLLATION_OID, false}};
 	PatternEntry *entries;
-	uint32		queues = 0;
+	uint32		targets = 0;
 	uint32		used = 0;
 	uint64		i;
 
-	ownread_sort(rows, count, by_queue, lengthof(by_queue));
+	ownread_sort(rows, count, by_target, lengthof(by_target));
 	entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(PatternEntry) * (Size) Max(count, 1));
-	bindings->queues = MemoryContextAllocHuge(bindings->context, sizeof(char *) * (Size) Max(count, 1));
+	bindings->targets = MemoryContextAllocHuge(bindings->context, sizeof(TopicTarget) * (Size) Max(count, 1));
 	for (i = 0; i < count; i++)
 	{
 		char	   *pattern = ownread_text(&rows[i], 0);
-		char	   *queue = ownread_text(&rows[i], 1);
+		char	   *target = ownread_text(&rows[i], 1);
+		bool		is_stream = DatumGetBool(rows[i].values[2]);
 
 		/* Bindings of nothing, which the owner can have allowed */
-		if (queue == NULL || pattern == NULL)
+		if (target == NULL || pattern == NULL)
 			continue;
-		if (queues == 0 || strcmp(bindings->queues[queues - 1], queue) != 0)
-			bindings->queues[queues++] = MemoryContextStrdup(bindings->context, queue);
-		pfree(queue);
+		if (targets == 0 || bindings->targets[targets - 1].is_stream != is_stream ||
+			strcmp(bindings->targets[targets - 1].spelling, target) != 0)
+		{
+			bindings->targets[targets].spelling = MemoryContextStrdup(bindings->context, target);
+			bindings->targets[targets++].is_stream = is_stream;
+		}
+		pfree(target);
 		entries[used].pattern = pattern;
 		entries[used].len = (int) strlen(pattern);
-		entries[used++].value = queues - 1;
+		entries[used++].value = targets - 1;
 	}
 	MemoryContextSwitchTo(bindings->context);
 	bindings->tree = pattern_tree(entries, used);
+}
+
+/*
+ * The bindings of queues that the caller may see, and if it may read that table, those of streams: these columns of both,
+ * and then whether it is of a stream.  How many.  In a database whose SQL objects are older than version 2.2.0, there is no
+ * such table, and so no such binding.
+ */
+uint64
+bindings_read(OwnView view, const char *const *of_queues, const char *const *of_streams, int ncolumns, OwnRow **rows)
+{
+	OwnRow	   *streams = NULL;
+	uint64		nqueues = ownread(OWN_TOPIC_BINDINGS, view, of_queues, ncolumns, rows);
+	uint64		nstreams = 0;
+	uint64		i;
+
+	if (OidIsValid(relcheck_own_relid(OWN_STREAM_BINDINGS)))
+		nstreams = ownread_all(OWN_STREAM_BINDINGS, view, of_streams, ncolumns, &streams);
+	if (nstreams > 0)
+	{
+		*rows = repalloc_huge(*rows, sizeof(OwnRow) * (nqueues + nstreams));
+		memcpy(*rows + nqueues, streams, sizeof(OwnRow) * nstreams);
+	}
+	for (i = 0; i < nqueues + nstreams; i++)
+	{
+		(*rows)[i].values[ncolumns] = BoolGetDatum(i >= nqueues);
+		(*rows)[i].nulls[ncolumns] = false;
+	}
+	return nqueues + nstreams;
 }
 
 /*
@@ -188,7 +226,7 @@ read_bindings(void)
 	uint64		count;
 
 	bindings->context = context;
-	count = ownread(OWN_TOPIC_BINDINGS, VIEW_OF_STATEMENT, Columns, lengthof(Columns), &rows);
+	count = bindings_read(VIEW_OF_STATEMENT, Columns, StreamColumns, lengthof(Columns), &rows);
 	take_rows(bindings, rows, count);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(scratch);
@@ -211,6 +249,8 @@ is_written_by_us(Oid table)
 {
 	LOCKTAG		tag;
 
+	if (!OidIsValid(table))
+		return false;
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, table);
 	return LockHeldByMe(&tag, RowExclusiveLock, true);
 }
@@ -237,9 +277,10 @@ refresh(void)
 		return read_bindings();
 	forget_kept();
 	KeptTable = table;
+	KeptStreams = relcheck_own_relid(OWN_STREAM_BINDINGS);
 	Stale = false;
 	bindings = read_bindings();
-	if (is_written_by_us(table))
+	if (is_written_by_us(table) || is_written_by_us(KeptStreams))
 		bindings->subtransaction = GetCurrentSubTransactionId();
 	if (bindings->subtransaction != InvalidSubTransactionId || IsolationUsesXactSnapshot())
 		bindings->transaction = ProcLocalTransactionId(MyProc);
@@ -259,23 +300,25 @@ bindings_reread(void)
 }
 
 /*
- * The names of the queues whose bindings match a routing key, as pgmq.meta
- * spells them.  Returns their number.  They are copied to the current memory
- * context: the kept bindings may be replaced as soon as the caller runs a
- * statement.
+ * The queues and streams whose bindings match a routing key, with their names as pgmq.meta and pgmq.stream
+ * spell them.  Returns their number.  They are copied to the current memory context: the kept bindings may
+ * be replaced as soon as the caller runs a statement.
  */
 uint32
-bindings_queues(const char *key, char ***queue_names)
+bindings_targets(const char *key, TopicTarget **targets)
 {
 	Bindings   *bindings = kept_is_good() ? Kept : refresh();
-	uint32	   *queues;
-	uint32		count = pattern_match(bindings->tree, key, &queues);
+	uint32	   *numbers;
+	uint32		count = pattern_match(bindings->tree, key, &numbers);
 	uint32		i;
 
-	*queue_names = palloc(sizeof(char *) * Max(count, 1));
+	*targets = palloc(sizeof(TopicTarget) * Max(count, 1));
 	for (i = 0; i < count; i++)
-		(*queue_names)[i] = pstrdup(bindings->queues[queues[i]]);
-	pfree(queues);
+	{
+		(*targets)[i] = bindings->targets[numbers[i]];
+		(*targets)[i].spelling = pstrdup((*targets)[i].spelling);
+	}
+	pfree(numbers);
 	if (bindings != Kept)
 		MemoryContextDelete(bindings->context);
 	return count;

@@ -26,6 +26,7 @@
 #include "base/base.h"
 #include "queue/queue.h"
 #include "message/message.h"
+#include "stream/stream.h"
 #include "topic/topic.h"
 
 PG_FUNCTION_INFO_V1(pgmq_bind_topic);
@@ -157,6 +158,7 @@ static void
 list_bindings(FunctionCallInfo fcinfo, const QueueName *name)
 {
 	static const char *const columns[] = {"pattern", "queue_name", "bound_at", "compiled_regex"};
+	static const char *const of_streams[] = {"pattern", "stream_name", "bound_at", "compiled_regex"};
 	static const OwnKey by_age[] = {{2, InvalidOid, true}, {0, DEFAULT_COLLATION_OID, false},
 	{1, DEFAULT_COLLATION_OID, false}};
 	OwnRow	   *rows;
@@ -165,7 +167,7 @@ list_bindings(FunctionCallInfo fcinfo, const QueueName *name)
 	uint64		i;
 
 	InitMaterializedSRF(fcinfo, 0);
-	count = ownread(OWN_TOPIC_BINDINGS, VIEW_OF_CALLER, columns, lengthof(columns), &rows);
+	count = bindings_read(VIEW_OF_CALLER, columns, of_streams, lengthof(columns), &rows);
 	for (i = 0; i < count; i++)
 	{
 		if (name == NULL || ownread_is_of(&rows[i], 1, name))
@@ -229,6 +231,7 @@ Datum
 pgmq_test_routing(PG_FUNCTION_ARGS)
 {
 	static const char *const columns[] = {"pattern", "queue_name", "compiled_regex"};
+	static const char *const of_streams[] = {"pattern", "stream_name", "compiled_regex"};
 	static const OwnKey by_pattern[] = {{0, DEFAULT_COLLATION_OID, false},
 	{1, DEFAULT_COLLATION_OID, false}};
 	char	   *key = pattern_valid_key(fcinfo, 0);
@@ -240,7 +243,7 @@ pgmq_test_routing(PG_FUNCTION_ARGS)
 	uint32		i;
 
 	InitMaterializedSRF(fcinfo, 0);
-	all = ownread(OWN_TOPIC_BINDINGS, VIEW_OF_CALLER, columns, lengthof(columns), &rows);
+	all = bindings_read(VIEW_OF_CALLER, columns, of_streams, lengthof(columns), &rows);
 	count = pattern_match(tree_of_rows(rows, all), key, &numbers);
 	matching = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(OwnRow) * (Size) Max(count, 1));
 	for (i = 0; i < count; i++)
@@ -250,11 +253,12 @@ pgmq_test_routing(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* A queue that a message goes to */
+/* A queue or stream that a message goes to.  They share their names. */
 typedef struct Destination
 {
 	QueueName	name;
 	char	   *spelling;
+	bool		is_stream;
 } Destination;
 
 /* As a query would order them, in this database */
@@ -267,23 +271,30 @@ compare_routes(const void *a, const void *b)
 	return varstr_cmp(left, (int) strlen(left), right, (int) strlen(right), DEFAULT_COLLATION_OID);
 }
 
-/* The queues that a routing key leads to, in the order of their names; how many */
+/* The queues and streams that a routing key leads to, in the order of their names; how many */
 static uint32
 find_routes(const char *key, Destination **routes)
 {
-	char	  **spellings;
-	uint32		count = bindings_queues(key, &spellings);
+	TopicTarget *targets;
+	uint32		count = bindings_targets(key, &targets);
 	uint32		i;
 
 	*routes = palloc(sizeof(Destination) * Max(count, 1));
 	for (i = 0; i < count; i++)
 	{
-		(*routes)[i].spelling = spellings[i];
-		name_canonical(cstring_to_text(spellings[i]), &(*routes)[i].name);
+		(*routes)[i].spelling = targets[i].spelling;
+		(*routes)[i].is_stream = targets[i].is_stream;
+		name_canonical(cstring_to_text(targets[i].spelling), &(*routes)[i].name);
 	}
 	if (count > 1)
 		qsort(*routes, count, sizeof(Destination), compare_routes);
 	return qunique(*routes, count, sizeof(Destination), compare_routes);
+}
+
+static bool
+lock_route(const Destination *route)
+{
+	return route->is_stream ? stream_lock(&route->name) : queue_lock(&route->name);
 }
 
 /*
@@ -305,7 +316,7 @@ lock_routes(const char *key, Destination **routes)
 		uint32		count = find_routes(key, routes);
 		uint32		i = 0;
 
-		while (i < count && queue_lock(&(*routes)[i].name))
+		while (i < count && lock_route(&(*routes)[i]))
 			i++;
 		if (i == count || memcmp(&missing, &(*routes)[i].name, sizeof(missing)) == 0)
 			return count;
@@ -350,7 +361,10 @@ route_one(FunctionCallInfo fcinfo, int headers_arg, Delay delay, int delay_arg)
 	{
 		CHECK_FOR_INTERRUPTS();
 		SPI_connect();
-		send_to(&routes[i].name, &out, None_Receiver);
+		if (routes[i].is_stream)
+			topic_publish_one(&routes[i].name, &out);
+		else
+			send_to(&routes[i].name, &out, None_Receiver);
 		SPI_finish();
 	}
 	PG_RETURN_INT32((int32) count);
@@ -379,26 +393,32 @@ pgmq_send_topic_headers_delay(PG_FUNCTION_ARGS)
 
 /* ---- many messages ---- */
 
-/* Send to one queue, and put what it returns into the result: (queue_name, msg_id) */
+/* Send to one queue or stream, and put what that gives into the result: (queue_name, msg_id) */
 static void
 send_batch_to(const Destination *route, const Outgoing *out, ReturnSetInfo *rsinfo)
 {
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
-	ValueList  *list;
-	const NullableDatum *ids;
+	const NullableDatum *ids = NULL;
+	int64	   *events = NULL;
 	uint64		count;
 	uint64		i;
 
 	SPI_connect();
 	values[0] = CStringGetTextDatum(route->spelling);
-	list = result_values(INT8OID);
-	send_to(&route->name, out, result_values_dest(list));
-	count = result_values_got(list, &ids);
+	if (route->is_stream)
+		events = topic_publish_many(&route->name, out, &count);
+	else
+	{
+		ValueList  *list = result_values(INT8OID);
+
+		send_to(&route->name, out, result_values_dest(list));
+		count = result_values_got(list, &ids);
+	}
 	for (i = 0; i < count; i++)
 	{
-		values[1] = ids[i].value;
-		nulls[1] = ids[i].isnull;
+		values[1] = route->is_stream ? Int64GetDatum(events[i]) : ids[i].value;
+		nulls[1] = !route->is_stream && ids[i].isnull;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	SPI_finish();
