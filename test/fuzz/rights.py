@@ -66,6 +66,8 @@ NEEDS = {
     "SELECT * FROM pgmq.list_streams()": "stream:SELECT",
     "SELECT * FROM pgmq.list_subscriptions()": "subscription:SELECT",
     "SELECT * FROM pgmq.stream_lag()": "subscription:SELECT",
+    "SELECT pgmq.bind_topic_stream('{q}.y', '{q}_s')": "topic_stream_bindings:INSERT topic_stream_bindings:SELECT",
+    "SELECT pgmq.unbind_topic_stream('{q}.y', '{q}_s')": "topic_stream_bindings:SELECT topic_stream_bindings:DELETE",
     # for owners only
     "SELECT * FROM pgmq.receive('{q}_s', 'sub', 0, 5)": "owner",
     "SELECT * FROM pgmq.receive_with_poll('{q}_s', 'sub', 0, 5, 1)": "owner",

@@ -50,7 +50,7 @@ BEGIN
     ASSERT pgmq.drop_queue(big), 'drop';
     ASSERT to_regclass(q) IS NULL AND to_regclass(a) IS NULL, 'dropped';
     ASSERT NOT EXISTS (SELECT FROM pgmq.meta WHERE lower(queue_name) = small), 'meta';
-    ASSERT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relname !~ '^(meta|policy|stream|subscription|partition_config|queues_to_upgrade|(idx_)?topic_bindings|notify_insert_throttle|idx_notify)'
+    ASSERT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relname !~ '^(meta|policy|stream|subscription|partition_config|queues_to_upgrade|(idx_)?topic_bindings|topic_stream_bindings|notify_insert_throttle|idx_notify)'
                        AND relkind <> 'c'), 'left behind';
     RETURN 'ok';
 END $$;

@@ -229,4 +229,4 @@ DROP ACCESS METHOD heap2 CASCADE;
 DROP OWNED BY regress_objq_maker, regress_objq_other;
 DROP ROLE regress_objq_maker, regress_objq_other;
 SELECT relname FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p', 'v', 'S')
-  AND relname NOT IN ('meta', 'topic_bindings', 'notify_insert_throttle', 'partition_config', 'policy', 'stream', 'subscription', 'queues_to_upgrade');
+  AND relname NOT IN ('meta', 'topic_bindings', 'topic_stream_bindings', 'notify_insert_throttle', 'partition_config', 'policy', 'stream', 'subscription', 'queues_to_upgrade');

@@ -160,6 +160,8 @@ my %stream_calls = (
 	stream_lag => [ 'SELECT pgmq.stream_lag()', "SELECT pgmq.stream_lag('events')" ],
 	create_stream => [ "SELECT pgmq.create_stream('new')", "SELECT pgmq.create_stream('new', 3, '1 day', '1 hour')" ],
 	set_stream_retention => [ "SELECT pgmq.set_stream_retention('events', '1 hour')" ],
+	bind_topic_stream => [ "SELECT pgmq.bind_topic_stream('a.c', 'events')" ],
+	unbind_topic_stream => [ "SELECT pgmq.unbind_topic_stream('a.c', 'events')" ],
 	drop_stream => [ "SELECT pgmq.drop_stream('events')" ]);
 
 # What must be there for the call to do something
@@ -288,6 +290,7 @@ foreach my $call ("SELECT pgmq.create('new')", "SELECT pgmq.create('jobs')", "SE
 	"SELECT pgmq.fetch('events', 0, 0, 1)", "SELECT pgmq.receive('events', 'theirs', 0, 1)",
 	"SELECT pgmq.receive_with_poll('events', 'theirs', 0, 1, 1)", "SELECT pgmq.advance('events', 'theirs', 0, 1, 1)",
 	"SELECT pgmq.extend_lease('events', 'theirs', 0, 1, 1)", "SELECT pgmq.return_lease('events', 'theirs', 0, 1)",
+	"SELECT pgmq.bind_topic_stream('a.c', 'events')", "SELECT pgmq.unbind_topic_stream('a.c', 'events')",
 	"SELECT pgmq.set_stream_retention('events', '1 s')", "SELECT pgmq.seek('events', 'theirs', 'latest')", "SELECT pgmq.unsubscribe('events', 'theirs')",
 	'SELECT pgmq.stream_lag()', "SELECT pgmq.stream_lag('events')", 'SELECT pgmq.list_subscriptions()', 'SELECT pgmq.list_streams()',
 	"UPDATE pgmq.partition_config SET drop_unread = true", "DELETE FROM pgmq.meta WHERE queue_name = 'jobs'")

@@ -244,6 +244,11 @@ sub verbs
 		"SELECT concat_ws(' ', subscription, shard, behind, leased_until IS NOT NULL, held_up_by) FROM pgmq.stream_lag('vs') ORDER BY 1",
 		nothing(q{seek('vs', 'last', 'latest', force => true)}),
 		event(q{receive('vs', 'last', 3600, 10)}),
+		nothing(q{bind_topic_stream('vs.*', 'vs')}),
+		q{SELECT pgmq.send_topic('vs.a', '7', '{"x-pgmq-group": "a"}', 0)::text},
+		q{SELECT queue_name FROM pgmq.send_batch_topic('vs.a', '{8,9}', ARRAY['{"x-pgmq-group": "a"}', '{"x-pgmq-group": "a"}']::jsonb[]) ORDER BY 1},
+		event(q{receive('vs', 'last', 3600, 10)}),
+		"SELECT pgmq.unbind_topic_stream('vs.*', 'vs')::text",
 		nothing(q{set_stream_retention('vs', '2 days', '1 hour')}),
 		"SELECT pgmq.unsubscribe('vs', 'last')::text",
 		"SELECT pgmq.drop_stream('vs')::text");
