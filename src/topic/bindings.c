@@ -46,7 +46,7 @@
  * The trigger fires under session_replication_role = replica as well, and for each
  * row, so that it notices changes by logical replication.
  *
- * 6. Streams.  Their bindings are in a table of their own, which has the same triggers.  Whoever may
+ * 6. Streams.  Their bindings are in a table of their own, which has the same triggers.  A role that may
  *	  read the bindings of queues is routed by those of streams, too.
  *
  * Memory: one context, "pgmq topics", below TopMemoryContext.

@@ -5,7 +5,7 @@
  * A message becomes an event.  Its header x-pgmq-group is the key, so what one group is for a queue has one order in a stream.
  * A delay is ignored, because an event is published when it is committed.
  *
- * Who may send to a topic, and see where it leads, is decided by the privileges of pgmq.topic_bindings.  So a role that could send
+ * The privileges of pgmq.topic_bindings decide which roles may send to a topic, and see where it leads.  So a role that could send
  * before there were streams still can.  To publish, it needs INSERT on the log, as with publish().
  */
 #include "pgmq.h"
@@ -20,7 +20,6 @@
 
 #include "base/base.h"
 #include "queue/queue.h"
-#include "queue/groupkey.h"
 #include "stream/stream.h"
 #include "topic/topic.h"
 

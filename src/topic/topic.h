@@ -4,14 +4,14 @@
  *
  * A send by topic goes to those whose bindings were committed when it looked: to all of
  * them, or to none.  pattern.c has patterns and keys, bindings.c the bindings as this
- * backend knows them, streams.c what concerns streams only, topic.c the functions that use these.
+ * backend knows them, streams.c what concerns streams only.  topic.c has the functions that use these.
  *
  * No other folder calls anything of this.
  */
 #ifndef PGMQ_TOPIC_H
 #define PGMQ_TOPIC_H
 
-#include "base/ownread.h"
+#include "base/base.h"
 #include "message/message.h"
 
 /* A routing key and a pattern have at most so many characters */
