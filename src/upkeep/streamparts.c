@@ -23,6 +23,7 @@
 
 #include "base/base.h"
 #include "queue/queue.h"
+#include "wait/wait.h"
 #include "stream/stream.h"
 #include "admin/admin.h"
 #include "upkeep/maintain.h"
@@ -170,8 +171,11 @@ stream_ahead_step(Upkeep *upkeep)
 
 		if (part == NULL)
 		{
-			return partset_room(upkeep->set, &upkeep->step, key, &lower, &upper) && upper > key &&
-				premake_partition(upkeep, lower, upper, lower - FAR_AWAY <= upkeep->last_id);
+			if (!partset_room(upkeep->set, &upkeep->step, key, &lower, &upper) || upper <= key)
+				return false;
+			/* The lock that this takes holds up the end, so sessions that wait are called when it is released */
+			held_taken(upkeep->name, NULL);
+			return premake_partition(upkeep, lower, upper, lower - FAR_AWAY <= upkeep->last_id);
 		}
 		if (part->upper == PG_INT64_MAX)
 			return false;

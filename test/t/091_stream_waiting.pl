@@ -9,6 +9,7 @@ use Test::More;
 
 use FindBin;
 use lib $FindBin::RealBin;
+use PgmqSql qw(ok_until);
 use PgmqWaiters;
 
 my $node = PostgreSQL::Test::Cluster->new('streamwaiting');
@@ -174,6 +175,47 @@ $node->safe_psql('postgres', q{SELECT pgmq.create_stream('many' || i) FROM gener
 $waiter = start_waiter($node, 'many', q{SELECT message FROM pgmq.receive_with_poll('many40', 'a', 600, 10, 600)});
 $node->safe_psql('postgres', q{SELECT count(pgmq.publish('many' || i, to_jsonb(i))) FROM generate_series(1, 40) AS i});
 is(ended($waiter), '40', 'a transaction that publishes to many streams');
+
+# ---- maintenance locks the log, too
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create_stream('made'), pgmq.subscribe('made', 'a');
+	CREATE FUNCTION stop_here() RETURNS event_trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF EXISTS (SELECT FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid()
+			AND relation = 'pgmq.s_made'::pg_catalog.regclass AND mode = 'ShareUpdateExclusiveLock')
+		THEN
+			PERFORM pg_catalog.pg_advisory_xact_lock(1);
+		END IF;
+	END $$;
+	CREATE EVENT TRIGGER stop_here ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION stop_here()});
+my $parts = $node->safe_psql('postgres', q{SELECT count(*) FROM pg_inherits WHERE inhparent = 'pgmq.s_made'::regclass});
+foreach my $end ('pg_cancel_backend', 'pg_advisory_unlock')
+{
+	my $holder = $node->background_psql('postgres');
+
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
+	my $maintenance = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') . ' application_name=maintenance', '-c',
+		q{SET pgmq.maintenance_lock_timeout = '10min'; SET pgmq.maintenance_step_timeout = '10min'}, '-c', 'CALL pgmq.maintain()' ],
+		'<', \'', '>', \my $out, '2>', \my $err);
+
+	ok_until("$end: maintenance makes a part",
+		sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}) eq '1' });
+	$node->safe_psql('postgres', q{SELECT pgmq.publish('made', '1')});
+	$waiter = start_waiter($node, 'made', q{SELECT message FROM pgmq.receive_with_poll('made', 'a', 0, 10, 600)});
+	if ($end eq 'pg_cancel_backend')
+	{
+		$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'maintenance'});
+	}
+	else
+	{
+		$holder->query_safe('SELECT pg_advisory_unlock(1)');
+	}
+	like(ended($waiter), qr/^1/, "$end: the end of its step ends the wait");
+	$holder->quit;
+	$maintenance->finish;
+	$node->safe_psql('postgres', q{SELECT pgmq.seek('made', 'a', 'latest', force => true)});
+}
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_inherits WHERE inhparent = 'pgmq.s_made'::regclass}), $parts + 1, 'and the part was made');
 
 $node->stop;
 done_testing();
