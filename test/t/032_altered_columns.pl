@@ -42,10 +42,11 @@ my $call_all = q{
 		ELSE (SELECT value FROM (VALUES ('text'::regtype, quote_literal('x')), ('jsonb', quote_literal('{"a": 1}')), ('integer', '1'), ('bigint', '1'),
 			('bigint[]', quote_literal('{1,2,3}')), ('integer[]', quote_literal('{1,1,1}')), ('jsonb[]', quote_literal('{1,2,3}')),
 			('text[]', quote_literal('{x,y,z}')), ('boolean', 'true'), ('interval', quote_literal('1 day'))) AS v (of, value) WHERE v.of = type) END $$;
-	-- Each function, with all its arguments and without those that have a default
+	-- Each function, with all its arguments and without those that have a default.  One that waits by default, for events that
+	-- are leased, is called without waiting only.
 	CREATE TABLE calls AS SELECT DISTINCT format('SELECT count(*) FROM pgmq.%I(%s)', proname, string_agg(coalesce(argument(a.arg, a.type), 'NULL')
 			|| '::' || a.type::regtype, ', ' ORDER BY a.at) FILTER (WHERE a.at <= pronargs - left_out)) AS call
-		FROM pg_proc AS p, unnest(p.proargnames, p.proargtypes::oid[]) WITH ORDINALITY AS a (arg, type, at), unnest(ARRAY[0, nullif(pronargdefaults, 0)]) AS left_out
+		FROM pg_proc AS p, unnest(p.proargnames, p.proargtypes::oid[]) WITH ORDINALITY AS a (arg, type, at), unnest(ARRAY[0, CASE WHEN proname <> 'receive_with_poll' THEN nullif(pronargdefaults, 0) END]) AS left_out
 		WHERE pronamespace = 'pgmq'::regnamespace AND prokind = 'f' AND prorettype <> 'trigger'::regtype AND left_out IS NOT NULL AND a.type IS NOT NULL
 			AND proargnames[1] ~ 'queue|stream_name' AND proargtypes[0] = 'text'::regtype AND proname !~ '^(create|drop_queue|purge|detach|_)'
 		GROUP BY p.oid, left_out;
