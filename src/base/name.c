@@ -17,12 +17,6 @@
 
 #include "base/name.h"
 
-/*
- * Bytes, not characters: "archived_at_idx_" + name is the longest identifier
- * made from a name, and 63 bytes is what the server keeps of one.
- */
-#define MAX_QUEUE_NAME_BYTES 47
-
 PG_FUNCTION_INFO_V1(pgmq_format_table_name);
 PG_FUNCTION_INFO_V1(pgmq_validate_queue_name);
 

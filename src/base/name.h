@@ -16,6 +16,12 @@ typedef struct QueueName
 	char		canonical[NAMEDATALEN];
 } QueueName;
 
+/*
+ * Bytes, not characters: "archived_at_idx_" + name is the longest identifier
+ * made from a name, and 63 bytes is what the server keeps of one.
+ */
+#define MAX_QUEUE_NAME_BYTES 47
+
 #define QUEUE_TABLE 'q'
 #define ARCHIVE_TABLE 'a'
 #define NOTES_TABLE 'g'			/* of a queue that has groups: see group.h */

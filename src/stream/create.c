@@ -39,12 +39,28 @@ typedef struct NewStream
 	char	   *keep_unconsumed;	/* or NULL */
 } NewStream;
 
+/* lower() may lengthen a name, so both spellings are checked */
+static void
+require_length(const char *name)
+{
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("stream_name must not be empty")));
+	if (strlen(name) > MAX_QUEUE_NAME_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("the name of a stream must not be longer than %d bytes", MAX_QUEUE_NAME_BYTES),
+				 errdetail("The name has %d bytes.", (int) strlen(name))));
+}
+
 static void
 stream_from_args(FunctionCallInfo fcinfo, NewStream *stream)
 {
-	name_from_arg(fcinfo, 0, &stream->name);
-	name_validate_new(PG_GETARG_TEXT_PP(0), &stream->name);
+	stream_from_arg(fcinfo, 0, &stream->name);
 	stream->spelling = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	require_length(stream->spelling);
+	require_length(stream->name.canonical);
 	stream->shards = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	if (stream->shards < 1 || stream->shards > MAX_SHARDS)
 		ereport(ERROR,
@@ -222,7 +238,7 @@ pgmq_drop_stream(PG_FUNCTION_ARGS)
 {
 	QueueName	name;
 
-	name_from_arg(fcinfo, 0, &name);
+	stream_from_arg(fcinfo, 0, &name);
 	if (drop_stream(&name))
 		PG_RETURN_BOOL(true);
 	ereport(NOTICE,

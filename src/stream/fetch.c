@@ -88,7 +88,7 @@ pgmq_fetch(PG_FUNCTION_ARGS)
 	int64		last_id;
 	int64		end;
 
-	name_from_arg(fcinfo, 0, &name);
+	stream_from_arg(fcinfo, 0, &name);
 	require_fetch_args(fcinfo, &after_id);
 	SPI_connect();
 	stream_require(&name);

@@ -222,7 +222,7 @@ pgmq_stream_lag(PG_FUNCTION_ARGS)
 		queues_visit(call.streams, call.count, LOCK_BUDGET_MS, false, visit_stream, &call);
 		return (Datum) 0;
 	}
-	name_from_arg(fcinfo, 0, &wanted);
+	stream_from_arg(fcinfo, 0, &wanted);
 	stream_require(&wanted);
 	list_subscriptions(&wanted, &call);
 	for (i = 0; i < call.count; i++)

@@ -96,7 +96,7 @@ pgmq_advance(PG_FUNCTION_ARGS)
 	bool		done;
 	bool		moves;
 
-	name_from_arg(fcinfo, 0, &call.name);
+	stream_from_arg(fcinfo, 0, &call.name);
 	require_args(fcinfo);
 	event_id = PG_GETARG_INT64(3);
 	begin(fcinfo, PG_GETARG_INT64(4), &call);
@@ -128,7 +128,7 @@ pgmq_extend_lease(PG_FUNCTION_ARGS)
 	LeaseCall	call;
 	int			vt;
 
-	name_from_arg(fcinfo, 0, &call.name);
+	stream_from_arg(fcinfo, 0, &call.name);
 	require_args(fcinfo);
 	vt = PG_GETARG_INT32(4);
 	if (vt < 0)
@@ -152,7 +152,7 @@ pgmq_return_lease(PG_FUNCTION_ARGS)
 {
 	LeaseCall	call;
 
-	name_from_arg(fcinfo, 0, &call.name);
+	stream_from_arg(fcinfo, 0, &call.name);
 	require_args(fcinfo);
 	begin(fcinfo, PG_GETARG_INT64(3), &call);
 	if (call.current)

@@ -257,7 +257,7 @@ pgmq_publish(PG_FUNCTION_ARGS)
 	int64		id;
 	uint64		published;
 
-	name_from_arg(fcinfo, 0, &name);
+	stream_from_arg(fcinfo, 0, &name);
 	SPI_connect();
 	take_args(fcinfo, event);
 	published = stream_publish_one(&name, event, &id);
@@ -286,7 +286,7 @@ pgmq_publish_batch(PG_FUNCTION_ARGS)
 	require_same_length(fcinfo, 2, "keys", count);
 	require_same_length(fcinfo, 3, "headers", count);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	name_from_arg(fcinfo, 0, &name);
+	stream_from_arg(fcinfo, 0, &name);
 	SPI_connect();
 	take_args(fcinfo, events);
 	return_ids(fcinfo, stream_publish_many(&name, events, count), count);

@@ -220,7 +220,7 @@ void
 receive_from_args(FunctionCallInfo fcinfo, ReceiveRequest *request)
 {
 	request->events = events_set(fcinfo);
-	name_from_arg(fcinfo, 0, &request->name);
+	stream_from_arg(fcinfo, 0, &request->name);
 	request->subscription = subscription_from_arg(fcinfo, 1);
 	if (PG_ARGISNULL(2) || PG_ARGISNULL(3))
 		ereport(ERROR,

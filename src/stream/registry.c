@@ -44,6 +44,20 @@ typedef struct KeptStream
 static MemoryContext StreamContext = NULL;
 static HTAB *Streams = NULL;
 
+/* The rules are those for a queue's name, since both share one namespace */
+void
+stream_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("stream_name must not be NULL")));
+	if (!name_try_canonical(PG_GETARG_TEXT_PP(argno), name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("the name of a stream must not contain $, ;, -- or '")));
+}
+
 /* ---- what is kept ---- */
 
 /* Memory may run out anywhere here: the next call goes on from what there is. */

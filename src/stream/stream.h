@@ -26,6 +26,7 @@ typedef struct StreamSettings
 	Interval	keep_unconsumed;
 } StreamSettings;
 
+extern void stream_from_arg(FunctionCallInfo fcinfo, int argno, QueueName *name);
 extern bool stream_is_registered(const QueueName *name);
 extern void stream_require_none(const QueueName *name);
 extern bool stream_settings(const QueueName *name, StreamSettings *settings);

@@ -102,7 +102,7 @@ pgmq_wait_stream(PG_FUNCTION_ARGS)
 	bool		ready;
 
 	peek_refuse_transaction(fcinfo, "pgmq.wait_stream", "pgmq.receive_with_poll");
-	name_from_arg(fcinfo, 0, &request.name);
+	stream_from_arg(fcinfo, 0, &request.name);
 	request.subscription = subscription_from_arg(fcinfo, 1);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	receive_check_rights(&request);

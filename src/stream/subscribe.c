@@ -181,7 +181,7 @@ pgmq_subscribe(PG_FUNCTION_ARGS)
 	char	   *subscription;
 	bool		made;
 
-	name_from_arg(fcinfo, 0, &name);
+	stream_from_arg(fcinfo, 0, &name);
 	subscription = subscription_from_arg(fcinfo, 1);
 	start_from_args(fcinfo, true, &start);
 	PreventCommandIfReadOnly("pgmq.subscribe()");
@@ -204,7 +204,7 @@ pgmq_unsubscribe(PG_FUNCTION_ARGS)
 	int			shards;
 	int			shard;
 
-	name_from_arg(fcinfo, 0, &name);
+	stream_from_arg(fcinfo, 0, &name);
 	subscription = subscription_from_arg(fcinfo, 1);
 	PreventCommandIfReadOnly("pgmq.unsubscribe()");
 	SPI_connect();
@@ -244,7 +244,7 @@ pgmq_list_subscriptions(PG_FUNCTION_ARGS)
 	uint64		i;
 
 	if (!PG_ARGISNULL(0))
-		name_from_arg(fcinfo, 0, &name);
+		stream_from_arg(fcinfo, 0, &name);
 	InitMaterializedSRF(fcinfo, 0);
 	count = ownread(OWN_SUBSCRIPTION, VIEW_OF_STATEMENT, columns, lengthof(columns), &rows);
 	for (i = 0; i < count; i++)
@@ -324,7 +324,7 @@ pgmq_seek(PG_FUNCTION_ARGS)
 	Start		start;
 	char	   *subscription;
 
-	name_from_arg(fcinfo, 0, &name);
+	stream_from_arg(fcinfo, 0, &name);
 	subscription = subscription_from_arg(fcinfo, 1);
 	start_from_args(fcinfo, false, &start);
 	PreventCommandIfReadOnly("pgmq.seek()");

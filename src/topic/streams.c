@@ -57,7 +57,7 @@ pgmq_bind_topic_stream(PG_FUNCTION_ARGS)
 	char	   *pattern = pattern_valid_pattern(fcinfo, 0);
 	QueueName	name;
 
-	name_from_arg(fcinfo, 1, &name);
+	stream_from_arg(fcinfo, 1, &name);
 	/* A refused caller must not make other sessions wait */
 	rights_require_columns(relcheck_own_relid(OWN_STREAM_BINDINGS), ACL_SELECT, columns, lengthof(columns));
 	rights_require_columns(relcheck_own_relid(OWN_STREAM_BINDINGS), ACL_INSERT, columns, lengthof(columns));
@@ -85,7 +85,7 @@ pgmq_unbind_topic_stream(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("pattern must not be NULL")));
-	name_from_arg(fcinfo, 1, &name);
+	stream_from_arg(fcinfo, 1, &name);
 	rights_require_columns(relcheck_own_relid(OWN_STREAM_BINDINGS), ACL_SELECT, columns, lengthof(columns));
 	rights_require_table(relcheck_own_relid(OWN_STREAM_BINDINGS), ACL_DELETE);
 	relcheck_own_table(OWN_STREAM_BINDINGS, RowExclusiveLock);

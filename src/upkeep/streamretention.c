@@ -317,7 +317,7 @@ pgmq_set_stream_retention(PG_FUNCTION_ARGS)
 	QueueName	name;
 	const char *args[3];
 
-	name_from_arg(fcinfo, 0, &name);
+	stream_from_arg(fcinfo, 0, &name);
 	args[0] = name.canonical;
 	args[1] = stream_interval_arg(fcinfo, 1, "retention", true);
 	args[2] = stream_interval_arg(fcinfo, 2, "keep_unconsumed", false);
