@@ -326,7 +326,7 @@ may('boss', 'unmonitored', "$UPDATE; SELECT has_schema_privilege('pg_monitor', '
 extended('given', $superuser, '1.9.0');
 $node->safe_psql('given', 'ALTER TABLE pgmq.meta OWNER TO other; ALTER TABLE pgmq.notify_insert_throttle OWNER TO other; GRANT USAGE ON SCHEMA pgmq TO other');
 may($superuser, 'given', "SET client_min_messages = warning; $UPDATE; SELECT relname, relowner::regrole FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind = 'r'
-	AND relname !~ '^[aq]_' ORDER BY 1; SELECT to_regclass('pgmq.meta_identity_idx')", join("\n", map { "$_|other" } qw(meta notify_insert_throttle partition_config policy topic_bindings)) . "\n",
+	AND relname !~ '^[aq]_' ORDER BY 1; SELECT to_regclass('pgmq.meta_identity_idx')", join("\n", map { "$_|other" } qw(meta notify_insert_throttle partition_config policy stream subscription topic_bindings topic_stream_bindings)) . "\n",
 	'the owner of meta gets the new tables, and needs no CREATE on the schema');
 may($superuser, 'given', "SELECT pgmq.create('new'), pgmq.send('new', '1'), pgmq.bind_topic('x', 'new'), pgmq.enable_notify_insert('new'); SELECT pgmq.send_topic('x', '1'); SELECT count(*) FROM pgmq.list_queues()",
 	"|1||\n1\n7", 'and everything works');
