@@ -17,7 +17,8 @@
  * WHY IT IS TRUE
  *
  * - A transaction locks the log before it draws an id, and keeps the lock until it ends.  So one that has drawn an
- *	 id up to L is a holder, or has ended by e2.  What it has committed then is in the snapshot of e5.
+ *	 id up to L is a holder, or has ended by e2.  What it has committed then is in the snapshot of e5.  If L were read after
+ *	 the list, two could come between: one that stays open, and one with a higher id that ends.
  * - A record is made before the lock is taken, by the sequence as it is then.  So it is not above the first id that its
  *	 transaction draws under the lock.
  * - A holder without a record that the last listing does not have has taken its lock after that listing.  So all its ids

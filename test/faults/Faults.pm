@@ -33,6 +33,7 @@ sub fault_functions
 		'fault_cancel(bigint)' => 'void',
 		'fault_terminate(bigint)' => 'void',
 		'fault_pause(bigint)' => 'void',
+		'fault_pause_alloc(bigint)' => 'void',
 		'fault_disarm()' => 'boolean',
 		'fault_seen()' => 'bigint',
 		'fault_segment()' => 'void',

@@ -2,11 +2,12 @@
  * fault.c
  *	  For tests only, never installed: let the Nth allocation of the session's
  *	  next statement fail, or have a cancel arrive at its Nth
- *	  CHECK_FOR_INTERRUPTS(), or let it wait there.
+ *	  CHECK_FOR_INTERRUPTS(), or let it wait there, or at the Nth allocation
+ *	  that a function of the extension asks for itself.
  *
- * fault_alloc(n), fault_cancel(n), fault_terminate(n) and fault_pause(n) arm a fault for the
- * executor's part of the next statement, planning and execution of all that
- * the called function runs included.  n = 0 only counts.  fault_disarm() then
+ * fault_alloc(n), fault_cancel(n), fault_terminate(n), fault_pause(n) and fault_pause_alloc(n) arm a
+ * fault for the executor's part of the next statement, planning and execution
+ * of all that the called function runs included.  n = 0 only counts.  fault_disarm() then
  * says whether the fault came, fault_seen() how many opportunities there were,
  * and fault_sites() which of them were the first of their place in the code:
  * all of these, or those near our functions only.
@@ -56,6 +57,7 @@ PG_FUNCTION_INFO_V1(fault_alloc);
 PG_FUNCTION_INFO_V1(fault_cancel);
 PG_FUNCTION_INFO_V1(fault_terminate);
 PG_FUNCTION_INFO_V1(fault_pause);
+PG_FUNCTION_INFO_V1(fault_pause_alloc);
 PG_FUNCTION_INFO_V1(fault_disarm);
 PG_FUNCTION_INFO_V1(fault_seen);
 PG_FUNCTION_INFO_V1(fault_sites);
@@ -67,7 +69,8 @@ typedef enum Fault
 	FAULT_ALLOC,
 	FAULT_CANCEL,
 	FAULT_TERMINATE,
-	FAULT_PAUSE
+	FAULT_PAUSE,
+	FAULT_PAUSE_ALLOC
 } Fault;
 
 static Fault armed = FAULT_NONE;	/* for the next statement */
@@ -200,9 +203,37 @@ is_spared(MemoryContext context)
 		((context == CacheMemoryContext || strcmp(context->name, "dynahash") == 0) && is_for_type_cache());
 }
 
+/* What is above an allocation: functions of this file and of the server's memory, then who has asked for it */
+#define NEXT_FRAMES 5
+
+static void wait_for_the_lock(void);
+
+static void
+pause_at_allocation(void)
+{
+	void	   *frames[NEXT_FRAMES];
+	bool		ours = false;
+	int			count;
+	int			i;
+
+	/* Who holds a lock of the server's inside waits for nobody */
+	if (InterruptHoldoffCount != 0 || CritSectionCount != 0 || QueryCancelHoldoffCount != 0)
+		return;
+	count = backtrace(frames, lengthof(frames));
+	for (i = 0; i < count; i++)
+		ours |= is_ours(frames[i]);
+	if (!ours || ++seen != target)
+		return;
+	active = FAULT_NONE;
+	fired = true;
+	wait_for_the_lock();
+}
+
 static bool
 allocation_fails(MemoryContext context)
 {
+	if (active == FAULT_PAUSE_ALLOC)
+		pause_at_allocation();
 	/* In a critical section the server allocates nothing that may fail */
 	if (active != FAULT_ALLOC || CritSectionCount > 0 || is_spared(context))
 		return false;
@@ -446,7 +477,7 @@ at_start(QueryDesc *desc, int eflags)
 		watched = desc;
 		active = armed;
 		armed = FAULT_NONE;
-		if (active != FAULT_ALLOC)
+		if (active != FAULT_ALLOC && active != FAULT_PAUSE_ALLOC)
 			watch_interrupts();
 	}
 	if (next_start)
@@ -517,6 +548,13 @@ Datum
 fault_pause(PG_FUNCTION_ARGS)
 {
 	return arm(fcinfo, FAULT_PAUSE);
+}
+
+/* fault_pause_alloc(n bigint) -> void */
+Datum
+fault_pause_alloc(PG_FUNCTION_ARGS)
+{
+	return arm(fcinfo, FAULT_PAUSE_ALLOC);
 }
 
 /* fault_terminate(n bigint) -> void */

@@ -351,7 +351,8 @@ class StreamChecker:
                 continue
             if event_id <= entry.event_id and at >= start:
                 self.violate("start", shard.names, event_id, "entry %d: it was published %.6f s after the time" % (entry.id, at - start))
-            if entry.event_id < event_id <= end and at < start - MARGIN:
+            # Where nothing is left, it starts before all that has gone
+            if entry.event_id < event_id <= end and at < start - MARGIN and not self.was_dropped(entry.stream, event_id, entry.at):
                 self.violate("start", shard.names, event_id, "entry %d: it was published %.6f s before the time" % (entry.id, start - at))
 
     def on_subscribe(self, shard, entries):
