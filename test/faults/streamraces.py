@@ -33,7 +33,6 @@ FIRST = {
     "receive": ("BEGIN", "SELECT event_id FROM pgmq.receive('s', 'all', 300, 100)", "events"),
     "receive, old snapshot": ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT event_id FROM pgmq.receive('s', 'all', 300, 100)", "events"),
     "subscribe": ("BEGIN", "SELECT pgmq.subscribe('s', 'new')", "position"),
-    "seek": ("BEGIN", "SELECT pgmq.seek('s', 'sought', 'latest')", "position"),
     "publish": ("BEGIN", PUBLISH, None),
     "by hand": ("BEGIN", HAND, None),
 }
@@ -125,13 +124,13 @@ class Races:
     # ---- rounds: publishers and readers ----
 
     def begin(self):
-        run(self.look, "SELECT pgmq.unsubscribe('s', 'new'), pgmq.unsubscribe('s', 'sought'), pgmq.subscribe('s', 'sought', 'earliest'),"
+        run(self.look, "SELECT pgmq.unsubscribe('s', 'new'),"
             " pgmq.seek('s', 'all', 'latest', force => true)")
         self.from_id = self.look.execute("SELECT max(passed_id) FROM pgmq.stream_lag('s') WHERE subscription = 'all'").fetchone()[0]
         self.looks = []
 
     def position(self):
-        return self.first.execute("SELECT max(passed_id) FROM pgmq.p_s WHERE subscription IN ('new', 'sought')"
+        return self.first.execute("SELECT max(passed_id) FROM pgmq.p_s WHERE subscription = 'new'"
                                   " AND xmin::text = pg_current_xact_id()::xid::text").fetchone()[0]
 
     def publishers(self, name, before, meanwhile, arm, number):

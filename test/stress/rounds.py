@@ -3,6 +3,7 @@
 What differs between the parts (which queues, which clients, what they were promised) is in their
 subclasses of Round: queues.py, policies.py and streams.py.
 """
+import collections
 import ctypes
 import multiprocessing
 import os
@@ -71,6 +72,7 @@ class Round:
         self.rng = random.Random("%s supervisor" % seed)
         self.shared = Shared(len(self.queues))
         self.restarts = 0
+        self.disturbed = collections.Counter()
         self.clients = {}       # name without incarnation -> (process, incarnation, make)
         os.mkdir(log_dir)
         self.session = Session(self.shared, "supervisor", log_dir, self.rng)
@@ -99,14 +101,17 @@ class Round:
         return self.rng.choice(rows)[0] if rows else None
 
     def disturb_cancel(self):
+        self.disturbed["cancels"] += 1
         self.session.execute("SELECT pg_cancel_backend(%s)", self.a_backend())
 
     def disturb_terminate(self):
+        self.disturbed["terminations"] += 1
         self.session.execute("SELECT pg_terminate_backend(%s)", self.a_backend())
 
     def disturb_kill_client(self):
         name = self.rng.choice([name for name in self.clients if name.startswith("w")])
         process, incarnation, make = self.clients[name]
+        self.disturbed["clients killed"] += 1
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         self.start(name, make, incarnation + 1)

@@ -12,7 +12,7 @@ import os
 
 from check import SHOWN
 from policycheck import FOREVER, errors, seconds
-from streamclients import FRAIL, STREAMS, SUBSCRIPTIONS
+from streamclients import FRAIL, STREAMS, SUBSCRIPTIONS, TOPICS
 
 INVARIANTS = (
     ("lost", "each committed event reaches every subscription that began before it"),
@@ -31,6 +31,7 @@ INVARIANTS = (
     ("time", "ids and published_at have the same order within a second"),
     ("dropped", "nothing is dropped before its time"),
     ("counted", "events that were dropped before a subscription had passed them are counted"),
+    ("topic", "what is sent to a topic reaches its queue and all its streams, or none"),
     ("reset", "no id is given again that was used"),
     ("drained", "ordinary calls bring each subscription to the end"),
     ("error", "no call fails but for what was done to it"),
@@ -57,6 +58,14 @@ LEAST = {
     "subscribe": 0.2,
     "fetched": 2,
     "prepared": 0.3,
+    "sent to topics": 0.5,
+    "open for more than a second": 0.5,
+    "savepoints rolled back to": 0.5,
+    "received beside another lease": 1,
+    "parts dropped": 0.2,
+    "events dropped": 3,
+    "kept for a subscription": 0.3,
+    "skipped": 0.5,
     "publish refused after a reset": 0.1,
     "receive refused after a reset": 0.05,
     "restarts": 0.04,
@@ -125,10 +134,10 @@ class Shard:
 
 
 class StreamChecker:
-    def __init__(self, log_dir, book, dropped_events, undrained):
-        """dropped_events: {(stream, subscription): how many}; undrained: what the drain has left"""
+    def __init__(self, log_dir, book, dropped_events, copies, undrained):
+        """dropped_events: {(stream, subscription): how many}; copies: k of what the queue of topics has; undrained: what the drain has left"""
         self.log_dir, self.book = log_dir, book
-        self.dropped_events, self.undrained = dropped_events, undrained
+        self.dropped_events, self.copies, self.undrained = dropped_events, collections.Counter(copies), undrained
         self.violations = collections.defaultdict(list)
         self.seen = collections.Counter()
         self.events = {}                # (stream, shard, event_id) -> entry that has published it
@@ -136,6 +145,7 @@ class StreamChecker:
         self.published_at = {}          # as events
         self.drops = collections.defaultdict(list)      # stream -> (first id, first id behind, seen before, gone at)
         self.handed_out = collections.defaultdict(list)     # stream -> (when, the last event)
+        self.published_to = collections.defaultdict(list)   # k -> streams
         self.shards = {}
         self.leases = {}
 
@@ -154,6 +164,9 @@ class StreamChecker:
                     self.violate("reset", (entry.stream, None, shard), entry.event_id, "entry %d: it was published before" % entry.id)
                 self.events[(entry.stream, shard, entry.event_id)] = entry
                 self.ids[(entry.stream, shard)].append(entry.event_id)
+                self.published_to[entry.k].append(entry.stream)
+                self.seen["published in a fixed snapshot"] += entry.isolation != "read committed"
+                self.seen["open for more than a second"] += entry.committed is not None and entry.committed > entry.at + 1
             elif entry.kind == "dropped":
                 self.drops[entry.stream].append((entry.event_id, entry.lease, entry.began, entry.at))
             elif entry.kind in ("receive", "fetch") and entry.published_at:
@@ -218,6 +231,7 @@ class StreamChecker:
                 self.end_pass(shard, FOREVER, self.book[-1].at)
         self.check_dropped()
         self.check_counted()
+        self.check_topics()
         self.check_leases()
         self.check_published_at()
         for names, text in self.undrained:
@@ -244,6 +258,8 @@ class StreamChecker:
         if first.at < shard.until:
             self.violate("leased", shard.names, got[0], "%s: leased for another %.6f s" % (who, shard.until - first.at))
         self.seen["leases that ended by the clock"] += shard.lease is not None
+        self.seen["received beside another lease"] += any(
+            other is not shard and other.names[:2] == shard.names[:2] and other.until > first.at for other in self.shards.values())
         if len(got) > first.qty:
             self.violate("gap", shard.names, got[-1], "%s: %d events came, not %d" % (who, len(got), first.qty))
         shard.skipped |= self.complete(shard.names, shard.passed, got, first.at, who)
@@ -430,6 +446,17 @@ class StreamChecker:
                 if count < skipped:
                     self.violate("counted", (stream, subscription, None), None, "%d were counted, of %d" % (count, skipped))
 
+    def check_topics(self):
+        sent = {entry.k: entry for entry in self.book if entry.kind == "topic"}
+        self.seen["sent to topics"] += len(sent)
+        for k, entry in sent.items():
+            streams = TOPICS[entry.key]
+            if (sorted(self.published_to[k]), self.copies[k], entry.outcome) != (sorted(streams), 1, "%d" % (len(streams) + 1)):
+                self.violate("topic", (None,) * 3, None, "entry %d: %s to %s is in %s and %d times in the queue; the call said %s" % (
+                    entry.id, k, entry.key, self.published_to[k], self.copies[k], entry.outcome))
+        for k in self.copies - collections.Counter(sent.keys()):
+            self.violate("topic", (None,) * 3, None, "%s is in the queue only" % k)
+
     def check_leases(self):
         """Also those of transactions that were rolled back, or lost"""
         for path in sorted(glob.glob(os.path.join(self.log_dir, "*.log"))):
@@ -443,6 +470,8 @@ class StreamChecker:
                         self.leases[event[3]] = who
                     elif event[0] == "ROLLED":
                         self.seen["rolled back"] += event[3]
+                    elif event[0] == "RT":
+                        self.seen["savepoints rolled back to"] += 1
 
     def check_published_at(self):
         by_stream = collections.defaultdict(list)

@@ -32,6 +32,11 @@ BRIEF = ("brief",)          # comes and goes
 SUBSCRIPTIONS = STEADY + SOUGHT + BRIEF
 KEYS = 12
 
+# What is sent to a topic: routing key -> streams.  The queue gets all of it, and nobody reads it.
+TOPICS = {"news.all": ("orders", "single"), "news.orders": ("orders",)}
+BINDINGS = (("news.*", "orders"), ("news.all", "single"))
+TOPIC_QUEUE = "copies"
+
 BOOK = """
 CREATE TABLE stress.book (
     id bigint GENERATED ALWAYS AS IDENTITY, tx text, client text, kind text, stream text, subscription text,
@@ -131,6 +136,26 @@ class Booked(Session):
                           " FROM pgmq.publish_batch(%s, %s::jsonb[], %s::text[]) WITH ORDINALITY AS p(id, n)) AS p", (
                               ks, keys, stream, bodies, keys))
         return self.book("publish", stream, None, call, args, {"event_id": "id", "k": "k", "key": "key"})
+
+    def send_topic(self, routing_key, count):
+        """The book has what was sent, and which events have come of it"""
+        assert self.in_tx
+        ks = self.keys(count)
+        key = self.rng.choice((None, "key %d" % self.rng.randrange(KEYS)))
+        headers = json.dumps({"x-pgmq-group": key}) if key else None
+        last = [self.value("SELECT last_value - 1 FROM pgmq.s_%s_event_id_seq" % stream) for stream in TOPICS[routing_key]]
+        self.published += count
+        if count == 1:
+            call = "(SELECT %s::text AS k, pgmq.send_topic(%s, %s, %s, %s) AS o) AS t"
+            args = (ks[0], routing_key, json.dumps({"k": ks[0]}), headers, self.rng.choice((0, 1)))
+        else:
+            call = ("(SELECT unnest(%s::text[]) AS k, count(*) / %s AS o"
+                    " FROM pgmq.send_batch_topic(%s, %s::jsonb[], %s::jsonb[], %s)) AS t")
+            args = (ks, count, routing_key, [json.dumps({"k": k}) for k in ks], [headers] * count, self.rng.choice((0, 1)))
+        self.book("topic", None, None, call, args, {"k": "k", "key": "'%s'" % routing_key, "outcome": "o::text"})
+        for stream, last_id in zip(TOPICS[routing_key], last):
+            self.book("publish", stream, None, "(SELECT event_id, message->>'k' AS k, key FROM pgmq.s_%s WHERE event_id > %%s"
+                      " AND message->>'k' = ANY (%%s)) AS e" % stream, (last_id, ks), {"event_id": "event_id", "k": "k", "key": "key"})
 
     def publish_by_hand(self, stream, count):
         """By a statement on the log: the transaction has no record.  Such rows have a shard, and mostly no key."""
@@ -281,6 +306,15 @@ class StreamWorker(Booked):
                     self.publish_some(stream)
         return self.end()
 
+    def do_topic(self):
+        self.begin_somehow()
+        for _ in range(self.rng.choice((1, 1, 2))):
+            savepoint = self.savepoint() if self.rng.random() < 0.2 else None
+            self.send_topic(self.rng.choice(list(TOPICS)), self.rng.choice((1, 1, 3)))
+            if savepoint and self.rng.random() < 0.5:
+                self.rollback_to(savepoint)
+        self.end()
+
     def do_consume(self):
         """In one transaction; the events may be advanced in another"""
         stream, subscription = self.stream(), self.subscription()
@@ -379,7 +413,7 @@ class StreamWorker(Booked):
         self.fetch(stream, self.rng.randrange(STREAMS[stream][0]), max(after_id, 0), self.rng.choice((1, 10, 100)))
         self.end(0, 0)
 
-    SCENARIOS = ((do_publish, 10), (do_consume, 14), (do_held, 7), (do_seek, 1), (do_subscribe, 0.5), (do_fetch, 1.5))
+    SCENARIOS = ((do_publish, 10), (do_topic, 1.5), (do_consume, 14), (do_held, 7), (do_seek, 1), (do_subscribe, 0.5), (do_fetch, 1.5))
 
     def step(self):
         self.rng.choices([s[0] for s in self.SCENARIOS], [s[1] for s in self.SCENARIOS])[0](self)
@@ -410,6 +444,14 @@ class Keeper(Session):
             self.execute("INSERT INTO stress.parts VALUES (%s, %s, %s, %s, %s, %s)", *row)
         self.commit()
 
+    def bind_again(self):
+        """In one transaction, so that nobody may miss the binding"""
+        pattern, stream = self.rng.choice(BINDINGS)
+        self.begin()
+        self.value("SELECT pgmq.unbind_topic_stream(%s, %s)", pattern, stream)
+        self.value("SELECT pgmq.bind_topic_stream(%s, %s)", pattern, stream)
+        self.commit()
+
     def maintain(self):
         self.execute("SET pgmq.maintenance_lock_timeout = '%dms'" % self.rng.choice((20, 200)))
         self.note_parts()
@@ -433,6 +475,8 @@ class Keeper(Session):
             self.value("SELECT count(*) FROM pgmq.p_" + stream)
             self.nap(self.rng.uniform(0.5, 2))
             self.commit()
+        elif dice < 0.9:
+            self.bind_again()
         else:
             self.execute("VACUUM pgmq.p_" + stream)
         self.nap(self.rng.uniform(0, 0.2))

@@ -3,6 +3,7 @@
 Once a round the server is replaced: by a standby that is promoted, or by a new one into which a dump was restored.  Clients
 are at work meanwhile, so their last transactions are lost, and the leases that they hold may be unknown to the new server.
 """
+import collections
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import psycopg
 import streamclients
 from rounds import Round
 from streamcheck import ENOUGH, INVARIANTS, LEAST, StreamChecker, read_book, read_commits
-from streamclients import SOUGHT, STEADY, STREAMS
+from streamclients import BINDINGS, SOUGHT, STEADY, STREAMS, TOPIC_QUEUE
 from workload import Finisher
 
 DRAIN_WITHIN = 20       # seconds, of which the leases take 2
@@ -26,7 +27,7 @@ class StreamRound(Round):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.commits, self.switches = {}, 0
+        self.commits, self.switches = {}, collections.Counter()
         self.to_switch = self.options.restarts
         self.began = time.monotonic()
 
@@ -47,6 +48,10 @@ class StreamRound(Round):
                          stream, shards, retention)
             for subscription in STEADY + SOUGHT:
                 client.subscribe(stream, subscription, "earliest")
+        client.value("SELECT pgmq.create(%s)", TOPIC_QUEUE)
+        client.value("SELECT pgmq.bind_topic('#', %s)", TOPIC_QUEUE)
+        for pattern, stream in BINDINGS:
+            client.value("SELECT pgmq.bind_topic_stream(%s, %s)", pattern, stream)
         client.commit()
         client.conn.close()
 
@@ -70,7 +75,7 @@ class StreamRound(Round):
         old = self.options.data
         promoted = (int(self.options.seed) + StreamRound.switched) % 2 == 0
         StreamRound.switched += 1
-        self.switches += 1
+        self.switches["standbys promoted" if promoted else "dumps restored"] += 1
         new = self.options.other
         port = int(os.environ["PGPORT"]) ^ 1
         (self.copy_standby if promoted else self.copy_dump)(old, new, port)
@@ -148,8 +153,11 @@ class StreamRound(Round):
     def find(self):
         dropped = {row[:2]: row[2] for row in self.session.rows(
             "SELECT stream_name, subscription, dropped_events FROM pgmq.list_subscriptions()")}
-        checker = StreamChecker(self.log_dir, read_book(self.session, self.commits), dropped, self.undrained)
+        copies = [row[0] for row in self.session.rows("SELECT message->>'k' FROM pgmq.q_" + TOPIC_QUEUE)]
+        checker = StreamChecker(self.log_dir, read_book(self.session, self.commits), dropped, copies, self.undrained)
         checker.check()
         checker.seen["restarts"] = self.restarts
-        checker.seen["switches"] = self.switches
+        checker.seen["switches"] = sum(self.switches.values())
+        checker.seen.update(self.switches)
+        checker.seen.update(self.disturbed)
         return checker
