@@ -89,7 +89,7 @@ passed_by_id(int64 id, int64 last_id)
 
 /*
  * After a crash, a prepared transaction can have any ids.  Until it is finished, it is not known
- * how far the stream is settled.
+ * how far the stream is settled.  To start at the first event instead would replay all that is kept.
  */
 static int64
 passed_by_end(const StreamLog *log, int64 end)
@@ -100,7 +100,7 @@ passed_by_end(const StreamLog *log, int64 end)
 				 errmsg("the end of stream \"%s\" is not known", log->name.canonical),
 				 errdetail("A transaction that has written to %s is open, and it is not known since when.",
 						   name_table(&log->name, STREAM_TABLE)),
-				 errhint("Finish the transaction that pgmq.stream_lag() shows, or start at an id or a time.")));
+				 errhint("Finish the transaction that pgmq.stream_lag() shows, or start at an id.")));
 	return end - 1;
 }
 
@@ -125,7 +125,7 @@ find_start(const Start *start, const StreamLog *log, int64 end, int64 last_id, i
 				passed[shard] = passed_by_id(start->id, last_id);
 				break;
 			case START_TIME:
-				passed[shard] = log_before(log, snapshot, shard, start->time, Max(end, 1) - 1);
+				passed[shard] = log_before(log, snapshot, shard, start->time, passed_by_end(log, end));
 				break;
 		}
 	}

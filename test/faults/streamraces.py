@@ -37,6 +37,9 @@ FIRST = {
     "by hand": ("BEGIN", HAND, None),
 }
 
+# These stop at so many places, in code that others of them have in common, that not everything happens meanwhile
+LONG = ("receive, old snapshot", "subscribe")
+
 # What was before, and what happens meanwhile: (session, statement)
 BEFORE = {
     "nothing": (),
@@ -222,7 +225,9 @@ def main():
     for name, meanwhile in itertools.product(FIRST, MEANWHILE):
         for before in BEFORE:
             # What ends must have begun
-            if before.startswith(("open", "by hand")) == meanwhile.startswith("one ends"):
+            if before.startswith(("open", "by hand")) != meanwhile.startswith("one ends"):
+                continue
+            if name not in LONG or meanwhile in ("one opens", "one ends and begins"):
                 races.every("%s; before: %s; meanwhile: %s" % (name, before, meanwhile), races.publishers, name, before, meanwhile)
     for name, other in itertools.product(LEASES, LEASES):
         races.every("%s; meanwhile: %s" % (name, other), races.consumers, name, other)
