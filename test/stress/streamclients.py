@@ -44,7 +44,7 @@ CREATE TABLE stress.book (
     began timestamptz, at timestamptz DEFAULT clock_timestamp(),
     vt float8, qty integer, shard integer, event_id bigint, k text, key text, attempt integer, lease bigint, outcome text,
     published_at timestamptz);
-CREATE TABLE stress.parts (stream text, part text, low bigint, high bigint, filled boolean, seen timestamptz DEFAULT clock_timestamp());
+CREATE TABLE stress.parts (stream text, part text, low bigint, high bigint, emptied boolean, seen timestamptz DEFAULT clock_timestamp());
 CREATE TABLE stress.highest (id bigint);
 """
 COLUMNS = ("shard", "event_id", "k", "key", "attempt", "lease", "outcome", "published_at")
@@ -54,11 +54,12 @@ EVENT = {"shard": "shard", "event_id": "event_id", "k": "message->>'k'", "key": 
 # What a client holds: events are (event_id, k), those that it is not done with
 Lease = collections.namedtuple("Lease", "stream subscription shard lease events")
 
-# The parts of the logs, without the default ones; "high" is the first id behind
+# The parts of the logs, without the default ones; "high" is the first id behind.  TRUNCATE gives a table another file.
 PARTS = """
     SELECT substr(p.relname, 3) AS stream, c.relname AS part,
         (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''?(\\d+)''?\\)'))[1]::bigint AS low,
-        (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''?(\\d+)''?\\)'))[1]::bigint AS high
+        (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''?(\\d+)''?\\)'))[1]::bigint AS high,
+        pg_relation_filenode(c.oid) <> c.oid AS emptied
     FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid JOIN pg_class AS p ON p.oid = inhparent
     WHERE p.relnamespace = 'pgmq'::regnamespace AND p.relname LIKE 's\\_%%' AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'"""
 
@@ -427,21 +428,20 @@ class Keeper(Session):
     def note_parts(self):
         """In one transaction, so that each part whose events have gone is in the book once.  "seen" was before that."""
         self.begin("REPEATABLE READ")
-        now = {}
-        for stream, part, low, high in self.rows(PARTS):
-            filled = self.value("SELECT EXISTS (SELECT FROM pgmq.%s)" % part)
-            now[(stream, part)] = [stream, part, low, high, filled, datetime.datetime.now(datetime.timezone.utc)]
-        for stream, part, low, high, filled, seen in self.rows("SELECT * FROM stress.parts"):
-            row = now.get((stream, part))
-            if row is None or (filled and not row[4]):
+        at = datetime.datetime.now(datetime.timezone.utc)
+        now = {row[:2]: row for row in self.rows(PARTS)}
+        before = {row[:2]: row for row in self.rows("SELECT * FROM stress.parts")}
+        # One that was made meanwhile was filled from the default partition
+        last_seen = max((row[5] for row in before.values()), default=at)
+        for names in now.keys() | before.keys():
+            stream, part, low, high, emptied, seen = before.get(names) or now[names][:4] + (False, last_seen)
+            if not emptied and (names not in now or now[names][4]):
                 self.execute("INSERT INTO stress.book (tx, client, kind, stream, began, event_id, lease, k)"
                              " VALUES (%s, %s, 'dropped', %s, %s, %s, %s, %s)",
                              "%s/%d" % (self.name, self.tx), self.name, stream, seen, low, high, part)
-            elif not row[4]:
-                row[5] = seen
         self.execute("DELETE FROM stress.parts")
         for row in now.values():
-            self.execute("INSERT INTO stress.parts VALUES (%s, %s, %s, %s, %s, %s)", *row)
+            self.execute("INSERT INTO stress.parts VALUES (%s, %s, %s, %s, %s, %s)", *row, at)
         self.commit()
 
     def bind_again(self):

@@ -125,6 +125,11 @@ class StreamRound(Round):
         session = streamclients.Booked(self.shared, "drain", self.log_dir, self.rng)
         session.connect()
         streamclients.mend(session)
+        # One who had maintenance at work may have come to an end before he could note it
+        keeper = streamclients.Keeper(self.shared, "note", self.log_dir, self.rng)
+        keeper.connect()
+        keeper.note_parts()
+        keeper.conn.close()
         self.undrained = []
         for stream, subscription in session.rows("SELECT stream_name, subscription FROM pgmq.list_subscriptions()"):
             until = time.monotonic() + DRAIN_WITHIN
