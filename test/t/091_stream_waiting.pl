@@ -161,6 +161,19 @@ $waiter = start_waiter($node, 'terminated', $wait);
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'terminated'});
 like(ended($waiter), qr/terminating connection/, 'or its session be ended');
 
+# ---- a wait ends in time, whether there is nothing, or another session has it
+foreach my $case ([ 'there is nothing', '' ], [ 'the events are leased', "$two; $lease" ])
+{
+	fresh();
+	$node->safe_psql('postgres', $case->[1]) if $case->[1];
+	my $asked = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+	is($node->safe_psql('postgres', q{CALL pgmq.wait_stream('s', 'a', 300); SELECT count(*) FROM pgmq.receive_with_poll('s', 'a', 600, 10, 1)}), "f\n0",
+		"$case->[0]: not true, and no rows");
+	is($node->safe_psql('postgres', "SELECT clock_timestamp() - '$asked' >= interval '1.3 s'"), 't', "$case->[0]: but not before that");
+	my (undef, undef, $error) = $node->psql('postgres', qq{SET statement_timeout = '200ms'; $wait});
+	like($error, qr/canceling statement due to statement timeout/, "$case->[0]: statement_timeout counts, too");
+}
+
 # ---- at every isolation level
 foreach my $level ('REPEATABLE READ', 'SERIALIZABLE')
 {
