@@ -90,6 +90,7 @@ create_lists(void)
 	if (PartitionContext == NULL)
 		PartitionContext = AllocSetContextCreate(TopMemoryContext, "pgmq partitions",
 												 ALLOCSET_SMALL_SIZES);
+	MemoryContextDeleteChildren(PartitionContext);	/* half a table */
 	Lists = hash_in_context("pgmq partitions", 16, sizeof(Oid), sizeof(ListEntry), PartitionContext);
 }
 
