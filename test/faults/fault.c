@@ -163,14 +163,14 @@ note_stack(void)
 
 /* ---- allocations ---- */
 
-/* How long lookup_type_cache() may be, and how far above an allocation it may be that it asks for */
-#define TYPE_CACHE_CODE 4096
-#define TYPE_CACHE_FRAMES 6
+/* How long a function of the server may be, and how far above an allocation it may be that it asks for */
+#define ASKING_CODE 4096
+#define ASKING_FRAMES 6
 
 static bool
-is_for_type_cache(void)
+is_asked_by(uintptr_t function)
 {
-	void	   *frames[TYPE_CACHE_FRAMES];
+	void	   *frames[ASKING_FRAMES];
 	int			count = backtrace(frames, lengthof(frames));
 	int			i;
 
@@ -178,14 +178,14 @@ is_for_type_cache(void)
 	{
 		uintptr_t	caller = (uintptr_t) frames[i];
 
-		if (caller >= (uintptr_t) lookup_type_cache && caller < (uintptr_t) lookup_type_cache + TYPE_CACHE_CODE)
+		if (caller >= function && caller < function + ASKING_CODE)
 			return true;
 	}
 	return false;
 }
 
 /*
- * Two places in the server do not survive that they get no memory.  One such failure can
+ * Three places in the server do not survive that they get no memory.  One such failure can
  * crash a session that has never heard of us, in a later call, so none is made there.
  *
  * pgstat_get_entry_ref_cached() (15, 17.11, 18.6) enters a reference in its hash before
@@ -195,12 +195,17 @@ is_for_type_cache(void)
  * lookup_type_cache() takes its first hash as the sign that everything behind it is there:
  * another hash, and from 18 on a list.  If the memory for these fails, the next look-up in the
  * session follows a null pointer.
+ *
+ * LockAcquireExtended() leaves a lock without a list of its owners behind until the transaction ends.  If only a
+ * subtransaction has ended, who takes that lock follows a null pointer.
  */
 static bool
 is_spared(MemoryContext context)
 {
 	return strcmp(context->name, "PgStat Shared Ref") == 0 ||
-		((context == CacheMemoryContext || strcmp(context->name, "dynahash") == 0) && is_for_type_cache());
+		((context == CacheMemoryContext || strcmp(context->name, "dynahash") == 0) &&
+		 is_asked_by((uintptr_t) lookup_type_cache)) ||
+		(context == TopMemoryContext && is_asked_by((uintptr_t) LockAcquireExtended));
 }
 
 /* What is above an allocation: functions of this file and of the server's memory, then who has asked for it */

@@ -12,21 +12,10 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../faults";
 use Faults;
-use List::Util qw(min uniq);
+use Tries;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-
-my $FAULTS = $ENV{PGMQ_TEST_FAULTS} || 12;
-my $ALL = $FAULTS eq 'all';
-my $SAMPLE = $ALL ? 0 : $FAULTS;    # of the other places
-# The server has no SQLSTATE for some lack of memory
-# A setting whose check gets no memory has an invalid value, says the server (22023)
-my $OUT_OF_MEMORY = qr/53200|XX000|22023/;
-my $CANCELED = qr/57014/;
-my $seed = $ENV{PGMQ_TEST_SEED} // time();
-srand($seed);
-note("PGMQ_TEST_SEED=$seed");
 
 my $node = PostgreSQL::Test::Cluster->new('faults');
 $node->init;
@@ -37,6 +26,7 @@ fsync = off
 autovacuum = off
 ));
 $node->start;
+tries_in($node);
 $node->safe_psql('postgres', 'CREATE EXTENSION pgmq;' . fault_functions() .
 	slurp_file("$FindBin::RealBin/../faults/work.sql"));
 
@@ -67,20 +57,6 @@ my %call = (
 foreach (values %call)
 {
 	$_->[1] .= ' AS ids' unless $_->[1] =~ /AS ids/;
-}
-
-# run_script(text): the lines that it prints
-sub run_script
-{
-	my ($script) = @_;
-	my ($stdout, $stderr) = ('', '');
-	my $file = PostgreSQL::Test::Utils::tempdir() . '/script.sql';
-
-	append_to_file($file, "\\set none '''{}''::bigint[]'\n$script");
-	$node->psql('postgres', undef, stdout => \$stdout, stderr => \$stderr, on_error_stop => 0,
-		extra_params => [ '-f', $file ], timeout => 10 * $PostgreSQL::Test::Utils::timeout_default);
-	unlink $file;
-	return ($stderr, split /\n/, $stdout);
 }
 
 # One try, in psql's words, "new" for one in a new session.  Prints "TRY <call> <n> <fault came> <failed> <SQLSTATE> <what is wrong>".
@@ -150,80 +126,6 @@ sub count_opportunities
 	return %count;
 }
 
-# check_tries(what, state, stderr, lines): every try has come out right; how often the fault came
-sub check_tries
-{
-	my ($what, $state, $stderr, @lines) = @_;
-	my ($tries, $failed, $through) = (0, 0, 0);
-	my @wrong;
-
-	foreach my $line (@lines)
-	{
-		my ($try, $fired, $error, $sqlstate, $wrong) = split /\|/, $line, 5;
-
-		next unless $try && $try =~ /^TRY/;
-		$tries++;
-		$failed++ if $error eq 'true';
-		$through++ if $fired eq 't' && $error eq 'false';
-		push @wrong, $line
-		  if $wrong ne '' || ($error eq 'true' && ($sqlstate !~ $state || $fired ne 't'));
-	}
-	my %errors;
-	$errors{$_}++ for $stderr =~ /(?:ERROR|FATAL|PANIC|error|WARNING):  ?(.*)/g;
-	is(join("\n", @wrong[ 0 .. ($#wrong > 9 ? 9 : $#wrong) ]), '', "$what: nothing changed, or all that was to be, and the session works");
-	is(join(', ', grep { !/^(out of memory|failed to initialize hash table .*|invalid value for parameter "DateStyle": .*|AbortSubTransaction while in START state|canceling statement due to user request)$/ } sort keys %errors),
-		'', "$what: no other error");
-	note("$what: $tries tries, $failed failed, $through came through in spite of the fault");
-	return ($tries, $failed);
-}
-
-# run_tries(settle, tries): as run_script, for scripts that print a line each.  In a
-# session that does a thing for the first time the server itself ends the session for
-# some lack of memory; then settle makes the SQL that tells in another one what is wrong,
-# of what the script has printed behind BEFORE, and the rest goes on.
-sub run_tries
-{
-	my ($settle, @tries) = @_;
-	my ($stderr, @lines) = ('');
-
-	while (@tries)
-	{
-		my ($errors, @out) = run_script(join '', @tries);
-		my @done = grep { /^TRY/ } @out;
-
-		push @lines, @done;
-		splice @tries, 0, scalar @done;
-		my $lost = $errors =~ /FATAL:  out of memory/ && $errors =~ s/^.*connection to server was lost\n?//m;
-
-		$stderr .= $errors;
-		last unless $lost;
-		my ($before) = reverse grep { s/^BEFORE // } @out;
-		my ($name) = shift(@tries) =~ /'TRY (\w+ \d+)'/;
-		my $wrong = $node->safe_psql('postgres', $settle->($before));
-		note("$name: the server ended the session");
-		push @lines, "TRY $name|t|true|53200|$wrong";
-	}
-	return ($stderr, @lines);
-}
-
-sub sample
-{
-	my ($count, @from) = @_;
-	my @picked;
-
-	push @picked, splice(@from, int(rand(@from)), 1) while @from && @picked < $count;
-	return sort { $a <=> $b } @picked;
-}
-
-# choose(count): one for each place near our functions, and some of the others
-sub choose
-{
-	my ($seen, $near, $all) = @{ $_[0] };
-	my %is_near = map { $_ => 1 } @$near;
-
-	return $ALL ? @$all : (@$near, sample($SAMPLE, grep { !$is_near{$_} } @$all));
-}
-
 # try_all(what, fault, state, new, chosen): chosen is a hash of lists of n
 sub try_all
 {
@@ -273,13 +175,7 @@ SKIP:
 	%count = count_opportunities('cancel', undef, @names, 'send_many');
 	note("$_: $count{$_}[0] interrupt checks in " . @{ $count{$_}[2] } . ' places') foreach sort keys %count;
 	cmp_ok($count{$_}[0], '>', 2, "$_ checks for interrupts") foreach qw(send read pop archive);
-	foreach (keys %count)
-	{
-		my ($seen, $places) = @{ $count{$_} };
-		my $last = min($seen, 6000);
-		# each, or each place and some more
-		$chosen{$_} = $last <= 60 ? [ 1 .. $last ] : [ uniq(@$places, sample($ALL ? 1000 : 20, 1 .. $last)) ];
-	}
+	$chosen{$_} = [ choose_checks($count{$_}[0], @{ $count{$_}[1] }) ] foreach keys %count;
 	# It looks again until it is cancelled; the first two looks, and some later ones
 	$chosen{poll_empty} = [ 1 .. 30, sample($ALL ? 200 : 10, 31 .. 500) ];
 	try_all('cancel', 'cancel', $CANCELED, undef, %chosen);
@@ -289,59 +185,17 @@ SKIP:
 }
 
 # Queues that are made, emptied and dropped: all of it or nothing
-my %admin = (
-	create => [ 'gone', 'made', "pgmq.create('adm')" ],
-	drop_queue => [ 'full', 'gone', "pgmq.drop_queue('adm')" ],
-	purge_queue => [ 'full', 'made', "pgmq.purge_queue('adm')" ],
-	rescan => [ 'full', 'full', "pgmq.rescan('adm')" ]);
-my %about;
-$about{gone} = $node->safe_psql('postgres', "SELECT test.about('adm')");
-$about{made} = $node->safe_psql('postgres', "SELECT FROM pgmq.create('adm'); SELECT test.about('adm')");
-$about{full} = $node->safe_psql('postgres', "SELECT FROM pgmq.send('adm', '1'); SELECT test.about('adm')");
-is(scalar(uniq(values %about)), 3, 'what there is of a queue tells its states apart');
-
-sub admin_script
-{
-	my ($fault, $name, $n) = @_;
-	my ($before, $after, $sql) = @{ $admin{$name} };
-	my $script = "SET client_min_messages = warning;\nSELECT pgmq.drop_queue('adm') AS void \\gset\n";
-	my $connect = $ALL ? '\c' : '';
-
-	$script .= "SELECT pgmq.create('adm') AS void, pgmq.send('adm', '1') AS void \\gset\n" if $before eq 'full';
-	$script .= "$connect\n\\echo BEFORE $about{$before}\nSELECT fault_$fault($n) AS void \\gset\nSELECT $sql AS void \\gset\n";
-	return "${script}SELECT 'COUNT $name', fault_seen(), array_to_string(fault_sites(true), ' '), array_to_string(fault_sites(false), ' ');\n"
-	  unless $n;
-	return $script . qq{
-\\set failed :ERROR
-\\set state :SQLSTATE
-SELECT fault_disarm() AS fired \\gset
-SELECT 'TRY $name $n', :'fired', :'failed', :'state',
-	nullif(test.about('adm'), CASE WHEN :'failed' THEN '$about{$before}' ELSE '$about{$after}' END);
-};
-}
+my $gone = "SELECT pgmq.drop_queue('adm') AS void \\gset";
+my $full = "$gone\nSELECT pgmq.create('adm') AS void, pgmq.send('adm', '1') AS void \\gset";
+my $about = "test.about('adm')";
 
 foreach my $fault ($jumps ? qw(alloc cancel) : 'alloc')
 {
-	my ($stderr, @lines) = run_script(join '', map { admin_script($fault, $_, 0) x 2 } sort keys %admin);
-	my $expected = 0;
-	my @script;
-
-	foreach (@lines)
-	{
-		next unless /^COUNT (\w+)\|(\d+)\|(.*)\|(.*)/;
-		my $name = $1;
-		my @n = $fault eq 'cancel' ? (1 .. $2) : choose([ $2, [ split / /, $3 ], [ split / /, $4 ] ]);
-		$count{$name} = \@n;
-	}
-	foreach my $name (sort keys %admin)
-	{
-		push @script, map { admin_script($fault, $name, $_) } @{ $count{$name} };
-		$expected += @{ $count{$name} };
-	}
-	my $settle = sub { "SELECT nullif(test.about('adm'), '$_[0]')" };
-	my ($tries, $failed) = check_tries("queues, $fault", $fault eq 'cancel' ? $CANCELED : $OUT_OF_MEMORY, run_tries($settle, @script));
-	is($tries, $expected, "queues, $fault: all was tried");
-	cmp_ok($failed, '>', $expected * 0.8, "queues, $fault: calls failed");
+	try_states("queues, $fault", $fault, $fault eq 'cancel' ? $CANCELED : $OUT_OF_MEMORY, $ALL, [ '', "''" ],
+		create => [ $gone, "pgmq.create('adm')", $about ],
+		drop_queue => [ $full, "pgmq.drop_queue('adm')", $about ],
+		purge_queue => [ $full, "pgmq.purge_queue('adm')", $about ],
+		rescan => [ $full, "pgmq.rescan('adm')", $about ]);
 }
 
 # The session is ended in the midst of a call
