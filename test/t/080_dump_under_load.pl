@@ -133,6 +133,8 @@ is(end_sql($_), '', 'senders and readers had no error') foreach @load;
 ($sent) = work_done($node);
 $node->wait_for_catchup('everything');
 $target->safe_psql('subscriber', 'DROP SUBSCRIPTION everything');
+my ($code, undef, $error) = $target->psql('subscriber', q{SELECT pgmq.publish('events', '1')}, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+like($error, qr/ERROR:  55000: the sequence of stream "events" was set back.*^HINT:  Set pgmq\.s_events_event_id_seq/ms, 'a subscriber has events, but not their sequence');
 # The statement of docs/operations.md, for the publisher, makes those for the subscriber
 my ($sequences) = grep { /setval/ } slurp_file("$FindBin::RealBin/../../docs/operations.md") =~ /^```sql\n(.*?)^```/msg;
 $target->safe_psql('subscriber', $node->safe_psql('origin', $sequences));

@@ -1,4 +1,4 @@
-# Queues of every kind, sessions that use them, and what a copy of them must be: for tests of dumps, replicas and
+# Queues of every kind and a stream, sessions that use them, and what a copy of them must be: for tests of dumps, replicas and
 # pg_upgrade.
 #
 # A copy must hold one moment of the queues: what was sent by then is there, was archived, or was deleted.  Senders and
@@ -30,6 +30,7 @@ my $SETUP = q{
 		pgmq.create_partitioned('ids', '1000', '1000', drop_consumed => true), pgmq.create_partitioned('times', '1 day', '7 days', 2);
 	SELECT pgmq.create_fifo_index('ids'), pgmq.create_fifo_index('grp'),
 		pgmq.enable_notify_insert('orders', 0), pgmq.enable_notify_insert('times', 60000);
+	SELECT pgmq.create_stream('events', 3), pgmq.subscribe('events', 'all'), pgmq.subscribe('events', 'none'), pgmq.bind_topic_stream('stream.*', 'events');
 	-- More bindings than queues: workers of pg_restore begin with the largest table
 	SELECT count(pgmq.bind_topic(format('load.%s.%s', i, q), q)) FROM generate_series(0, 99) AS i, unnest('{orders,scratch,ids}'::text[]) AS q;
 	SELECT pgmq.bind_topic('load.#', 'times'), pgmq.bind_topic('load.*', 'grp'), pgmq.bind_topic('load.*', 'Orders');
@@ -39,6 +40,8 @@ my $SETUP = q{
 	INSERT INTO load.control VALUES (false);
 	CREATE TABLE load.sent (queue text, msg_id bigint, PRIMARY KEY (queue, msg_id));
 	CREATE TABLE load.gone (queue text, msg_id bigint, PRIMARY KEY (queue, msg_id));
+	CREATE TABLE load.published (event_id bigint PRIMARY KEY);
+	CREATE TABLE load.received (event_id bigint PRIMARY KEY);
 
 	CREATE PROCEDURE load.send() LANGUAGE plpgsql AS $$
 	DECLARE
@@ -52,6 +55,7 @@ my $SETUP = q{
 					ARRAY[jsonb_build_object('x-pgmq-group', 'g' || i % 7), jsonb_build_object('x-pgmq-group', 'h' || i % 5)]) AS id;
 			END LOOP;
 			INSERT INTO load.sent SELECT lower(queue_name), msg_id FROM pgmq.send_batch_topic('load.' || i % 100, ARRAY['"topic"'::jsonb]);
+			INSERT INTO load.published SELECT pgmq.publish_batch('events', ARRAY[to_jsonb(i), '1'], ARRAY['k' || i % 10, 'l' || i % 9]);
 			COMMIT;
 			PERFORM pg_sleep(0.02);
 		END LOOP;
@@ -77,6 +81,10 @@ my $SETUP = q{
 				INSERT INTO load.gone SELECT queue, d FROM pgmq.delete(queue, ids[CASE WHEN i % 20 = 0 THEN 3 ELSE 2 END:]) AS d;
 				PERFORM pgmq.archive(queue, ids[1:1]);
 			END LOOP;
+			-- Some are not done, and come again
+			WITH got AS MATERIALIZED (SELECT * FROM pgmq.receive('events', 'all', 0, 10) LIMIT CASE WHEN i % 3 = 0 THEN 7 ELSE 10 END),
+				done AS MATERIALIZED (SELECT pgmq.advance('events', 'all', shard, max(event_id), lease) AS done FROM got GROUP BY shard, lease)
+				INSERT INTO load.received SELECT event_id FROM got WHERE (SELECT done FROM done);
 			COMMIT;
 			PERFORM pg_sleep(0.05);
 		END LOOP;
@@ -141,7 +149,8 @@ sub settings
 		SELECT * FROM pgmq.meta ORDER BY 1;
 		SELECT pattern, queue_name, bound_at, compiled_regex FROM pgmq.topic_bindings ORDER BY 1, 2;
 		SELECT queue_name, throttle_interval_ms FROM pgmq.notify_insert_throttle ORDER BY 1;
-		SELECT * FROM pgmq.partition_config ORDER BY 1});
+		SELECT * FROM pgmq.partition_config ORDER BY 1;
+		SELECT * FROM pgmq.stream ORDER BY 1; SELECT * FROM pgmq.subscription ORDER BY 1, 2; SELECT * FROM pgmq.topic_stream_bindings});
 }
 
 # Statements that each return one row: [what it shows, SQL, the row]
@@ -190,7 +199,31 @@ sub steps
 			SELECT (SELECT count(*) FROM pgmq.q_$q), (SELECT count(*) FROM (TABLE all_$q EXCEPT SELECT msg_id FROM got_$q) AS lost), (SELECT bool_and(sorted) FROM
 				(SELECT array_agg(msg_id ORDER BY place) = array_agg(msg_id ORDER BY msg_id) AS sorted FROM got_$q GROUP BY grp) AS g)}, '0|0|t' ];
 	}
-	push @steps, [ 'topics', q{SELECT pgmq.send_topic('load.1', '1'), pgmq.send_topic('load.1.ids', '1'), pgmq.send_topic('other', '1')}, '3|2|0' ];
+	push @steps, [ 'the events that were published are there', 'SELECT count(*) > 100, count(*) - (SELECT count(*) FROM load.published),
+		count(*) FILTER (WHERE event_id IN (TABLE load.published)) - count(*) FROM pgmq.s_events', 't|0|0' ];
+	push @steps, [ 'nobody holds up the stream', q{SELECT count(*), count(held_up_by) FROM pgmq.stream_lag('events')}, '6|0' ];
+	push @steps, [ 'each subscription receives what it had not received, in order', q{
+		CREATE TEMPORARY TABLE events (place serial, subscription text, shard integer, event_id bigint, lease bigint);
+		DO $$
+		DECLARE
+			n bigint;
+		BEGIN
+			LOOP
+				INSERT INTO events (subscription, shard, event_id, lease)
+					SELECT s, shard, event_id, lease FROM unnest('{all,none}'::text[]) AS s, pgmq.receive('events', s, 60, 100);
+				GET DIAGNOSTICS n = ROW_COUNT;
+				EXIT WHEN n = 0;
+				PERFORM pgmq.advance('events', subscription, shard, max(event_id), lease) FROM events GROUP BY subscription, shard, lease;
+				COMMIT;
+			END LOOP;
+		END $$;
+		SELECT (SELECT count(*) FROM ((SELECT event_id FROM events WHERE subscription = 'all' UNION ALL TABLE load.received) EXCEPT ALL SELECT event_id FROM pgmq.s_events) AS more),
+			(SELECT count(*) FROM (SELECT event_id FROM pgmq.s_events EXCEPT ALL (SELECT event_id FROM events WHERE subscription = 'all' UNION ALL TABLE load.received)) AS lost),
+			(SELECT array_agg(event_id ORDER BY event_id) FROM events WHERE subscription = 'none') = ARRAY(SELECT event_id FROM pgmq.s_events ORDER BY 1),
+			(SELECT bool_and(sorted) FROM (SELECT array_agg(event_id ORDER BY place) = array_agg(event_id ORDER BY event_id) AS sorted FROM events GROUP BY subscription, shard) AS s)},
+		'0|0|t|t' ];
+	push @steps, [ 'ids of events go on', q{SELECT id > (SELECT max(event_id) FROM load.published) FROM pgmq.publish('events', '"new"') AS id}, 't' ];
+	push @steps, [ 'topics', q{SELECT pgmq.send_topic('load.1', '1'), pgmq.send_topic('load.1.ids', '1'), pgmq.send_topic('other', '1'), pgmq.send_topic('stream.1', '1')}, '3|2|0|1' ];
 	push @steps, [ 'maintenance', q{CALL pgmq.maintain(); SELECT count(*) > 0, bool_or(queue = 'ids') FROM pgmq.list_partitions()}, 't|t' ];
 	return @steps;
 }

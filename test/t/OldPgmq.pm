@@ -323,7 +323,7 @@ sub catalogs
 		  FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid
 		 WHERE t.typnamespace = 'pgmq'::regnamespace AND c.relkind = 'c' ORDER BY t.typname;
 		CREATE TEMP VIEW own AS SELECT c.* FROM pg_class AS c
-		 WHERE relnamespace = 'pgmq'::regnamespace AND relkind = 'r' AND relname !~ '^[qag]_';
+		 WHERE relnamespace = 'pgmq'::regnamespace AND relkind = 'r' AND relname !~ '^[qagsp]_';
 		SELECT 'table', oid::regclass, relowner::regrole, relpersistence, pg_temp.sorted(relacl), relreplident, relrowsecurity, reloptions,
 		       obj_description(oid, 'pg_class') FROM own AS c ORDER BY relname;
 		SELECT 'column', c.oid::regclass, a.attnum, a.attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
