@@ -238,6 +238,18 @@ prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVaria
 	return plan;
 }
 
+/*
+ * A rule DO INSTEAD NOTHING leaves no statement.  The server does not know on which table such a plan depends, so it would
+ * not notice that the rule is gone.
+ */
+static bool
+does_nothing(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+
+	return source->query_list == NIL;
+}
+
 /* The statement of one queue, prepared */
 static SPIPlanPtr
 plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVariant variant)
@@ -245,6 +257,13 @@ plan_get(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVari
 	PlanEntry  *entry = find_entry(name, leaf, variant);
 	SPIPlanPtr *plan = &entry->plans[spec->kind];
 
+	if (*plan != NULL && entry->pins == 0 && does_nothing(*plan))
+	{
+		SPIPlanPtr	old = *plan;
+
+		*plan = NULL;
+		SPI_freeplan(old);
+	}
 	pin_entry(entry);
 	if (*plan == NULL || !SPI_plan_is_valid(*plan))
 	{
