@@ -58,9 +58,9 @@ is($node->psql('privileges', q{SET ROLE app; SELECT pgmq.send('orders', '3')}), 
 		GRANT SELECT ON pgmq.q_orders TO watcher;
 		SELECT pgmq.send('orders', '"fails"');
 		SELECT FROM pgmq.read('orders', 0, 1);
-		SELECT pgmq.read('orders', 60, 1);
-		SELECT pgmq.send_batch('orders', '{1,2}'::jsonb[], delay => 60);
-		SELECT pgmq.send('orders', '1', '{"x-pgmq-group": "a"}'::jsonb, delay => 60);
+		SELECT pgmq.read('orders', 600, 1);
+		SELECT pgmq.send_batch('orders', '{1,2}'::jsonb[], delay => 600);
+		SELECT pgmq.send('orders', '1', '{"x-pgmq-group": "a"}'::jsonb, delay => 600);
 		SELECT pgmq.send('orders', '2', '{"x-pgmq-group": "a"}'::jsonb);
 		INSERT INTO pgmq.q_orders (vt, message) VALUES (now(), '3');
 		UPDATE pgmq.q_orders SET headers = '{"x-pgmq-stuck": "disk full"}' WHERE msg_id = 2;
