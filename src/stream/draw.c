@@ -77,7 +77,12 @@ draw_begin(StreamLog *log)
 		LockRelationOid(relid, RowExclusiveLock);
 	}
 	else if (!record_find_own(relid, &first))
+	{
+		/* It locked the log for something else, perhaps to create it: then all ids are its own or come later */
 		first = 1;
+		if (end_last_id(log) == 0)
+			record_make(relid, first);
+	}
 	held_taken(&log->name, NULL);
 	return first;
 }

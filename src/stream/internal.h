@@ -97,6 +97,7 @@ typedef struct Positions
 
 extern void positions_open(const QueueName *name, const char *subscription, Positions *positions);
 extern void positions_close(Positions *positions);
+extern int64 positions_highest(const QueueName *name, int shards);
 extern char *state_next_subscription(const Positions *positions, Snapshot snapshot, const char *after);
 extern bool state_read(const Positions *positions, int shard, Snapshot snapshot, ShardState *state);
 extern bool state_read_latest(const Positions *positions, int shard, ShardState *state);
@@ -106,6 +107,8 @@ extern void states_delete(const Positions *positions);
 extern bool state_lock(const Positions *positions, int shard, bool wait);
 extern void state_unlock(const Positions *positions, int shard, bool for_others);
 extern bool state_is_locked(const Positions *positions, int shard);
+extern uint32 state_mutex_key(const char *subscription);
+extern int64 state_highest(const ShardState *state);
 extern bool state_is_free(const ShardState *state, TimestampTz now);
 extern void state_end_lease(ShardState *state);
 extern int	state_attempt(const ShardState *state, int64 event_id);

@@ -61,7 +61,6 @@ log_open(const QueueName *name, StreamLog *log)
 	log_require_primary();
 	log->name = *name;
 	log->parts = NULL;
-	log->shards = stream_shards(name);
 	log->rel = queue_open_table(name, STREAM_TABLE, AccessShareLock, NULL);
 	if (log->rel == NULL)
 	{
@@ -73,6 +72,8 @@ log_open(const QueueName *name, StreamLog *log)
 	log->sequence = queue_sequence(name, STREAM_TABLE, log->rel);
 	if (!OidIsValid(log->sequence))
 		refuse_log(name, "Its column event_id has no sequence.");
+	/* Under the lock: before that, the stream could be dropped and made again with another number */
+	log->shards = stream_shards(name);
 }
 
 void
@@ -283,9 +284,10 @@ log_count(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 
 /* ---- the sequence ---- */
 
 /*
- * The logs of which this session knows that no event is above the last id, and since when.  Rows that replication writes
- * do not move the sequence, so it looks again from time to time; and at once if the last id is lower than it was.  After a
- * restart there is no listing, but no position is above the last id that a session finds at first.
+ * The logs of which this session knows that no event and no position is above the last id, and since when.  Rows that
+ * replication writes do not move the sequence, so it looks again from time to time; and at once if the last id is lower than
+ * it was.  Positions count because ids up to them are taken for events that were received: after a restart there is no
+ * listing, and TRUNCATE leaves no event, that would say how far the ids had come.
  */
 #define CHECKED_LOGS 64
 #define CHECK_INTERVAL USECS_PER_SEC
@@ -321,11 +323,16 @@ log_check_sequence(StreamLog *log)
 	int			i = (int) (relid % CHECKED_LOGS);
 	uint64		changes = changes_of_relation(relid);
 	FoundEvent	found;
+	int64		passed_id;
 	int64		last_id;
 
 	if (Checked[i].relid == relid && Checked[i].changes == changes && ticks() < Checked[i].at + CHECK_INTERVAL)
 		return;
+	passed_id = positions_highest(&log->name, log->shards);
 	last_id = end_last_id(log);
+	if (passed_id > last_id)
+		end_refuse_sequence(log, psprintf("Its last value is " INT64_FORMAT ", and a subscription has passed event " INT64_FORMAT ".",
+										  last_id, passed_id));
 	if (event_beyond(log, &found))
 		end_refuse_sequence(log, psprintf("Its last value is " INT64_FORMAT ", and there is an event " INT64_FORMAT ".",
 										  end_last_id(log), found.id));

@@ -58,16 +58,16 @@ require_subscription(const Receive *receive, bool found)
 		subscription_is_missing(&receive->request->name, receive->request->subscription);
 }
 
-/* Positions are ids that were drawn once */
+/* Positions are ids that were drawn once; perhaps after this call has found the end */
 static void
 check_position(const Receive *receive, const ShardState *state)
 {
-	int64		highest = state->leased ? Max(state->passed_id, state->leased_id) : state->passed_id;
+	int64		highest = state_highest(state);
 
-	if (highest > receive->last_id)
+	if (highest > receive->last_id && highest > end_last_id(&receive->log))
 		end_refuse_sequence(&receive->log,
 							psprintf("Its last value is " INT64_FORMAT ", and subscription \"%s\" has passed event " INT64_FORMAT ".",
-									 receive->last_id, receive->request->subscription, highest));
+									 end_last_id(&receive->log), receive->request->subscription, highest));
 }
 
 /* Whether no session has the shard */

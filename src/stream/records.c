@@ -171,7 +171,7 @@ own_vxid(void)
 	return vxid;
 }
 
-/* From here on this transaction draws no id of the log below "first".  It has no lock on the log. */
+/* From here on this transaction draws no id of the log below "first".  It has no lock on the log, or no id was drawn by now. */
 void
 record_make(Oid log, int64 first)
 {

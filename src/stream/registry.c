@@ -166,6 +166,12 @@ stream_shards(const QueueName *name)
 	stream_require(name);
 	shards = shards_of(name);
 	if (shards == 0)
+	{
+		/* It may have been dropped meanwhile, and made again */
+		stream_require(name);
+		shards = shards_of(name);
+	}
+	if (shards == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream \"%s\" has no row in %s.stream", name->canonical, PGMQ_SCHEMA),

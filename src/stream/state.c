@@ -104,28 +104,38 @@ find_index(Relation rel)
 	return found;
 }
 
-/* Open the table for a look.  It must be as it was made. */
-void
-positions_open(const QueueName *name, const char *subscription, Positions *positions)
+static void
+set_subscription(Positions *positions, const char *subscription)
 {
-	TupleDesc	desc;
-	int			i;
-
-	positions->name = *name;
 	positions->subscription = subscription;
 	positions->key = CStringGetTextDatum(subscription);
-	positions->rel = queue_open_table(name, POSITIONS_TABLE, AccessShareLock, NULL);
-	if (positions->rel == NULL)
-		refuse_positions(name);
-	desc = RelationGetDescr(positions->rel);
+}
+
+/* Whether the table is as it was made; then its index is found */
+static bool
+is_as_made(Positions *positions)
+{
+	TupleDesc	desc = RelationGetDescr(positions->rel);
+	int			i;
+
 	for (i = 0; i < STATE_COLUMNS; i++)
 	{
 		if (!relcheck_is_heap(positions->rel) ||
 			relcheck_column(desc, state_columns[i].name, state_columns[i].type) != i + 1)
-			refuse_positions(name);
+			return false;
 	}
 	positions->index = find_index(positions->rel);
-	if (!OidIsValid(positions->index))
+	return OidIsValid(positions->index);
+}
+
+/* Open the table for a look.  It must be as it was made. */
+void
+positions_open(const QueueName *name, const char *subscription, Positions *positions)
+{
+	positions->name = *name;
+	set_subscription(positions, subscription);
+	positions->rel = queue_open_table(name, POSITIONS_TABLE, AccessShareLock, NULL);
+	if (positions->rel == NULL || !is_as_made(positions))
 		refuse_positions(name);
 }
 
@@ -137,12 +147,18 @@ positions_close(Positions *positions)
 
 /* ---- the mutex ---- */
 
+/* subscribe() sees to it that each subscription of a stream has another one */
+uint32
+state_mutex_key(const char *subscription)
+{
+	return hash_bytes((const unsigned char *) subscription, (int) strlen(subscription));
+}
+
 static void
 mutex_tag(const Positions *positions, int shard, LOCKTAG *tag)
 {
-	uint32		hash = hash_bytes((const unsigned char *) positions->subscription, (int) strlen(positions->subscription));
-
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, RelationGetRelid(positions->rel), hash, shard + 1);
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, RelationGetRelid(positions->rel), state_mutex_key(positions->subscription),
+					   shard + 1);
 }
 
 /* Take the mutex of a shard until the transaction ends; false if that would mean to wait and "wait" says not to. */
@@ -276,6 +292,58 @@ state_next_subscription(const Positions *positions, Snapshot snapshot, const cha
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	return next;
+}
+
+/* The highest id that the state speaks of */
+int64
+state_highest(const ShardState *state)
+{
+	return state->leased ? Max(state->passed_id, state->leased_id) : state->passed_id;
+}
+
+static int64
+highest_of_all(Positions *positions, int shards)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	char	   *subscription = NULL;
+	int64		highest = 0;
+	int			shard;
+
+	while ((subscription = state_next_subscription(positions, snapshot, subscription)) != NULL)
+	{
+		set_subscription(positions, subscription);
+		for (shard = 0; shard < shards; shard++)
+		{
+			ShardState	state;
+
+			if (state_read(positions, shard, snapshot, &state))
+				highest = Max(highest, state_highest(&state));
+		}
+	}
+	UnregisterSnapshot(snapshot);
+	return highest;
+}
+
+/*
+ * The highest id that a state of any subscription speaks of.  This is for publishers, which do not depend on the table: 0 if it
+ * is not as it was made, or locked.
+ */
+int64
+positions_highest(const QueueName *name, int shards)
+{
+	Positions	positions = {.name = *name};
+	Oid			relid = queue_relid(name, POSITIONS_TABLE);
+	int64		highest = 0;
+
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+		return 0;
+	positions.rel = try_relation_open(relid, NoLock);
+	if (positions.rel != NULL && is_as_made(&positions))
+		highest = highest_of_all(&positions, shards);
+	if (positions.rel != NULL)
+		relation_close(positions.rel, NoLock);
+	UnlockRelationOid(relid, AccessShareLock);
+	return highest;
 }
 
 /* The same by a new snapshot: for a caller that has the mutex (3) */

@@ -134,6 +134,26 @@ find_start(const Start *start, const StreamLog *log, int64 end, int64 last_id, i
 
 /* ---- subscribe, unsubscribe ---- */
 
+/* A role that could choose a name with the mutexes of another subscription could stop that one.  The caller holds lock_queue(). */
+static void
+require_own_mutex(const Positions *positions)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	char	   *other = NULL;
+
+	while ((other = state_next_subscription(positions, snapshot, other)) != NULL)
+	{
+		if (strcmp(other, positions->subscription) != 0 &&
+			state_mutex_key(other) == state_mutex_key(positions->subscription))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("the name \"%s\" cannot be used for a subscription of this stream", positions->subscription),
+					 errdetail("Its locks would be those of another subscription."),
+					 errhint("Choose another name.")));
+	}
+	UnregisterSnapshot(snapshot);
+}
+
 static bool
 subscribe(const QueueName *name, const char *subscription, const Start *start)
 {
@@ -157,6 +177,7 @@ subscribe(const QueueName *name, const char *subscription, const Start *start)
 	}
 	find_start(start, &log, end, last_id, passed);
 	positions_open(name, subscription, &positions);
+	require_own_mutex(&positions);
 	/* What a subscription has left whose row was deleted by hand */
 	states_delete(&positions);
 	states_begin(&positions, passed, log.shards);

@@ -200,14 +200,17 @@ premake_step(Upkeep *upkeep)
 
 /*
  * Keys that a partition can be made for.  Only plain SQL writes others.  A
- * partition for them would have no name or no bounds, so their rows stay where
- * they are.
+ * partition for them would have no name or no bounds, or, for events with ids that were not drawn
+ * by now, no use; so their rows stay where they are.
  */
 static const char *
 ordinary_keys(const Upkeep *upkeep)
 {
 	const char *column = upkeep->set->column;
 
+	if (upkeep->prefix == STREAM_TABLE)
+		return psprintf("%s OPERATOR(pg_catalog.>=) 0 AND %s OPERATOR(pg_catalog.<=) " INT64_FORMAT,
+						column, column, streamparts_last_id(upkeep));
 	if (!upkeep->set->by_time)
 		return psprintf("%s OPERATOR(pg_catalog.>=) 0", column);
 	return psprintf("%s OPERATOR(pg_catalog.>=) '0001-01-01 00:00:00+00'::timestamp with time zone"

@@ -148,6 +148,19 @@ streamparts_begin(Upkeep *upkeep)
 	return true;
 }
 
+/* The last id that was drawn by now */
+int64
+streamparts_last_id(const Upkeep *upkeep)
+{
+	StreamLog	log;
+	int64		last_id;
+
+	log_open(upkeep->name, &log);
+	last_id = end_last_id(&log);
+	log_close(&log);
+	return last_id;
+}
+
 /* ---- steps ---- */
 
 /* Make the next missing part; or the default one, if it was dropped */

@@ -145,6 +145,15 @@ CREATE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NUL
 CREATE TRIGGER suppress BEFORE INSERT ON pgmq.s_orders FOR EACH ROW EXECUTE FUNCTION suppress();
 SELECT pgmq.publish('orders', '1') IS NULL;
 
+-- a rule that suppresses the insert, and goes: the next call does not use its plan
+DROP TRIGGER suppress ON pgmq.s_orders;
+CREATE RULE nothing AS ON INSERT TO pgmq.s_orders DO INSTEAD NOTHING;
+SELECT pgmq.publish('orders', '1') IS NULL, count(*) FROM pgmq.publish_batch('orders', '{1,2}');
+DROP RULE nothing ON pgmq.s_orders;
+SELECT count(*) AS before FROM pgmq.s_orders \gset
+SELECT pgmq.publish('orders', '1') IS NOT NULL, count(*) FROM pgmq.publish_batch('orders', '{1,2}');
+SELECT count(*) - :before AS stored FROM pgmq.s_orders;
+
 -- an attribute that was added to the type and dropped again
 BEGIN;
 ALTER TYPE pgmq.event_record ADD ATTRIBUTE extra integer;

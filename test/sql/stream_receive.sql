@@ -138,6 +138,22 @@ COMMIT;
 -- old states are not left
 SELECT count(*) FROM pgmq.p_events WHERE subscription = 'all';
 
+-- a name with the mutexes of another subscription
+SELECT pgmq.subscribe('events', 'c1');
+SELECT pgmq.subscribe('events', '4wxiaau2');
+SELECT pgmq.unsubscribe('events', 'c1');
+SELECT pgmq.subscribe('events', '4wxiaau2');
+SELECT pgmq.unsubscribe('events', '4wxiaau2');
+
+-- all in one transaction
+BEGIN;
+SELECT pgmq.create_stream('whole');
+SELECT pgmq.publish('whole', '1');
+SELECT pgmq.subscribe('whole', 'latest');
+COMMIT;
+SELECT event_id FROM pgmq.receive('whole', 'latest', 0, 10);
+SELECT pgmq.drop_stream('whole');
+
 -- a sequence that was set back
 \set VERBOSITY default
 TRUNCATE pgmq.s_events RESTART IDENTITY;

@@ -50,6 +50,23 @@ is($primary->safe_psql('postgres', q{SELECT count(*) FROM pgmq.receive('s', 'all
 $primary->safe_psql('postgres', q{ROLLBACK PREPARED 'consumer'});
 is($primary->safe_psql('postgres', q{SELECT event_id, attempt FROM pgmq.receive('s', 'all', 0, 1)}), '3|2', 'until it is finished');
 
+# ---- a sequence that was set back, with no event left that would show it
+$primary->safe_psql('postgres', q{
+	SELECT pgmq.create_stream('back');
+	SELECT pgmq.subscribe('back', 'all');
+	SELECT count(*) FROM pgmq.publish_batch('back', '{1,2,3}');
+	SELECT pgmq.advance('back', 'all', shard, max(event_id), lease) FROM pgmq.receive('back', 'all', 60, 10) GROUP BY shard, lease;
+	TRUNCATE pgmq.s_back RESTART IDENTITY});
+foreach my $when ('at once', 'after a restart')
+{
+	my ($code, $out, $err) = $primary->psql('postgres', "\\set VERBOSITY sqlstate\nSELECT pgmq.publish('back', '4')");
+	like($err, qr/55000/, "publish notices that the sequence is below a position, $when");
+	$primary->restart;
+}
+is($primary->safe_psql('postgres', q{SELECT count(*) FROM pgmq.s_back}), '0', 'and publishes nothing that nobody would receive');
+$primary->safe_psql('postgres', q{
+	BEGIN; LOCK TABLE pgmq.p_s IN ACCESS EXCLUSIVE MODE; SELECT pgmq.drop_stream('back'); COMMIT});
+
 # ---- a standby
 $primary->backup('copy');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
