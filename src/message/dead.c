@@ -8,6 +8,9 @@
  * 3. Any number of dead messages can be before the live ones.  A call that has spent
  *	  DEAD_BUDGET on them ends, with what it has.  The marks and the sweep stay where it has
  *	  come to, so the next call goes on there (pace.c).  After a sweep it looks at the marks.
+ *	  Exhausted messages are deferred.  They are before the fresh ones in the index by msg_id
+ *	  as well, and there they count the same way.  Only dead messages end a call: it
+ *	  passes all that are held, as it does without a policy.
  * 4. A session that waits moves nothing until it returns.  Its moves would stay uncommitted,
  *	  and their locks would hold the floors back for all sessions.
  * 5. Reads that do not use the marks skip all dead messages in each call: those with
@@ -110,14 +113,14 @@ dead_take_live(ReadRequest *request, Horizon *h, bool fresh, int64 limit, Horizo
 		if (!horizon_survey(h, &range, fresh, &request->rule, s) || !horizon_is_likely(h))
 			return taken + read_take(request, spec, limit - taken, &range);
 		finds->surveyed = true;
-		finds->passed |= s->last_dead != PG_INT64_MIN;
+		finds->passed |= s->last_passed != PG_INT64_MIN;
 		finds->stopped |= s->stopped;
 		if (!fresh && taken == 0)
 			finds->due_until = horizon_due_position(h, s->live > 0 ? s->first_live - 1 : s->reached);
 		else if (!fresh && s->stopped)
 			finds->due_until = horizon_due_position(h, s->reached);
 		if (fresh)
-			finds->fresh_highest = Max(finds->fresh_highest, s->last_dead);
+			finds->fresh_highest = Max(finds->fresh_highest, s->last_passed);
 		range.until = s->reached;
 		got = 0;
 		if (s->live > 0)
@@ -149,7 +152,7 @@ dead_move(ReadRequest *request, Horizon *h, TimestampTz moment, int64 got)
 {
 	const Survey *s = &request->survey;
 
-	if (request->variant == LIVE_ANY || s->all_dead == 0)
+	if (request->variant == LIVE_ANY || (s->all_dead == 0 && !request->stopped))
 		return 0;
 	if (request->waiting && got == 0)
 	{
@@ -157,6 +160,8 @@ dead_move(ReadRequest *request, Horizon *h, TimestampTz moment, int64 got)
 		horizon_leave(h, request->stopped ? PAUSE_STOPPED : 0);
 		return 0;
 	}
+	if (s->dead == 0)
+		return 0;
 	(void) move_dead(&request->name, request->policy, moment, s->dead_ids, s->dead);
 	return s->dead;
 }

@@ -499,6 +499,8 @@ begin(const ReadRequest *request)
 {
 	if ((request->policy->set & POLICY_PRIORITY) != 0 && (request->unlimited || request->quantity > 0))
 		return horizon_begin_ranks(&request->name, !has_conditions(request));
+	if ((request->policy->set & POLICY_DEAD) != 0)
+		return horizon_begin_dead(&request->name, !has_conditions(request));
 	return horizon_begin(&request->name, QUEUE_TABLE, !has_conditions(request), false);
 }
 

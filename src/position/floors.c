@@ -189,7 +189,8 @@ candidate_counts(Candidate *candidate)
 /*
  * s2: the look need not go below the old floors.  For the due floor it need not
  * go above the candidate's clock, where the dead versions of all running leases
- * are.
+ * are.  A look that has stopped at its limit has found nothing below, so the floor is true
+ * where it has stopped; the next probe goes on there.
  */
 static void
 probe(const QueueTable *table, const Floors *old, const Floors *old_ranks, FloorsFound *found)
@@ -198,33 +199,42 @@ probe(const QueueTable *table, const Floors *old, const Floors *old_ranks, Floor
 	Floors	   *floors = &found->floors;
 	int64		msg_id;
 	TimestampTz vt;
+	PlaceLimit	limit;
+	PlaceLimit *within = look_limit(table, &limit);
 
 	if (floors->fresh > old->fresh &&
-		look_lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, &msg_id))
+		look_lowest_fresh(table, snapshot, old->fresh, floors->fresh - 1, within, &msg_id))
 		floors->fresh = msg_id;
-	if (look_earliest_due(table, snapshot, old->due, floors->due, &vt))
+	if (look_earliest_due(table, snapshot, old->due, floors->due, within, &vt))
 		floors->due = Min(floors->due, vt);
 	if (old_ranks != NULL)
 		ranks_probe(table, snapshot, &found->sent, old_ranks, found->ranks);
 	UnregisterSnapshot(snapshot);
 }
 
-/* Whether a new snapshot sees a message below the floors */
+/*
+ * Whether a new snapshot sees a message below the floors.  "from" is where to begin.  It
+ * gets where to go on, if that took so many entries; otherwise NO_FLOORS.
+ */
 bool
-floors_are_wrong(const QueueTable *table, const Floors *floors, const Floors *ranks)
+floors_are_wrong(const QueueTable *table, const Floors *floors, const Floors *ranks, int64 entries, Floors *from)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	PlaceLimit	limit = {.entries = entries};
+	bool		begins = from->fresh == PG_INT64_MIN && from->due == DT_NOBEGIN;
 	bool		wrong = false;
-	int64		msg_id;
-	TimestampTz vt;
+	Floors		next = *floors;
 
-	if (floors->fresh > PG_INT64_MIN)
-		wrong = look_lowest_fresh(table, snapshot, PG_INT64_MIN, floors->fresh - 1, &msg_id);
-	if (!wrong && floors->due > DT_NOBEGIN)
-		wrong = look_earliest_due(table, snapshot, DT_NOBEGIN, floors->due - 1, &vt);
-	if (!wrong && ranks != NULL)
+	if (floors->due > from->due)
+		wrong = look_earliest_due(table, snapshot, from->due, floors->due - 1, &limit, &next.due) && !limit.stopped;
+	if (!wrong && limit.stopped)
+		next.fresh = from->fresh;
+	else if (!wrong && floors->fresh > from->fresh)
+		wrong = look_lowest_fresh(table, snapshot, from->fresh, floors->fresh - 1, &limit, &next.fresh) && !limit.stopped;
+	if (!wrong && begins && ranks != NULL)
 		wrong = ranks_are_wrong(table, snapshot, true, ranks) || ranks_are_wrong(table, snapshot, false, ranks);
 	UnregisterSnapshot(snapshot);
+	*from = limit.stopped && !wrong ? next : NO_FLOORS;
 	return wrong;
 }
 

@@ -20,6 +20,7 @@ extern bool floors_may_move(const QueueTable *table);
 extern bool floors_pending(uint64 key);
 extern bool floors_move(const QueueTable *table, bool time_for_candidate,
 						const Floors *old, const Floors *old_ranks, FloorsFound *found, int *holders);
-extern bool floors_are_wrong(const QueueTable *table, const Floors *floors, const Floors *ranks);
+extern bool floors_are_wrong(const QueueTable *table, const Floors *floors, const Floors *ranks,
+							 int64 entries, Floors *from);
 
 #endif							/* PGMQ_FLOORS_H */

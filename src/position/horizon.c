@@ -44,6 +44,9 @@ PG_FUNCTION_INFO_V1(pgmq_rescan);
 /* How often a look goes from one partition to another for the sake of the order */
 #define DUE_TURNS 16
 
+/* How many entries of an index a look passes in a queue where messages can be dead */
+#define DEAD_ENTRIES 20000
+
 /*
  * Until when the queue is known to be empty; DT_NOBEGIN: not known.  Some callers
  * must always look: those without all rights for a read or a pop, those that have
@@ -72,7 +75,7 @@ known_empty(const Horizon *h)
 }
 
 static Horizon *
-begin(const QueueName *name, char prefix, bool everything, bool ours, bool by_rank)
+begin(const QueueName *name, char prefix, bool everything, bool ours, bool by_rank, int64 limit)
 {
 	Horizon    *h = palloc0(sizeof(Horizon));
 
@@ -89,6 +92,7 @@ begin(const QueueName *name, char prefix, bool everything, bool ours, bool by_ra
 		return h;
 	if (ours)
 		h->table.locked_before = false;
+	h->table.limit = limit;
 	positions_attach();
 	h->ended = transactions_ended();
 	h->indexes_locked_before = position_locked_indexes(&h->table);
@@ -113,7 +117,17 @@ begin(const QueueName *name, char prefix, bool everything, bool ours, bool by_ra
 Horizon *
 horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
 {
-	return begin(name, prefix, everything, ours, false);
+	return begin(name, prefix, everything, ours, false, 0);
+}
+
+/*
+ * Begin a read of a queue where messages can be dead, in any number.  Its surveys have a
+ * budget, and its other looks this limit.
+ */
+Horizon *
+horizon_begin_dead(const QueueName *name, bool everything)
+{
+	return begin(name, QUEUE_TABLE, everything, false, false, DEAD_ENTRIES);
 }
 
 /*
@@ -123,7 +137,7 @@ horizon_begin(const QueueName *name, char prefix, bool everything, bool ours)
 Horizon *
 horizon_begin_ranks(const QueueName *name, bool everything)
 {
-	return begin(name, QUEUE_TABLE, everything, false, true);
+	return begin(name, QUEUE_TABLE, everything, false, true, 0);
 }
 
 /* Its locks are for horizon_end() to release, unless they were there before. */
@@ -347,7 +361,7 @@ horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
 	else
 	{
 		snapshot = look_snapshot();
-		found = look_earliest_due(&h->table, snapshot, range->from, range->until, &vt);
+		found = look_earliest_due(&h->table, snapshot, range->from, range->until, NULL, &vt);
 		UnregisterSnapshot(snapshot);
 	}
 	h->due_begun = true;
@@ -400,11 +414,13 @@ static bool
 next_fresh_leaf(Horizon *h, int64 from, HorizonRange *range)
 {
 	bool		likely = h->look == HORIZON_FROM_MARKS;
+	PlaceLimit	limit;
 	IdRange    *next;
 
 	if (!h->fresh_begun)
 		h->nranges = partitions_ids(h->table.parts, from, PG_INT64_MAX, likely, &h->ranges);
-	next = look_next_range(h->ranges, h->nranges, h->table.place.rank, likely, &range->until);
+	next = look_next_range(h->ranges, h->nranges, h->table.place.rank, likely,
+						   look_limit(&h->table, &limit), &range->until);
 	if (next != NULL)
 	{
 		range->leaf = next->leaf;
@@ -452,7 +468,7 @@ horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range)
 int64
 horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 {
-	HorizonFinds finds = {0};
+	HorizonFinds finds = {.fresh_highest = PG_INT64_MIN};
 	HorizonRange due_range;
 	HorizonRange range;
 	Snapshot	snapshot;
@@ -494,7 +510,7 @@ horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook)
 		return false;
 	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ?
 								GetTransactionSnapshot() : GetLatestSnapshot());
-	if (!look_earliest_due(&h->table, snapshot, moment + 1, outlook->until, &outlook->next))
+	if (!look_earliest_due(&h->table, snapshot, moment + 1, outlook->until, NULL, &outlook->next))
 		outlook->next = DT_NOEND;
 	UnregisterSnapshot(snapshot);
 	outlook->conclusive = h->sweep_in == 0;

@@ -33,6 +33,8 @@ struct Horizon
 	bool		left_dead;		/* it has seen dead messages and has not moved them */
 	uint64		ended;			/* transactions_ended(), before the read */
 	TimestampTz empty_until;	/* no message is available until then; or DT_NOBEGIN */
+	Floors		rescan_from;	/* where a rescan begins, or goes on, */
+	uint64		rescan_ended;	/* and transactions_ended() when it began */
 	bool		all_due;		/* look for what is due in all partitions */
 	bool		rescans;		/* looks also where only rows written by hand can be */
 

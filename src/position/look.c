@@ -6,7 +6,7 @@
  * A look into a partition may be impossible, because it is being dropped or
  * lacks an index.  Then it counts as if it had what was asked for.  So nothing
  * is skipped because a look was impossible: a floor stays where it is, a read
- * runs its statement.
+ * runs its statement.  A look with a limit that has stopped counts the same way.
  */
 #include "pgmq.h"
 
@@ -29,6 +29,15 @@ look_snapshot(void)
 	CommandCounterIncrement();
 	return RegisterSnapshot(IsolationUsesXactSnapshot() ?
 							GetTransactionSnapshot() : GetLatestSnapshot());
+}
+
+/* The limit of the looks of a read; NULL if they have none */
+PlaceLimit *
+look_limit(const QueueTable *table, PlaceLimit *limit)
+{
+	limit->entries = table->limit;
+	limit->stopped = false;
+	return table->limit > 0 ? limit : NULL;
 }
 
 /*
@@ -64,16 +73,18 @@ open_leaf(Leaf *leaf, int rank, Place *place, bool *blind)
 
 /* Look for the lowest fresh message in a range of ids */
 static void
-look_into(IdRange *range, Snapshot snapshot, int rank)
+look_into(IdRange *range, Snapshot snapshot, int rank, PlaceLimit *limit)
 {
 	Leaf	   *leaf = range->leaf;
 	Place		place;
 	Relation	rel = open_leaf(leaf, rank, &place, &range->blind);
 
 	range->seen = range->blind;
+	range->stopped = false;
 	if (rel != NULL)
 	{
-		range->seen = place_lowest_fresh(rel, &place, snapshot, range->next, range->last, &range->next);
+		range->seen = place_lowest_fresh(rel, &place, snapshot, range->next, range->last, limit, &range->next);
+		range->stopped = limit != NULL && limit->stopped;
 		table_close(rel, AccessShareLock);
 	}
 	range->done = !range->seen;
@@ -84,7 +95,7 @@ look_into(IdRange *range, Snapshot snapshot, int rank)
 /* "vt" is set if there is one */
 static bool
 due_in_leaf(Leaf *leaf, Snapshot snapshot, int rank, TimestampTz from, TimestampTz until,
-			TimestampTz *vt, bool *blind)
+			PlaceLimit *limit, TimestampTz *vt, bool *blind)
 {
 	Place		place;
 	bool		found;
@@ -95,7 +106,7 @@ due_in_leaf(Leaf *leaf, Snapshot snapshot, int rank, TimestampTz from, Timestamp
 		*vt = from;
 		return *blind;
 	}
-	found = place_earliest_due(rel, &place, snapshot, from, until, vt);
+	found = place_earliest_due(rel, &place, snapshot, from, until, limit, vt);
 	table_close(rel, AccessShareLock);
 	return found;
 }
@@ -148,7 +159,7 @@ first_range(IdRange *ranges, int count, int64 *until, bool *alone)
  * assumed to have one, unless it belongs to the default partition.
  */
 IdRange *
-look_next_range(IdRange *ranges, int count, int rank, bool trust, int64 *until)
+look_next_range(IdRange *ranges, int count, int rank, bool trust, PlaceLimit *limit, int64 *until)
 {
 	Snapshot	snapshot = NULL;
 	IdRange    *first;
@@ -159,17 +170,20 @@ look_next_range(IdRange *ranges, int count, int rank, bool trust, int64 *until)
 	{
 		if (snapshot == NULL)
 			snapshot = look_snapshot();
-		look_into(first, snapshot, rank);
+		look_into(first, snapshot, rank, limit);
 	}
 	if (snapshot != NULL)
 		UnregisterSnapshot(snapshot);
 	return first;
 }
 
-/* The lowest fresh msg_id in from .. until that the snapshot sees */
+/*
+ * The lowest fresh msg_id in from .. until that the snapshot sees.  The limit, which may be
+ * NULL, is that of a look into one partition.
+ */
 bool
 look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
-				  int64 from, int64 until, int64 *msg_id)
+				  int64 from, int64 until, PlaceLimit *limit, int64 *msg_id)
 {
 	IdRange    *ranges;
 	IdRange    *first;
@@ -178,12 +192,14 @@ look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
 	bool		alone;
 
 	if (table->parts == NULL)
-		return place_lowest_fresh(table->rel, &table->place, snapshot, from, until, msg_id);
+		return place_lowest_fresh(table->rel, &table->place, snapshot, from, until, limit, msg_id);
 	count = partitions_ids(table->parts, from, until, false, &ranges);
 	while ((first = first_range(ranges, count, &ignored, &alone)) != NULL && !first->seen)
-		look_into(first, snapshot, table->place.rank);
+		look_into(first, snapshot, table->place.rank, limit);
 	if (first != NULL)
 		*msg_id = first->next;
+	if (limit != NULL)
+		limit->stopped = first != NULL && first->stopped;
 	pfree(ranges);
 	return first != NULL;
 }
@@ -191,26 +207,30 @@ look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
 /* The earliest deferred vt in from .. until that the snapshot sees */
 bool
 look_earliest_due(const QueueTable *table, Snapshot snapshot,
-				  TimestampTz from, TimestampTz until, TimestampTz *vt)
+				  TimestampTz from, TimestampTz until, PlaceLimit *limit, TimestampTz *vt)
 {
 	TimestampTz earliest;
 	bool		found = false;
+	bool		stopped = false;
 	bool		blind;
 	int			i;
 
 	if (table->parts == NULL)
-		return place_earliest_due(table->rel, &table->place, snapshot, from, until, vt);
+		return place_earliest_due(table->rel, &table->place, snapshot, from, until, limit, vt);
 	for (i = 0; i < table->parts->nleaves && from <= until; i++)
 	{
-		if (!due_in_leaf(&table->parts->leaves[i], snapshot, table->place.rank, from, until, &earliest, &blind))
+		if (!due_in_leaf(&table->parts->leaves[i], snapshot, table->place.rank, from, until, limit, &earliest, &blind))
 			continue;
 		found = true;
+		stopped = limit != NULL && !blind && limit->stopped;
 		*vt = earliest;
 		/* None is earlier, and "from" may be the least of all values */
 		if (earliest == from)
 			break;
 		until = earliest - 1;
 	}
+	if (limit != NULL)
+		limit->stopped = stopped;
 	return found;
 }
 
@@ -289,7 +309,7 @@ look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely, bool ta
 		/* look_left_due() records again what is left of it in the end */
 		if (leaf->due_at <= until && rank == RANK_ALL)
 			leaf->due_at = DT_NOEND;
-		if (!due_in_leaf(leaf, snapshot, rank, from, until, &vt, &blind))
+		if (!due_in_leaf(leaf, snapshot, rank, from, until, NULL, &vt, &blind))
 			continue;
 		if (!takes_all)
 			leaf_note_due(leaf, vt);
@@ -310,7 +330,7 @@ due_again(DueLeaf *due, int rank, TimestampTz now)
 	if (due->from > now)
 		return false;
 	snapshot = look_snapshot();
-	found = due_in_leaf(due->leaf, snapshot, rank, due->from, now, &due->vt, &due->blind);
+	found = due_in_leaf(due->leaf, snapshot, rank, due->from, now, NULL, &due->vt, &due->blind);
 	UnregisterSnapshot(snapshot);
 	due->stale = false;
 	return found;

@@ -17,6 +17,7 @@ typedef struct QueueTable
 	Place		place;			/* of a partitioned one the rank only, unless it is read by rank */
 	Partitions *parts;			/* or NULL */
 	bool		by_id;			/* no look is possible, but there is an index on msg_id */
+	int64		limit;			/* of the looks for messages: see PlaceLimit; or 0 */
 } QueueTable;
 
 /* A leaf with a due message, the earliest at this vt */
@@ -42,10 +43,11 @@ extern bool position_runs_code_of_others(Relation rel);
 
 /* ---- look.c ---- */
 
+extern PlaceLimit *look_limit(const QueueTable *table, PlaceLimit *limit);
 extern bool look_lowest_fresh(const QueueTable *table, Snapshot snapshot,
-							  int64 from, int64 until, int64 *msg_id);
+							  int64 from, int64 until, PlaceLimit *limit, int64 *msg_id);
 extern bool look_earliest_due(const QueueTable *table, Snapshot snapshot,
-							  TimestampTz from, TimestampTz until, TimestampTz *vt);
+							  TimestampTz from, TimestampTz until, PlaceLimit *limit, TimestampTz *vt);
 extern int	look_due_leaves(const QueueTable *table, Snapshot snapshot, bool likely,
 							bool takes_all, TimestampTz from, TimestampTz until, DueLeaf **due);
 extern DueLeaf *look_next_due(DueLeaf *due, int *count, int rank, TimestampTz now, TimestampTz *until);
@@ -53,7 +55,8 @@ extern void look_left_due(DueLeaf *due, int count);
 extern bool look_next_rank(const QueueTable *table, Snapshot snapshot, bool fresh, const Floors *floors,
 						   int64 until, int end, int *rank, int64 *key);
 extern bool look_was_complete(const QueueTable *table);
-extern IdRange *look_next_range(IdRange *ranges, int count, int rank, bool trust, int64 *until);
+extern IdRange *look_next_range(IdRange *ranges, int count, int rank, bool trust, PlaceLimit *limit,
+								int64 *until);
 extern Snapshot look_snapshot(void);
 
 #endif							/* PGMQ_LOOK_H */

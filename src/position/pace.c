@@ -7,7 +7,7 @@
  * SWEEP_INTERVAL, one after each rollback of a read, and further ones as long as
  * they find something.  Any short read sweeps, too.  A rescan looks below the
  * floors, for rows that were not written by our functions.  If one of these takes
- * long it is made less often.
+ * long it is made less often, and a rescan in parts.
  */
 #include "pgmq.h"
 
@@ -46,6 +46,13 @@ int			horizon_rescan_interval = 1000;
  */
 #define SWEEP_SHARE 10
 #define RESCAN_SHARE 100
+
+/*
+ * How many entries of an index a rescan looks at in one call.  Below the floors are all
+ * deferred messages that were sent before the first fresh one, and rows that are dead and
+ * not vacuumed yet.
+ */
+#define RESCAN_ENTRIES 20000
 
 /*
  * A look from the floors that takes no longer than this is cheap and never left
@@ -425,9 +432,17 @@ horizon_turn_to_marks(Horizon *h)
 	return turned;
 }
 
+static bool
+is_over(const Floors *rescanned)
+{
+	return rescanned->fresh == PG_INT64_MIN && rescanned->due == DT_NOBEGIN;
+}
+
 /*
  * The time of the last rescan is kept, not that of the next: each session's own
  * setting decides how long it accepts that.  0 means every time, at any cost.
+ * The parts of a rescan take the same share of the time as a whole one would, so it is
+ * over when that would have been due.
  */
 static bool
 rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
@@ -435,7 +450,35 @@ rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
 	if (h->floors.fresh == PG_INT64_MIN && h->floors.due == DT_NOBEGIN)
 		return false;			/* there is nothing below */
 	return horizon_rescan_interval == 0 ||
-		now - slot->last_rescan >= Max(RESCAN_MICROSECONDS, slot->rescan_cost * RESCAN_SHARE);
+		(now - slot->last_part >= slot->rescan_cost * RESCAN_SHARE &&
+		 (!is_over(&slot->rescanned) || now - slot->last_rescan >= RESCAN_MICROSECONDS));
+}
+
+/*
+ * Begin a rescan, or a part; the caller holds the mutex.  The slot says how far a rescan has
+ * come only when a part is done.  So two sessions may look at the same part, and none is left out.
+ */
+static void
+begin_rescan(Horizon *h, Slot *slot, int64 now)
+{
+	h->rescan_from = horizon_rescan_interval == 0 ? NO_FLOORS : slot->rescanned;
+	h->rescan_ended = is_over(&h->rescan_from) ? h->ended : slot->rescan_ended;
+	if (is_over(&h->rescan_from))
+		slot->last_rescan = now;	/* no other session need do it meanwhile */
+	slot->last_part = now;
+}
+
+/*
+ * A part has found nothing; the caller holds the mutex.  If no transaction has ended since the
+ * first part, what that has seen is still so.
+ */
+static void
+rescan_found_nothing(const Horizon *h, Slot *slot)
+{
+	slot->rescanned = h->rescan_from;
+	slot->rescan_ended = h->rescan_ended;
+	if (is_over(&h->rescan_from) && h->rescan_ended == h->ended)
+		slot->clean_at = h->ended;
 }
 
 /*
@@ -443,13 +486,15 @@ rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
  * written by hand below them, and there may be more, so floors and marks start
  * anew.  This looks for any message, not only for those that this read would
  * take.  A read with a condition, or under row security, must not use up a
- * rescan that the others rely on.
+ * rescan that the others rely on.  If this was a part, a session that waits comes back for
+ * the next one.
  */
 static bool
 look_below_floors(Horizon *h)
 {
 	SlotBucket *bucket = positions_bucket(h->table.key);
 	int64		began = ticks();
+	int64		work_before = work_done();
 	int64		cost;
 	bool		wrong;
 	Slot	   *slot;
@@ -461,8 +506,11 @@ look_below_floors(Horizon *h)
 		partitions_forget(h->table.parts);
 		h->table.parts->reach = KEY_MAX;
 	}
-	wrong = floors_are_wrong(&h->table, &h->floors, h->by_rank ? h->ranks : NULL);
-	cost = ticks() - began;
+	wrong = floors_are_wrong(&h->table, &h->floors, h->by_rank ? h->ranks : NULL,
+							 horizon_rescan_interval == 0 ? PG_INT64_MAX : RESCAN_ENTRIES, &h->rescan_from);
+	cost = Min(ticks() - began, work_done() - work_before);
+	if (!is_over(&h->rescan_from))
+		h->sweep_in = Max(h->sweep_in, Max(cost * RESCAN_SHARE, 1));
 
 	SpinLockAcquire(&bucket->mutex);
 	slot = positions_find(bucket, h->table.key, false);
@@ -475,7 +523,7 @@ look_below_floors(Horizon *h)
 			h->generation = slot->generation;
 		}
 		else
-			slot->clean_at = h->ended;
+			rescan_found_nothing(h, slot);
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (wrong)
@@ -554,7 +602,7 @@ horizon_look_again(Horizon *h)
 		h->look = HORIZON_FROM_FLOORS;	/* or from marks that are the same */
 		rescan = !h->rescans && rescan_is_due(h, slot, now);
 		if (rescan)
-			slot->last_rescan = now;	/* no other session need do it meanwhile */
+			begin_rescan(h, slot, now);
 	}
 	SpinLockRelease(&bucket->mutex);
 	if (rescan)

@@ -50,7 +50,7 @@ typedef struct HorizonFinds
 
 	/* Of a queue where messages can be dead */
 	bool		surveyed;		/* no message that can be taken is left up to due_until, exhausted or not */
-	bool		passed;			/* dead messages were skipped; fresh_highest counts them */
+	bool		passed;			/* messages that cannot be taken were skipped; fresh_highest counts them */
 	bool		stopped;		/* that took too long: what comes then was not looked at */
 } HorizonFinds;
 
@@ -68,6 +68,7 @@ extern int	horizon_rescan_interval;
 
 extern void horizon_init(void);
 extern Horizon *horizon_begin(const QueueName *name, char prefix, bool everything, bool ours);
+extern Horizon *horizon_begin_dead(const QueueName *name, bool everything);
 extern Horizon *horizon_begin_ranks(const QueueName *name, bool everything);
 extern bool horizon_by_rank(const Horizon *h);
 extern int	horizon_rank(const Horizon *h);

@@ -36,7 +36,7 @@ init_buckets(void *area)
 }
 
 static const SharedUse positions = {
-	"pgmq-horizon-v5", size_of_buckets, init_buckets,
+	"pgmq-horizon-v6", size_of_buckets, init_buckets,
 	"could not allocate shared memory for queue positions",
 	"This session keeps its own."
 };
@@ -91,7 +91,7 @@ positions_find(SlotBucket *bucket, uint64 key, bool create)
 	if (made)
 	{
 		slot->generation = (uint32) slots_number(bucket);
-		slot->floors = slot->marks = slot->sent = NO_FLOORS;
+		slot->floors = slot->marks = slot->sent = slot->rescanned = NO_FLOORS;
 		slot->ranked = InvalidOid;
 		slot->sweep_fresh = PG_INT64_MIN;
 		slot->sweep_due = DT_NOBEGIN;
@@ -102,7 +102,7 @@ positions_find(SlotBucket *bucket, uint64 key, bool create)
 void
 positions_start_anew(SlotBucket *bucket, Slot *slot)
 {
-	slot->floors = slot->marks = slot->sent = NO_FLOORS;
+	slot->floors = slot->marks = slot->sent = slot->rescanned = NO_FLOORS;
 	slot->ranked = InvalidOid;
 	slot->sweep_fresh = PG_INT64_MIN;
 	slot->sweep_due = DT_NOBEGIN;

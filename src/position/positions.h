@@ -19,8 +19,11 @@ typedef struct Slot
 	int64		next_move;
 	int64		no_move_before;
 	int64		next_sweep;
-	int64		last_rescan;
-	int64		rescan_cost;	/* of the last rescan */
+	int64		last_rescan;	/* when the last rescan has begun, */
+	int64		last_part;		/* and its last part */
+	int64		rescan_cost;	/* of this part */
+	Floors		rescanned;		/* below these it has found nothing; or NO_FLOORS: it is over */
+	uint64		rescan_ended;	/* transactions_ended() before it */
 	uint64		clean_at;		/* transactions_ended() when no message was below the floors, */
 	uint64		empty_at;		/* and when no message was available at all */
 	TimestampTz empty_until;	/* as long as that does not change */

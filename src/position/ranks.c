@@ -34,7 +34,7 @@ has_due(Horizon *h, Snapshot snapshot, TimestampTz now)
 	TimestampTz vt;
 
 	return h->next_rank > 0 ||
-		look_earliest_due(&h->table, snapshot, h->floors.due, now, &vt);
+		look_earliest_due(&h->table, snapshot, h->floors.due, now, NULL, &vt);
 }
 
 static int

@@ -61,6 +61,8 @@ visit(const PlaceRow *row, void *arg)
 	WaitedWalk *walk = arg;
 	TimestampTz since = walk->fresh ? row->enqueued_at : row->key;
 
+	if (!row->wanted)
+		return true;
 	walk->ended = since > walk->until;
 	if (walk->ended)
 		return false;

@@ -169,7 +169,7 @@ add_range(IdRange **end, Leaf *leaf, int64 next, int64 last)
 	(*end)->leaf = leaf;
 	(*end)->next = next;
 	(*end)->last = last;
-	(*end)->seen = (*end)->blind = (*end)->done = false;
+	(*end)->seen = (*end)->blind = (*end)->stopped = (*end)->done = false;
 	(*end)++;
 }
 

@@ -87,6 +87,7 @@ typedef struct IdRange
 	int64		last;
 	bool		seen;			/* there is a message with the id "next" */
 	bool		blind;			/* no look was possible, so that is an assumption */
+	bool		stopped;		/* a look with a limit has stopped there, so it is one as well */
 	bool		done;			/* there are no more */
 } IdRange;
 

@@ -10,7 +10,9 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relscan.h"
 #include "access/stratnum.h"
+#include "access/tableam.h"
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type_d.h"
@@ -207,7 +209,7 @@ index_for(const Place *place, bool fresh)
 
 /*
  * Scan the messages that the snapshot sees.  Fresh messages are found by msg_id, deferred
- * ones by vt; both are 64-bit numbers.
+ * ones by vt; both are 64-bit numbers.  The callback gets the others in the range as well.
  */
 void
 place_walk(Relation rel, const Place *place, Snapshot snapshot, bool fresh,
@@ -238,9 +240,9 @@ place_walk(Relation rel, const Place *place, Snapshot snapshot, bool fresh,
 		Datum		value = heap_getattr(row.tuple, key, desc, &isnull[2]);
 
 		CHECK_FOR_INTERRUPTS();
-		if (isnull[0] || isnull[1] || isnull[2] ||
-			(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) != fresh)
+		if (isnull[0] || isnull[1] || isnull[2])
 			continue;
+		row.wanted = (DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) == fresh;
 		row.key = DatumGetInt64(value);
 		row.enqueued_at = DatumGetTimestampTz(enqueued);
 		if (!visit(&row, arg))
@@ -264,6 +266,8 @@ count_row(const PlaceRow *row, void *arg)
 {
 	Walk	   *walk = arg;
 
+	if (!row->wanted)
+		return true;
 	if (walk->takeable && !slot_is_takeable(row->slot))
 		return true;
 	if (walk->found++ == 0)
@@ -283,6 +287,59 @@ walk_to_first(Relation rel, const Place *place, Snapshot snapshot, bool fresh, i
 	return walk.found > 0;
 }
 
+static bool
+is_of_kind(TupleTableSlot *slot, const Place *place, bool fresh)
+{
+	bool		isnull[2];
+	Datum		vt = slot_getattr(slot, place->vt_attno, &isnull[0]);
+	Datum		enqueued = slot_getattr(slot, place->enqueued_attno, &isnull[1]);
+
+	return !isnull[0] && !isnull[1] &&
+		(DatumGetTimestampTz(vt) == DatumGetTimestampTz(enqueued)) == fresh;
+}
+
+/*
+ * The same with a limit, for messages of all ranks.  It counts the entries of the index, and
+ * takes the keys from them: rows that the snapshot does not see cost as much as others.  The
+ * next look can only begin at another key, so it stops where the key changes.
+ */
+static bool
+walk_within(Relation rel, const Place *place, Snapshot snapshot, bool fresh, int64 from, int64 until,
+			PlaceLimit *limit, int64 *key)
+{
+	Relation	index = index_open(fresh ? place->id_index : place->vt_index, AccessShareLock);
+	IndexScanDesc scan = index_beginscan(rel, index, snapshot, NULL, 2, 0);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int64		left = limit->entries;
+	int64		last = from;
+	bool		found = false;
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber,
+				fresh ? F_INT8GE : F_TIMESTAMPTZ_GE, Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber,
+				fresh ? F_INT8LE : F_TIMESTAMPTZ_LE, Int64GetDatum(until));
+	scan->xs_want_itup = true;
+	index_rescan(scan, keys, lengthof(keys), NULL, 0);
+	limit->stopped = false;
+	while (!found && !limit->stopped && index_getnext_tid(scan, ForwardScanDirection) != NULL)
+	{
+		bool		isnull;
+		int64		entry = DatumGetInt64(index_getattr(scan->xs_itup, 1, scan->xs_itupdesc, &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		limit->stopped = left-- <= 0 && entry > last;
+		found = !limit->stopped && index_fetch_heap(scan, slot) && is_of_kind(slot, place, fresh);
+		last = entry;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	if (found || limit->stopped)
+		*key = last;
+	return found || limit->stopped;
+}
+
 /* How many of them a reader could take, up to "limit" */
 static int64
 count_takeable(Relation rel, const Place *place, Snapshot snapshot, bool fresh, int64 from, int64 until, int64 limit)
@@ -294,19 +351,23 @@ count_takeable(Relation rel, const Place *place, Snapshot snapshot, bool fresh, 
 	return walk.found;
 }
 
-/* The lowest fresh msg_id in from .. until that the snapshot sees */
+/* The lowest fresh msg_id in from .. until that the snapshot sees; the limit may be NULL */
 bool
 place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
-				   int64 from, int64 until, int64 *msg_id)
+				   int64 from, int64 until, PlaceLimit *limit, int64 *msg_id)
 {
+	if (limit != NULL)
+		return walk_within(rel, place, snapshot, true, from, until, limit, msg_id);
 	return walk_to_first(rel, place, snapshot, true, from, until, msg_id);
 }
 
 /* The earliest deferred vt in from .. until that the snapshot sees */
 bool
 place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,
-				   TimestampTz from, TimestampTz until, TimestampTz *vt)
+				   TimestampTz from, TimestampTz until, PlaceLimit *limit, TimestampTz *vt)
 {
+	if (limit != NULL)
+		return walk_within(rel, place, snapshot, false, from, until, limit, vt);
 	return walk_to_first(rel, place, snapshot, false, from, until, vt);
 }
 

@@ -66,14 +66,30 @@ typedef struct Description
 	Place		place;
 } Description;
 
-/* A message that a scan has come to; the scan goes on while the callback says so */
+/*
+ * A message that a scan has come to; the scan goes on while the callback says so.  The
+ * index by msg_id also has the messages of the other kind, any number of which can be
+ * in the way.
+ */
 typedef struct PlaceRow
 {
 	HeapTuple	tuple;
 	TupleTableSlot *slot;
+	bool		wanted;			/* fresh or deferred, as asked for */
 	int64		key;			/* msg_id, or vt */
 	TimestampTz enqueued_at;
 } PlaceRow;
+
+/*
+ * How far a look for the first message may go.  One that has passed so many entries of the
+ * index stops, and counts as if there were a message where it has stopped: it knows that
+ * there is none below.
+ */
+typedef struct PlaceLimit
+{
+	int64		entries;
+	bool		stopped;
+} PlaceLimit;
 
 typedef bool (*PlaceVisit) (const PlaceRow *row, void *arg);
 
@@ -84,9 +100,9 @@ extern bool place_describe(Relation rel, Place *place);
 extern bool place_has_ranks(const Place *place);
 extern bool place_remember(Relation rel, Description *description);
 extern bool place_lowest_fresh(Relation rel, const Place *place, Snapshot snapshot,
-							   int64 from, int64 until, int64 *msg_id);
+							   int64 from, int64 until, PlaceLimit *limit, int64 *msg_id);
 extern bool place_earliest_due(Relation rel, const Place *place, Snapshot snapshot,
-							   TimestampTz from, TimestampTz until, TimestampTz *vt);
+							   TimestampTz from, TimestampTz until, PlaceLimit *limit, TimestampTz *vt);
 extern int64 place_takeable_fresh(Relation rel, const Place *place, Snapshot snapshot,
 								  int64 from, int64 until, int64 limit);
 extern int64 place_takeable_due(Relation rel, const Place *place, Snapshot snapshot,

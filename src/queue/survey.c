@@ -169,7 +169,7 @@ is_out_of_time(Walker *walker)
 	if (--walker->until_clock > 0)
 		return false;
 	walker->until_clock = CLOCK_EVERY;
-	return ticks() - walker->began > s->budget && s->all_dead > s->all_live;
+	return ticks() - walker->began > s->budget && s->all_dead + s->in_the_way > s->all_live;
 }
 
 static bool
@@ -185,12 +185,17 @@ survey_row(const PlaceRow *row, void *arg)
 		return false;
 	}
 	s->reached = row->key;
-	if (is_dead(walker, row))
+	if (!row->wanted)
+	{
+		s->last_passed = row->key;
+		s->in_the_way += is_dead(walker, row);
+	}
+	else if (is_dead(walker, row))
 	{
 		bool		isnull;
 
 		s->all_dead++;
-		s->last_dead = row->key;
+		s->last_passed = row->key;
 		if (s->dead < SURVEY_MAX_DEAD)
 			note_dead(s, DatumGetInt64(heap_getattr(row->tuple, walker->place->id_attno,
 													RelationGetDescr(walker->rel), &isnull)));
@@ -218,7 +223,7 @@ survey(Relation rel, const Place *place, Snapshot snapshot, const SurveyRule *ru
 	Walker		walker = {rel, place, rule, s, fresh, ticks(), CLOCK_EVERY, false};
 
 	s->live = 0;
-	s->last_dead = PG_INT64_MIN;
+	s->last_passed = PG_INT64_MIN;
 	s->reached = PG_INT64_MIN;
 	s->stopped = false;
 	place_walk(rel, place, snapshot, fresh, from, until, survey_row, &walker);

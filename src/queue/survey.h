@@ -35,13 +35,14 @@ typedef struct Survey
 	/* What the last range had */
 	int64		live;
 	int64		first_live;		/* the key of the first of them, if there is one */
-	int64		last_dead;		/* the key of the last dead one, or PG_INT64_MIN */
+	int64		last_passed;	/* the key of the last one that is dead, or of the other kind; or PG_INT64_MIN */
 	int64		reached;		/* the last key that was looked at */
 	bool		stopped;		/* for lack of time, before the end of the range */
 
 	/* What all ranges had */
 	int64		all_live;
 	int64		all_dead;
+	int64		in_the_way;		/* dead ones of the other kind: they are not looked for */
 	int			dead;
 	int64		dead_ids[SURVEY_MAX_DEAD];	/* each once */
 } Survey;

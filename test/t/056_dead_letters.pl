@@ -172,4 +172,15 @@ is(one(qq{SELECT count(*), count(DISTINCT key), max(read_ct)
 		UNION ALL SELECT message, read_ct FROM pgmq.q_work) AS m}), "$SENT|$SENT|3",
 	'each is in one place, and none failed more than three times');
 
+# ---- after a restart nothing is known: the first read looks at a part of the dead messages, and the next ones go on ----
+
+sql(q{SELECT pgmq.create('many'); SELECT pgmq.set_policy('many', max_reads => 3, dead_letter_queue => 'letters');
+	INSERT INTO pgmq.q_many (vt, read_ct, message) SELECT now() - interval '1 hour' + g * interval '1 us', 3, '1'
+	  FROM generate_series(1, 60000) AS g;
+	SELECT pgmq.send('many', '"behind"')});
+$node->restart;
+cmp_ok((split /\n/, one(q{BEGIN; SELECT count(*) FROM pgmq.read('many', 600, 1);
+	SELECT pg_stat_get_xact_tuples_returned('pgmq.q_many_pkey'::regclass)}))[-1], '<', 30000, 'the first read is short');
+ok_until('reads find what is behind', sub { one(q{SELECT message FROM pgmq.read('many', 600, 1)}) eq '"behind"' });
+
 done_testing();
