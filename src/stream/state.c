@@ -147,7 +147,7 @@ positions_close(Positions *positions)
 
 /* ---- the mutex ---- */
 
-/* subscribe() sees to it that each subscription of a stream has another one */
+/* Each subscription of a stream has another one: subscribe() refuses a name that would not */
 uint32
 state_mutex_key(const char *subscription)
 {
