@@ -239,15 +239,21 @@ prepare(const QueueName *name, const PlanSpec *spec, const Leaf *leaf, PlanVaria
 }
 
 /*
- * A rule DO INSTEAD NOTHING leaves no statement.  The server does not know on which table such a plan depends, so it would
- * not notice that the rule is gone.
+ * A rule DO INSTEAD NOTHING or NOTIFY leaves no statement on a table.  The server does not know on which table such a plan
+ * depends, so it would not notice that the rule is gone.
  */
 static bool
 does_nothing(SPIPlanPtr plan)
 {
 	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	ListCell   *lc;
 
-	return source->query_list == NIL;
+	foreach(lc, source->query_list)
+	{
+		if (lfirst_node(Query, lc)->commandType != CMD_UTILITY)
+			return false;
+	}
+	return true;
 }
 
 /* The statement of one queue, prepared */

@@ -38,7 +38,8 @@
  *
  * L below what was found settled means that ids are drawn again: after TRUNCATE ... RESTART IDENTITY, or setval().  An
  * event above L means the same, or a restore that is not finished, or a subscriber of logical replication.  log.c looks
- * for such an event from time to time.  Consumers' positions are compared by their calls.
+ * for such an event from time to time.  Positions are compared by the calls
+ * of their consumers, and by publishers.
  */
 #include "pgmq.h"
 

@@ -97,8 +97,8 @@ typedef struct Positions
 
 extern void positions_open(const QueueName *name, const char *subscription, Positions *positions);
 extern void positions_close(Positions *positions);
-extern int64 positions_highest(const QueueName *name, int shards);
-extern char *state_next_subscription(const Positions *positions, Snapshot snapshot, const char *after);
+extern bool positions_highest(const QueueName *name, int shards, int64 *highest);
+extern char *state_next_subscription(const Positions *positions, Snapshot snapshot, const char *before);
 extern bool state_read(const Positions *positions, int shard, Snapshot snapshot, ShardState *state);
 extern bool state_read_latest(const Positions *positions, int shard, ShardState *state);
 extern void state_write(const Positions *positions, const ShardState *state);

@@ -284,10 +284,11 @@ log_count(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 
 /* ---- the sequence ---- */
 
 /*
- * The logs of which this session knows that no event and no position is above the last id, and since when.  Rows that
- * replication writes do not move the sequence, so it looks again from time to time; and at once if the last id is lower than
- * it was.  Positions count because ids up to them are taken for events that were received: after a restart there is no
- * listing, and TRUNCATE leaves no event, that would say how far the ids had come.
+ * The logs of which this session knows that no event is above the last id, and since when.  Rows that replication writes
+ * do not move the sequence, so it looks again from time to time; and at once if the last id is lower than it was.
+ *
+ * A publisher also compares the positions, once in a session and when the log has changed.  After a restart there is no listing,
+ * and if TRUNCATE has left no event, only they say how far the ids had come.  Other calls compare their own position.
  */
 #define CHECKED_LOGS 64
 #define CHECK_INTERVAL USECS_PER_SEC
@@ -298,6 +299,7 @@ static struct
 	uint64		changes;
 	int64		at;				/* by ticks() */
 	int64		last_id;
+	bool		positions;		/* they were compared, too */
 }			Checked[CHECKED_LOGS];
 
 /* Whether there is an event above the last id of the sequence, which moves meanwhile */
@@ -323,23 +325,34 @@ log_check_sequence(StreamLog *log)
 	int			i = (int) (relid % CHECKED_LOGS);
 	uint64		changes = changes_of_relation(relid);
 	FoundEvent	found;
-	int64		passed_id;
 	int64		last_id;
 
 	if (Checked[i].relid == relid && Checked[i].changes == changes && ticks() < Checked[i].at + CHECK_INTERVAL)
 		return;
-	passed_id = positions_highest(&log->name, log->shards);
 	last_id = end_last_id(log);
-	if (passed_id > last_id)
-		end_refuse_sequence(log, psprintf("Its last value is " INT64_FORMAT ", and a subscription has passed event " INT64_FORMAT ".",
-										  last_id, passed_id));
 	if (event_beyond(log, &found))
 		end_refuse_sequence(log, psprintf("Its last value is " INT64_FORMAT ", and there is an event " INT64_FORMAT ".",
 										  end_last_id(log), found.id));
+	Checked[i].positions = Checked[i].positions && Checked[i].relid == relid && Checked[i].changes == changes;
 	Checked[i].relid = relid;
 	Checked[i].changes = changes;
 	Checked[i].at = ticks();
 	Checked[i].last_id = last_id;
+}
+
+/* For a call that will publish; the log was checked */
+void
+log_check_positions(StreamLog *log)
+{
+	int			i = (int) (RelationGetRelid(log->rel) % CHECKED_LOGS);
+	int64		passed_id;
+
+	if (Checked[i].positions || !positions_highest(&log->name, log->shards, &passed_id))
+		return;
+	if (passed_id > end_last_id(log))
+		end_refuse_sequence(log, psprintf("Its last value is " INT64_FORMAT ", and a subscription has passed event " INT64_FORMAT ".",
+										  end_last_id(log), passed_id));
+	Checked[i].positions = true;
 }
 
 /* The log was checked, and now its last id is this one */
@@ -353,6 +366,7 @@ log_check_last_id(StreamLog *log, int64 last_id)
 	{
 		Checked[i].relid = InvalidOid;
 		log_check_sequence(log);
+		log_check_positions(log);
 	}
 	else if (Checked[i].relid == relid)
 		Checked[i].last_id = last_id;

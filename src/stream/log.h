@@ -36,6 +36,7 @@ extern void log_open(const QueueName *name, StreamLog *log);
 extern int64 log_open_to_end(const QueueName *name, StreamLog *log, int64 *last_id);
 extern void log_parts(StreamLog *log);
 extern void log_check_sequence(StreamLog *log);
+extern void log_check_positions(StreamLog *log);
 extern void log_check_last_id(StreamLog *log, int64 last_id);
 extern void log_close(StreamLog *log);
 extern bool log_next(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 until, FoundEvent *found);

@@ -53,7 +53,7 @@ add_behind(Behind **behind, int *count, const char *subscription, int shard, int
 }
 
 /*
- * The subscriptions and shards that have an event in from .. until before them, by name and shard.  What is left of a
+ * The subscriptions and shards that have an event in from .. until before them.  What is left of a
  * subscription whose row was deleted by hand does not count.
  */
 Behind *

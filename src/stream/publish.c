@@ -60,6 +60,7 @@ open_to_publish(const QueueName *name, StreamLog *log)
 	log_open(name, log);
 	log_parts(log);
 	log_check_sequence(log);
+	log_check_positions(log);
 }
 
 /* Ids from first to last have a part of their own.  It cannot go as long as the log is locked. */

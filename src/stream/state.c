@@ -269,9 +269,12 @@ state_read(const Positions *positions, int shard, Snapshot snapshot, ShardState 
 	return HeapTupleIsValid(tuple);
 }
 
-/* The next subscription after one that has states, in the order of their names; NULL: there is none; palloc'd */
+/*
+ * The next subscription before one that has states, downwards by their names; NULL: there is none; palloc'd.  Backwards,
+ * because then the newest state of the last shard is met first, and what was deleted is behind it (2).
+ */
 char *
-state_next_subscription(const Positions *positions, Snapshot snapshot, const char *after)
+state_next_subscription(const Positions *positions, Snapshot snapshot, const char *before)
 {
 	Relation	index = index_open(positions->index, AccessShareLock);
 	ScanKeyData key;
@@ -279,10 +282,11 @@ state_next_subscription(const Positions *positions, Snapshot snapshot, const cha
 	HeapTuple	tuple;
 	char	   *next = NULL;
 
-	ScanKeyEntryInitialize(&key, 0, STATE_SUBSCRIPTION + 1, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXT_GT, CStringGetTextDatum(after ? after : ""));
-	scan = systable_beginscan_ordered(positions->rel, index, snapshot, 1, &key);
-	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+	if (before != NULL)
+		ScanKeyEntryInitialize(&key, 0, STATE_SUBSCRIPTION + 1, BTLessStrategyNumber, InvalidOid, C_COLLATION_OID,
+							   F_TEXT_LT, CStringGetTextDatum(before));
+	scan = systable_beginscan_ordered(positions->rel, index, snapshot, before ? 1 : 0, &key);
+	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 	if (HeapTupleIsValid(tuple))
 	{
 		bool		isnull;
@@ -324,26 +328,56 @@ highest_of_all(Positions *positions, int shards)
 	return highest;
 }
 
+/* Lock the table and its indexes for a look, without waiting; false if that is not possible */
+static bool
+try_lock(Oid relid, List **locked)
+{
+	Relation	rel;
+	ListCell   *lc;
+	bool		all = true;
+
+	*locked = NIL;
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	*locked = list_make1_oid(relid);
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return false;
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		all = all && ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock);
+		if (all)
+			*locked = lappend_oid(*locked, lfirst_oid(lc));
+	}
+	relation_close(rel, NoLock);
+	return all;
+}
+
 /*
- * The highest id that a state of any subscription speaks of.  This is for publishers, which do not depend on the table: 0 if it
- * is not as it was made, or locked.
+ * The highest id that a state of any subscription speaks of.  This is for publishers, which do not depend on the table and do
+ * not wait for it: false if it is locked, or not as it was made.
  */
-int64
-positions_highest(const QueueName *name, int shards)
+bool
+positions_highest(const QueueName *name, int shards, int64 *highest)
 {
 	Positions	positions = {.name = *name};
 	Oid			relid = queue_relid(name, POSITIONS_TABLE);
-	int64		highest = 0;
+	bool		known = false;
+	List	   *locked;
+	ListCell   *lc;
 
-	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
-		return 0;
-	positions.rel = try_relation_open(relid, NoLock);
-	if (positions.rel != NULL && is_as_made(&positions))
-		highest = highest_of_all(&positions, shards);
-	if (positions.rel != NULL)
+	if (try_lock(relid, &locked))
+	{
+		positions.rel = relation_open(relid, NoLock);
+		known = is_as_made(&positions);
+		if (known)
+			*highest = highest_of_all(&positions, shards);
 		relation_close(positions.rel, NoLock);
-	UnlockRelationOid(relid, AccessShareLock);
-	return highest;
+	}
+	foreach(lc, locked)
+		UnlockRelationOid(lfirst_oid(lc), AccessShareLock);
+	list_free(locked);
+	return known;
 }
 
 /* The same by a new snapshot: for a caller that has the mutex (3) */

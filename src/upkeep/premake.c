@@ -200,8 +200,8 @@ premake_step(Upkeep *upkeep)
 
 /*
  * Keys that a partition can be made for.  Only plain SQL writes others.  A
- * partition for them would have no name or no bounds, or, for events with ids that were not drawn
- * by now, no use; so their rows stay where they are.
+ * partition for them would have no name or no bounds; or no use, for events
+ * with ids far above those that were drawn.  So their rows stay where they are.
  */
 static const char *
 ordinary_keys(const Upkeep *upkeep)

@@ -148,17 +148,26 @@ streamparts_begin(Upkeep *upkeep)
 	return true;
 }
 
-/* The last id that was drawn by now */
+/* The last id that a part may be needed for by now: of the parts ahead, and the next one that is missing */
 int64
 streamparts_last_id(const Upkeep *upkeep)
 {
-	StreamLog	log;
-	int64		last_id;
+	int64		key = upkeep->last_id + 1;
+	int64		lower;
+	int64		upper;
+	int			ahead;
 
-	log_open(upkeep->name, &log);
-	last_id = end_last_id(&log);
-	log_close(&log);
-	return last_id;
+	for (ahead = 0; ahead <= PARTS_AHEAD; ahead++)
+	{
+		const Partition *part = partset_find(upkeep->set, key);
+
+		if (part == NULL)
+			return partset_room(upkeep->set, &upkeep->step, key, &lower, &upper) ? upper - 1 : key;
+		if (part->upper == PG_INT64_MAX)
+			return PG_INT64_MAX;
+		key = part->upper;
+	}
+	return key - 1;
 }
 
 /* ---- steps ---- */

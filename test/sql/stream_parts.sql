@@ -271,6 +271,11 @@ INSERT INTO pgmq.s_far (event_id, shard, message) OVERRIDING SYSTEM VALUE SELECT
 CALL pgmq.maintain();
 SELECT count(*) < 8 AS few_parts FROM pg_partition_tree('pgmq.s_far') WHERE isleaf;
 SELECT pgmq.publish('far', '2');
+-- but one in the next part does not keep that from being made
+INSERT INTO pgmq.s_far (event_id, shard, message) OVERRIDING SYSTEM VALUE VALUES (400000, 7, '1');
+SELECT setval('pgmq.s_far_event_id_seq', 140000);
+CALL pgmq.maintain();
+SELECT tableoid::regclass FROM pgmq.s_far WHERE event_id = 400000;
 SELECT pgmq.drop_stream('far');
 
 -- A sequence that was set back, or that does not rise

@@ -150,6 +150,9 @@ DROP TRIGGER suppress ON pgmq.s_orders;
 CREATE RULE nothing AS ON INSERT TO pgmq.s_orders DO INSTEAD NOTHING;
 SELECT pgmq.publish('orders', '1') IS NULL, count(*) FROM pgmq.publish_batch('orders', '{1,2}');
 DROP RULE nothing ON pgmq.s_orders;
+CREATE RULE nothing AS ON INSERT TO pgmq.s_orders DO INSTEAD NOTIFY nothing;
+SELECT pgmq.publish('orders', '1') IS NULL;
+DROP RULE nothing ON pgmq.s_orders;
 SELECT count(*) AS before FROM pgmq.s_orders \gset
 SELECT pgmq.publish('orders', '1') IS NOT NULL, count(*) FROM pgmq.publish_batch('orders', '{1,2}');
 SELECT count(*) - :before AS stored FROM pgmq.s_orders;
