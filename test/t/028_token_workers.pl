@@ -84,7 +84,7 @@ sub stop
 
 	$worker->{run}->signal('TERM');
 	ok_until("$name: it stops", sub { $worker->{run}->pump_nb if $worker->{run}->pumpable; return !$worker->{run}->pumpable });
-	ok($worker->{run}->finish, "$name: it ends well") or diag($worker->{err});
+	ok($worker->{run}->finish, "$name: it ends well") or diag('exit codes ' . join(' ', $worker->{run}->full_results) . "; $worker->{err}");
 	is($worker->{err}, '', "$name: no complaints");
 }
 
