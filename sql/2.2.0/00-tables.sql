@@ -8,7 +8,7 @@
 
 -- The streams of the database.  identity gives a stream one row, in whatever spelling.
 CREATE TABLE pgmq.stream (
-    stream_name pg_catalog.text NOT NULL,
+    stream_name pg_catalog.text NOT NULL CONSTRAINT stream_stream_name_key UNIQUE,
     identity pg_catalog.text NOT NULL GENERATED ALWAYS AS (pg_catalog.lower(stream_name)) STORED
         CONSTRAINT stream_pkey PRIMARY KEY,
     shards integer NOT NULL,
@@ -28,9 +28,14 @@ CREATE TABLE pgmq.subscription (
         CONSTRAINT subscription_pkey PRIMARY KEY,
     role pg_catalog.name NOT NULL,
     created_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
-    dropped_events bigint NOT NULL DEFAULT 0
+    dropped_events bigint NOT NULL DEFAULT 0,
+    CONSTRAINT subscription_stream_name_subscription_key UNIQUE (stream_name, subscription)
 );
 COMMENT ON TABLE pgmq.subscription IS 'The subscriptions of streams; subscribe and unsubscribe write it';
+
+-- From PostgreSQL 18 on, rows whose replica identity has a generated column cannot be deleted once they are published
+ALTER TABLE pgmq.stream REPLICA IDENTITY USING INDEX stream_stream_name_key;
+ALTER TABLE pgmq.subscription REPLICA IDENTITY USING INDEX subscription_stream_name_subscription_key;
 
 -- Sessions keep what they have read of these tables.  The C function makes all of them forget what they keep of the
 -- table that it fires on.
