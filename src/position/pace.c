@@ -441,8 +441,8 @@ is_over(const Floors *rescanned)
 /*
  * The time of the last rescan is kept, not that of the next: each session's own
  * setting decides how long it accepts that.  0 means every time, at any cost.
- * The parts of a rescan take the same share of the time as a whole one would, so it is
- * over when that would have been due.
+ * The parts of a rescan take the same share of the time as a whole one would.  So it is
+ * over when the next whole one would be due.
  */
 static bool
 rescan_is_due(const Horizon *h, const Slot *slot, int64 now)
