@@ -295,10 +295,10 @@ log_count(const StreamLog *log, Snapshot snapshot, int shard, int64 from, int64 
 
 static struct
 {
-	Oid			relid;
 	uint64		changes;
 	int64		at;				/* by ticks() */
 	int64		last_id;
+	Oid			relid;
 	bool		positions;		/* they were compared, too */
 }			Checked[CHECKED_LOGS];
 

@@ -78,11 +78,11 @@ sub orders { return sql(q{SELECT coalesce(string_agg(concat_ws(' ', message->>'i
 sub touches { return sql(qq{SELECT coalesce(string_agg($_[0], ' '), '') FROM pg_stat_activity WHERE query ~ '^SELECT pgmq.touch_batch'}) }
 sub lease_of { return sql(qq{SELECT vt FROM pgmq.q_orders WHERE message->>'item' = '$_[0]' AND read_ct = 1}) }
 
-sub stop
+# It has got its signal.  A second one would end an interpreter that is about to exit and has given its handlers back.
+sub has_stopped
 {
 	my ($worker, $name) = @_;
 
-	$worker->{run}->signal('TERM');
 	ok_until("$name: it stops", sub { $worker->{run}->pump_nb if $worker->{run}->pumpable; return !$worker->{run}->pumpable });
 	ok($worker->{run}->finish, "$name: it ends well") or diag('exit codes ' . join(' ', $worker->{run}->full_results) . "; $worker->{err}");
 	is($worker->{err}, '', "$name: no complaints");
@@ -148,7 +148,7 @@ foreach my $kind ([ 'psycopg', 'python', '/usr/bin/python3', "'item'" ], [ 'node
 	ok_until("$name: it has all", sub { orders() eq 'last 1 hidden, left 1 hidden, over 1 hidden' });
 	$worker->{run}->signal('TERM');
 	sql('INSERT INTO pace VALUES (3)');
-	stop($worker, $name);
+	has_stopped($worker, $name);
 	is(sales(), 'last', "$name: the last one is done");
 	is(orders(), 'left 1, over 1', "$name: the others are free at once");
 }
