@@ -52,7 +52,7 @@ typedef struct EventSpan
 	int64		last_id;
 } EventSpan;
 
-extern int64 streamparts_last_id(const Upkeep *upkeep);
+extern int64 streamparts_reach(const Upkeep *upkeep);
 extern bool streamparts_begin(Upkeep *upkeep);
 extern bool streamparts_span(const StreamLog *log, int64 from, int64 until, EventSpan *span);
 extern TimestampTz streamparts_ago(TimestampTz time, const Interval *span);

@@ -210,7 +210,7 @@ ordinary_keys(const Upkeep *upkeep)
 
 	if (upkeep->prefix == STREAM_TABLE)
 		return psprintf("%s OPERATOR(pg_catalog.>=) 0 AND %s OPERATOR(pg_catalog.<=) " INT64_FORMAT,
-						column, column, streamparts_last_id(upkeep));
+						column, column, streamparts_reach(upkeep));
 	if (!upkeep->set->by_time)
 		return psprintf("%s OPERATOR(pg_catalog.>=) 0", column);
 	return psprintf("%s OPERATOR(pg_catalog.>=) '0001-01-01 00:00:00+00'::timestamp with time zone"

@@ -150,7 +150,7 @@ streamparts_begin(Upkeep *upkeep)
 
 /* The last id that a part may be needed for by now: of the parts ahead, and the next one that is missing */
 int64
-streamparts_last_id(const Upkeep *upkeep)
+streamparts_reach(const Upkeep *upkeep)
 {
 	int64		key = upkeep->last_id + 1;
 	int64		lower;
