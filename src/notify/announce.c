@@ -156,13 +156,17 @@ key_of(const Channel *channel)
 	return slots_hash(channel, sizeof(*channel), MyDatabaseId);
 }
 
+/*
+ * Whether another channel may have the slot.  If its interval is not over, its next sender takes the turn early.
+ * Otherwise channels that are not in use any more, as those of a dropped database, would keep their slots for as long as
+ * their interval says, and new channels would notify at each commit.
+ */
 static bool
-is_at_rest(const void *arg, int64 now)
+may_go(const void *arg, int64 now)
 {
 	const ChannelSlot *slot = arg;
 
-	return slot->committing == 0 && !slot->unannounced && !slot->announcing &&
-		(slot->last == 0 || now - slot->last >= slot->interval);
+	return slot->committing == 0 && !slot->unannounced && !slot->announcing;
 }
 
 /* A hash is not enough: the listeners of another channel would not be told. */
@@ -180,12 +184,12 @@ find_slot(SlotBucket *bucket, const SlotKey *key, const Channel *channel)
 	return if_of_channel(slots_find(&Slots, bucket, key), channel);
 }
 
-/* The same; if there is none, one that is at rest is taken over.  NULL if there is no such slot. */
+/* The same; if there is none, one that may go is taken over.  NULL if there is no such slot. */
 static ChannelSlot *
 use_slot(SlotBucket *bucket, const SlotKey *key, const Channel *channel, int64 now)
 {
 	bool		made;
-	ChannelSlot *slot = slots_use(&Slots, bucket, key, is_at_rest, now, &made);
+	ChannelSlot *slot = slots_use(&Slots, bucket, key, may_go, now, &made);
 
 	if (slot != NULL && made)
 	{

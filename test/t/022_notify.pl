@@ -325,6 +325,23 @@ PYTHON
 	$l->{session}->quit;
 }
 
+###################################################### more channels than slots
+
+{
+	# Without preloading PostgreSQL 15 has room for 32.  Queues that nobody sends to any more must not keep it from others.
+	sql(qq{SET client_min_messages = error;
+		SELECT count(*) FROM (SELECT pgmq.create('many' || i), pgmq.enable_notify_insert('many' || i, $HOUR)
+			FROM generate_series(1, 64) i OFFSET 0) made});
+	sql("SELECT pgmq.send('many' || i, '1') FROM generate_series(1, 64) i");
+	my $channel = queue('after_many', $HOUR);
+	my $l = listener('postgres', $channel);
+	sql("SELECT pgmq.send('after_many', '1')") for 1 .. 3;
+	is(count_now($l, $channel), 1, 'after many others, a queue has its throttle');
+	sql("SELECT pgmq.update_notify_insert('after_many', 0)");
+	wait_for($l, $channel, 2, 'and an announcer');
+	$l->{session}->quit;
+}
+
 ###################################################### databases come and go
 
 {
