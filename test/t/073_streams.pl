@@ -169,7 +169,7 @@ publish(20, 4, 13);
 consumed('after that');
 
 # A replay beside consumers
-$replay =~ s/'search'/'billing'/ && $replay =~ s/revenue/invoices/ or die 'no replay';
+$replay =~ s/'reports'/'billing'/ && $replay =~ s/revenue/invoices/ or die 'no replay';
 publish(100, 5, 13);
 sql($replay) foreach 1 .. 3;
 consumed('replayed');
