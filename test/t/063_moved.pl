@@ -84,6 +84,16 @@ foreach my $version (qw(1.4.4 1.9.0 1.10.1 1.13.1))
 	is(contents("new $version", @queues), $before, "from $version: nothing was changed");
 }
 
+# Into a queue that has higher ids: its next ids stay higher.  In one that has lower ids, they continue after those that have come
+$node->safe_psql('postgres', 'CREATE DATABASE used');
+$node->safe_psql('used', q{CREATE EXTENSION pg_partman; CREATE EXTENSION pgmq; SELECT pgmq.create_partitioned('part', '10000', '100000'), pgmq.create_partitioned('timed', '1 day', '7 days');
+	SELECT pgmq.create('orders'), pgmq.create('unlogged'); SELECT setval('pgmq.q_orders_msg_id_seq', 1000);
+	SELECT pgmq.send('orders', '1'), pgmq.send('unlogged', '1'); SELECT pgmq.delete('unlogged', 1)});
+is(move('old 1.13.1', 'used'), '', 'into queues that were used: the messages are moved');
+is($node->safe_psql('used', q{SELECT pgmq.rescan('orders'); SELECT string_agg(msg_id::text, ',' ORDER BY msg_id) FROM pgmq.read('orders', 0, 9);
+	SELECT pgmq.send('orders', '2'), pgmq.send('unlogged', '2'), pgmq.send('mixed', '2')}), "\n4,5,6,1001\n1002|8|8",
+	'and no id is given out twice');
+
 # What the page says before an update
 foreach my $version (qw(1.4.4 1.9.0 1.13.1))
 {
