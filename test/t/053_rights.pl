@@ -187,6 +187,7 @@ sub other_grants
 	my @grants;
 
 	return grants($cell) if $cell eq 'the subscription';
+	$cell =~ s/the schema that gets the functions/`SCHEMA public`/;
 	foreach my $part (split(/; /, $cell))
 	{
 		my ($privileges, $object) = $part =~ /^([A-Z, ]+) on `([^`]+)`$/ or die "cannot read \"$part\"";
