@@ -6,7 +6,7 @@
  * folder is for and what it promises to the others.  A file includes the headers of its own
  * folder and of those above it in this list:
  *
- *		base queue position wait notify policy message group topic admin upkeep
+ *		base queue position wait notify policy message group stream topic admin upkeep
  *
  * Only pgmq.c and xact.c may include all of them.  test/includes.py checks it.
  */

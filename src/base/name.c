@@ -68,7 +68,7 @@ lower_name(const char *name, int len)
 
 /*
  * The identity of a queue.  A name of any length is accepted, because only
- * create() limits it.  A name that is too long for a table becomes an identity
+ * create() and create_stream() limit it.  A name that is too long for a table becomes an identity
  * that no table can have: cut between characters and filled up to the last
  * byte, so that there is no room for the prefix.
  */
@@ -130,7 +130,7 @@ check_length(const char *name, int len)
 }
 
 /*
- * The additional rule for a name that create() gets.  Both spellings become
+ * The additional rule for the name of a new queue or stream.  Both spellings become
  * part of identifiers, and lower() may lengthen a name.
  */
 void

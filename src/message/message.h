@@ -2,8 +2,8 @@
  * message.h
  *	  Messages are sent, handed out, and deleted or archived.
  *
- * A message is handed out once in its visibility timeout, and never lost.  No row is locked that
- * is not handed out.  A call that fails leaves nothing behind.
+ * A message is handed out once in its visibility timeout, and never lost.  No row stays locked that
+ * is not handed out, unless it was changed while the lock was taken.  A call that fails leaves nothing behind.
  *
  * send_*()			What a call sends, checked once, to one queue or to many.
  * route_by_id()	A statement on messages by id, to the partitions that these are in.
