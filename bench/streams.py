@@ -5,6 +5,7 @@ To add a case, add a function, and a line to CASES.
 import argparse
 import multiprocessing
 import os
+import re
 import statistics
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from common import BODY, backend_cpu
 LOG = "pgmq.s_bench"
 PART = 2 ** 17                  # how many ids the first parts of a log have
 RECEIVE = "SELECT * FROM pgmq.receive('bench', %s, 600, %s)"
+SLICE = 2                       # seconds of pgbench, for one arm
 ADVANCE = "SELECT pgmq.advance('bench', %s, %s, %s, %s)"
 
 
@@ -69,6 +71,15 @@ def ratio_line(name, costs, arm, base):
         median([a.wal for a, _ in pairs]), median([b.wal for _, b in pairs]))
 
 
+def throughput_line(name, pairs, base):
+    """The same for pairs of calls per second"""
+    return "| %s | %s | %.0f | %.0f | %.2f | %.2f to %.2f |" % (
+        name, base, median([a for a, _ in pairs]), median([b for _, b in pairs]),
+        median([a / b for a, b in pairs]), min(a / b for a, b in pairs), max(a / b for a, b in pairs))
+
+
+THROUGHPUT = ("| | beside | calls per second | of the other | ratio | least and most |",
+              "|---|---|--:|--:|--:|--:|")
 RATIOS = ("| | beside | CPU us | CPU us of the other | calls per CPU | calls per second | WAL bytes | WAL bytes of the other |",
           "|---|---|--:|--:|--:|--:|--:|--:|")
 
@@ -98,6 +109,19 @@ def rounds_of(arms, rounds, calls, prepare):
             if number:
                 costs[name].append(cost)
     return costs
+
+
+def calls_per_second(args, query, synchronous):
+    """Of one client that does nothing else.  "%s" stands for the body."""
+    path = os.path.join(args.scratch, "call.sql")
+    with open(path, "w", encoding="ascii") as script:
+        script.write(query.replace("%s", ":body") + ";\n")
+    done = subprocess.run(["pgbench", "-n", "-M", "prepared", "-T", str(SLICE), "-f", path, "-D", "body=" + BODY],
+                          env=dict(os.environ, PGOPTIONS="-c synchronous_commit=" + synchronous),
+                          capture_output=True, text=True, check=True)
+    found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)
+    assert found, done.stdout + done.stderr
+    return float(found.group(1))
 
 
 def statement(conn, query, args=()):
@@ -179,6 +203,24 @@ def publish(args):
         say(ratio_line(name + WAITING * (synchronous == "on"), rounds_of(arms, args.rounds, calls, prepare), "streams", base))
         for conn in conns:
             conn.close()
+
+
+def throughput(args):
+    """The same by pgbench: slices of one kind of call, in turn"""
+    setup = connect()
+    for name, synchronous, _, ours, base, theirs in PUBLISH:
+        if base == "PgQ" and not args.pgqd:
+            continue
+        pairs = []
+        for number in range(args.rounds + 1):
+            make_stream(setup)
+            if args.pgqd:
+                make_peer(setup)
+            pair = [calls_per_second(args, query, synchronous) for query in (ours, theirs)[::1 if number % 2 else -1]]
+            if number:
+                pairs.append(pair[::1 if number % 2 else -1])
+        say(throughput_line(name + WAITING * (synchronous == "on"), pairs, base))
+    setup.close()
 
 
 def subscriptions(args):
@@ -547,6 +589,7 @@ def space(args):
 
 
 CASES = {
+    "throughput": throughput,
     "publish": publish,
     "subscriptions": subscriptions,
     "consume": consume,
@@ -576,9 +619,12 @@ def main():
         conn.execute("CREATE EXTENSION pgq")
     conn.close()
     only = args.only.split(",") if args.only else list(CASES)
-    if set(only) & {"publish", "subscriptions", "consume"}:
-        say(*RATIOS)
+    heads = {"throughput": THROUGHPUT, "publish": RATIOS, "subscriptions": RATIOS, "consume": RATIOS}
+    shown = None
     for name in only:
+        if heads.get(name, shown) is not shown:
+            shown = heads[name]
+            say(*shown)
         CASES[name](args)
 
 
