@@ -173,7 +173,7 @@ array_of(Oid type, int width, int count)
 	return array;
 }
 
-/* The shards of events with these keys */
+/* The shards of events with these keys.  An array that is too short has no more of them, as in the statement. */
 static Datum
 shards_of(NullableDatum array_of_keys, const int64 *ids, int count, int shards)
 {
@@ -181,13 +181,13 @@ shards_of(NullableDatum array_of_keys, const int64 *ids, int count, int shards)
 	int32	   *values = (int32 *) ARR_DATA_PTR(array);
 	Datum	   *keys = NULL;
 	bool	   *nulls = NULL;
-	int			nkeys;
+	int			nkeys = 0;
 	int			i;
 
 	if (!array_of_keys.isnull)
 		deconstruct_array(DatumGetArrayTypeP(array_of_keys.value), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &nkeys);
 	for (i = 0; i < count; i++)
-		values[i] = keys == NULL || nulls[i] ? shard_of_id(ids[i], shards) :
+		values[i] = i >= nkeys || nulls[i] ? shard_of_id(ids[i], shards) :
 			shard_of_key(DatumGetTextPP(keys[i]), shards);
 	return PointerGetDatum(array);
 }

@@ -158,15 +158,22 @@ topic_publish_one(const QueueName *name, const Outgoing *out)
 	(void) stream_publish_one(name, event, &id);
 }
 
-/* Events of messages; their ids, in the order of these */
+static int
+elements_of(Datum array, bool isnull)
+{
+	return isnull ? 0 : ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(array)), ARR_DIMS(DatumGetArrayTypeP(array)));
+}
+
+/*
+ * Events of messages; their ids, in the order of these.  The arrays have the same length in their first dimension, but
+ * can have different numbers of elements.  As in a queue, what is missing is NULL.
+ */
 int64 *
 topic_publish_many(const QueueName *name, const Outgoing *out, uint64 *count)
 {
 	NullableDatum events[3] = {{out->values[0], out->nulls[0]}, keys_of(out->values[1], out->nulls[1]),
 	{out->values[1], out->nulls[1]}};
-	ArrayType  *messages = DatumGetArrayTypeP(out->values[0]);
-
-	int			number = ArrayGetNItems(ARR_NDIM(messages), ARR_DIMS(messages));
+	int			number = Max(elements_of(out->values[0], out->nulls[0]), elements_of(out->values[1], out->nulls[1]));
 
 	*count = (uint64) number;
 	return stream_publish_many(name, events, number);

@@ -87,6 +87,17 @@ INSERT INTO pgmq.topic_stream_bindings VALUES ('x', 'never');
 SELECT pgmq.send_topic('x', '1');
 SELECT pgmq.unbind_topic_stream('x', 'never');
 
+-- arrays of the same length, with different numbers of elements: a stream gets the same as a queue
+SELECT pgmq.create('both'), pgmq.create_stream('sharded', 3);
+SELECT pgmq.bind_topic('both', 'both'), pgmq.bind_topic_stream('both', 'sharded');
+SELECT queue_name, count(*) FROM pgmq.send_batch_topic('both', array_fill('1'::jsonb, '{3,2}'),
+	ARRAY['{"x-pgmq-group": "a"}', '{"x-pgmq-group": 5}', '{"x-pgmq-group": null}']::jsonb[]) GROUP BY 1 ORDER BY 1;
+SELECT queue_name, count(*) FROM pgmq.send_batch_topic('both', ARRAY['1', '2']::jsonb[],
+	array_fill('{"x-pgmq-group": "a"}'::jsonb, '{2,2}')) GROUP BY 1 ORDER BY 1;
+SELECT event_id, shard, key, message, headers FROM pgmq.s_sharded ORDER BY event_id;
+SELECT message, headers FROM pgmq.q_both EXCEPT ALL SELECT message, headers FROM pgmq.s_sharded;
+SELECT pgmq.drop_stream('sharded'), pgmq.drop_queue('both');
+
 SELECT pgmq.drop_stream('events'), pgmq.drop_stream('other'), pgmq.drop_queue('q');
 SELECT * FROM pgmq.topic_stream_bindings;
 DROP OWNED BY regress_topic_sender, regress_topic_binder;
