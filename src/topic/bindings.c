@@ -79,7 +79,7 @@ typedef struct Bindings
 	SubTransactionId subtransaction;	/* and, if set, in this part of it */
 } Bindings;
 
-/* The kept bindings, or NULL; the tables they were read from; whether these have changed since */
+/* The kept bindings, or NULL; the tables they were read from (of streams: or none); whether these have changed since */
 static Bindings *Kept = NULL;
 static Oid	KeptTable = InvalidOid;
 static Oid	KeptStreams = InvalidOid;
@@ -130,6 +130,9 @@ kept_is_good(void)
 {
 	AcceptInvalidationMessages();
 	if (Kept == NULL || Stale)
+		return false;
+	/* No invalidation tells of a table that an update of the extension has created */
+	if (!OidIsValid(KeptStreams) && OidIsValid(relcheck_own_relid(OWN_STREAM_BINDINGS)))
 		return false;
 	if (Kept->transaction == InvalidLocalTransactionId)
 	{

@@ -186,10 +186,12 @@ foreach my $version (qw(1.4.4 1.9.0 1.13.1))
 
 # Senders and readers go on while the extension is updated, and while their queues get policies.  They note what they have
 # sent and what they have finished: each message is in one place.  From 2.0.0 on that is so for queues of all kinds: those
-# of the old extension as an update to 2.0.0 leaves them, and those that 2.0.0 makes.
+# of the old extension as an update to 2.0.0 leaves them, and those that 2.0.0 makes.  In 2.1.0 they have their policies
+# before the update, and after it topics also go to a stream.
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $partman = -e `pg_config --sharedir` =~ s/\n//r . '/extension/pg_partman.control';
-my %queues = ('1.11.1' => [ 'mixed' ], '2.0.0' => [ qw(orders mixed unlogged part timed aged groups), $partman ? qw(ids times) : () ]);
+my %queues = ('1.11.1' => [ 'mixed' ], '2.0.0' => [ qw(orders mixed unlogged part timed aged groups), $partman ? qw(ids times) : () ],
+	'2.1.0' => [ qw(orders mixed part aged groups) ]);
 my %policies = (
 	orders => q{max_reads => 2, dead_letter_queue => 'dead', retry_delay => '0.1 s'},
 	mixed => q{priority => true, priority_max_wait => '1 s'},
@@ -205,12 +207,29 @@ foreach my $from (sort keys %queues)
 {
 	(my $db = "load_$from") =~ tr/./_/;
 	my @names = @{ $queues{$from} };
+	my $is_ours = at_least($from, '2.0.0');
 
-	old_database($db, $from eq '2.0.0' ? '1.13.1' : $from);
+	old_database($db, $is_ours ? '1.13.1' : $from);
 	$node->safe_psql($db, "SET client_min_messages = warning; ALTER EXTENSION pgmq UPDATE TO '2.0.0'; SELECT pgmq.create('groups'); SELECT pgmq.create_fifo_index('groups');
-		SELECT pgmq.enable_notify_insert('groups', 0), pgmq.bind_topic('logs.#', 'groups')") if $from eq '2.0.0';
+		SELECT pgmq.enable_notify_insert('groups', 0), pgmq.bind_topic('logs.#', 'groups')") if $is_ours;
 	$node->safe_psql($db, q{CREATE EXTENSION pg_partman; SELECT pgmq.create_partitioned('ids', '100', '100'), pgmq.create_partitioned('times', '1 day', '7 days');
 		SELECT pgmq.create_fifo_index('ids')}) if $from eq '2.0.0' && $partman;
+	my $set_policies = sub {
+		my ($between) = @_;
+
+		$node->safe_psql($db, q{SELECT pgmq.create('dead')});
+		foreach my $queue (@names)
+		{
+			$node->safe_psql($db, "SELECT pgmq.set_policy('$queue', $policies{$queue})");
+			$between->();
+		}
+	};
+	my $has_policies = at_least($from, '2.1.0');
+	if ($has_policies)
+	{
+		$node->safe_psql($db, "ALTER EXTENSION pgmq UPDATE TO '$from'");
+		$set_policies->(sub { });
+	}
 	my $there = join(' UNION ALL ', map { my $q = $_; map { "SELECT '$q', msg_id FROM pgmq.${_}_$q" } qw(q a) } @names);
 	$node->safe_psql($db, qq{CREATE TABLE stop AS SELECT false AS stop; CREATE TABLE gone (queue text, msg_id bigint, PRIMARY KEY (queue, msg_id));
 		CREATE TABLE sent (LIKE gone INCLUDING ALL); INSERT INTO sent $there});
@@ -248,25 +267,23 @@ SELECT queue_length $some, pgmq.metrics(q);
 	$node->safe_psql($db, "SET client_min_messages = warning; SET lock_timeout = '60s'; ALTER EXTENSION pgmq UPDATE");
 	is($node->safe_psql($db, "SELECT extversion FROM pg_extension WHERE extname = 'pgmq'"), $NEW_VERSION, "from $from: there was an update");
 	$go_on->();
-	$node->safe_psql($db, q{SELECT pgmq.create('dead')});
-	foreach my $queue (@names)
-	{
-		$node->safe_psql($db, "SELECT pgmq.set_policy('$queue', $policies{$queue})");
-		$go_on->();
-	}
+	$set_policies->($go_on) unless $has_policies;
+	$node->safe_psql($db, "SELECT pgmq.create_stream('news'), pgmq.subscribe('news', 'all', 'earliest'), pgmq.bind_topic_stream('logs.#', 'news')") if $is_ours;
 	$node->safe_psql($db, "SELECT pgmq.pause_queue('mixed')");
 	$go_on->();
 	$node->safe_psql($db, "SELECT pgmq.resume_queue('mixed')");
 	my $moved = join(' ', sort grep { $policies{$_} =~ /max_reads|drop_oldest/ } @names);
 	ok($node->poll_query_until($db, q{SELECT coalesce(string_agg(DISTINCT headers->>'x-dlq-origin-queue', ' ' ORDER BY headers->>'x-dlq-origin-queue'), '') FROM pgmq.q_dead}, $moved),
 		"from $from: the policies work");
+	ok(!$is_ours || $node->poll_query_until($db, q{SELECT coalesce(bool_and(pgmq.advance('news', 'all', shard, event_id, lease)), false) FROM pgmq.receive('news', 'all', 60, 1000)}),
+		"from $from: what is sent to a topic reaches a stream");
 	$node->safe_psql($db, 'UPDATE stop SET stop = true');
 	foreach my $load (@loads)
 	{
 		IPC::Run::finish($load->{harness});
 		# In the microseconds between the start of a statement and the call, and while the server spreads the news.  From
 		# 2.0.0 on the calls stay what they are.
-		my $passing = $from eq '2.0.0' ? qr/^$/ : qr/syntax error at or near "pgmq_|cache lookup failed for function|type .* was altered concurrently|return row do not match/;
+		my $passing = $is_ours ? qr/^$/ : qr/syntax error at or near "pgmq_|cache lookup failed for function|type .* was altered concurrently|return row do not match/;
 		my @errors = grep { !/$passing|division by zero/ } $load->{err} =~ /(?:ERROR|FATAL|PANIC|connection).*/g;
 		is("@errors", '', "from $from, $load->{mode}: sessions go on during an update, and when policies are set");
 	}
