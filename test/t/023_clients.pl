@@ -108,7 +108,7 @@ foreach my $pattern ('read_with_poll', 'gset')
 }
 
 my @python = ('/usr/bin/python3');
-consumes('psycopg', \@python, example('python', '(?s)\A(?!.*prepare_threshold).*pgmq\.wait\('), $node->port, $node->host, 'orders');
+consumes('psycopg', \@python, example('python', 'pgmq\.wait\('), $node->port, $node->host, 'orders');
 consumes('psycopg, wait_any', \@python, example('python', 'wait_any'), $node->port, $node->host, 'orders', 'invoices');
 consumes('psycopg, wait_grouped', \@python, example('python', 'wait_grouped'), $node->port, $node->host, 'orders');
 consumes('node-postgres', ['node'], example('js', 'pgmq\.wait'), $node->port, $node->host, 'orders');
@@ -122,10 +122,14 @@ with psycopg.connect("@{[$node->connstr('postgres')]}") as conn:
 } ], '>', \$stdout, '2>', \$stderr);
 like($stderr, qr/ActiveSqlTransaction.*autocommit/s, 'psycopg in a transaction gets the hint');
 
-# pgbouncer in transaction mode, with two connections to the server
+# pgbouncer in transaction mode as on the page on clients, with two connections to the server, and psycopg with the option named there
 my $dir = PostgreSQL::Test::Utils::tempdir_short();
 my $port = PostgreSQL::Test::Cluster::get_free_port();
-my $ini = example('ini', 'pool_mode = transaction');
+my $clients = slurp_file(dirname(__FILE__) . '/../../docs/clients.md');
+my ($ini) = $clients =~ /^```ini\n(.*?)^```/ms or die 'no pgbouncer.ini';
+my ($option) = $clients =~ /^\| psycopg \| `connect\((.*)\)` \|$/m or die 'no option for psycopg';
+my $pooled = example('python', 'pgmq\.wait\(');
+$pooled =~ s/autocommit=True/autocommit=True, $option/ or die 'no autocommit';
 my ($host, $user) = ($node->host, sql('SELECT current_user'));
 my $server_port = $node->port;
 $ini =~ s/default_pool_size = \d+/default_pool_size = 2/;
@@ -142,7 +146,7 @@ logfile = $dir/log
 });
 my $bouncer = IPC::Run::start([ 'pgbouncer', '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \my $bouncer_out, '2>', \my $bouncer_err);
 ok_until('pgbouncer is up', sub { -S "$dir/.s.PGSQL.$port" }) or diag($bouncer_err);
-consumes('pgbouncer', \@python, example('python', 'prepare_threshold'), $port, $dir, 'orders');
+consumes('pgbouncer', \@python, $pooled, $port, $dir, 'orders');
 psql_once('pgbouncer, read_with_poll', "host=$dir port=$port dbname=postgres user=$user", example('sql', 'read_with_poll'));
 $bouncer->kill_kill;
 

@@ -100,7 +100,7 @@ sql("CREATE EXTENSION pgmq; $setup");
 my @python = $page =~ /^```python\n(.*?)^```/msg;
 my @js = $page =~ /^```js\n(.*?)^```/msg;
 my @java = $page =~ /^```java\n(.*?)^```/msg;
-is(scalar(@python) . ' ' . @js . ' ' . @java, '4 3 1', 'the page has its programs');
+is(scalar(@python) . ' ' . @js . ' ' . @java, '2 3 1', 'the page has its programs');
 
 # sells(name, items, command...): a program sends messages, or it sends one, works on it and deletes it
 sub sells
@@ -126,7 +126,7 @@ sub sends
 my $number = 0;
 foreach my $program (@python)
 {
-	my ($name) = grep { $program =~ /\Q$_\E/ } qw(asyncio pipeline send_batch);
+	my ($name) = grep { $program =~ /\Q$_\E/ } qw(send_batch);
 	my @command = ('/usr/bin/python3', written('page' . ++$number . '.py', $program));
 
 	$program =~ /for item in/ ? sends("psycopg, $name", @command) : sells('psycopg' . ($name ? ", $name" : ''), @command);

@@ -254,7 +254,6 @@ my ($pauses) = $page =~ /^(SELECT pgmq\.set_policy\(.*retry_backoff.*;)$/m;
 my ($give_up) = $page =~ /^(SELECT pgmq\.set_policy\(.*orders_failed.*;)$/m;
 ok($pauses && $give_up, 'the page has growing pauses and a dead-letter queue');
 $pauses =~ s/'20 seconds'/'0.05 seconds'/ or die;
-$give_up =~ s/max_reads => 2,/max_reads => 5,/ or die;
 unlink $tries;
 PostgreSQL::Test::Utils::append_to_file($tries, '');
 sql("SELECT pgmq.create('orders_failed'); TRUNCATE pgmq.a_orders; $pauses $give_up");
