@@ -4,7 +4,7 @@
  *
  * The read comes first.  It can find a message that is to be acknowledged, if its lease has
  * expired.  Then this call has made its own token stale: the message is acknowledged as it is
- * now and not handed out, and the read is repeated for as many.
+ * now and not handed out, so the call returns fewer.
  *
  * In two kinds of queues the read comes last.  With a limit of leases it would find no room.
  * And a call must not wait for the lock of one partition while it holds that of another

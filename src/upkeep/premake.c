@@ -264,7 +264,10 @@ become_partition(const Upkeep *upkeep, const char *table, int64 lower, int64 upp
 	partmake_default(set);
 }
 
-/* From now on we drop the partitions, not pg_partman: its settings are copied to our own record. */
+/*
+ * From now on we drop the partitions, not pg_partman: its settings are copied to our own record.  As after an upgrade,
+ * unread messages stay.
+ */
 static void
 take_over_retention(const Upkeep *upkeep)
 {
@@ -274,7 +277,7 @@ take_over_retention(const Upkeep *upkeep)
 		return;
 	queue_write_row(OWN_PARTITION_CONFIG, upkeep->name, ACL_NO_RIGHTS,
 					"INSERT INTO pgmq.partition_config (queue_name, retention_interval, drop_unread, drop_consumed)"
-					" VALUES ($1, $2, true, false) ON CONFLICT DO NOTHING", lengthof(args), args);
+					" VALUES ($1, $2, false, false) ON CONFLICT DO NOTHING", lengthof(args), args);
 	partman_set_retention(upkeep->pm, upkeep->name, upkeep->prefix, NULL);
 }
 

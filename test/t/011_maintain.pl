@@ -197,6 +197,17 @@ $node->safe_psql('postgres', q{
 sql_is(q{SELECT c.retention_interval, p.retention FROM pgmq.partition_config AS c, partman.part_config AS p
 	WHERE c.queue_name = 'adopted' AND p.parent_table = 'pgmq.q_adopted'}, '30|', 'an adopted queue keeps its messages');
 
+# The same if maintenance comes first, and makes a partition of the default one
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create_partitioned('early', '20000', '50000', 2);
+	DELETE FROM pgmq.partition_config WHERE queue_name = 'early';
+	UPDATE partman.part_config SET retention = '50000' WHERE parent_table = 'pgmq.q_early';
+	SELECT setval('pgmq.q_early_msg_id_seq', 100005);
+	SELECT pgmq.send_batch('early', array_fill('{}'::jsonb, '{30000}'));
+	CALL pgmq.maintain()});
+sql_is(q{SELECT c.retention_interval, c.drop_unread, p.retention FROM pgmq.partition_config AS c, partman.part_config AS p
+	WHERE c.queue_name = 'early' AND p.parent_table = 'pgmq.q_early'}, '50000|f|', 'such a queue keeps its messages, too');
+
 # Senders in flight: nothing is dropped under them, and nobody waits for long
 $node->safe_psql('postgres', q{
 	SELECT pgmq.create_partitioned('flight', '10', '10', 2);
