@@ -136,14 +136,16 @@ class StreamRound(Round):
         return began
 
     def note_missing(self, conn, began):
-        """Parts that were emptied between the snapshot and the locks are empty in the dump, which does not count their events as dropped"""
+        """Parts that were emptied between the snapshot and the locks are empty in the dump, which does not count their events as
+        dropped.  Others were emptied just before, and the keeper had not noted that yet: since it last saw them."""
         for stream, part, low, high, _ in conn.execute(streamclients.PARTS % ()).fetchall():
             if conn.execute("SELECT count(*) FROM (SELECT FROM pgmq.%s LIMIT 1) AS e" % part).fetchone()[0] == 0:
                 conn.execute("INSERT INTO stress.book (tx, client, kind, stream, began, event_id, lease, k, outcome)"
-                             " SELECT 'dump', 'dump', 'dropped', %s, %s, %s, %s, %s, 'not counted' WHERE EXISTS"
+                             " SELECT 'dump', 'dump', 'dropped', %s, least(%s, (SELECT min(seen) FROM stress.parts WHERE part = %s)), %s, %s, %s,"
+                             " 'not counted' WHERE EXISTS"
                              " (SELECT FROM stress.book WHERE kind IN ('publish', 'hand') AND stream = %s AND event_id >= %s AND event_id < %s)"
                              " AND NOT EXISTS (SELECT FROM stress.book WHERE kind = 'dropped' AND stream = %s AND event_id = %s)",
-                             (stream, began, low, high, part, stream, low, high, stream, low))
+                             (stream, began, part, low, high, part, stream, low, high, stream, low))
 
     # ---- the end ----
 

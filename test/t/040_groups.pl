@@ -3,10 +3,13 @@ use strict;
 use warnings;
 
 use FindBin;
+use lib $FindBin::RealBin;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+use PgmqSql qw(first_row_is);
 
 my $node = PostgreSQL::Test::Cluster->new('groups');
 $node->init;
@@ -174,7 +177,7 @@ $node->safe_psql('postgres', q{
 });
 $waiter->query_until(qr/waiting/, "\\echo waiting\nSELECT msg_id FROM pgmq.read_grouped_with_poll('waited', 60, 10, 600, 10);\n\\echo over\n");
 $node->poll_query_until('postgres', "SELECT EXISTS (SELECT $waiters)");
-is($node->safe_psql('postgres', "SELECT backend_xid, (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND relation IN ('pgmq.q_waited'::regclass, 'pgmq.g_waited'::regclass)) $waiters"),
+first_row_is($node, "SELECT backend_xid, (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND relation IN ('pgmq.q_waited'::regclass, 'pgmq.g_waited'::regclass)) $waiters",
 	'|0', 'who waits for groups that others hold has no transaction id, and no locks');
 $node->safe_psql('postgres', q{SELECT pgmq.set_vt('waited', 7, 0)});
 like($waiter->query_until(qr/over/, ''), qr/^7$/m, 'and finds one that becomes free');

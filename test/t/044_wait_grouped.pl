@@ -3,9 +3,13 @@
 use strict;
 use warnings;
 
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+use lib $FindBin::RealBin;
+use PgmqSql qw(first_row_is);
 
 my $node = PostgreSQL::Test::Cluster->new('waitgrouped');
 $node->init;
@@ -25,7 +29,7 @@ sub woken_by
 	# What is sent behind a message that is held is nothing for it
 	$node->safe_psql('postgres', q{SELECT pgmq.send('jobs', '1', '{"x-pgmq-group": "a"}'::jsonb)});
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT $waiting)"), "$name: it goes on waiting");
-	is($node->safe_psql('postgres', "SELECT backend_xid, backend_xmin, (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND relation IS NOT NULL) $waiting"),
+	first_row_is($node, "SELECT backend_xid, backend_xmin, (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND relation IS NOT NULL) $waiting",
 		'||0', "$name: without a snapshot, a transaction id, or a lock on a table");
 	$node->safe_psql('postgres', $sql);
 	like($waiter->query_until(qr/over/, ''), qr/^t$/m, "$name: it is told");

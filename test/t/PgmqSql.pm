@@ -11,7 +11,7 @@ use Exporter 'import';
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw($DEADLINE sql_on sql sql_is said until_true ok_until);
+our @EXPORT = qw($DEADLINE sql_on sql sql_is said until_true ok_until first_row_is);
 
 # No test takes part of that on purpose; in seconds
 our $DEADLINE = 300;
@@ -69,6 +69,16 @@ sub ok_until
 	my ($name, $code) = @_;
 
 	return ok(until_true($code, $name), $name);
+}
+
+# first_row_is(node, query, row, name): a query of what sleeps finds nothing while that looks around.  The first row it finds counts.
+sub first_row_is
+{
+	my ($node, $query, $row, $name) = @_;
+	my $found = '';
+
+	until_true(sub { ($found = $node->safe_psql('postgres', $query)) ne '' }, $name);
+	return is($found, $row, $name);
 }
 
 1;
