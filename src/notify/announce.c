@@ -157,9 +157,9 @@ key_of(const Channel *channel)
 }
 
 /*
- * Whether another channel may have the slot.  If its interval is not over, its next sender takes the turn early.
- * Otherwise channels that are not in use any more, as those of a dropped database, would keep their slots for as long as
- * their interval says, and new channels would notify at each commit.
+ * Whether another channel may have the slot.  If the interval is not over, the next sender of this channel takes the turn
+ * early.  Otherwise, channels that are not in use any more would keep their slots for a whole interval, even when their
+ * database was dropped.  New channels would have none, and would notify at each commit.
  */
 static bool
 may_go(const void *arg, int64 now)

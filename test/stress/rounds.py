@@ -43,12 +43,18 @@ def run_client(shared, make, name, log_dir, seed):
     client = make(shared, name, log_dir, random.Random("%s %s" % (seed, name)))
     status = 0
     try:
-        client.connect()
+        error, connected = None, False
         while not shared.stop.value:
             try:
+                if error:
+                    client.recover(error)
+                elif not connected:
+                    client.connect()
+                error, connected = None, True
                 client.step()
-            except psycopg.Error as error:
-                client.recover(error)
+            except psycopg.Error as caught:
+                # Also while it connects or recovers: the server may be stopped again
+                error = caught
     except Stopped:
         pass
     except BaseException:
