@@ -17,8 +17,8 @@ our $ALL = ($ENV{PGMQ_TEST_FAULTS} // '') eq 'all';
 our $SAMPLE = $ALL ? 0 : $ENV{PGMQ_TEST_FAULTS} || 12;
 
 # The server has no SQLSTATE for some lack of memory
-# A setting whose check gets no memory has an invalid value, says the server (22023)
-our $OUT_OF_MEMORY = qr/53200|XX000|22023/;
+# A setting whose check gets no memory has an invalid value, says the server (22023), and a regular expression is invalid (2201B)
+our $OUT_OF_MEMORY = qr/53200|XX000|22023|2201B/;
 our $CANCELED = qr/57014/;
 
 my $node;
@@ -69,7 +69,7 @@ sub check_tries
 	my %errors;
 	$errors{$_}++ for $stderr =~ /(?:ERROR|FATAL|PANIC|error|WARNING):  ?(.*)/g;
 	is(join("\n", @wrong[ 0 .. ($#wrong > 9 ? 9 : $#wrong) ]), '', "$what: nothing changed, or all that was to be, and the session works");
-	is(join(', ', grep { !/^(out of memory|failed to initialize hash table .*|invalid value for parameter "DateStyle": .*|AbortSubTransaction while in START state|canceling statement due to user request|maintenance of stream "\w+" failed \([a-z ]+\): (?:out of memory|failed to initialize hash table .*))$/ } sort keys %errors),
+	is(join(', ', grep { !/^(out of memory|invalid regular expression: out of memory|failed to initialize hash table .*|invalid value for parameter "DateStyle": .*|AbortSubTransaction while in START state|canceling statement due to user request|maintenance of stream "\w+" failed \([a-z ]+\): (?:out of memory|failed to initialize hash table .*))$/ } sort keys %errors),
 		'', "$what: no other error");
 	note("$what: $tries tries, $failed failed, $through came through in spite of the fault");
 	return ($tries, $failed, $failed + $through);
