@@ -275,8 +275,8 @@ SELECT queue_length $some, pgmq.metrics(q);
 	my $moved = join(' ', sort grep { $policies{$_} =~ /max_reads|drop_oldest/ } @names);
 	ok($node->poll_query_until($db, q{SELECT coalesce(string_agg(DISTINCT headers->>'x-dlq-origin-queue', ' ' ORDER BY headers->>'x-dlq-origin-queue'), '') FROM pgmq.q_dead}, $moved),
 		"from $from: the policies work");
-	ok(!$is_ours || $node->poll_query_until($db, q{SELECT coalesce(bool_and(pgmq.advance('news', 'all', shard, event_id, lease)), false) FROM pgmq.receive('news', 'all', 60, 1000)}),
-		"from $from: what is sent to a topic reaches a stream");
+	ok($node->poll_query_until($db, q{SELECT coalesce(bool_and(pgmq.advance('news', 'all', shard, event_id, lease)), false) FROM pgmq.receive('news', 'all', 60, 1000)}),
+		"from $from: what is sent to a topic reaches a stream") if $is_ours;
 	$node->safe_psql($db, 'UPDATE stop SET stop = true');
 	foreach my $load (@loads)
 	{
