@@ -16,7 +16,7 @@ from streams import StreamRound
 # A round ends with everything drained and checked; a long run has many.
 ROUND = 180
 # On a machine that is busy with something else it goes on, up to so many rounds more, until it has seen enough
-MORE_ROUNDS = 3
+MORE_ROUNDS = 12
 PARTS = {"queues": QueueRound, "policies": PolicyRound, "streams": StreamRound}
 
 
