@@ -72,3 +72,11 @@ refuse_row_work() {
 for file in $(cd "$WORK/build" && ls sql/*/*.sql); do
 	lint "no work on rows" "$file" refuse_row_work "$file"
 done
+
+# Those from one release to the next make new objects only
+refuse_replacing() {
+	! grep -nE 'OR REPLACE|IF NOT EXISTS' "$1"
+}
+for file in $(cd "$WORK/build" && ls sql/[0-9]*/*.sql); do
+	lint "nothing replaced" "$file" refuse_replacing "$file"
+done
