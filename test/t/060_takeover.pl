@@ -37,8 +37,9 @@ sub old_database
 
 # Whatever a user would miss.  Columns that an update adds are NULL.
 my $CONTENTS = q{
-	SELECT relname, query_to_xml(format('SELECT jsonb_strip_nulls(to_jsonb(t)) FROM pgmq.%I AS t ORDER BY msg_id', relname), true, true, '')
-	  FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p') AND relname ~ '^[qa]_' ORDER BY 1;
+	SELECT format('SELECT %L, jsonb_agg(jsonb_strip_nulls(to_jsonb(t)) ORDER BY msg_id) FROM pgmq.%I AS t', relname, relname)
+	  FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p') AND relname ~ '^[qa]_' ORDER BY relname
+	\gexec
 	SELECT relname, relowner::regrole, relkind, relpersistence, relacl FROM pg_class
 	 WHERE relnamespace = 'pgmq'::regnamespace AND relname ~ '^(archived_at|[qa]_)' ORDER BY 1;
 	SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2;

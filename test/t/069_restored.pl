@@ -46,8 +46,9 @@ sub differences
 
 my %fresh;
 my $ROWS = q{
-	SELECT relname, query_to_xml(format('SELECT to_jsonb(t) FROM pgmq.%I AS t ORDER BY 1', relname), true, true, '')
-	  FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1;
+	SELECT format('SELECT %L, jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)) FROM pgmq.%I AS t', relname, relname)
+	  FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname
+	\gexec
 	SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2};
 
 # check_copies(database, the role that owns the extension, catalogs of a fresh installation, what it is)

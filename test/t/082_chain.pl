@@ -56,8 +56,9 @@ my $VIEWS = q{
 my $SETUP = PgmqVerbs::setup($partman) . '; RESET client_min_messages';
 # Without the tables that 2.1.0 and 2.2.0 bring
 my $ROWS = q{
-	SELECT relname, query_to_xml(format('SELECT to_jsonb(t) FROM pgmq.%I AS t ORDER BY 1', relname), true, true, '')
-	  FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN ('policy', 'stream', 'subscription', 'topic_stream_bindings') ORDER BY 1;
+	SELECT format('SELECT %L, jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)) FROM pgmq.%I AS t', relname, relname)
+	  FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN ('policy', 'stream', 'subscription', 'topic_stream_bindings') ORDER BY relname
+	\gexec
 	SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2;
 	SELECT relname, relacl FROM pg_class WHERE relnamespace = 'pgmq'::regnamespace AND relacl::text ~ 'app' ORDER BY 1;
 	SELECT oid::regprocedure, proacl FROM pg_proc WHERE pronamespace = 'pgmq'::regnamespace AND proacl::text ~ 'app'};
