@@ -69,7 +69,7 @@ LEAST = {
     "publish refused after a reset": 0.1,
     "receive refused after a reset": 0.05,
     "restarts": 0.04,
-    "switches": 0.01,
+    "switches": 0.005,
 }
 
 BOOK = """
