@@ -271,6 +271,8 @@ read_by_notes(GroupRequest *request)
 	check_late(request);
 	hand_out(request);
 	request->look_in = Max(request->look_in, horizon_sweep_in(h));
+	if (request->handed_out == 0 && request->queue.rule != NULL)
+		horizon_took_nothing(h);
 	horizon_end(h, request->nfronts + request->ndead);
 	return true;
 }

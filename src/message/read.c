@@ -534,6 +534,8 @@ take_messages(ReadRequest *request, TimestampTz moment, int64 wanted, Outlook *o
 			outlook->next = Min(outlook->next, GetCurrentTimestamp() + BLOCKED_PAUSE);
 		}
 	}
+	if (got == 0 && request->variant != LIVE_ANY)
+		horizon_took_nothing(h);
 	horizon_end(h, got + dead);
 	return got;
 }

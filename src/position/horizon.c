@@ -207,6 +207,20 @@ horizon_leave(Horizon *h, int64 microseconds)
 	h->sweep_in = Max(h->sweep_in, microseconds);
 }
 
+/*
+ * This read has looked at a queue where messages can be dead, and has taken none that is live.  So
+ * its rollback makes nothing available below the marks but dead messages that it has moved, and
+ * sweeps find those.  If it set the sweeps back, a program that ends empty reads with a rollback
+ * would never get past a long run of dead messages.
+ */
+void
+horizon_took_nothing(Horizon *h)
+{
+	if (h->noted)
+		positions_forget_read(h->table.key);
+	h->noted = false;
+}
+
 /* Whether looks into this table are possible, or into its partitions */
 bool
 horizon_is_known(const Horizon *h)
@@ -367,7 +381,7 @@ horizon_next_due(Horizon *h, TimestampTz now, HorizonRange *range)
 	h->due_begun = true;
 	/* Other readers may skip what this read takes; if it is rolled back, the mark is set back. */
 	if (found && h->table.rel != NULL)
-		positions_note_read(h->table.key);
+		h->noted |= positions_note_read(h->table.key);
 	h->stated |= found;
 	return found;
 }
@@ -398,10 +412,10 @@ fresh_start(Horizon *h, int64 limit)
 		}
 		SpinLockRelease(&bucket->mutex);
 		h->start_fresh = from;
-		positions_note_read(h->table.key);
+		h->noted |= positions_note_read(h->table.key);
 	}
 	else if (h->likely)
-		positions_note_read(h->table.key);
+		h->noted |= positions_note_read(h->table.key);
 	return from;
 }
 

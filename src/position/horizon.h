@@ -47,6 +47,7 @@ struct Horizon
 	IdRange    *ranges;
 	int			nranges;
 	bool		stated;			/* this read has run a statement */
+	bool		noted;			/* its rollback sets the marks back, and that of no read before it */
 
 	/* A read by priority */
 	bool		by_rank;

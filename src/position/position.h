@@ -89,6 +89,7 @@ extern PlanVariant horizon_variant(const Horizon *h, const QueueName *name);
 extern bool horizon_survey(const Horizon *h, const HorizonRange *range, bool fresh, const SurveyRule *rule, Survey *s);
 extern TimestampTz horizon_due_position(const Horizon *h, TimestampTz position);
 extern void horizon_leave(Horizon *h, int64 microseconds);
+extern void horizon_took_nothing(Horizon *h);
 extern bool horizon_knows(const Horizon *h);
 extern bool horizon_is_by_id(const Horizon *h);
 extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);

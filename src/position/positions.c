@@ -137,7 +137,8 @@ static uint64 Read[READ_QUEUES];
 static int	NumRead = 0;
 static bool PassRollback = false;
 
-void
+/* False if it was noted before, or does not fit */
+bool
 positions_note_read(uint64 key)
 {
 	int			i;
@@ -145,10 +146,24 @@ positions_note_read(uint64 key)
 	for (i = 0; i < NumRead; i++)
 	{
 		if (Read[i] == key)
-			return;
+			return false;
 	}
-	if (NumRead < READ_QUEUES)
-		Read[NumRead++] = key;
+	if (NumRead == READ_QUEUES)
+		return false;
+	Read[NumRead++] = key;
+	return true;
+}
+
+void
+positions_forget_read(uint64 key)
+{
+	int			i;
+
+	for (i = 0; i < NumRead; i++)
+	{
+		if (Read[i] == key)
+			Read[i--] = Read[--NumRead];
+	}
 }
 
 /*

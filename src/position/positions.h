@@ -48,6 +48,7 @@ extern Slot *positions_find(SlotBucket *bucket, uint64 key, bool create);
 extern void positions_start_anew(SlotBucket *bucket, Slot *slot);
 extern Floors *positions_ranks(Slot *slot, Oid index);
 extern void positions_set_back(Slot *slot);
-extern void positions_note_read(uint64 key);
+extern bool positions_note_read(uint64 key);
+extern void positions_forget_read(uint64 key);
 
 #endif							/* PGMQ_POSITIONS_H */

@@ -204,6 +204,6 @@ horizon_next_waited(Horizon *h, TimestampTz until, int64 limit, HorizonRange *ra
 	source->known = false;
 	h->stated = true;
 	horizon_add_leaf(h, range->leaf);
-	positions_note_read(h->table.key);
+	h->noted |= positions_note_read(h->table.key);
 	return true;
 }

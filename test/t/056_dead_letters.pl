@@ -183,4 +183,42 @@ cmp_ok((split /\n/, one(q{BEGIN; SELECT count(*) FROM pgmq.read('many', 600, 1);
 	SELECT pg_stat_get_xact_tuples_returned('pgmq.q_many_pkey'::regclass)}))[-1], '<', 30000, 'the first read is short');
 ok_until('reads find what is behind', sub { one(q{SELECT message FROM pgmq.read('many', 600, 1)}) eq '"behind"' });
 
+# ---- a program that ends empty reads with a rollback gets past dead messages, too ----
+
+sql(q{
+SELECT pgmq.create('undone'); SELECT pgmq.set_policy('undone', max_reads => 1);
+INSERT INTO pgmq.q_undone (vt, read_ct, message) SELECT now() - interval '1 hour' + g * interval '1 us', 1, '1'
+  FROM generate_series(1, 100000) AS g;
+SELECT pgmq.send('undone', '"behind"');
+SELECT pgmq.create('heads'), pgmq.create_fifo_index('heads'); SELECT pgmq.set_policy('heads', message_ttl => '1 hour');
+SELECT count(*) FROM pgmq.send_batch('heads', array_fill('1'::jsonb, ARRAY[5000]),
+	ARRAY(SELECT jsonb_build_object('x-pgmq-group', g) FROM generate_series(1, 5000) AS g));
+UPDATE pgmq.q_heads SET enqueued_at = enqueued_at - interval '2 hours', vt = enqueued_at - interval '2 hours';
+SELECT pgmq.send('heads', '"behind"', '{"x-pgmq-group": "live"}'::jsonb);
+CREATE TABLE calls (n int);
+CREATE PROCEDURE read_or_roll_back(call text) LANGUAGE plpgsql AS $$
+DECLARE
+	got jsonb;
+	empty int := 0;
+BEGIN
+	FOR i IN 1 .. 2000 LOOP
+		EXECUTE call INTO got;
+		EXIT WHEN got IS NOT NULL;
+		ROLLBACK;
+		empty := empty + 1;
+	END LOOP;
+	INSERT INTO calls VALUES (empty);
+	IF got IS DISTINCT FROM '"behind"' THEN RAISE 'got %', got; END IF;
+END $$});
+foreach my $read ([ 'read', 'undone' ], [ 'read_grouped_head', 'heads' ])
+{
+	my ($function, $queue) = @$read;
+	my $why;
+
+	is($node->psql('postgres', "CALL read_or_roll_back('SELECT message FROM pgmq.$function(''$queue'', 600, 1)')", stderr => \$why), 0,
+		"$function: reads that are rolled back find what is behind") or diag($why);
+	is(one("SELECT count(*) > 0 FROM calls; TRUNCATE calls"), 't', "$function: there were such reads");
+	cmp_ok(one("SELECT count(*) FROM pgmq.q_$queue"), '>', 4900, "$function: and the dead messages are still there");
+}
+
 done_testing();
