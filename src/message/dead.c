@@ -7,7 +7,8 @@
  *	  taken what is live, and skips the others.
  * 3. Any number of dead messages can be before the live ones.  A call that has spent
  *	  DEAD_BUDGET on them ends, with what it has.  The marks and the sweep stay where it has
- *	  come to, so the next call goes on there (pace.c).  After a sweep it looks at the marks.
+ *	  come to, so the next call goes on there (pace.c).  The same is true if the call had no
+ *	  message and is rolled back: horizon_took_nothing().  After a sweep it looks at the marks.
  *	  Exhausted messages are deferred.  They are before the fresh ones in the index by msg_id
  *	  as well, and there they count the same way.  Only dead messages end a call: it
  *	  passes all that are held, as it does without a policy.
