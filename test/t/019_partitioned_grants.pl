@@ -62,7 +62,7 @@ my @tasks = (
 		[ q{SELECT pgmq.create_partitioned('new', '10', '20', 2)}, q{SELECT pgmq.set_retention('parted', '30')},
 			q{SELECT pgmq.convert_archive_partitioned('plain', '10', '20', 2)} ],
 		@schema, $owner, $partman, (map { "GRANT $_ ON pgmq.meta TO tester" } qw(SELECT INSERT)) ],
-	[ q{`maintain` | USAGE | owner | SELECT on `pgmq.meta`. The owner of a partitioned queue or archive also needs what `create_partitioned` needs},
+	[ q{`maintain` | USAGE | owner | SELECT on `pgmq.meta`. [The owner needs grants, too](#what-does-the-owner-need-for-maintain)},
 		[ q{CALL pgmq.maintain()} ], @schema, $owner, $partman, 'GRANT SELECT ON pgmq.meta TO tester' ],
 	[ q{`list_partitions` | USAGE | SELECT on the table and its partitions | SELECT on `pgmq.meta`; for partitions by `msg_id`: SELECT on `pgmq.q_<queue>_msg_id_seq`},
 		[ q{SELECT pgmq.list_partitions('parted')} ], $schema[0], 'CALL public.grant_select()', 'GRANT SELECT ON pgmq.meta TO tester',
