@@ -58,10 +58,14 @@ my $owner = q{CALL public.own('tester')};
 
 # What the row says; the calls; the grants, each by itself
 my @tasks = (
-	[ q{`create_partitioned`, `convert_archive_partitioned`, `set_retention` | USAGE, CREATE | owner | SELECT, INSERT on `pgmq.meta`; USAGE on pg_partman's schema},
-		[ q{SELECT pgmq.create_partitioned('new', '10', '20', 2)}, q{SELECT pgmq.set_retention('parted', '30')},
-			q{SELECT pgmq.convert_archive_partitioned('plain', '10', '20', 2)} ],
-		@schema, $owner, $partman, (map { "GRANT $_ ON pgmq.meta TO tester" } qw(SELECT INSERT)) ],
+	[ q{`create_partitioned`\* | USAGE, CREATE | | SELECT, INSERT on `pgmq.meta`; USAGE on pg_partman's schema},
+		[ q{SELECT pgmq.create_partitioned('new', '10', '20', 2)} ],
+		@schema, $partman, (map { "GRANT $_ ON pgmq.meta TO tester" } qw(SELECT INSERT)) ],
+	[ q{`convert_archive_partitioned` | USAGE, CREATE | owner | SELECT on `pgmq.meta`; USAGE on pg_partman's schema},
+		[ q{SELECT pgmq.convert_archive_partitioned('plain', '10', '20', 2)} ],
+		@schema, $owner, $partman, 'GRANT SELECT ON pgmq.meta TO tester' ],
+	[ q{`set_retention` | USAGE | owner | USAGE on pg_partman's schema},
+		[ q{SELECT pgmq.set_retention('parted', '30')} ], $schema[0], $owner, $partman ],
 	[ q{`maintain` | USAGE | owner | SELECT on `pgmq.meta`. [The owner needs grants, too](#what-does-the-owner-need-for-maintain)},
 		[ q{CALL pgmq.maintain()} ], @schema, $owner, $partman, 'GRANT SELECT ON pgmq.meta TO tester' ],
 	[ q{`list_partitions` | USAGE | SELECT on the table and its partitions | SELECT on `pgmq.meta`; for partitions by `msg_id`: SELECT on `pgmq.q_<queue>_msg_id_seq`},
