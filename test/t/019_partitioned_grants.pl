@@ -58,7 +58,7 @@ my $owner = q{CALL public.own('tester')};
 
 # What the row says; the calls; the grants, each by itself
 my @tasks = (
-	[ q{`create_partitioned`\* | USAGE, CREATE | | SELECT, INSERT on `pgmq.meta`; USAGE on pg_partman's schema},
+	[ q{`create_partitioned` | USAGE, CREATE | | SELECT, INSERT on `pgmq.meta`; USAGE on pg_partman's schema},
 		[ q{SELECT pgmq.create_partitioned('new', '10', '20', 2)} ],
 		@schema, $partman, (map { "GRANT $_ ON pgmq.meta TO tester" } qw(SELECT INSERT)) ],
 	[ q{`convert_archive_partitioned` | USAGE, CREATE | owner | SELECT on `pgmq.meta`; USAGE on pg_partman's schema},
