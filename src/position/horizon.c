@@ -209,9 +209,10 @@ horizon_leave(Horizon *h, int64 microseconds)
 
 /*
  * This read has looked at a queue where messages can be dead, and has taken none that is live.  So
- * its rollback makes nothing available below the marks but dead messages that it has moved, and
- * sweeps find those.  If it set the sweeps back, a program that ends empty reads with a rollback
- * would never get past a long run of dead messages.
+ * no other reader has skipped a live one because of it.  Its rollback brings back dead messages
+ * that it has moved, and notes of groups that it has written.  The next sweep finds these in its
+ * time.  If the rollback began the sweep anew, a program that ends empty reads with a rollback
+ * would never get past many dead messages.
  */
 void
 horizon_took_nothing(Horizon *h)
