@@ -49,6 +49,30 @@ $primary->start;
 is($primary->safe_psql('postgres', q{SELECT count(*) FROM pgmq.receive('s', 'all', 0, 1)}), '0', 'a prepared transaction keeps its shard over a crash');
 $primary->safe_psql('postgres', q{ROLLBACK PREPARED 'consumer'});
 is($primary->safe_psql('postgres', q{SELECT event_id, attempt FROM pgmq.receive('s', 'all', 0, 1)}), '3|2', 'until it is finished');
+# a clean stop forgets the ids of a prepared transaction as a crash does
+$primary->safe_psql('postgres', q{
+	SELECT pgmq.create_stream('clean');
+	SELECT pgmq.subscribe('clean', 'all', 'earliest');
+	SELECT pgmq.publish('clean', '1');
+	SELECT count(*) FROM pgmq.fetch('clean', 0, 0, 1);
+	BEGIN; SELECT pgmq.publish('clean', '2'); PREPARE TRANSACTION 'publisher';
+	SELECT pgmq.publish('clean', '3')});
+is(fetched($primary, 'postgres', 'clean'), '1', 'what comes after a prepared transaction is not handed out');
+$primary->restart;
+is(fetched($primary, 'postgres', 'clean'), '', 'after a restart nothing is');
+is($primary->safe_psql('postgres', q{SELECT held_up_by FROM pgmq.stream_lag('clean')}), 'publisher', 'which is named again');
+$primary->safe_psql('postgres', q{ROLLBACK PREPARED 'publisher'});
+is(fetched($primary, 'postgres', 'clean'), '1 3', 'until it is rolled back');
+# nor is what nobody looked for before it was prepared, when its session has published again, and so has a new record
+$primary->safe_psql('postgres', q{
+	SELECT pgmq.create_stream('unread');
+	SELECT pgmq.publish('unread', '1');
+	BEGIN; SELECT pgmq.publish('unread', '2'); PREPARE TRANSACTION 'publisher';
+	SELECT pgmq.publish('unread', '3')});
+is(fetched($primary, 'postgres', 'unread'), '', 'a prepared transaction holds up older events of a stream that was not read');
+$primary->safe_psql('postgres', q{COMMIT PREPARED 'publisher'});
+is(fetched($primary, 'postgres', 'unread'), '1 2 3', 'until it is committed');
+$primary->safe_psql('postgres', q{SELECT pgmq.drop_stream(s) FROM unnest('{clean,unread}'::text[]) AS s});
 
 # ---- a sequence that was set back, with no event left that would show it
 $primary->safe_psql('postgres', q{
