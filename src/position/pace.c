@@ -312,7 +312,7 @@ record_cost(Slot *slot, const Horizon *h, int64 cost)
 }
 
 /*
- * A sweep that has skipped dead messages goes on where it is.  If it began at the
+ * A sweep that spends its time on dead messages goes on where it is.  If it began at the
  * floors again, it would not come to what is behind them.  True if it goes on.
  */
 static bool
@@ -326,19 +326,38 @@ goes_on(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now)
 	if (!finds->passed && slot->sweep_due == DT_NOBEGIN)
 		return false;
 	slot->sweep_due = Max(slot->sweep_due, finds->due_until);
-	if (finds->stopped)
-	{
-		if (finds->fresh_highest > PG_INT64_MIN)
-			slot->sweep_fresh = Max(slot->sweep_fresh, finds->fresh_highest + 1);
-		slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
-		return true;
-	}
-	if (!finds->due_exhausted && h->table.parts == NULL)
-	{
-		slot->next_sweep = 0;
-		return true;
-	}
-	return false;
+	if (!finds->stopped)
+		return false;
+	if (finds->fresh_highest > PG_INT64_MIN)
+		slot->sweep_fresh = Max(slot->sweep_fresh, finds->fresh_highest + 1);
+	slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
+	return true;
+}
+
+static void
+end_sweep(Slot *slot, int64 now)
+{
+	slot->sweep_fresh = PG_INT64_MIN;
+	slot->sweep_due = DT_NOBEGIN;
+	slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
+}
+
+/*
+ * After a sweep that took all it wanted, and left more due messages.  The fresh ones are not
+ * swept yet.  The next read begins at the floors again.  But if there are dead messages before
+ * these, reads begin behind the dead ones.  The sweep is over then, even if such messages never
+ * end: only the next one finds what comes late below them.
+ */
+static void
+leave_due(Slot *slot, const HorizonFinds *finds, int64 now)
+{
+	bool		dead = slot->sweep_due > DT_NOBEGIN;
+
+	positions_set_back(slot);
+	if (!dead)
+		return;
+	slot->marks.due = finds->due_until;
+	end_sweep(slot, now);
 }
 
 /*
@@ -358,8 +377,7 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 		return;
 	if (!finds->due_exhausted && h->table.parts == NULL)
 	{
-		/* There are more due messages, and the fresh ones are not swept yet */
-		positions_set_back(slot);
+		leave_due(slot, finds, now);
 		return;
 	}
 	/* The other sessions don't know in which partitions that is */
@@ -371,9 +389,7 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 		slot->next_sweep = 0;
 		return;
 	}
-	slot->sweep_fresh = PG_INT64_MIN;
-	slot->sweep_due = DT_NOBEGIN;
-	slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
+	end_sweep(slot, now);
 }
 
 /* The look is over: move the marks on, and say when to sweep and rescan again. */

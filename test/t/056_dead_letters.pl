@@ -221,4 +221,35 @@ foreach my $read ([ 'read', 'undone' ], [ 'read_grouped_head', 'heads' ])
 	cmp_ok(one("SELECT count(*) FROM pgmq.q_$queue"), '>', 4900, "$function: and the dead messages are still there");
 }
 
+# ---- what becomes available late comes before all that is due was read, even if a dead message was passed ----
+
+sql(q{
+CREATE PROCEDURE read_until_late() LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. 4000 LOOP
+		EXIT WHEN EXISTS (SELECT FROM pgmq.read('backlog', 600, 10) WHERE message = '"late"');
+		COMMIT;
+	END LOOP;
+END $$});
+my $late = $node->background_psql('postgres');
+foreach my $way ('is sent', 'comes back')
+{
+	my $send = q{SELECT pgmq.send('backlog', '"late"', 1)};
+
+	sql(q{SELECT pgmq.create('backlog'); SELECT pgmq.set_policy('backlog', max_reads => 1, dead_letter_queue => 'letters')});
+	$late->query_safe($way eq 'is sent' ? "BEGIN; $send" : $send);
+	sql(q{SELECT pgmq.send('backlog', '"dead"'); SELECT message FROM pgmq.read('backlog', 0, 1);
+		SELECT count(*) FROM pgmq.send_batch('backlog', array_fill('1'::jsonb, '{30000}'), 1)});
+	ok_until("$way: messages are due", sub { one(q{SELECT count(*) = 30000 FROM pgmq.q_backlog WHERE vt < now() AND message = '1'}) eq 't' });
+	$late->query_safe(q{BEGIN; SELECT pgmq.delete('backlog', (SELECT msg_id FROM pgmq.q_backlog WHERE message = '"late"'))}) if $way eq 'comes back';
+	sql(q{SELECT count(*) FROM pgmq.read('backlog', 600, 10)}) foreach 1 .. 3;
+	sql_is(q{SELECT count(*) FROM pgmq.q_backlog WHERE message = '"dead"'}, '0', "$way: a dead message was passed");
+	$late->query_safe($way eq 'is sent' ? 'COMMIT' : 'ROLLBACK');
+	sql('CALL read_until_late()');
+	sql_is(q{SELECT count(*) FILTER (WHERE message = '"late"' AND read_ct = 1) FROM pgmq.q_backlog}, '1', "what $way late is read");
+	cmp_ok(one('SELECT count(*) FROM pgmq.q_backlog WHERE read_ct = 0'), '>', 5000, 'while others were due');
+	sql(q{SELECT pgmq.drop_queue('backlog')});
+}
+$late->quit;
+
 done_testing();
