@@ -311,8 +311,35 @@ record_cost(Slot *slot, const Horizon *h, int64 cost)
 	slot->doubted = !cheap;
 }
 
+/* Where a sweep begins that goes back to the floor of deferred messages, and keeps what it knows of the fresh ones */
+#define FROM_THE_FLOOR (DT_NOBEGIN + 1)
+
+static void
+begin_lap(Slot *slot, int64 now)
+{
+	slot->sweep_due = FROM_THE_FLOOR;
+	slot->lap_began = now;
+	slot->next_lap = 0;
+}
+
 /*
- * A sweep that spends its time on dead messages goes on where it is.  If it began at the
+ * A sweep that has skipped dead messages has met due ones, more than it wanted.  Behind these,
+ * and among the fresh ones, it has not looked yet, so the next read goes on.  But due messages
+ * may never end, and others become available late below them.  So from time to time it
+ * goes back to the floor.  It is there at most half of the time, else it would not get on.
+ */
+static void
+go_on_among_due(Slot *slot, int64 now)
+{
+	if (slot->next_lap == 0)
+		slot->next_lap = now + Max(Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE), now - slot->lap_began);
+	else if (now >= slot->next_lap)
+		begin_lap(slot, now);
+	slot->next_sweep = 0;
+}
+
+/*
+ * A sweep that has skipped dead messages goes on where it is.  If it began at the
  * floors again, it would not come to what is behind them.  True if it goes on.
  */
 static bool
@@ -325,39 +352,22 @@ goes_on(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now)
 	}
 	if (!finds->passed && slot->sweep_due == DT_NOBEGIN)
 		return false;
+	if (slot->sweep_due == DT_NOBEGIN)
+		begin_lap(slot, h->look_began);
 	slot->sweep_due = Max(slot->sweep_due, finds->due_until);
-	if (!finds->stopped)
-		return false;
-	if (finds->fresh_highest > PG_INT64_MIN)
-		slot->sweep_fresh = Max(slot->sweep_fresh, finds->fresh_highest + 1);
-	slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
-	return true;
-}
-
-static void
-end_sweep(Slot *slot, int64 now)
-{
-	slot->sweep_fresh = PG_INT64_MIN;
-	slot->sweep_due = DT_NOBEGIN;
-	slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
-}
-
-/*
- * After a sweep that took all it wanted, and left more due messages.  The fresh ones are not
- * swept yet.  The next read begins at the floors again.  But if there are dead messages before
- * these, reads begin behind the dead ones.  The sweep is over then, even if such messages never
- * end: only the next one finds what comes late below them.
- */
-static void
-leave_due(Slot *slot, const HorizonFinds *finds, int64 now)
-{
-	bool		dead = slot->sweep_due > DT_NOBEGIN;
-
-	positions_set_back(slot);
-	if (!dead)
-		return;
-	slot->marks.due = finds->due_until;
-	end_sweep(slot, now);
+	if (finds->stopped)
+	{
+		if (finds->fresh_highest > PG_INT64_MIN)
+			slot->sweep_fresh = Max(slot->sweep_fresh, finds->fresh_highest + 1);
+		slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
+		return true;
+	}
+	if (!finds->due_exhausted && h->table.parts == NULL)
+	{
+		go_on_among_due(slot, now);
+		return true;
+	}
+	return false;
 }
 
 /*
@@ -377,7 +387,8 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 		return;
 	if (!finds->due_exhausted && h->table.parts == NULL)
 	{
-		leave_due(slot, finds, now);
+		/* There are more due messages, and the fresh ones are not swept yet */
+		positions_set_back(slot);
 		return;
 	}
 	/* The other sessions don't know in which partitions that is */
@@ -389,7 +400,9 @@ after_sweep(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now, 
 		slot->next_sweep = 0;
 		return;
 	}
-	end_sweep(slot, now);
+	slot->sweep_fresh = PG_INT64_MIN;
+	slot->sweep_due = DT_NOBEGIN;
+	slot->next_sweep = now + Max(SWEEP_INTERVAL, slot->usual_sweep_cost * SWEEP_SHARE);
 }
 
 /* The look is over: move the marks on, and say when to sweep and rescan again. */

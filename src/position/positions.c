@@ -36,7 +36,7 @@ init_buckets(void *area)
 }
 
 static const SharedUse positions = {
-	"pgmq-horizon-v6", size_of_buckets, init_buckets,
+	"pgmq-horizon-v7", size_of_buckets, init_buckets,
 	"could not allocate shared memory for queue positions",
 	"This session keeps its own."
 };
