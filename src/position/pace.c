@@ -350,10 +350,12 @@ goes_on(Slot *slot, const HorizonFinds *finds, const Horizon *h, int64 now)
 		slot->sweep_due = DT_NOBEGIN;
 		return false;
 	}
-	if (!finds->passed && slot->sweep_due == DT_NOBEGIN)
-		return false;
 	if (slot->sweep_due == DT_NOBEGIN)
+	{
+		if (!finds->passed)
+			return false;
 		begin_lap(slot, h->look_began);
+	}
 	slot->sweep_due = Max(slot->sweep_due, finds->due_until);
 	if (finds->stopped)
 	{

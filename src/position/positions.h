@@ -37,8 +37,8 @@ typedef struct Slot
 	Oid			ranked;			/* the index that these are of; another one has other ranks */
 	int64		sweep_fresh;	/* how far the current sweep has come */
 	TimestampTz sweep_due;		/* the same of deferred messages, if it has skipped dead ones */
-	int64		lap_began;		/* it was at the floor then, */
-	int64		next_lap;		/* and is to go back there; 0: it has met no live ones since */
+	int64		lap_began;		/* when sweep_due was at the floor, */
+	int64		next_lap;		/* and when it is to go back there; 0: no live ones were met since */
 	uint32		setbacks;		/* how often a message became available again below the marks */
 	uint32		due_rounds;		/* how often a sweep of partitions left something due */
 	int64		last_id;		/* drawn when the floors were last moved */
