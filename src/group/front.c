@@ -304,8 +304,8 @@ front_next(GroupScan *scan, Peeked *peeked)
 
 /*
  * The next message, all of its versions taken together.  A flag of one version is a
- * flag of the message, and its vt is the earliest.  It is settled if one version is
- * settled: no other transaction is changing it.  Row locks do not count.
+ * flag of the message, and its vt is the earliest.  It is idle if one version is
+ * idle: no other transaction is changing it.  Row locks do not count.
  */
 bool
 front_next_message(GroupScan *scan, Peeked *peeked)
@@ -315,11 +315,11 @@ front_next_message(GroupScan *scan, Peeked *peeked)
 
 	if (!front_next(scan, peeked))
 		return false;
-	peeked->settled = !peeked_is_busy(peeked);
+	peeked->idle = !peeked_is_busy(peeked);
 	while ((next = next_scan(scan)) != NULL && next->peeked.msg_id == peeked->msg_id &&
 		   front_next(scan, &version))
 	{
-		peeked->settled |= !peeked_is_busy(&version);
+		peeked->idle |= !peeked_is_busy(&version);
 		peeked->vt = Min(peeked->vt, version.vt);
 		peeked->read_ct = Max(peeked->read_ct, version.read_ct);
 		peeked->arriving |= version.arriving;
@@ -351,7 +351,7 @@ front_end(GroupScan *scan)
 #define MOST_PASSED 32
 
 /*
- * Whether there is an earlier message of the group that is settled: the session that
+ * Whether there is an earlier message of the group that is idle: the session that
  * removes it will look at the group after that.  Not all partitions are searched.
  * "doubtful": it may have been handed out, and others after it.
  */
@@ -372,7 +372,7 @@ front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful)
 	scan = front_begin_near(queue, key, start.from, msg_id);
 	while (!follows && front_next_message(scan, &peeked) && peeked.msg_id < msg_id && passed++ < MOST_PASSED)
 	{
-		follows = peeked.settled;
+		follows = peeked.idle;
 		*doubtful = peeked.changing || peeked.locked || peeked_is_held(&peeked, now);
 	}
 	front_end(scan);
@@ -383,7 +383,7 @@ front_follows(GroupQueue *queue, const text *key, int64 msg_id, bool *doubtful)
  * The look of a claimer (notes.c), after which it writes a verdict.  Messages that open
  * transactions are sending, removing or changing may exist in the end or not, so the
  * look goes on after them.  The verdict is the earliest time of all versions up to the
- * first message that is settled.
+ * first message that is idle.
  */
 void
 front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict)
@@ -398,13 +398,13 @@ front_judge(GroupQueue *queue, const text *key, bool ours, Verdict *verdict)
 	verdict->until = DT_NOEND;
 	starts_find(queue, key, &start);
 	scan = front_begin(queue, key, start.from);
-	while (!peeked.settled && verdict->until > now && front_next_message(scan, &peeked))
+	while (!peeked.idle && verdict->until > now && front_next_message(scan, &peeked))
 	{
 		if (passed++ == 0)
 		{
 			verdict->head = peeked.msg_id;
 			verdict->found = true;
-			verdict->unseen = peeked.unseen && peeked.settled && !peeked.locked;
+			verdict->unseen = peeked.unseen && peeked.idle && !peeked.locked;
 		}
 		verdict->until = Min(verdict->until, passed > MOST_PASSED ? DT_NOBEGIN : peeked.vt);
 	}

@@ -94,7 +94,7 @@ take_overlooked(GroupRequest *request, List *overlooked)
 
 		if (request_wants(request) && !note->late)
 			request_consider_anyway(request, note);
-		if (request->nfronts == nfronts || request->peek)
+		if (request->nfronts == nfronts || request->check)
 			notes_add(&request->notes, note->key, note->vt, note->head, note->late);
 	}
 }
@@ -120,15 +120,15 @@ sweep(GroupRequest *request)
 
 /* ---- without a group index ---- */
 
-/* The dead messages at the beginnings of groups; or ("peek") whether there is one */
+/* The dead messages at the beginnings of groups; or ("check") whether there is one */
 static void
 move_slowly(GroupRequest *request)
 {
 	SlowMessage *messages;
-	int			count = slow_messages(&request->queue, FILL, SLOW_DEAD, request->peek ? 1 : SURVEY_MAX_DEAD,
-									  request->moment, !request->peek, &messages);
+	int			count = slow_messages(&request->queue, FILL, SLOW_DEAD, request->check ? 1 : SURVEY_MAX_DEAD,
+									  request->moment, !request->check, &messages);
 
-	if (request->peek)
+	if (request->check)
 		request->total += count;
 	else
 		run_move_found(request, messages, count);
@@ -147,7 +147,7 @@ read_slowly(GroupRequest *request)
 	if (request->queue.rule != NULL && !request->moves_nothing)
 		move_slowly(request);
 	count = slow_messages(&request->queue, request->policy, request->queue.rule != NULL ? SLOW_LIVE : SLOW_ALL,
-						  request->unlimited ? -1 : request->quantity, request->moment, !request->peek, &messages);
+						  request->unlimited ? -1 : request->quantity, request->moment, !request->check, &messages);
 	for (i = 0; i < count; i++)
 	{
 		Peeked		peeked = {.msg_id = messages[i].msg_id};
@@ -231,7 +231,7 @@ hand_out(GroupRequest *request)
 
 	run_move_all(request);
 	now = GetCurrentTimestamp();
-	leased = request->nfronts > 0 && !request->peek && lease(request, now);
+	leased = request->nfronts > 0 && !request->check && lease(request, now);
 	if (request->queue.notes == NULL)
 		return;
 	/* If not, the unchanged notes say to look at these groups again */
@@ -349,9 +349,9 @@ take_groups(GroupRequest *request, Outlook *outlook)
 		request->rule = policy_rule(request->delivery, request->moment);
 		request->queue.rule = &request->rule;
 	}
-	if (!request->peek)
+	if (!request->check)
 		effect_taking(&request->name, PG_INT32_MAX);
-	if (!request->peek && !may_read(request))
+	if (!request->check && !may_read(request))
 		(void) lease(request, request->moment);
 	else if (request->quantity < 0 && request->policy != ROUND_ROBIN)
 		ereport(ERROR,
@@ -361,7 +361,7 @@ take_groups(GroupRequest *request, Outlook *outlook)
 			 (request->queue.notes == NULL || !read_by_notes(request)))
 	{
 		/* Finding the messages is all the work */
-		if (request->peek && request->waiting)
+		if (request->check && request->waiting)
 			request->unavailable = PG_INT32_MAX;
 		else
 		{
@@ -370,7 +370,7 @@ take_groups(GroupRequest *request, Outlook *outlook)
 		}
 	}
 	/* A rollback gives them back, the clock at the end of the lease */
-	if (!request->peek)
+	if (!request->check)
 		effect_taken(&request->name, PG_INT32_MAX, request->total);
 	if (request->handed_out > 0)
 		effect_due(&request->name, GetCurrentTimestamp() + request->lease);
@@ -379,7 +379,7 @@ take_groups(GroupRequest *request, Outlook *outlook)
 	/* An empty read releases its lock, so that it holds up no floors (horizon.c) */
 	written = request->queue.locked_before || TransactionIdIsValid(GetTopTransactionIdIfAny());
 	group_close(&request->queue, written);
-	got = request->peek ? request->total : request->handed_out;
+	got = request->check ? request->total : request->handed_out;
 	if (got == 0 && outlook != NULL)
 		tell_outlook(request, outlook);
 	return got;
@@ -391,8 +391,8 @@ request_run(GroupRequest *request, Outlook *outlook)
 {
 	bool		unlimited = request->unlimited;
 	int64		quantity = request->quantity;
-	int64		wanted = request->peek ? 0 : request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
-	int64		lease = request->peek || request->lease_null ? 1 : request->lease;
+	int64		wanted = request->check ? 0 : request->unlimited ? PG_INT32_MAX : Max(request->quantity, 0);
+	int64		lease = request->check || request->lease_null ? 1 : request->lease;
 	Gate		gate;
 	int64		got;
 
@@ -441,7 +441,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 {
 	GroupRequest    *request = arg;
 	GroupRequest		look = {
-		.name = request->name, .policy = HEADS, .quantity = 1, .peek = true, .waiting = true
+		.name = request->name, .policy = HEADS, .quantity = 1, .check = true, .waiting = true
 	};
 
 	if (!looks_first(request))
@@ -453,22 +453,22 @@ attempt(void *arg, int queue, Outlook *outlook)
 }
 
 /* How many groups a look counts: a session that sees more does not wake more sessions. */
-#define PEEK_LIMIT 16
+#define CHECK_LIMIT 16
 
 /*
  * How many groups could be handed out now, up to a limit.  Notes that others
  * have locked are handled as by a read.
  */
 static int64
-group_peek(const QueueName *name, Outlook *outlook)
+group_check(const QueueName *name, Outlook *outlook)
 {
 	GroupRequest		request;
 
 	memset(&request, 0, sizeof(request));
 	request.name = *name;
 	request.policy = HEADS;
-	request.quantity = PEEK_LIMIT;
-	request.peek = true;
+	request.quantity = CHECK_LIMIT;
+	request.check = true;
 	return request_run(&request, outlook);
 }
 
@@ -577,5 +577,5 @@ pgmq_read_grouped_head_with_poll(PG_FUNCTION_ARGS)
 Datum
 pgmq_wait_grouped(PG_FUNCTION_ARGS)
 {
-	return peek_wait(fcinfo, "pgmq.wait_grouped", true, group_peek);
+	return check_wait(fcinfo, "pgmq.wait_grouped", true, group_check);
 }

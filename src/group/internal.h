@@ -91,7 +91,7 @@ typedef struct Peeked
 	bool		arriving;		/* a version that one of them has written */
 	bool		changing;		/* updated or deleted by one of them */
 	bool		locked;			/* locked by one of them */
-	bool		settled;		/* front_next_message() only: a version that no other transaction is changing */
+	bool		idle;			/* front_next_message() only: a version that no other transaction is changing */
 	bool		unseen;			/* not in the fixed snapshot */
 	bool		dead;			/* it may not be delivered any more */
 	GroupTable *table;

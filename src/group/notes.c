@@ -14,14 +14,14 @@
  * achieve that:
  *
  * R1	A sender writes, then looks.  It adds a note unless an earlier message of the
- *		group is settled: written by a committed transaction, or its own, and not being
+ *		group is idle: written by a committed transaction, or its own, and not being
  *		updated or deleted.  A lock on the row does not count.
  * R2	A reader, a remover and a re-timer claim, then look, then write a verdict.  To
  *		claim is to lock the notes of the group that can be locked at once.  The look is
  *		front_judge().  The verdict replaces exactly the notes that were claimed.
  *		If there were none, one is added, unless the claimer has changed nothing.  A
  *		remover and a re-timer do none of this if R1 holds for them: an earlier message
- *		of the group is settled.
+ *		of the group is idle.
  *
  * Why no group is missed.  The index entry of a message, and the deletion of its row, are
  * each written under the exclusive lock of their page.  Suppose that M has no note because
@@ -29,7 +29,7 @@
  * looked, so the remover's look comes after M's entry.  It relies on a still earlier
  * message, or its verdict is not later than M's time.  Suppose that M has a note.  A
  * session that replaces this note has claimed it before its look.  The look comes after
- * M's entry, and ends at M or at an earlier message that is settled then.
+ * M's entry, and ends at M or at an earlier message that is idle then.
  *
  * The verdict counts all versions.  Messages 1 and 2 are leased for an hour, 3 is fresh.
  * X deletes 1, claims the note, sees that 2 is leased, and writes "in an hour".  Y deletes

@@ -94,7 +94,7 @@ describe(GroupQueue *queue, Relation rel, Leaf *part, Place *place)
 			(void) place_remember(rel, description);
 			*place = description->place;
 		}
-		if (OidIsValid(place->group_index) || !place->unsettled || tries == MOST_RETRIES)
+		if (OidIsValid(place->group_index) || !place->reindexing || tries == MOST_RETRIES)
 			break;
 		CHECK_FOR_INTERRUPTS();
 		InvalidateSystemCaches();

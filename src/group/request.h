@@ -48,7 +48,7 @@ typedef struct GroupRequest
 	NoteChanges notes;
 	HTAB	   *seen;			/* groups that were looked at: hashes of their keys */
 	List	   *claimed;		/* notes that others have locked */
-	bool		peek;			/* take nothing, only count available groups */
+	bool		check;			/* take nothing, only count available groups */
 	int			unavailable;		/* of which there were so many */
 	bool		waiting;		/* another attempt follows, in this transaction */
 
@@ -73,7 +73,7 @@ request_is_late(const GroupRequest *request)
 static inline bool
 request_is_quiet(const GroupRequest *request)
 {
-	return request->peek && (request->waiting || XactReadOnly);
+	return request->check && (request->waiting || XactReadOnly);
 }
 
 extern void front_add(Front *front, const Peeked *peeked);

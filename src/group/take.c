@@ -286,18 +286,18 @@ request_consider(GroupRequest *request, const Note *note, const Peeked *first, b
 	front->key = note->key;
 	if (available && first->dead)
 	{
-		if (!request->peek && !run_may_begin(request))
+		if (!request->check && !run_may_begin(request))
 		{
 			(void) request_has_seen(request, note->key, true);
 			return true;
 		}
-		if (request->peek)
+		if (request->check)
 		{
 			available = run_pass(request, note->key, first, &live);
 			first = &live;
 		}
 	}
-	if (request->peek && available &&
+	if (request->check && available &&
 		!(late && front_is_held_behind(queue, note->key, first, request->moment, &until)))
 		front_add(front, first);
 	else if (request_is_quiet(request))
@@ -312,7 +312,7 @@ request_consider(GroupRequest *request, const Note *note, const Peeked *first, b
 			request->claimed = lappend(request->claimed, (void *) note);
 			return true;
 		}
-		if (request->peek || !available || !take_first(request, front, first))
+		if (request->check || !available || !take_first(request, front, first))
 			seen_to = request_judge(request, &front->claim, note->key, late);
 		else if (late && front->count > 0 &&
 				 front_is_held_behind(queue, note->key, &front->first, request->moment, &until))

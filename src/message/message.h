@@ -11,7 +11,7 @@
  * read_into()		A read as a part of another call.
  * read_outlook()	When there is a reason for another read.
  * move_dead()		Messages that may not be delivered any more go to the dead-letter queue, or the archive.
- * peek_wait()		A procedure that waits until there is something to read, without reading it.
+ * check_wait()		A procedure that waits until there is something to read, without reading it.
  */
 #ifndef PGMQ_MESSAGE_H
 #define PGMQ_MESSAGE_H
@@ -105,16 +105,16 @@ extern Oid	metrics_lock_queue(const QueueName *name, const char *const *columns,
 extern bool rank_to_send(const QueueName *name, const QueuePolicy *policy, Datum headers, bool many,
 						 Datum *rank);
 
-/* ---- peek.c ---- */
+/* ---- check.c ---- */
 
 /* How many messages are available, up to a limit */
-typedef int64 (*PeekCount) (const QueueName *name, Outlook *outlook);
+typedef int64 (*CheckCount) (const QueueName *name, Outlook *outlook);
 
 /* The default */
-#define PEEK_TIMEOUT_MS 5000
+#define CHECK_TIMEOUT_MS 5000
 
-extern void peek_refuse_transaction(FunctionCallInfo fcinfo, const char *procedure, const char *instead);
-extern Datum peek_row(Oid type, Datum value);
-extern Datum peek_wait(FunctionCallInfo fcinfo, const char *procedure, bool grouped, PeekCount count);
+extern void check_refuse_transaction(FunctionCallInfo fcinfo, const char *procedure, const char *instead);
+extern Datum check_result_row(Oid type, Datum value);
+extern Datum check_wait(FunctionCallInfo fcinfo, const char *procedure, bool grouped, CheckCount count);
 
 #endif							/* PGMQ_MESSAGE_H */

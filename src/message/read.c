@@ -471,7 +471,7 @@ static const PlanSpec next_due = {
 	2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
-/* What a read that found nothing, or a peek, knows about the next attempt */
+/* What a read that found nothing, or a check, knows about the next attempt */
 void
 read_outlook(const QueueName *name, Horizon *h, TimestampTz moment, int64 found,
 			 Outlook *outlook)

@@ -76,7 +76,7 @@ policy_gate(const QueueName *name, int64 wanted, int64 lease, Gate *gate)
 
 /*
  * The read may not hand out anything: what it returns, and when a waiting session tries
- * again.  That is no look at the queue.  But a token is spent, as when there is nothing
+ * again.  That is no look at the queue.  But a credit is spent, as when there is nothing
  * left: a session that has seen messages in the end calls others for what it has seen.
  */
 int64

@@ -7,7 +7,7 @@
  * reserves as many as it wants there, or as many as the limits allow; then it looks for
  * them, and gives back what it has not found.
  *
- * THE RATE is a bucket of tokens, one for each message, that fills steadily and holds as
+ * THE RATE is a token bucket: a number of permits, one for each message, that grows steadily and holds as
  * many as the limit.  So k periods hand out at most k + 1 times the limit.  It was empty when the
  * server started, or was restarted after a crash; what a rollback returns to the queue is not
  * refunded.
@@ -91,8 +91,8 @@ typedef struct Slot
 	int64		at_work;		/* messages that calls at work have reserved */
 
 	/* The rate */
-	bool		rated;			/* a call has asked for tokens */
-	double		tokens;
+	bool		rated;			/* a call has asked for permits */
+	double		permits;
 	TimestampTz filled_at;		/* when there were so many */
 	TimestampTz full_at;		/* from then on a new slot says the same */
 
@@ -117,7 +117,7 @@ typedef struct Call
 	int64		reserved;
 	SubTransactionId subid;
 	bool		leases;
-	bool		tokens;
+	bool		permits;
 } Call;
 
 static Call Calls[MAX_CALLS];
@@ -133,7 +133,7 @@ typedef struct Request
 	TimestampTz started;		/* of the server */
 	int64		wanted;			/* at least 1 */
 	bool		leases;			/* the limit of leases counts */
-	bool		tokens;			/* the rate counts */
+	bool		permits;			/* the rate counts */
 	LeaseCount	count;			/* all 0 before a count */
 	TimestampTz next;			/* when to ask again */
 } Request;
@@ -263,19 +263,19 @@ fill(Slot *slot, const Request *request)
 	slot->rated = true;
 	/* The clock may be set back, and others may have read it later than we did */
 	if (request->now > slot->filled_at)
-		slot->tokens += (double) (request->now - slot->filled_at) * rate / period;
+		slot->permits += (double) (request->now - slot->filled_at) * rate / period;
 	if (request->now > slot->filled_at || request->now < slot->filled_at - USECS_PER_SEC)
 		slot->filled_at = request->now;
-	slot->tokens = Min(slot->tokens, rate);
+	slot->permits = Min(slot->permits, rate);
 }
 
-/* In how many microseconds there are so many tokens */
+/* In how many microseconds there are so many permits */
 static int64
-time_until(const Slot *slot, const Request *request, double tokens)
+time_until(const Slot *slot, const Request *request, double permits)
 {
 	double		period = (double) policy_microseconds(&request->policy->rate_period);
 
-	return (int64) ceil(Max(tokens - slot->tokens, 0) * period / request->policy->rate_limit);
+	return (int64) ceil(Max(permits - slot->permits, 0) * period / request->policy->rate_limit);
 }
 
 /* ---- leases ---- */
@@ -351,12 +351,12 @@ allowed(Slot *slot, Request *request)
 			request->next = next_room(slot, request);
 		most = Min(most, room);
 	}
-	if (request->tokens)
+	if (request->permits)
 	{
 		fill(slot, request);
-		if (slot->tokens < 1)
+		if (slot->permits < 1)
 			request->next = Max(request->next, request->now + time_until(slot, request, 1));
-		most = Min(most, (int64) floor(slot->tokens));
+		most = Min(most, (int64) floor(slot->permits));
 	}
 	/* Another call may give back what it has reserved */
 	if (most <= 0 && slot->at_work > 0)
@@ -368,9 +368,9 @@ static void
 reserve(Slot *slot, const Request *request, int64 messages)
 {
 	slot->at_work += messages;
-	if (request->tokens)
+	if (request->permits)
 	{
-		slot->tokens -= (double) messages;
+		slot->permits -= (double) messages;
 		slot->full_at = request->now + time_until(slot, request, request->policy->rate_limit);
 	}
 	if (request->leases)
@@ -388,8 +388,8 @@ end_reservation(Slot *slot, const Call *call, int64 used)
 	int64		unused = call->reserved - used;
 
 	slot->at_work -= call->reserved;
-	if (call->tokens)
-		slot->tokens += (double) unused;
+	if (call->permits)
+		slot->permits += (double) unused;
 	if (call->leases)
 	{
 		slot->leases -= unused;
@@ -411,7 +411,7 @@ note_call(const Request *request, int64 messages)
 {
 	Calls[NumCalls++] = (Call) {
 		.key = request->key, .subid = GetCurrentSubTransactionId(), .reserved = messages,
-		.leases = request->leases, .tokens = request->tokens
+		.leases = request->leases, .permits = request->permits
 	};
 }
 
@@ -445,8 +445,8 @@ limits_reserve(Gate *gate, bool leases)
 	request_init(&request, gate->name, gate->policy, relid);
 	request.wanted = Max(gate->most, 1);
 	request.leases = leases && (gate->policy->set & POLICY_MAX_IN_FLIGHT) != 0;
-	request.tokens = (gate->policy->set & POLICY_RATE_LIMIT) != 0;
-	if (!request.leases && !request.tokens)
+	request.permits = (gate->policy->set & POLICY_RATE_LIMIT) != 0;
+	if (!request.leases && !request.permits)
 		return true;
 	if (NumCalls == MAX_CALLS)
 		ereport(ERROR,

@@ -303,7 +303,7 @@ horizon_due_position(const Horizon *h, TimestampTz position)
 	return position;
 }
 
-/* Whether horizon_peek() can look into this table */
+/* Whether horizon_check() can look into this table */
 bool
 horizon_knows(const Horizon *h)
 {
@@ -481,7 +481,7 @@ horizon_next_fresh(Horizon *h, int64 limit, HorizonRange *range)
  * takes none.  Call horizon_look_again() if there is none.
  */
 int64
-horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
+horizon_check(Horizon *h, TimestampTz moment, int64 limit)
 {
 	HorizonFinds finds = {.fresh_highest = PG_INT64_MIN};
 	HorizonRange due_range;
@@ -508,7 +508,7 @@ horizon_peek(Horizon *h, TimestampTz moment, int64 limit)
 }
 
 /*
- * After a read that wanted messages, or a peek: when there is a reason for another,
+ * After a read that wanted messages, or a check: when there is a reason for another,
  * and how sure that is.  "found" is how many messages there were: only if there was
  * none is the queue empty.  False if nothing is known about this table.
  */

@@ -92,7 +92,7 @@ extern void horizon_leave(Horizon *h, int64 microseconds);
 extern void horizon_took_nothing(Horizon *h);
 extern bool horizon_knows(const Horizon *h);
 extern bool horizon_is_by_id(const Horizon *h);
-extern int64 horizon_peek(Horizon *h, TimestampTz moment, int64 limit);
+extern int64 horizon_check(Horizon *h, TimestampTz moment, int64 limit);
 extern bool horizon_outlook(Horizon *h, TimestampTz moment, int64 found, Outlook *outlook);
 extern void horizon_end(Horizon *h, uint64 messages);
 extern Partitions *horizon_partitions(const QueueName *name);

@@ -142,7 +142,7 @@ find_indexes(Relation rel, Place *place)
 			place->group_index = RelationGetRelid(index);
 		find_note_index(rel, place, index);
 		find_rank_index(rel, place, index);
-		place->unsettled |= !index->rd_index->indisvalid;
+		place->reindexing |= !index->rd_index->indisvalid;
 		index_close(index, AccessShareLock);
 	}
 	list_free(oids);

@@ -44,7 +44,7 @@ typedef struct Place
 	Oid			group_index;	/* of messages, on (GROUP_KEY, msg_id) */
 	Oid			head_index;		/* of notes, on (grp, head) */
 	Oid			late_index;		/* of notes that are late, on (grp) */
-	bool		unsettled;		/* one of its indexes is not valid: it may be replaced now */
+	bool		reindexing;		/* one of its indexes is not valid: it may be replaced now */
 
 	/* What a policy adds to a queue; each can be missing, and can be there without a policy */
 	AttrNumber	releases_attno;

@@ -1,6 +1,6 @@
 /*
  * end.c
- *	  The stable end of a log: each id below it is settled, for ever.
+ *	  The stable end of a log: the transactions that drew the ids below it have all ended.
  *
  * An event is handed out only if it lies below.  So nothing appears later below an event that was handed out, and a
  * position is one number.
@@ -36,7 +36,7 @@
  *
  * A SEQUENCE THAT WAS SET BACK
  *
- * L below what was found settled means that ids are drawn again: after TRUNCATE ... RESTART IDENTITY, or setval().  An
+ * L below the stable end means that ids are drawn again: after TRUNCATE ... RESTART IDENTITY, or setval().  An
  * event above L means the same, or a restore that is not finished, or a subscriber of logical replication.  log.c looks
  * for such an event from time to time.  Positions are compared by the calls
  * of their consumers, and by publishers.

@@ -32,7 +32,7 @@ typedef struct Listing
 {
 	bool		listed;
 	int64		last_id;		/* that was drawn before the list was made */
-	int64		end;			/* each id below is settled */
+	int64		end;			/* each id below is stable */
 	int			nholders;
 	Holder		holders[FLEXIBLE_ARRAY_MEMBER];
 } Listing;

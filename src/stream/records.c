@@ -294,7 +294,7 @@ listing_copy(Oid log)
 	return listing;
 }
 
-/* A listing was made.  One that has come further stays; but what is known to be settled is kept. */
+/* A listing was made.  One that has come further stays; but what is known to be stable is kept. */
 void
 listing_store(Oid log, const Listing *listing)
 {

@@ -3,7 +3,7 @@
  *	  Streams: each subscription sees all events, in order, at its own pace.
  *
  * The events of a stream are in its log.  Nothing there is changed or deleted; old parts are dropped
- * as a whole.  An event is handed out when all lower ids of the stream are settled: then nothing
+ * as a whole.  An event is handed out when all lower ids of the stream are stable: then nothing
  * can appear below it any more, and a position is one number.
  *
  * log		The log, opened; looks into it.

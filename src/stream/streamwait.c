@@ -101,12 +101,12 @@ pgmq_wait_stream(PG_FUNCTION_ARGS)
 	ReceiveRequest request = {.qty = 1};
 	bool		ready;
 
-	peek_refuse_transaction(fcinfo, "pgmq.wait_stream", "pgmq.receive_with_poll");
+	check_refuse_transaction(fcinfo, "pgmq.wait_stream", "pgmq.receive_with_poll");
 	stream_from_arg(fcinfo, 0, &request.name);
 	request.subscription = subscription_from_arg(fcinfo, 1);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	receive_check_rights(&request);
-	ready = wait_for_events(&request, look, PG_ARGISNULL(2) ? PEEK_TIMEOUT_MS : PG_GETARG_INT32(2), WAKE_SAW);
+	ready = wait_for_events(&request, look, PG_ARGISNULL(2) ? CHECK_TIMEOUT_MS : PG_GETARG_INT32(2), WAKE_SAW);
 	SPI_finish();
-	return peek_row(BOOLOID, BoolGetDatum(ready));
+	return check_result_row(BOOLOID, BoolGetDatum(ready));
 }

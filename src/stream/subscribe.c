@@ -89,7 +89,7 @@ passed_by_id(int64 id, int64 last_id)
 
 /*
  * After a crash, a prepared transaction can have any ids.  Until it is finished, it is not known
- * how far the stream is settled.  To start at the first event instead would replay all that is kept.
+ * how far the ids are stable.  To start at the first event instead would replay all that is kept.
  */
 static int64
 passed_by_end(const StreamLog *log, int64 end)

@@ -25,7 +25,7 @@ typedef struct Upkeep
 
 	/* Of the log of a stream, when the step began */
 	int64		last_id;
-	int64		end;			/* all ids below are settled */
+	int64		end;			/* all ids below are stable */
 
 	/* What the owner wants; see pgmq.partition_config */
 	char	   *retention;

@@ -65,7 +65,7 @@ divided(const Interval *span, int by)
 
 /*
  * When the first and the last event of a range of ids were published, of those that begin and end a shard.  False
- * if there is none.  The range is settled, or all that counts is the first one.
+ * if there is none.  The range is stable, or all that counts is the first one.
  */
 bool
 streamparts_span(const StreamLog *log, int64 from, int64 until, EventSpan *span)

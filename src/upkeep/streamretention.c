@@ -9,7 +9,7 @@
  *	  consumers do not touch.  To drop it locks the log as well, and may have to wait for a moment without open consumers.
  *	  So events go in time however busy the stream is, and publishers wait behind the second step only: for
  *	  pgmq.maintenance_lock_timeout at most, because all waits of the step together are no longer.
- * 4. Only a part whose ids are all settled is emptied: no publisher can still write to it.  The lock on the part keeps
+ * 4. Only a part whose ids are all stable is emptied: no publisher can still write to it.  The lock on the part keeps
  *	  off sessions that write to it by hand.  passed_lock() keeps positions from moving back, and settings from changing, from
  *	  before the check until the step has ended.
  * 5. Events that a subscription has not passed are counted for it.  To count them can take long, so it is done before
@@ -231,9 +231,9 @@ empty_part(Upkeep *upkeep, const OldPart *before)
 	log_close(&log);
 }
 
-/* The next part all of whose ids are settled; NULL: there is no more.  Each is found once in a call. */
+/* The next part all of whose ids are stable; NULL: there is no more.  Each is found once in a call. */
 static const Partition *
-next_settled(Upkeep *upkeep)
+next_stable(Upkeep *upkeep)
 {
 	int			i;
 
@@ -259,7 +259,7 @@ stream_empty_step(Upkeep *upkeep)
 
 	log_open(upkeep->name, &log);
 	log_parts(&log);
-	while (!due && (old.part = next_settled(upkeep)) != NULL)
+	while (!due && (old.part = next_stable(upkeep)) != NULL)
 	{
 		old.name = partset_relation(old.part->relid);
 		due = old.name != NULL && is_due(upkeep, &log, &old);
@@ -294,7 +294,7 @@ stream_drop_step(Upkeep *upkeep)
 
 	do
 	{
-		old.part = next_settled(upkeep);
+		old.part = next_stable(upkeep);
 		old.name = old.part ? partset_relation(old.part->relid) : NULL;
 	} while (old.part != NULL && (old.name == NULL || !is_empty(old.name)));
 	if (old.part == NULL)

@@ -9,19 +9,19 @@
  * WHICH SESSIONS ARE WOKEN
  *
  * 1. As many as there are messages.  The session that has slept for longest comes first
- *	  and gets a token.  A look that ends well spends the token: it found a message, or
+ *	  and gets a credit.  A look that ends well spends the credit: it found a message, or
  *	  it is certain that there is none.  A session that leaves without such a look
- *	  (error, cancel, termination) passes its tokens on.
+ *	  (error, cancel, termination) passes its credits on.
  * 2. One of the sessions that wait for a queue is its leader: the one that allows the
  *	  shortest time between two looks.  Only the leader has a timer.  It looks for
  *	  messages that become due, and for what is not announced: rows written by hand,
  *	  COMMIT PREPARED elsewhere.  When it leaves, the next leader looks at once.  So
  *	  messages that become due together are handed out one after the other.
  * 3. Picky waiters may skip messages that others would take (a condition, row security).
- *	  They are told of everything, take no token, and have timers of their own.  Sessions
- *	  that wait for groups skip messages behind one that is held.  They share tokens and
+ *	  They are told of everything, take no credit, and have timers of their own.  Sessions
+ *	  that wait for groups skip messages behind one that is held.  They share credits and
  *	  a leader among themselves: the groups of a queue are a queue of their own here,
- *	  which gets a token for each group that may have become available.
+ *	  which gets a credit for each group that may have become available.
  *	  Sessions that wait for a stream are picky, because each subscription wants each event.
  *	  A call is for all of them, or for those that wait for one subscription (held.c).  It does
  *	  not raise the generation.  It sets the flag of the waiter, also while that looks.
@@ -42,12 +42,12 @@
  *	  reset its latch, and before it sleeps.
  * 8. If T calls W1 in W's place, there are three cases.  W1 takes the message; or it
  *	  finds that another session took it (whose rollback is another T); or it leaves
- *	  without a look and passes the token on.  A look that left something out does not
- *	  spend the token.
+ *	  without a look and passes the credit on.  A look that left something out does not
+ *	  spend the credit.
  * 9. If a message becomes due later, T lowers the time until which the leader sleeps.  A
  *	  leader that is looking resets this time before it takes the snapshot.
  * 10. If T does not know how many messages there are (COMMIT PREPARED), it calls the
- *	  leader without a token.  Each leader that takes or sees messages has others look:
+ *	  leader without a credit.  Each leader that takes or sees messages has others look:
  *	  the next leader, or as many sessions as it has seen messages.
  * 11. There is a leader while there is a waiter that is not picky; joining and leaving
  *	  keep this under the lock.  Every way out of a wait leaves the board: errors through
@@ -427,7 +427,7 @@ can_be_called(const Waiter *waiter)
 
 /* Ordinary sleepers, longest first, and then the leader */
 static void
-hand_out_tokens(WakeQueue *queue, int64 messages, Calls *calls)
+hand_out_credits(WakeQueue *queue, int64 messages, Calls *calls)
 {
 	Waiter	   *leader;
 
@@ -436,7 +436,7 @@ hand_out_tokens(WakeQueue *queue, int64 messages, Calls *calls)
 		Waiter	   *waiter = &Waiters[queue->sleepers.first];
 
 		board_sleepers_remove(queue, queue->sleepers.first);
-		waiter->tokens++;
+		waiter->credits++;
 		board_call(calls, waiter);
 	}
 	if (messages == 0 || queue->leader == WAKE_NOBODY)
@@ -444,7 +444,7 @@ hand_out_tokens(WakeQueue *queue, int64 messages, Calls *calls)
 	leader = &Waiters[queue->leader];
 	if (can_be_called(leader))
 	{
-		leader->tokens++;
+		leader->credits++;
 		board_call(calls, leader);
 	}
 }
@@ -458,7 +458,7 @@ call_leader(WakeQueue *queue, Calls *calls)
 	if (queue->leader == WAKE_NOBODY)
 		return;
 	leader = &Waiters[queue->leader];
-	leader->tokens = 0;			/* it calls other sessions for these messages, too */
+	leader->credits = 0;			/* it calls other sessions for these messages, too */
 	if (can_be_called(leader))
 		board_call(calls, leader);
 }
@@ -480,7 +480,7 @@ announce_messages(WakeQueue *queue, int64 messages, Calls *calls)
 		call_leader(queue, calls);
 	}
 	else
-		hand_out_tokens(queue, messages, calls);
+		hand_out_credits(queue, messages, calls);
 }
 
 /* A session with a timer sleeps no longer than until then. */

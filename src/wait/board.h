@@ -51,8 +51,8 @@ typedef struct Waiter
 	bool		picky;
 	bool		sleeping;
 	bool		called;			/* to look, since it fell asleep; of a stream: since its last look began */
-	bool		in_sleepers;	/* may be given a token */
-	int32		tokens;			/* to be spent or passed on */
+	bool		in_sleepers;	/* may be given a credit */
+	int32		credits;		/* to be spent or passed on */
 	uint32		generation;		/* of the queue, when the last look began */
 	uint32		subscription;	/* of a stream: see board_subscription(); else 0 */
 	TimestampTz due;			/* sleeps no longer, if it has a timer */

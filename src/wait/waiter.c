@@ -50,7 +50,7 @@ report_no_place(void)
 			 shared_is_ample() ? 0 : errhint("Add pgmq to shared_preload_libraries.")));
 }
 
-/* A leader has a timer, and gets a token only if no other waiter sleeps. */
+/* A leader has a timer, and gets a credit only if no other waiter sleeps. */
 static void
 make_leader(WakeQueue *queue, int32 waiter)
 {
@@ -149,7 +149,7 @@ wake_sleep(int place, const Outlook *outlook, TimestampTz *due, bool *timed)
 	{
 		me->due = Min(me->due, outlook->next);
 		if (outlook->conclusive)
-			me->tokens = 0;
+			me->credits = 0;
 		sleep = me->generation == queue->generation && !me->called;
 	}
 	else
@@ -161,7 +161,7 @@ wake_sleep(int place, const Outlook *outlook, TimestampTz *due, bool *timed)
 			board_sleepers_add(queue, place);
 	}
 	*due = me->due;
-	*timed = me->picky || queue->leader == place || me->tokens > 0;
+	*timed = me->picky || queue->leader == place || me->credits > 0;
 	LWLockRelease(&bucket->lock);
 	return sleep;
 }
@@ -176,7 +176,7 @@ wake_called(int place, TimestampTz *due, bool *timed)
 	bool		called = me->called;
 
 	*due = me->due;
-	*timed = me->picky || queue->leader == place || me->tokens > 0;
+	*timed = me->picky || queue->leader == place || me->credits > 0;
 	LWLockRelease(&bucket->lock);
 	return called;
 }
@@ -237,13 +237,13 @@ forget_place(int place)
 static int64
 messages_owed(const WakeQueue *queue, int place, WakeEnd end, int64 messages)
 {
-	int32		tokens = Waiters[place].tokens;
+	int32		credits = Waiters[place].credits;
 
-	if (end != WAKE_EMPTY && tokens > 0)
-		return tokens - 1;
+	if (end != WAKE_EMPTY && credits > 0)
+		return credits - 1;
 	if (end == WAKE_SAW && queue->leader == place)
 		return messages - 1;
-	return tokens;
+	return credits;
 }
 
 /*
