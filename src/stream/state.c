@@ -411,6 +411,16 @@ attempts_datum(const ShardState *state)
 										   TYPALIGN_DOUBLE));
 }
 
+static void
+refuse_unwritten(const Positions *positions)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("could not write the position of subscription \"%s\" to %s", positions->subscription,
+					name_table(&positions->name, POSITIONS_TABLE)),
+			 errhint("Look for a trigger or a rule on the table.")));
+}
+
 /* The next state of a shard.  "state" has the number of the one that it replaces.  The caller has the mutex. */
 void
 state_write(const Positions *positions, const ShardState *state)
@@ -438,17 +448,13 @@ state_write(const Positions *positions, const ShardState *state)
 	written = plan_run_latest_leaf(&positions->name, &write_plan, NULL, values, nulls, None_Receiver);
 	owner_end(&scope);
 	if (written != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("could not write the position of subscription \"%s\" to %s", positions->subscription,
-						name_table(&positions->name, POSITIONS_TABLE)),
-				 errhint("Look for a trigger or a rule on the table.")));
+		refuse_unwritten(positions);
 }
 
-static void
+static uint64
 run_as_owner(const Positions *positions, const char *sql, int nargs, const char *const *args)
 {
-	(void) owner_run(positions->rel->rd_rel->relowner, true, name_expand(sql, &positions->name), nargs, args);
+	return owner_run(positions->rel->rd_rel->relowner, true, name_expand(sql, &positions->name), nargs, args);
 }
 
 /* The first states of a subscription, one for each shard */
@@ -464,16 +470,18 @@ states_begin(const Positions *positions, const int64 *passed, int shards)
 		appendStringInfo(&array, "%c" INT64_FORMAT, shard == 0 ? '{' : ',', passed[shard]);
 	appendStringInfoChar(&array, '}');
 	args[1] = array.data;
-	run_as_owner(positions, "INSERT INTO {positions} (subscription, shard, state, passed_id)"
-				 " SELECT $1, s.number OPERATOR(pg_catalog.-) 1, 1, s.passed_id"
-				 " FROM pg_catalog.unnest($2::pg_catalog.int8[]) WITH ORDINALITY AS s (passed_id, number)", 2, args);
+	if (run_as_owner(positions, "INSERT INTO {positions} (subscription, shard, state, passed_id)"
+					 " SELECT $1, s.number OPERATOR(pg_catalog.-) 1, 1, s.passed_id"
+					 " FROM pg_catalog.unnest($2::pg_catalog.int8[]) WITH ORDINALITY AS s (passed_id, number)", 2,
+					 args) != (uint64) shards)
+		refuse_unwritten(positions);
 }
 
 void
 states_delete(const Positions *positions)
 {
-	run_as_owner(positions, "DELETE FROM {positions} WHERE subscription OPERATOR(pg_catalog.=) $1",
-				 1, &positions->subscription);
+	(void) run_as_owner(positions, "DELETE FROM {positions} WHERE subscription OPERATOR(pg_catalog.=) $1",
+						1, &positions->subscription);
 }
 
 /* ---- what a state says ---- */

@@ -118,7 +118,9 @@ DROP TRIGGER log_user ON pgmq.p_s;
 CREATE FUNCTION pgmq.suppress() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE TRIGGER suppress BEFORE INSERT ON pgmq.p_s FOR EACH ROW EXECUTE FUNCTION pgmq.suppress();
 SELECT pgmq.seek('s', 'mine', 'earliest');
+SELECT pgmq.subscribe('s', 'new');
 DROP TRIGGER suppress ON pgmq.p_s;
+SELECT pgmq.subscribe('s', 'new'), pgmq.unsubscribe('s', 'new');
 -- and tables that are not what they were
 ALTER TABLE pgmq.p_s RENAME COLUMN lease TO lent;
 SELECT pgmq.receive('s', 'mine', 0, 1);
