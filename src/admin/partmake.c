@@ -296,7 +296,7 @@ table_columns(const char *table)
 
 /*
  * Move the rows of a range from the default partition to a table, which is not
- * a partition yet.  Both are locked against all other sessions.  A policy or a
+ * a partition yet.  Both are locked against all other sessions.  Row-level security or a
  * rule may hide rows from the owner, or keep some out: then nothing is moved.
  */
 void

@@ -109,7 +109,7 @@ owner_end(const OwnerScope *scope)
 }
 
 /*
- * Until owner_end(), no policy counts for the current user on its own tables
+ * Until owner_end(), no row-level security counts for the current user on its own tables
  * (FORCE ROW LEVEL SECURITY), as in a referential action.
  */
 void
@@ -120,7 +120,7 @@ owner_pass_policies(OwnerScope *scope)
 	SetUserIdAndSecContext(scope->user, scope->sec_context | SECURITY_NOFORCE_RLS);
 }
 
-/* A statement as the owner, as run_with_texts() runs it; "all_rows": no policy counts */
+/* A statement as the owner, as run_with_texts() runs it; "all_rows": no row-level security counts */
 uint64
 owner_run(Oid owner, bool all_rows, const char *sql, int nargs, const char *const *args)
 {

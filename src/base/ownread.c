@@ -11,11 +11,11 @@
  *	  taken, so that a refused caller does not wait.
  * 2. The table is scanned in C.  A scan sees the snapshot, and is known to the
  *	  server under SERIALIZABLE, as in a statement.
- * 3. Where policies apply to the caller, a statement is run.  Policies are code of
+ * 3. Where row-level security applies to the caller, a statement is run.  Its policies are code of
  *	  the table's owner, and they run with the rights of the caller.  None applies to
  *	  a superuser.
  * 4. What the extension itself must know about a queue, whatever the caller's rights
- *	  are, is looked up by ownread_find().  It asks for no privilege, and no policy
+ *	  are, is looked up by ownread_find().  It asks for no privilege, and no row-level security
  *	  applies.
  */
 #include "pgmq.h"

@@ -196,7 +196,7 @@ static int
 move_list(const GroupRequest *request, const DeadMessage *messages, int count, bool *try_later)
 {
 	MoveOrder	order = {
-		.name = &request->name, .policy = request->delivery, .now = request->rule.now,
+		.name = &request->name, .policy = request->policy, .now = request->rule.now,
 		.in_order = true, .try_later = try_later
 	};
 	int64		ids[MOST_DEAD];

@@ -146,7 +146,7 @@ read_slowly(GroupRequest *request)
 	front_open_all(&request->queue);
 	if (request->queue.rule != NULL && !request->moves_nothing)
 		move_slowly(request);
-	count = slow_messages(&request->queue, request->policy, request->queue.rule != NULL ? SLOW_LIVE : SLOW_ALL,
+	count = slow_messages(&request->queue, request->mode, request->queue.rule != NULL ? SLOW_LIVE : SLOW_ALL,
 						  request->unlimited ? -1 : request->quantity, request->moment, !request->check, &messages);
 	for (i = 0; i < count; i++)
 	{
@@ -193,7 +193,7 @@ arrange(GroupRequest *request)
 /*
  * Lease what was taken.  One reading of the clock is used for all messages, so
  * that the leases of a group's messages end together.  It is made after the
- * queue's table was locked (floors.c).  False if a policy or a trigger of a
+ * queue's table was locked (floors.c).  False if row-level security or a trigger of a
  * user has excluded a message, or has shortened a lease.
  */
 static bool
@@ -266,7 +266,7 @@ read_by_notes(GroupRequest *request)
 	if (request_wants(request))
 		request_consider_claimed(request);
 	sweep(request);
-	if (request->policy == ROUND_ROBIN)
+	if (request->mode == ROUND_ROBIN)
 		request_go_round(request);
 	check_late(request);
 	hand_out(request);
@@ -344,16 +344,16 @@ take_groups(GroupRequest *request, Outlook *outlook)
 				 errmsg("the queue's table does not have the columns of a queue"),
 				 errdetail("Groups are read from ordinary tables of the access method heap, and their partitions.")));
 	}
-	if ((request->delivery->set & POLICY_DEAD) != 0)
+	if ((request->policy->set & POLICY_DEAD) != 0)
 	{
-		request->rule = policy_rule(request->delivery, request->moment);
+		request->rule = policy_rule(request->policy, request->moment);
 		request->queue.rule = &request->rule;
 	}
 	if (!request->check)
 		effect_taking(&request->name, PG_INT32_MAX);
 	if (!request->check && !may_read(request))
 		(void) lease(request, request->moment);
-	else if (request->quantity < 0 && request->policy != ROUND_ROBIN)
+	else if (request->quantity < 0 && request->mode != ROUND_ROBIN)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
 				 errmsg("LIMIT must not be negative")));
@@ -374,7 +374,7 @@ take_groups(GroupRequest *request, Outlook *outlook)
 		effect_taken(&request->name, PG_INT32_MAX, request->total);
 	if (request->handed_out > 0)
 		effect_due(&request->name, GetCurrentTimestamp() + request->lease);
-	if (request->policy == ROUND_ROBIN && request->total > 0)
+	if (request->mode == ROUND_ROBIN && request->total > 0)
 		arrange(request);
 	/* An empty read releases its lock, so that it holds up no floors (horizon.c) */
 	written = request->queue.locked_before || TransactionIdIsValid(GetTopTransactionIdIfAny());
@@ -408,7 +408,7 @@ request_run(GroupRequest *request, Outlook *outlook)
 			request->unlimited = false;
 			request->quantity = gate.most;
 		}
-		request->delivery = gate.policy;
+		request->policy = gate.policy;
 		request->moves_nothing = false;
 		got = take_groups(request, outlook);
 		if (got == 0 && request->unmoved)
@@ -441,7 +441,7 @@ attempt(void *arg, int queue, Outlook *outlook)
 {
 	GroupRequest    *request = arg;
 	GroupRequest		look = {
-		.name = request->name, .policy = HEADS, .quantity = 1, .check = true, .waiting = true
+		.name = request->name, .mode = HEADS, .quantity = 1, .check = true, .waiting = true
 	};
 
 	if (!looks_first(request))
@@ -466,22 +466,22 @@ group_check(const QueueName *name, Outlook *outlook)
 
 	memset(&request, 0, sizeof(request));
 	request.name = *name;
-	request.policy = HEADS;
+	request.mode = HEADS;
 	request.quantity = CHECK_LIMIT;
 	request.check = true;
 	return request_run(&request, outlook);
 }
 
 static void
-request_init(GroupRequest *request, FunctionCallInfo fcinfo, Policy policy)
+request_init(GroupRequest *request, FunctionCallInfo fcinfo, GroupMode mode)
 {
 	memset(request, 0, sizeof(*request));
 	name_from_arg(fcinfo, 0, &request->name);
-	request->policy = policy;
+	request->mode = mode;
 	if (!PG_ARGISNULL(2))
 		request->quantity = PG_GETARG_INT32(2);
 	else
-		request->unlimited = policy == HEADS;
+		request->unlimited = mode == HEADS;
 	request->lease_null = PG_ARGISNULL(1);
 	if (!request->lease_null)
 		request->lease = (int64) Max(PG_GETARG_INT32(1), 0) * USECS_PER_SEC;
@@ -491,28 +491,28 @@ request_init(GroupRequest *request, FunctionCallInfo fcinfo, Policy policy)
 static void
 request_finish(GroupRequest *request)
 {
-	if (request->policy != ROUND_ROBIN)
+	if (request->mode != ROUND_ROBIN)
 		result_finish(request->messages);
 }
 
 static Datum
-read_groups(FunctionCallInfo fcinfo, Policy policy)
+read_groups(FunctionCallInfo fcinfo, GroupMode mode)
 {
 	GroupRequest		request;
 
-	request_init(&request, fcinfo, policy);
+	request_init(&request, fcinfo, mode);
 	request_run(&request, NULL);
 	request_finish(&request);
 	return (Datum) 0;
 }
 
 static Datum
-wait_for_groups(FunctionCallInfo fcinfo, Policy policy)
+wait_for_groups(FunctionCallInfo fcinfo, GroupMode mode)
 {
 	GroupRequest		request;
 	WaitRequest wait;
 
-	request_init(&request, fcinfo, policy);
+	request_init(&request, fcinfo, mode);
 	wait_to_take(&wait, fcinfo, &request.name, attempt, &request);
 	wait.grouped = true;
 	wait.picky = queue_hides_rows(&request.name);

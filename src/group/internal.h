@@ -235,12 +235,12 @@ extern List *sweep_step(GroupQueue *queue, SweepOccasion occasion, int enough);
 /* ---- slowgroup.c: the same without an index ---- */
 
 /* How groups share what is handed out */
-typedef enum Policy
+typedef enum GroupMode
 {
 	FILL,						/* from the oldest group, then the next */
 	ROUND_ROBIN,				/* one of each group in turn */
 	HEADS						/* one of each group only */
-} Policy;
+} GroupMode;
 
 /* A message, and the first one of its group */
 typedef struct SlowMessage
@@ -257,7 +257,7 @@ typedef enum SlowKind
 	SLOW_DEAD
 } SlowKind;
 
-extern int	slow_messages(const GroupQueue *queue, Policy policy, SlowKind kind, int64 limit, TimestampTz moment,
+extern int	slow_messages(const GroupQueue *queue, GroupMode mode, SlowKind kind, int64 limit, TimestampTz moment,
 						  bool lock, SlowMessage **found);
 
 #endif							/* PGMQ_GROUP_INTERNAL_H */

@@ -30,7 +30,7 @@ typedef struct Front
 typedef struct GroupRequest
 {
 	QueueName	name;
-	Policy		policy;
+	GroupMode	mode;
 	bool		unlimited;
 	int64		quantity;
 	int64		lease;			/* in microseconds */
@@ -52,7 +52,7 @@ typedef struct GroupRequest
 	int			unavailable;		/* of which there were so many */
 	bool		waiting;		/* another attempt follows, in this transaction */
 
-	const QueuePolicy *delivery;	/* of the queue */
+	const QueuePolicy *policy;	/* of the queue */
 	SurveyRule	rule;			/* of this policy */
 	List	   *runs;			/* fronts with dead messages */
 	int			ndead;			/* of which there are so many */

@@ -220,14 +220,14 @@ keep_free(SlowMessage *messages, IdList *claimed)
 #define SPARE_FACTOR 8
 
 static const char *
-find_statement(const GroupQueue *queue, Policy policy, SlowKind kind)
+find_statement(const GroupQueue *queue, GroupMode mode, SlowKind kind)
 {
 	bool		may_ask = pg_class_aclcheck(RelationGetRelid(queue->queue), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 	Place		place = {0};
 
 	if (kind != SLOW_ALL)
 		(void) place_columns(queue->queue, &place);
-	return psprintf(find_messages[policy], may_ask ? PLACE : NO_PLACE,
+	return psprintf(find_messages[mode], may_ask ? PLACE : NO_PLACE,
 					psprintf(kinds[kind], place.releases_attno ? "pgmq_releases" : "NULL::pg_catalog.int4"));
 }
 
@@ -249,9 +249,9 @@ find_arguments(const GroupQueue *queue, SlowKind kind, Datum *values, char *null
 
 /* Messages as (1) finds them, that are not claimed, in the order of the policy */
 static SlowMessage *
-find_free(const GroupQueue *queue, Policy policy, SlowKind kind, int64 limit, TimestampTz moment, int *count)
+find_free(const GroupQueue *queue, GroupMode mode, SlowKind kind, int64 limit, TimestampTz moment, int *count)
 {
-	const char *sql = find_statement(queue, policy, kind);
+	const char *sql = find_statement(queue, mode, kind);
 	Oid			argtypes[] = {TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT4OID, INT8OID, TIMESTAMPTZOID};
 	Datum		values[lengthof(argtypes)] = {TimestampTzGetDatum(moment)};
 	char		nulls[lengthof(argtypes) + 1] = {0};
@@ -287,11 +287,11 @@ find_free(const GroupQueue *queue, Policy policy, SlowKind kind, int64 limit, Ti
  * "lock" says so.  "limit" is how many, or -1.  The caller has connected to SPI.
  */
 int
-slow_messages(const GroupQueue *queue, Policy policy, SlowKind kind, int64 limit, TimestampTz moment, bool lock,
+slow_messages(const GroupQueue *queue, GroupMode mode, SlowKind kind, int64 limit, TimestampTz moment, bool lock,
 			  SlowMessage **found)
 {
 	int			count;
-	SlowMessage *messages = find_free(queue, policy, kind, limit, moment, &count);
+	SlowMessage *messages = find_free(queue, mode, kind, limit, moment, &count);
 	int64	   *locked;
 	int			nlocked;
 	int			kept = 0;

@@ -126,7 +126,7 @@ request_wants(const GroupRequest *request)
 		return false;
 	if (request->unlimited)
 		return true;
-	return (request->policy == FILL ? request->total : request->nfronts) < request->quantity;
+	return (request->mode == FILL ? request->total : request->nfronts) < request->quantity;
 }
 
 /* The group's first message is taken; go on as the policy says. */
@@ -140,7 +140,7 @@ request_add_front(GroupRequest *request, Front *front)
 	}
 	request->fronts[request->nfronts++] = front;
 	request->total++;
-	if (request->policy == FILL)
+	if (request->mode == FILL)
 	{
 		while (request->total < request->quantity && take_next(request, front))
 			;

@@ -12,7 +12,7 @@
  * - The MARKS are likely: up to them everything has been handed out.  A read
  *	 starts at the marks and moves them on.  They may skip a message wrongly:
  *	 its read was rolled back, or its sender committed late.  Such a message is
- *	 between floors and marks.  Sweeps find it, which are reads that start at
+ *	 between floors and marks.  Sweeps find it, which are looks that start at
  *	 the floors (pace.c).
  *
  * Rows that were not written by our functions may be below the floors.  A read

@@ -3,7 +3,7 @@
  *	  How often floors are moved, and how often a read looks where messages are
  *	  not likely.
  *
- * A sweep is a read that starts at the floors.  There is one every
+ * A sweep is a look that starts at the floors.  There is one every
  * SWEEP_INTERVAL, one after each rollback of a read, and further ones as long as
  * they find something.  Any short read sweeps, too.  A rescan looks below the
  * floors, for rows that were not written by our functions.  If one of these takes

@@ -37,7 +37,7 @@
 #include "queue/count.h"
 #include "queue/sequence.h"
 
-/* Whether policies decide which rows the current role sees */
+/* Whether row-level security decides which rows the current role sees */
 bool
 count_policed(Oid relid)
 {

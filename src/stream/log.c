@@ -8,7 +8,7 @@
  *	  sessions could know of the part.
  * 2. The log stays locked as a reader does, from before the list until the caller is done.  Meanwhile no part is dropped
  *	  and no row is moved.
- * 3. A look sees what its snapshot sees.  It asks for no privilege, and no policy applies: it says where to look, and
+ * 3. A look sees what its snapshot sees.  It asks for no privilege, and no row-level security applies: it says where to look, and
  *	  the statement decides what the caller gets.
  */
 #include "pgmq.h"

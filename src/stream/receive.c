@@ -152,7 +152,7 @@ try_shard(Receive *receive, const Choice *choice)
 	if (free)
 		count = take_events(receive, &state);
 	/*
-	 * If the shard is free, its events are hidden by a policy.  Two sessions from which they are hidden must not
+	 * If the shard is free, its events are hidden by row-level security.  Two sessions from which they are hidden must not
 	 * call each other again and again.
 	 */
 	if (count == 0)

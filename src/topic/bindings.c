@@ -185,8 +185,8 @@ take_rows(Bindings *bindings, OwnRow *rows, uint64 count)
 }
 
 /*
- * The bindings of queues that the caller may see, and if it may read that table, those of streams: these columns of both,
- * and then whether it is of a stream.  How many.  In a database whose SQL objects are older than version 2.2.0, there is no
+ * The bindings of queues that the caller may see, and those of streams, for which it needs no privilege: these columns of
+ * both, and then whether it is of a stream.  How many.  In a database whose SQL objects are older than version 2.2.0, there is no
  * such table, and so no such binding.
  */
 uint64

@@ -8,8 +8,8 @@
  * on disk is that of the unconsumed messages, whatever keeps vacuum from
  * working.
  *
- * No message is lost.  A sender locks the queue's table and the partition
- * before it draws an id, and holds these locks until its transaction ends.  A
+ * No message is lost.  A sender locks the queue's table before it draws an id,
+ * then the partition, and holds these locks until its transaction ends.  A
  * reader or a deleter holds such locks on the partitions that it touches.
  * Before a drop the partition is examined again under locks that conflict with
  * those, by a snapshot taken then.  A partition that is empty in this snapshot

@@ -1,6 +1,6 @@
 /*
  * upkeep.h
- *	  Maintenance of partitioned queues, by a call or in the background.
+ *	  Maintenance of queues, archives and streams, by a call or in the background.
  *
  * Each step is a transaction of its own, with the rights of the table's owner.  It waits for a
  * lock for pgmq.maintenance_lock_timeout at most, and can be repeated.  An error in one
