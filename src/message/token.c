@@ -80,19 +80,27 @@ static const PlanSpec ack_many = {
 
 const TokenVerb token_ack = {FINISH_DELETE, &ack_one, &ack_many, .columns = 2};
 
+/* The last column says whether the archive has taken all of them: a trigger can suppress rows */
+#define ARCHIVE(where, returning) \
+	"WITH gone AS (DELETE FROM {queue}" where " RETURNING " MESSAGE_COLUMNS ")," \
+	" archived AS (INSERT INTO {archive} (" MESSAGE_COLUMNS ")" \
+	" SELECT " MESSAGE_COLUMNS " FROM gone" returning ")" \
+	" SELECT msg_id, read_ct, (SELECT pg_catalog.count(*) FROM archived)" \
+	" OPERATOR(pg_catalog.>=) (SELECT pg_catalog.count(*) FROM gone) FROM gone"
+
 static const PlanSpec ack_archive_one = {
 	PLAN_ACK_ARCHIVE,
-	MOVE_TO_ARCHIVE(WHERE_TOKEN("")),
+	ARCHIVE(WHERE_TOKEN(""), " RETURNING 1"),
 	2, {INT8OID, INT4OID}
 };
 
 static const PlanSpec ack_archive_many = {
 	PLAN_ACK_ARCHIVE_BATCH,
-	MOVE_TO_ARCHIVE(WHERE_TOKENS("")) RETURNING_TOKEN,
+	ARCHIVE(WHERE_TOKENS(""), RETURNING_TOKEN),
 	3, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID}
 };
 
-const TokenVerb token_ack_archive = {FINISH_ARCHIVE, &ack_archive_one, &ack_archive_many, .columns = 2};
+const TokenVerb token_ack_archive = {FINISH_ARCHIVE, &ack_archive_one, &ack_archive_many, .columns = 3};
 
 /* $4 a time from now */
 #define SET_VT "UPDATE {queue} SET vt = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $4"
@@ -337,7 +345,27 @@ choose_spec(const TokenCall *call, bool many)
 	return many ? verb->many : verb->one;
 }
 
-/* Run it for $1 to $3; how many messages it has changed */
+/* What the statements return, in a list for token_run() */
+ValueList *
+token_list(const TokenVerb *verb)
+{
+	static const Oid types[] = {INT8OID, INT4OID, INT4OID};
+	static const Oid archive_types[] = {INT8OID, INT4OID, BOOLOID};
+
+	return result_columns(verb->columns, verb->what == FINISH_ARCHIVE ? archive_types : types);
+}
+
+static void
+require_archived(const ValueList *list)
+{
+	const NullableDatum *row;
+	uint64		rows;
+
+	for (rows = result_values_got(list, &row); rows > 0; rows--, row += token_ack_archive.columns)
+		require_all_arrived(1, DatumGetBool(row[2].value) ? 1 : 0);
+}
+
+/* Run it for $1 to $3; how many messages it has changed.  ack_archive needs the list. */
 uint64
 token_run(TokenCall *call, bool many, ValueList *list)
 {
@@ -350,6 +378,8 @@ token_run(TokenCall *call, bool many, ValueList *list)
 					   DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 															   TimestampTzGetDatum(GetCurrentTimestamp()),
 															   IntervalPGetDatum(&call->wait))));
+	if (call->verb->what == FINISH_ARCHIVE)
+		require_archived(list);
 	return processed;
 }
 
@@ -383,7 +413,7 @@ pgmq_ack_archive(PG_FUNCTION_ARGS)
 	TokenCall	call;
 
 	token_init(&call, fcinfo, &token_ack_archive);
-	PG_RETURN_BOOL(run_one(&call, fcinfo, NULL) > 0);
+	PG_RETURN_BOOL(run_one(&call, fcinfo, token_list(call.verb)) > 0);
 }
 
 /* pgmq.touch(queue_name text, msg_id bigint, attempt integer, vt integer) -> boolean */
@@ -412,8 +442,7 @@ pgmq_release(PG_FUNCTION_ARGS)
 Datum
 pgmq_nack(PG_FUNCTION_ARGS)
 {
-	static const Oid types[] = {INT8OID, INT4OID, INT4OID};
-	ValueList  *list = result_columns(lengthof(types), types);
+	ValueList  *list = token_list(&token_nack);
 	TokenCall	call;
 	const NullableDatum *values;
 	int64		msg_id;

@@ -42,6 +42,7 @@ extern void token_init(TokenCall *call, FunctionCallInfo fcinfo, const TokenVerb
 extern void token_delay(TokenCall *call, FunctionCallInfo fcinfo, int delay_arg);
 extern void token_delay_or_none(TokenCall *call, FunctionCallInfo fcinfo, int delay_arg);
 extern void token_failure(TokenCall *call, FunctionCallInfo fcinfo, int error_arg, int delay_arg);
+extern ValueList *token_list(const TokenVerb *verb);
 extern uint64 token_run(TokenCall *call, bool many, ValueList *list);
 extern void token_move_dead(const TokenCall *call, const int64 *ids, int count);
 extern bool token_is_dead(const TokenCall *call, int32 failures);

@@ -145,8 +145,7 @@ set_params(TokenCall *call, const Tokens *tokens)
 void
 tokens_run(TokenCall *call, Tokens *tokens)
 {
-	static const Oid types[] = {INT8OID, INT4OID, INT4OID};
-	ValueList  *list = result_columns(call->verb->columns, types);
+	ValueList  *list = token_list(call->verb);
 	const NullableDatum *row;
 	uint64		rows;
 
@@ -161,7 +160,7 @@ tokens_run(TokenCall *call, Tokens *tokens)
 		if (token == NULL)
 			continue;
 		token->ended = true;
-		if (call->verb->columns > 2)
+		if (call->verb == &token_nack)
 			token->failures = DatumGetInt32(row[2].value);
 	}
 }

@@ -324,14 +324,14 @@ count_leases(Request *request, Slot *slot, SlotBucket **bucket)
 	return slot;
 }
 
-/* When there may be room again */
+/* When there may be room again: when a lease ends, if this call has counted, or when a call may count again */
 static TimestampTz
 next_room(const Slot *slot, const Request *request)
 {
-	TimestampTz next = request->count.earliest == 0 ? DT_NOEND : request->count.earliest;
+	TimestampTz next = request->count.earliest;
 
-	if (slot->next_count_at > request->now)
-		next = Min(next, slot->next_count_at);
+	if (next == 0)
+		next = slot->next_count_at > request->now ? slot->next_count_at : DT_NOEND;
 	return request->count.ended > 0 ? Min(next, request->now + BUSY_PAUSE) : next;
 }
 

@@ -145,14 +145,14 @@ count_in(Relation rel, bool indexed, TimestampTz from, LeaseScan *scan)
 		scan_table(rel, scan);
 }
 
-/* All of them, to the end: the first lease that ends can be in any */
+/* All of them, to the end: the first lease that ends can be in any.  The first relation is the parent, which the caller has. */
 static void
 count_partitions(Oid relid, TimestampTz from, LeaseScan *scan)
 {
 	List	   *relids = find_all_inheritors(relid, AccessShareLock, NULL);
 	ListCell   *lc;
 
-	foreach(lc, relids)
+	for_each_from(lc, relids, 1)
 	{
 		Relation	rel = relation_open(lfirst_oid(lc), NoLock);
 

@@ -104,3 +104,20 @@ SELECT count(*) FROM pgmq.set_vt('flight', ARRAY[12, 13, 14], 600);
 SELECT count(*) FROM pgmq.read('flight', 600, 1);
 SELECT in_flight FROM pgmq.queue_status('flight');
 SELECT pgmq.drop_queue('flight'), pgmq.drop_queue('flight_grouped');
+-- partitions: counting keeps the locks of the caller
+SET client_min_messages = warning;
+CREATE EXTENSION pg_partman;
+SELECT pgmq.create_partitioned('flight_parts', '10', '1000');
+SELECT pgmq.set_policy('flight_parts', max_in_flight => 2);
+SELECT count(*) FROM pgmq.send_batch('flight_parts', array_fill('1'::jsonb, ARRAY[35]));
+SELECT count(*) FROM pgmq.read('flight_parts', 600, 5);
+DO $$
+BEGIN
+	LOCK TABLE ONLY pgmq.q_flight_parts IN ACCESS SHARE MODE;
+	ASSERT (SELECT count(*) FROM pgmq.read('flight_parts', 600, 5)) = 0;
+	ASSERT (SELECT count(*) FROM pg_locks WHERE relation = 'pgmq.q_flight_parts'::regclass AND mode = 'AccessShareLock' AND pid = pg_backend_pid()) = 1;
+END
+$$;
+SELECT pgmq.drop_queue('flight_parts');
+DROP EXTENSION pg_partman;
+RESET client_min_messages;

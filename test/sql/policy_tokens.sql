@@ -275,3 +275,16 @@ SELECT pgmq.drop_queue('t');
 DROP OWNED BY regress_pgmq_worker;
 DROP ROLE regress_pgmq_worker;
 DROP FUNCTION fails;
+-- a trigger that suppresses rows of the archive: the messages stay
+SELECT pgmq.create('kept');
+SELECT count(*) FROM pgmq.send_batch('kept', ARRAY['1', '2', '3']::jsonb[]);
+SELECT msg_id, read_ct FROM pgmq.read('kept', 600, 3);
+CREATE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.msg_id = 2 THEN RETURN NULL; END IF; RETURN NEW; END $$;
+CREATE TRIGGER suppress BEFORE INSERT ON pgmq.a_kept FOR EACH ROW EXECUTE FUNCTION suppress();
+SELECT pgmq.ack_archive('kept', 2, 1);
+SELECT * FROM pgmq.ack_archive_batch('kept', ARRAY[1, 2, 3], ARRAY[1, 1, 1]);
+SELECT pgmq.ack_archive('kept', 2, 2), pgmq.ack_archive('kept', 1, 1);
+SELECT msg_id FROM pgmq.q_kept ORDER BY 1;
+SELECT msg_id FROM pgmq.a_kept;
+DROP FUNCTION suppress CASCADE;
+SELECT pgmq.drop_queue('kept');
