@@ -42,6 +42,12 @@ static const PlanSpec delete_array_plan = {
 	1, {INT8ARRAYOID}
 };
 
+/* As in the PL/pgSQL extension, a message is gone if a trigger of the archive suppresses its row; see token.c */
+#define MOVE_TO_ARCHIVE(where) \
+	"WITH gone AS (DELETE FROM {queue}" where " RETURNING " MESSAGE_COLUMNS ")" \
+	" INSERT INTO {archive} (" MESSAGE_COLUMNS ")" \
+	" SELECT " MESSAGE_COLUMNS " FROM gone"
+
 static const PlanSpec archive_plan = {
 	PLAN_ARCHIVE,
 	MOVE_TO_ARCHIVE(WHERE_ID),

@@ -39,11 +39,6 @@ typedef enum Finish
 	FINISH_RETIME
 } Finish;
 
-#define MOVE_TO_ARCHIVE(where) \
-	"WITH gone AS (DELETE FROM {queue}" where " RETURNING " MESSAGE_COLUMNS ")" \
-	" INSERT INTO {archive} (" MESSAGE_COLUMNS ")" \
-	" SELECT " MESSAGE_COLUMNS " FROM gone"
-
 extern uint64 finish_by_id(const QueueName *name, const PlanSpec *spec, Finish what, Datum *values, bool *nulls,
 						   DestReceiver *dest);
 extern void finish_retimed(const QueueName *name, int64 messages, TimestampTz due);

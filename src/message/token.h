@@ -9,7 +9,7 @@
 
 /*
  * What can be done with a delivery, as statements on one message and on several.  $1 is the msg_id, $2 the attempt;
- * $3 is used for several.  The statements on several return msg_id and read_ct.
+ * $3 is used for several.  Where statements return rows, these begin with msg_id and read_ct: token_list().
  */
 typedef struct TokenVerb
 {

@@ -196,5 +196,20 @@ foreach my $kind (sort keys %waits)
 	}
 }
 
+#################################################################### a session that waits for room
+
+# It knows when the first lease ends, and all else is announced.  So it does not count again and again.
+make_queue(q{create_partitioned('q', '100')}, 2);
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pgmq.read('q', 600, 5)}), 2, 'the limit is reached');
+my $scans = sub {
+	return $node->safe_psql('postgres', q{SELECT max(idx_scan) FROM pg_stat_all_indexes
+		WHERE schemaname = 'pgmq' AND relname ~ '^q_q_p' AND indexrelname ~ '_vt_'});
+};
+my $before = $scans->();
+is($node->safe_psql('postgres', q{CALL pgmq.wait('q', 2000)}), 'f', 'a session waits for room');
+my $made = $scans->() - $before;
+cmp_ok($made, '>', 0, 'it has counted');
+cmp_ok($made, '<', 20, "$made times");
+
 $node->stop;
 done_testing();
