@@ -14,6 +14,9 @@
  *	  before the check until the step has ended.
  * 5. Events that a subscription has not passed are counted for it.  To count them can take long, so it is done before
  *	  the locks are taken.  Under the locks the difference is counted, of positions that have moved meanwhile.
+ * 6. A part that is emptied gets another name.  TRUNCATE is seen by snapshots that are older, such as that of a dump which
+ *	  has not locked its tables yet.  It would lack the events, but have positions from before they were passed.  A dump
+ *	  locks tables by name, so it fails instead, as it does when a part is dropped.
  *
  * A consumer that comes to an emptied part goes on with the first event that remains.
  */
@@ -208,6 +211,20 @@ record_dropped(const Upkeep *upkeep, const OldPart *old)
 
 /* ---- steps ---- */
 
+/* Give an emptied part another name (6) */
+static void
+rename_part(const Upkeep *upkeep, const OldPart *old)
+{
+	char	   *relname = partmake_name(upkeep->set, NULL, old->part->lower, true);
+
+	if (relname == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("could not empty %s", old->name),
+				 errdetail("It must be renamed, and other relations have all the names that it can get.")));
+	run_ddl("ALTER TABLE %s RENAME TO %s", old->name, quote_identifier(relname));
+}
+
 /* Under all locks; the part may not be due any more */
 static void
 empty_part(Upkeep *upkeep, const OldPart *before)
@@ -227,6 +244,7 @@ empty_part(Upkeep *upkeep, const OldPart *before)
 		recount_all(&log, &old, before);
 		record_dropped(upkeep, &old);
 		run_ddl("TRUNCATE TABLE ONLY %s", old.name);
+		rename_part(upkeep, &old);
 	}
 	log_close(&log);
 }

@@ -144,7 +144,6 @@ class StreamChecker:
         self.ids = collections.defaultdict(list)        # (stream, shard) -> sorted
         self.published_at = {}          # as events
         self.drops = collections.defaultdict(list)      # stream -> (first id, first id behind, seen before, gone at)
-        self.uncounted = collections.defaultdict(list)  # stream -> (first id, first id behind), of those that a dump lacks
         self.handed_out = collections.defaultdict(list)     # stream -> (when, the last event)
         self.published_to = collections.defaultdict(list)   # k -> streams
         self.shards = {}
@@ -170,9 +169,6 @@ class StreamChecker:
                 self.seen["open for more than a second"] += entry.committed is not None and entry.committed > entry.at + 1
             elif entry.kind == "dropped":
                 self.drops[entry.stream].append((entry.event_id, entry.lease, entry.began, entry.at))
-                if entry.outcome == "not counted":
-                    self.uncounted[entry.stream].append((entry.event_id, entry.lease))
-                    self.seen["parts that a dump lacks"] += 1
             elif entry.kind in ("receive", "fetch") and entry.published_at:
                 self.published_at[(entry.stream, entry.shard, entry.event_id)] = entry.published_at
         for ids in self.ids.values():
@@ -203,7 +199,7 @@ class StreamChecker:
         skipped = {event_id for event_id in missing if self.was_dropped(names[0], event_id, at)}
         for event_id in sorted(missing - skipped):
             self.violate("gap", names, event_id, "%s: it lies between the position %d and %d, which came" % (who, after, got[-1]))
-        return {event_id for event_id in skipped if not any(low <= event_id < high for low, high in self.uncounted[names[0]])}
+        return skipped
 
     # ---- each shard ----
 

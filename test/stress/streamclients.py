@@ -54,12 +54,12 @@ EVENT = {"shard": "shard", "event_id": "event_id", "k": "message->>'k'", "key": 
 # What a client holds: events are (event_id, k), those that it is not done with
 Lease = collections.namedtuple("Lease", "stream subscription shard lease events")
 
-# The parts of the logs, without the default ones; "high" is the first id behind.  TRUNCATE gives a table another file.
+# The parts of the logs, without the default ones; "high" is the first id behind.  One that was emptied has another name.
 PARTS = """
     SELECT substr(p.relname, 3) AS stream, c.relname AS part,
         (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''?(\\d+)''?\\)'))[1]::bigint AS low,
         (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''?(\\d+)''?\\)'))[1]::bigint AS high,
-        pg_relation_filenode(c.oid) <> c.oid AS emptied
+        c.relname ~ '_p\\d+_\\d+$' AS emptied
     FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid JOIN pg_class AS p ON p.oid = inhparent
     WHERE p.relnamespace = 'pgmq'::regnamespace AND p.relname LIKE 's\\_%%' AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'"""
 
@@ -429,8 +429,8 @@ class Keeper(Session):
         """In one transaction, so that each part whose events have gone is in the book once.  "seen" was before that."""
         self.begin("REPEATABLE READ")
         at = datetime.datetime.now(datetime.timezone.utc)
-        now = {row[:2]: row for row in self.rows(PARTS)}
-        before = {row[:2]: row for row in self.rows("SELECT * FROM stress.parts")}
+        now = {(row[0], row[2]): row for row in self.rows(PARTS)}
+        before = {(row[0], row[2]): row for row in self.rows("SELECT * FROM stress.parts")}
         # One that was made meanwhile was filled from the default partition
         last_seen = max((row[5] for row in before.values()), default=at)
         for names in now.keys() | before.keys():

@@ -102,6 +102,29 @@ foreach my $call (q{pgmq.receive('orders', 'new', 60, 1)}, q{pgmq.fetch('orders'
 }
 is(outcome('behind', q{SELECT setval('pgmq.s_orders_event_id_seq', 300005); SELECT pgmq.publish('orders', '1'); SELECT message FROM pgmq.receive('orders', 'new', 60, 1)}), "300005\n300006\n1", 'and after the hint it goes on');
 
+# A part that is emptied after the dump's snapshot, and before its lock, would be empty in the dump, and not passed
+$node->safe_psql('postgres', 'CREATE DATABASE emptied OWNER boss');
+$node->safe_psql('emptied', q{
+	CREATE EXTENSION pgmq; SELECT pgmq.create_stream('kept', 1, '1 s', '1000 years'), pgmq.subscribe('kept', 'sub');
+	CALL pgmq.maintain(); SELECT count(*) FROM pgmq.publish_batch('kept', array_fill('1'::jsonb, '{100}'))}, @AS_BOSS);
+# Old events of a part that is full
+$node->safe_psql('emptied', q{UPDATE pgmq.s_kept SET published_at = now() - interval '1 hour'; CALL pgmq.maintain()}, @AS_BOSS);
+my $COUNT = q{SELECT count(*) FROM pgmq.s_kept; SELECT passed_id FROM pgmq.p_kept};
+is(outcome('emptied', $COUNT), "100\n0", 'the events stay while they are not passed');
+my $dumper = $node->background_psql('emptied');
+$dumper->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+my $snapshot = $dumper->query_safe('SELECT pg_export_snapshot()');
+# As an open consumer does: the part can be emptied, and not be dropped
+$dumper->query_safe('LOCK TABLE ONLY pgmq.s_kept IN ACCESS SHARE MODE');
+is(outcome('emptied', q{SELECT pgmq.advance('kept', 'sub', shard, max(event_id), lease) FROM pgmq.receive('kept', 'sub', 60, 100) GROUP BY shard, lease;
+	SET client_min_messages = error; SET pgmq.maintenance_lock_timeout = '1 s'; CALL pgmq.maintain()}), 't', 'then they are passed');
+is(outcome('emptied', $COUNT . q{; SELECT count(*) FROM pg_inherits WHERE inhparent = 'pgmq.s_kept'::regclass AND inhrelid::regclass::text ~ '_p1_2$'}),
+	"0\n100\n1", 'and go, but the part stays');
+$node->command_fails_like([ 'pg_dump', '-U', 'boss', "--snapshot=$snapshot", '-f', "$dir/emptied.sql", '-d', $node->connstr('emptied') ],
+	qr/relation "pgmq\.s_kept_p\d+" does not exist/, 'a dump that would lack them fails');
+$dumper->quit;
+$node->command_ok([ 'pg_dump', '-U', 'boss', '-f', "$dir/emptied.sql", '-d', $node->connstr('emptied') ], 'and succeeds when it is repeated');
+
 # A copy of the database by the server
 $node->safe_psql('postgres', 'CREATE DATABASE template_copy TEMPLATE origin');
 is($node->safe_psql('template_copy', $ROWS), $rows, 'CREATE DATABASE ... TEMPLATE');
