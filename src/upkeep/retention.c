@@ -5,8 +5,8 @@
  * A partition of a queue that is past its retention is dropped when it is
  * empty.  With drop_unread it is dropped with its messages, too.  The owner can
  * also have consumed partitions dropped at once (drop_consumed).  Then the size
- * on disk is that of the unconsumed messages, whatever keeps vacuum from
- * working.
+ * on disk is that of the partitions with unconsumed messages and of the current one,
+ * whatever keeps vacuum from working.
  *
  * No message is lost.  A sender locks the queue's table before it draws an id,
  * then the partition, and holds these locks until its transaction ends.  A
@@ -39,9 +39,6 @@
 
 PG_FUNCTION_INFO_V1(pgmq_list_partitions);
 PG_FUNCTION_INFO_V1(pgmq_set_retention);
-
-/* A current partition with less in it is not worth a truncation */
-#define TRUNCATE_BYTES "1048576"
 
 /* Any role may own the table and have code in it: none of that runs, and NULLs are checked for */
 static bool
@@ -162,50 +159,25 @@ drop_partition(const Upkeep *upkeep, const char *partition, bool with_messages)
 	run_ddl("DROP TABLE %s", partition);
 }
 
-/* Truncate the current partition: more ids will come, but the consumed rows can go. */
-static void
-truncate_partition(const char *partition)
-{
-	upkeep_lock(partition, "ACCESS EXCLUSIVE");
-	if (is_empty(partition))
-		run_ddl("TRUNCATE TABLE ONLY %s", partition);
-}
-
-static bool
-is_large(const char *partition)
-{
-	return run_with_texts("SELECT WHERE pg_catalog.pg_relation_size($1::pg_catalog.regclass)"
-						  " OPERATOR(pg_catalog.>=) " TRUNCATE_BYTES, 1, &partition) > 0;
-}
-
-/* True if the partition was dropped or emptied */
+/*
+ * True if the partition was dropped.  None is truncated: a dump whose snapshot is older, and that has not locked
+ * the partition yet, would find no message in it.  If it was dropped, the dump fails.
+ */
 static bool
 retire_partition(const Upkeep *upkeep, const Partition *partition, int64 current, int64 limit)
 {
 	const char *name = partset_relation(partition->relid);
 	bool		past = partition->upper <= limit;
 	bool		over = partition->upper <= current;
+	bool		with_messages = past && upkeep->drop_unread;
 
-	if (name == NULL || !(past || upkeep->drop_consumed))
+	if (name == NULL || !(past || (over && upkeep->drop_consumed)) || !(with_messages || is_empty(name)))
 		return false;
-	if (past && upkeep->drop_unread)
-		drop_partition(upkeep, name, true);
-	else if (past || over)
-	{
-		if (!is_empty(name))
-			return false;
-		drop_partition(upkeep, name, false);
-	}
-	else
-	{
-		if (!is_large(name) || !is_empty(name))
-			return false;
-		truncate_partition(name);
-	}
+	drop_partition(upkeep, name, with_messages);
 	return true;
 }
 
-/* Drop or empty the next partition for which it is due, one in a transaction */
+/* Drop the next partition that is due, one in a transaction */
 bool
 retention_step(Upkeep *upkeep)
 {
