@@ -140,12 +140,42 @@ partmake_attach(const PartSet *set, const char *partition, int64 lower, int64 up
 			set->parent, partition, partset_key_text(set, lower), partset_key_text(set, upper));
 }
 
-void
-partmake_default(const PartSet *set)
+#define DEFAULT_SUFFIX "_default"
+
+/* A free name for the next default partition, with the number after that of the last one; not quoted */
+static char *
+next_default_name(const PartSet *set, const char *last)
 {
+	char	   *usual = with_suffix(set, DEFAULT_SUFFIX "_");
+	size_t		length = strlen(usual);
+	long		number = strncmp(last, usual, length) == 0 ? strtol(last + length, NULL, 10) : 1;
+	int			attempt;
+
+	for (attempt = 0; attempt < NAME_ATTEMPTS; attempt++)
+	{
+		char	   *relname = with_suffix(set, psprintf(DEFAULT_SUFFIX "_%ld", Min(Max(number, 1), 1000000) + attempt + 1));
+
+		if (is_free(relname))
+			return relname;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_TABLE),
+			 errmsg("could not make a default partition of %s", set->parent),
+			 errdetail("Other relations have all the names that it can get.")));
+}
+
+/*
+ * "last" is the name of the table that was the default partition until now, or NULL.  It is not used again.  A dump locks
+ * tables by name.  With a snapshot from before, it would lock a new table of this name, and lack the rows of the old
+ * one.  Without such a table, it fails.
+ */
+void
+partmake_default(const PartSet *set, const char *last)
+{
+	const char *relname = last != NULL ? next_default_name(set, last) : with_suffix(set, DEFAULT_SUFFIX);
+
 	run_ddl("CREATE TABLE %s PARTITION OF %s DEFAULT USING heap%s",
-			quote_qualified_identifier(PGMQ_SCHEMA, with_suffix(set, "_default")), set->parent,
-			tablespace_clause(set->relid));
+			quote_qualified_identifier(PGMQ_SCHEMA, relname), set->parent, tablespace_clause(set->relid));
 }
 
 /* ---- the first partitions of a table ---- */
@@ -241,7 +271,7 @@ partmake_first(const Partman *pm, const QueueName *name, char prefix, const Part
 		make_first_by_time(pm, set, &step, wanted);
 	else
 		make_first_by_id(set, &step, wanted);
-	partmake_default(set);
+	partmake_default(set, NULL);
 	AtEOXact_GUC(false, nest);
 }
 

@@ -257,11 +257,12 @@ become_partition(const Upkeep *upkeep, const char *table, int64 lower, int64 upp
 {
 	const PartSet *set = upkeep->set;
 	const char *relname = name_partition(upkeep, lower);
+	const char *last = get_rel_name(set->default_relid);
 
 	run_ddl("ALTER TABLE %s DETACH PARTITION %s", set->parent, table);
 	run_ddl("ALTER TABLE %s RENAME TO %s", table, quote_identifier(relname));
 	partmake_attach(set, quote_qualified_identifier(PGMQ_SCHEMA, relname), lower, upper);
-	partmake_default(set);
+	partmake_default(set, last);
 }
 
 /*

@@ -182,7 +182,7 @@ stream_ahead_step(Upkeep *upkeep)
 	if (!OidIsValid(upkeep->set->default_relid))
 	{
 		upkeep_lock(upkeep->set->parent, "ACCESS EXCLUSIVE");
-		partmake_default(upkeep->set);
+		partmake_default(upkeep->set, NULL);
 		return true;
 	}
 	for (ahead = 0; ahead <= PARTS_AHEAD; ahead++)

@@ -78,10 +78,17 @@ $node->safe_psql('postgres', q{
 	SELECT pgmq.send_batch('big', array_fill('{}'::jsonb, '{30000}'))});
 $node->safe_psql('postgres', "SELECT pgmq.read('big', 3600, 100)");
 my $table = $node->safe_psql('postgres', "SELECT 'pgmq.q_big_default'::regclass::oid");
+# A dump that has a snapshot, and no lock yet, would take a new table of this name for this one, and find it empty
+my $dumper = $node->background_psql('postgres');
+$dumper->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+my $exported = $dumper->query_safe('SELECT pg_export_snapshot()');
 maintain_is(qr/^$/, 'a big default partition is maintained');
+$node->command_fails_like([ 'pg_dump', "--snapshot=$exported", '-f', '/dev/null', '-t', 'pgmq.q_big_default', '-d', $node->connstr('postgres') ],
+	qr/relation "pgmq\.q_big_default" does not exist/, 'a dump that would lack its messages fails');
+$dumper->quit;
 sql_is(bounds('big'), '100000-140000:30000 140000-160000:0 160000-180000:0 default:0', 'it became a partition as wide as it must be');
 sql_is("SELECT relname, relispartition FROM pg_class WHERE oid = $table", 'q_big_p100000|t', 'by another name, with nothing moved');
-sql_is("SELECT count(*) FROM pg_indexes WHERE tablename = 'q_big_default'", 2, 'the new default partition has its indexes');
+sql_is("SELECT count(*) FROM pg_indexes WHERE tablename = 'q_big_default_2'", 2, 'the new default partition has its indexes');
 sql_is("SELECT msg_id FROM pgmq.read('big', 60, 1)", 100106, 'leases are still what they were');
 ($out, $err) = sql("SELECT partman.run_maintenance('pgmq.q_big')");
 is($err, '', 'pg_partman can go on');
