@@ -31,6 +31,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "base/base.h"
 #include "admin/admin.h"
@@ -60,11 +61,14 @@ with_suffix(const PartSet *set, const char *suffix)
 	return psprintf("%s%s", relname, suffix);
 }
 
+/* A table needs a type of its name as well */
 static bool
 is_free(const char *relname)
 {
-	return strlen(relname) < NAMEDATALEN &&
-		!OidIsValid(get_relname_relid(relname, get_namespace_oid(PGMQ_SCHEMA, false)));
+	Oid			schema = get_namespace_oid(PGMQ_SCHEMA, false);
+
+	return strlen(relname) < NAMEDATALEN && !OidIsValid(get_relname_relid(relname, schema)) &&
+		!SearchSysCacheExists2(TYPENAMENSP, CStringGetDatum(relname), ObjectIdGetDatum(schema));
 }
 
 static char *
@@ -313,6 +317,22 @@ delete_range(const PartSet *set, int64 lower, int64 upper)
 	return count;
 }
 
+/* A move acts on no foreign key (3).  One that refers to the queue's table stays right, as the rows stay there. */
+static void
+require_not_referenced(const char *table)
+{
+	const char *key = run_for_text("SELECT conname::pg_catalog.text FROM pg_catalog.pg_constraint"
+								   " WHERE contype OPERATOR(pg_catalog.=) 'f'"
+								   " AND confrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass"
+								   " AND conparentid OPERATOR(pg_catalog.=) 0 LIMIT 1", 1, &table);
+
+	if (key != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("could not move rows of %s to their partition", table),
+				 errdetail("The foreign key \"%s\" refers to this partition.", key)));
+}
+
 /* All columns but generated ones, of which a table may have more than ours */
 static const char *
 table_columns(const char *table)
@@ -340,6 +360,7 @@ partmake_move(const PartSet *set, const char *target, int64 lower, int64 upper)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the default partition of %s was replaced concurrently", set->parent)));
+	require_not_referenced(partset_relation(set->default_relid));
 	inserted = run_with_texts(psprintf("INSERT INTO %s (%s) SELECT %s FROM ONLY %s WHERE %s",
 									   target, columns, columns, partset_relation(set->default_relid),
 									   partset_within(set, lower, upper)), 0, NULL);

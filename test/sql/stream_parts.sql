@@ -152,7 +152,7 @@ SELECT count(*) FROM pgmq.s_s_default;
 SELECT count(pgmq.advance('s', 'all', shard, event_id, lease)) FROM pgmq.receive('s', 'all', 60, 30);
 CALL pgmq.maintain();
 SELECT parts();
-SELECT count(*) FROM pgmq.s_s_default;
+SELECT count(*) FROM pgmq.s_s_default_2;
 SELECT shard, count(*), min(event_id), max(event_id) FROM pgmq.receive('s', 'all', 60, 100000) GROUP BY 1;
 SELECT shard, count(*), min(event_id), max(event_id) FROM pgmq.receive('s', 'all', 60, 100000) GROUP BY 1;
 

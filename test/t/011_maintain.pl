@@ -71,6 +71,18 @@ $node->safe_psql('postgres', q{
 maintain_is(qr/^$/, 'an empty queue is maintained');
 sql_is(bounds('ahead'), '0-10:0 10-20:0 20-30:0 30-40:0 40-50:0 default:0', 'partitions are made ahead of the ids');
 
+# A foreign key on the default partition: a move would leave it wrong
+$node->safe_psql('postgres', q{
+	SELECT pgmq.create_partitioned('referenced', '10', NULL, 2);
+	SELECT pgmq.send_batch('referenced', array_fill('{}'::jsonb, '{40}'));
+	CREATE TABLE refers (msg_id bigint REFERENCES pgmq.q_referenced_default); INSERT INTO refers VALUES (35)});
+maintain_is(qr/WARNING:  maintenance of queue "referenced" failed \(default partition\): could not move rows of pgmq.q_referenced_default.*The foreign key "refers_msg_id_fkey" refers/s,
+	'rows that a foreign key refers to stay');
+sql_is(bounds('referenced'), '0-10:9 10-20:10 20-30:10 default:11', 'all of them');
+$node->safe_psql('postgres', 'DROP TABLE refers');
+maintain_is(qr/^$/, 'until the foreign key is gone');
+$node->safe_psql('postgres', "SELECT pgmq.drop_queue('referenced')");
+
 # Many messages in the default partition: it becomes a partition itself
 $node->safe_psql('postgres', q{
 	SELECT pgmq.create_partitioned('big', '20000', '50000', 2, drop_unread => true);
@@ -78,6 +90,7 @@ $node->safe_psql('postgres', q{
 	SELECT pgmq.send_batch('big', array_fill('{}'::jsonb, '{30000}'))});
 $node->safe_psql('postgres', "SELECT pgmq.read('big', 3600, 100)");
 my $table = $node->safe_psql('postgres', "SELECT 'pgmq.q_big_default'::regclass::oid");
+$node->safe_psql('postgres', 'CREATE DOMAIN pgmq.q_big_default_2 AS integer');
 # A dump that has a snapshot, and no lock yet, would take a new table of this name for this one, and find it empty
 my $dumper = $node->background_psql('postgres');
 $dumper->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
@@ -88,7 +101,7 @@ $node->command_fails_like([ 'pg_dump', "--snapshot=$exported", '-f', '/dev/null'
 $dumper->quit;
 sql_is(bounds('big'), '100000-140000:30000 140000-160000:0 160000-180000:0 default:0', 'it became a partition as wide as it must be');
 sql_is("SELECT relname, relispartition FROM pg_class WHERE oid = $table", 'q_big_p100000|t', 'by another name, with nothing moved');
-sql_is("SELECT count(*) FROM pg_indexes WHERE tablename = 'q_big_default_2'", 2, 'the new default partition has its indexes');
+sql_is("SELECT count(*) FROM pg_indexes WHERE tablename = 'q_big_default_3'", 2, 'the new default partition has its indexes, and a name that is free');
 sql_is("SELECT msg_id FROM pgmq.read('big', 60, 1)", 100106, 'leases are still what they were');
 ($out, $err) = sql("SELECT partman.run_maintenance('pgmq.q_big')");
 is($err, '', 'pg_partman can go on');
