@@ -152,12 +152,13 @@ next_default_name(const PartSet *set, const char *last)
 {
 	char	   *usual = with_suffix(set, DEFAULT_SUFFIX "_");
 	size_t		length = strlen(usual);
-	long		number = strncmp(last, usual, length) == 0 ? strtol(last + length, NULL, 10) : 1;
+	/* The owner may have renamed it */
+	int			number = strncmp(last, usual, length) == 0 ? (int) Min(strtoul(last + length, NULL, 10), 1000000) : 1;
 	int			attempt;
 
 	for (attempt = 0; attempt < NAME_ATTEMPTS; attempt++)
 	{
-		char	   *relname = with_suffix(set, psprintf(DEFAULT_SUFFIX "_%ld", Min(Max(number, 1), 1000000) + attempt + 1));
+		char	   *relname = with_suffix(set, psprintf(DEFAULT_SUFFIX "_%d", ++number));
 
 		if (is_free(relname))
 			return relname;

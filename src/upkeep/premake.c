@@ -18,7 +18,7 @@
  * it would find the rows in neither.
  *
  * Many rows stay where they are: the default partition becomes the partition that
- * they need, and an empty one takes its place.  No other session uses the queue while
+ * they need, and an empty one, with another name, takes its place.  No other session uses the queue while
  * the server checks that the rows lie between the bounds.  The partition can be wider
  * than others.  pg_partman assumes equal widths and would drop it too early, so from
  * then on retention.c drops the table's partitions.
